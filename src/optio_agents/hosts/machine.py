@@ -1,0 +1,128 @@
+"""The one thin seam to a machine: run a script, follow a file, tunnel a port."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from ..following.batches import Batches, FollowOptions
+    from ..following.cursor import Cursor
+
+LinkState: TypeAlias = Literal["new", "up", "down", "waiting for your login", "refused", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """One process for all time: a pid alone is reused, with start time and boot it is not."""
+
+    pid: int
+    start: int  # clock ticks after boot: field 22 of /proc/PID/stat
+    boot: str
+
+    def __str__(self) -> str:
+        return f"{self.pid} {self.start} {self.boot}"
+
+    @classmethod
+    def parse(cls, text: str) -> ProcessId:
+        """Read what `str` wrote. Raises ValueError."""
+        pid, start, boot = text.split()
+        return cls(int(pid), int(start), boot)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a small script answered."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes = b""
+
+
+class Process(Protocol):
+    """A script that runs on the machine. Leaving its block ends its whole tree, if it still runs."""
+
+    pid: int  # of its /bin/sh on the machine, a process-group leader
+
+    async def write(self, data: bytes) -> None:
+        """Give it input, waiting while it does not read. Raises HostLost, BrokenPipeError."""
+
+    async def close_input(self) -> None:
+        """End its input. Twice is fine."""
+
+    async def read(self, limit: int = 262_144) -> bytes:
+        """Some bytes of its stdout, none at the end. Raises HostLost, never a false end."""
+
+    async def read_error(self, limit: int = 262_144) -> bytes:
+        """Some bytes of its stderr, none at the end."""
+
+    async def wait(self) -> int:
+        """Its exit code, 128 + n if signal n ended it. Raises HostLost."""
+
+
+class Link(Protocol):
+    """How the way to the machine is, for whoever shows it or waits for it."""
+
+    state: LinkState
+    since: float  # anyio.current_time() of the last change
+    reason: str  # one sentence, empty while up
+
+    def watch(self, told: Callable[[LinkState, str], None]) -> Callable[[], None]:
+        """Call *told* at every change, on the loop; returns how to stop that."""
+
+    def retry_now(self) -> None:
+        """Try again at once instead of waiting for the back-off (for 'waiting for your login')."""
+
+
+class Machine(Protocol):
+    """Here, or behind SSH. All paths are paths on that machine."""
+
+    name: str  # as its user would say it: "local", "me@box:2222"
+    is_local: bool
+    link: Link
+
+    async def connect(self) -> None:
+        """Be reachable, or raise the ConnectError that says why not. Twice is fine."""
+
+    async def close(self) -> None:
+        """Let go. Agents stay, scripts end. Twice is fine."""
+
+    def shell(
+        self,
+        script: str,
+        args: Sequence[str] = (),
+        *,
+        env: Mapping[str, str] | None = None,
+        bulk: bool = False,
+    ) -> AbstractAsyncContextManager[Process]:
+        """Run POSIX sh *script* with "$@" = *args* and *env* added to the environment.
+
+        Nothing of it stands in a command line. *bulk* opens a wide receive window.
+        Connects first where needed; raises ConnectError, HostLost.
+        """
+
+    async def ask(
+        self, script: str, args: Sequence[str] = (), *, data: bytes = b"", seconds: float = 30.0
+    ) -> Answer:
+        """Run a short script with *data* as its stdin in the warm shell: one round trip.
+
+        For small answers (at most 1 MiB). Scripts of one host may run one after the other,
+        so they must not wait for things. Raises HostLost when the link breaks meanwhile
+        (outcome unknown; never repeated by us), CommandTimedOut after *seconds*.
+        """
+
+    def follow(
+        self, path: str, cursor: Cursor | None, options: FollowOptions
+    ) -> AbstractAsyncContextManager[Batches]:
+        """Follow a file from *cursor*; outlives any number of lost links."""
+
+    def tunnel(
+        self, port: int, *, host: str = "127.0.0.1", local_port: int = 0
+    ) -> AbstractAsyncContextManager[int]:
+        """A port on our loopback that leads to *host*:*port* as the machine sees it."""
+
+    async def login_environment(self) -> Mapping[str, str]:
+        """The environment that its user gets at login there: taken once, bounded."""
