@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from ..following.batches import Batches, FollowOptions
-    from ..following.cursor import Cursor
+    from optio_agents.following.batches import Batches, FollowOptions
+    from optio_agents.following.cursor import Cursor
 
 LinkState: TypeAlias = Literal["new", "up", "down", "waiting for your login", "refused", "closed"]
 
@@ -43,7 +43,7 @@ class Answer:
 
 
 class Process(Protocol):
-    """A script that runs on the machine. Leaving its block ends its whole tree, if it still runs."""
+    """A script that runs on the machine. Leaving its block ends its whole tree."""
 
     pid: int  # of its /bin/sh on the machine, a process-group leader
 
