@@ -1,0 +1,1 @@
+"""The supervision of one task: driver, deliverables, journal, and how it ended."""
