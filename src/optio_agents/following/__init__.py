@@ -1,0 +1,1 @@
+"""Following a file, without touching one: lines, cursors, generations. Pure."""
