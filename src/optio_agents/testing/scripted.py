@@ -18,7 +18,12 @@ def scripted_agent(*steps: str) -> tuple[str, ...]:
     `write PATH TEXT`, `binary PATH SIZE`, `hear` (one line of input), `exit CODE`, `run COMMAND`.
     Nothing is installed: the script travels in the command line.
 
-    >>> argv = scripted_agent("STATUS: 50% half way", "write a.txt hello", "DELIVERABLE: deliverables/a.txt",
-    ...                       "hear", "DONE: all of it")
+    >>> argv = scripted_agent(
+    ...     "STATUS: 50% half way",
+    ...     "write a.txt hello",
+    ...     "DELIVERABLE: deliverables/a.txt",
+    ...     "hear",
+    ...     "DONE: all of it",
+    ... )
     """
     return ("/bin/sh", "-c", _source(), "scripted-agent", *steps)
