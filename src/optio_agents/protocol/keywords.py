@@ -1,0 +1,131 @@
+"""The table of keywords: what the parser reads and what the prompt teaches, in one place."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from optio_agents.protocol import values
+from optio_agents.protocol.events import (
+    AttentionEvent,
+    BrowserEvent,
+    CallerMessageEvent,
+    ClientMessageEvent,
+    DeliverableEvent,
+    DoneEvent,
+    ErrorEvent,
+    LogEvent,
+    StatusEvent,
+)
+from optio_agents.protocol.features import ProtocolFeatures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keyword:
+    """One row: *read* gets what stands behind the colon, *examples* are shown to agents."""
+
+    name: str
+    grammar: str
+    read: Callable[[str], LogEvent | None]
+    teaches: str
+    examples: Mapping[str, LogEvent]
+    bare: bool = False  # stands alone as well, without a colon
+    feature: Callable[[ProtocolFeatures], bool] | None = None
+
+    def enabled(self, features: ProtocolFeatures) -> bool:
+        return self.feature is None or self.feature(features)
+
+
+KEYWORDS = (
+    Keyword(
+        name="STATUS",
+        grammar="STATUS: [NN%] text",
+        read=values.status,
+        teaches="what you are doing, and if you can tell, how much of the whole task is done. "
+        "Write one when you start and at every step that a reader would want to know of",
+        examples={
+            "STATUS: 40% parser works, writing its tests": StatusEvent(
+                40, "parser works, writing its tests"
+            ),
+            "STATUS: reading the code": StatusEvent(None, "reading the code"),
+        },
+    ),
+    Keyword(
+        name="DELIVERABLE",
+        grammar="DELIVERABLE: path",
+        read=values.deliverable,
+        teaches="a file is ready to be fetched (see *Deliverables*)",
+        examples={
+            "DELIVERABLE: ./deliverables/report.md": DeliverableEvent("./deliverables/report.md"),
+        },
+    ),
+    Keyword(
+        name="ATTENTION",
+        grammar="ATTENTION: reason",
+        read=values.attention,
+        teaches="you need a person to look at something; say what",
+        examples={
+            "ATTENTION: the test database refuses my login": AttentionEvent(
+                "the test database refuses my login"
+            ),
+        },
+    ),
+    Keyword(
+        name="BROWSER",
+        grammar='BROWSER: "url"',
+        read=values.browser,
+        teaches="an http or https page for the user to see. `xdg-open URL` writes this line for "
+        "you; no browser runs here, and you cannot see the page",
+        examples={
+            'BROWSER: "https://example.com/login?step=1"': BrowserEvent(
+                "https://example.com/login?step=1"
+            ),
+        },
+        feature=lambda features: features.browser == "redirect",
+    ),
+    Keyword(
+        name="CLIENT_MESSAGE",
+        grammar="CLIENT_MESSAGE: key {json}",
+        read=values.client_message,
+        teaches="data for the user interface: a key without spaces that your instructions name, "
+        "then JSON, all on one line",
+        examples={
+            'CLIENT_MESSAGE: chart {"passed": 12, "failed": 0}': ClientMessageEvent(
+                "chart", {"passed": 12, "failed": 0}
+            ),
+        },
+        feature=lambda features: features.client_messages,
+    ),
+    Keyword(
+        name="CALLER_MESSAGE",
+        grammar="CALLER_MESSAGE: key {json}",
+        read=values.caller_message,
+        teaches="the same for the program that started you",
+        examples={
+            'CALLER_MESSAGE: budget {"hours": 3}': CallerMessageEvent("budget", {"hours": 3}),
+        },
+        feature=lambda features: features.caller_messages,
+    ),
+    Keyword(
+        name="DONE",
+        grammar="DONE[: summary]",
+        read=values.done,
+        teaches="the task is finished and this is your last entry",
+        examples={
+            "DONE: report written, all 52 tests pass": DoneEvent(
+                "report written, all 52 tests pass"
+            ),
+            "DONE": DoneEvent(),
+        },
+        bare=True,
+    ),
+    Keyword(
+        name="ERROR",
+        grammar="ERROR[: message]",
+        read=values.error,
+        teaches="you cannot finish the task, for this reason, and this is your last entry",
+        examples={
+            "ERROR: no compiler on this machine": ErrorEvent("no compiler on this machine"),
+            "ERROR": ErrorEvent(),
+        },
+        bare=True,
+    ),
+)
