@@ -1,0 +1,1 @@
+"""Real parts and faults to test agents, hooks and hosts with."""

@@ -1,0 +1,3 @@
+"""What all suites share."""
+
+pytest_plugins = ["tests.accounts", "tests.leaks", "tests.sshd"]
