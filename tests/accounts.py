@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from tests import proc
+from tests.components import unavailable
 
 SHELLS = ("bash", "dash", "ash", "zsh", "fish")
 NOISE = 'echo "Welcome to a talkative host"\necho "it warns, too" >&2\nsleep 0.2\n'
@@ -121,13 +121,6 @@ def make_noisy(home: Path, *, rc: bool = False) -> None:
         profile = home / name
         profile.parent.mkdir(parents=True, exist_ok=True)
         profile.write_text(NOISE)
-
-
-def unavailable(reason: str) -> NoReturn:
-    """Skip this test; where everything must be there (CI=true), fail it."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"missing with CI=true: {reason}", pytrace=False)
-    pytest.skip(reason)
 
 
 def _base() -> None:

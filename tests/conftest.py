@@ -1,3 +1,7 @@
 """What all suites share."""
 
-pytest_plugins = ["tests.accounts", "tests.leaks", "tests.sshd"]
+from tests.components import needs
+
+__all__ = ["needs"]
+
+pytest_plugins = ["tests.accounts", "tests.chance", "tests.leaks", "tests.sshd"]

@@ -1,0 +1,43 @@
+"""What tests need besides Python: programs of the machine, and the claude CLI in our cache."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+CLAUDE = "2.1.329"  # everything
+OLDER_CLAUDE = "2.1.197"  # a smoke subset
+
+
+def cache() -> Path:
+    """Where downloads live, outside of the tree."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("OPTIO_AGENTS_CACHE") or Path(home, "optio-agents"))
+
+
+def needs(component: str) -> Path:
+    """The program *component* ("sshd", "tmux", "fish", "claude", "claude 2.1.197", …).
+
+    Where it is missing, the test skips with the reason; with CI=true it fails.
+    """
+    name, _, version = component.partition(" ")
+    if name == "claude":
+        found = cache() / "claude" / (version or CLAUDE) / "claude"
+        present = os.access(found, os.X_OK)
+    else:
+        on_path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        found, present = Path(on_path or name), on_path is not None
+    if not present:
+        unavailable(f"{component} is not installed; ./tests/run installs what it may")
+    return found
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip this test; where everything must be there (CI=true), fail it."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"missing with CI=true: {reason}", pytrace=False)
+    pytest.skip(reason)
