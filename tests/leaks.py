@@ -39,9 +39,10 @@ class Census:
 
 @pytest.fixture
 def leaks() -> Callable[..., AbstractAsyncContextManager[Census]]:
-    """Have closed behind the block what the block has opened: ``async with leaks(within=5)``.
+    """A block behind which everything that it opened must be closed.
 
-    Idle workers of thread pools do not count: the event loop owns them.
+    ``async with leaks(within=5):``. Idle workers of thread pools do not count: the event loop
+    owns them.
     """
     return no_leaks
 
