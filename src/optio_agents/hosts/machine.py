@@ -82,7 +82,9 @@ class Machine(Protocol):
 
     name: str  # as its user would say it: "local", "me@box:2222"
     is_local: bool
-    link: Link
+
+    @property
+    def link(self) -> Link: ...
 
     async def connect(self) -> None:
         """Be reachable, or raise the ConnectError that says why not. Twice is fine."""

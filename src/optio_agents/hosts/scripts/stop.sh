@@ -1,0 +1,118 @@
+# NAME=VALUE GRACE ANCHOR|- [PID:START ...]
+# Ends every process of ours that carries NAME=VALUE in its environment, is one of the roots, or
+# belongs to such a one by parent, process group or session. TERM, GRACE seconds, then STOP and
+# KILL until six scans in a row find none: one walk over /proc is no snapshot. ANCHOR (PID:START)
+# may outlive the rest by a second, so that it can write down how that ended.
+# Exit 0: nothing is left. Exit 1: survivors, one "PID COMMAND" a line.
+tag=$1 grace=$2 anchor=$3
+shift 3
+known=" $* " told=" " uid=$(id -u)
+
+if printf 'a\0b\0' | grep -qszxF a 2>/dev/null; then
+  tagged() { grep -lszxF -- "$tag" /proc/[0-9]*/environ 2>/dev/null; }
+else
+  tagged() {
+    for e in /proc/[0-9]*/environ; do
+      tr '\0' '\n' 2>/dev/null <"$e" | grep -qxF -- "$tag" && echo "$e"
+    done 2>/dev/null
+  }
+fi
+
+# PID:START of all that live and are to go; never this script, its helpers or its ancestors.
+# A process names itself, newlines and parentheses included: a record ends with its 40th number.
+scan() {
+  { echo "known $known"; tagged; cat /proc/[0-9]*/stat 2>/dev/null; } | awk -v me=$$ -v anchor="$anchor" '
+    /^known / && !begun { for (i = 2; i <= NF; i++) { split($i, k, ":"); start[k[1]] = k[2] }; begun = 1; next }
+    /^\/proc\// && record == "" { split($0, k, "/"); in_set[k[3]] = 1; next }
+    {
+      record = record $0; rest = record
+      sub(/^.*\) /, "", rest)
+      if (split(rest, f, " ") < 40 || rest !~ /^[A-Za-z][-0-9 ]*$/) next
+      pid = record + 0; record = ""
+      state[pid] = f[1]; parent[pid] = f[2]; group[pid] = f[3]; session[pid] = f[4]; born[pid] = f[20]
+    }
+    function hit(q) {
+      if (q <= 1) return 0
+      return (q in in_set) || ((q in start) && (!(q in born) || born[q] == start[q]))
+    }
+    function mine(q, hops) {
+      for (hops = 0; q > 1 && hops < 1000; hops++) { if (q == me) return 1; q = parent[q] }
+      return 0
+    }
+    END {
+      for (p in in_set) if (!(p in state)) delete in_set[p]
+      for (p in start) if ((p in born) && born[p] == start[p]) in_set[p] = 1
+      do {
+        more = 0
+        for (p in state) if (!(p in in_set) && (hit(parent[p]) || hit(group[p]) || hit(session[p]))) { in_set[p] = 1; more = 1 }
+      } while (more)
+      for (p = me; p > 1 && (p in parent); p = parent[p]) above[p] = 1
+      for (p in in_set)
+        if (state[p] != "Z" && state[p] != "X" && !(p in above) && !mine(p) && p ":" born[p] != anchor) print p ":" born[p]
+    }'
+}
+
+ours() { # PID: its real user is the one we are
+  while read -r name real _; do
+    [ "$name" != Uid: ] || { [ "$real" = "$uid" ]; return; }
+  done 2>/dev/null <"/proc/$1/status"
+}
+standing() { # PID:START still runs
+  read -r stat 2>/dev/null <"/proc/${1%:*}/stat" || return 1
+  # shellcheck disable=SC2086 # the fields
+  set -- "$1" ${stat##*) }
+  [ "${21}" = "${1#*:}" ] && [ "$2" != Z ] && [ "$2" != X ]
+}
+clock() { read -r up _ </proc/uptime; up=${up%.*}${up#*.}; } # hundredths of a second
+nap() { sleep "$1" 2>/dev/null || sleep 1; }
+survivors() { # PID:START ...
+  for p; do
+    line=$(tr '\0\n' '  ' <"/proc/${p%:*}/cmdline" | cut -c 1-200) 2>/dev/null
+    echo "${p%:*} ${line:-?}"
+  done
+}
+
+clock
+kill_at=$(($(awk -v up="$up" -v g="$grace" 'BEGIN { printf "%d", up + g * 100 }')))
+give_up_at=$((kill_at + 500)) quiet=0 rounds=0
+while :; do
+  gone=yes fresh='' all='' foreign=''
+  # shellcheck disable=SC2046 # the list
+  set -- $(scan)
+  for p; do
+    if ours "${p%:*}"; then gone=no; all="$all ${p%:*}"; else foreign="$foreign $p"; continue; fi
+    case $known in *" $p "*) ;; *) known="$known$p " ;; esac
+    case $told in *" $p "*) ;; *) told="$told$p " fresh="$fresh ${p%:*}" ;; esac
+  done
+  if [ $gone = yes ]; then
+    quiet=$((quiet + 1))
+    [ $quiet -ge 6 ] || continue
+    if [ "$anchor" != - ]; then
+      i=0
+      while [ $i -lt 20 ] && standing "$anchor"; do nap 0.05; i=$((i + 1)); done
+      known="$known$anchor " anchor=- quiet=0
+      continue
+    fi
+    # shellcheck disable=SC2086 # the list
+    set -- $foreign
+    survivors "$@"
+    [ $# -eq 0 ]
+    exit
+  fi
+  quiet=0 rounds=$((rounds + 1))
+  clock
+  # shellcheck disable=SC2086 # the lists
+  if [ "$up" -ge "$kill_at" ]; then
+    kill -STOP $all 2>/dev/null
+    kill -KILL $all 2>/dev/null
+    if [ "$up" -ge "$give_up_at" ]; then
+      survivors "$@"
+      exit 1
+    fi
+    [ $rounds -le 10 ] || nap 0.02
+  else
+    [ -z "$fresh" ] || kill -TERM $fresh 2>/dev/null
+    [ -z "$fresh" ] || kill -CONT $fresh 2>/dev/null # or a stopped one never hears it
+    if [ $rounds -le 8 ]; then nap 0.01; else nap 0.05; fi
+  fi
+done

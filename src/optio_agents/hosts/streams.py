@@ -1,0 +1,80 @@
+"""What a stream of a process has said and nobody has read yet."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import anyio
+
+from optio_agents.errors import HostLost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+UNREAD = 1 << 20  # bytes: a stream may lag this far behind before its process has to wait
+
+
+class Incoming:
+    """Fed by callbacks, read by one task; asks its source to pause when too much lies unread."""
+
+    __slots__ = ("_chunks", "_ended", "_fed", "_lost", "_pause", "_paused", "_resume", "_size")
+
+    def __init__(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+        self._ended = False
+        self._lost = ""
+        self._fed: anyio.Event | None = None
+        self._pause, self._resume, self._paused = pause, resume, False
+
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
+    def feed(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._size += len(data)
+        self._wake()
+        if self._size >= UNREAD and not self._paused:
+            self._paused = True
+            self._pause()
+
+    def end(self, lost: str = "") -> None:
+        """Nothing more comes: the true end, or the link is *lost* for the reason given."""
+        if not self._ended:
+            self._ended, self._lost = True, lost
+            self._wake()
+
+    async def read(self, limit: int) -> bytes:
+        """Some bytes, none at the end. Raises HostLost instead of telling a false end."""
+        while not self._size:
+            if self._lost:
+                raise HostLost(self._lost)
+            if self._ended:
+                return b""
+            self._fed = anyio.Event()
+            await self._fed.wait()
+        data = self._take(limit)
+        if self._paused and self._size < UNREAD // 2:
+            self._paused = False
+            self._resume()
+        return data
+
+    def _take(self, limit: int) -> bytes:
+        taken, size = [], 0
+        while self._chunks and size < limit:
+            chunk = self._chunks.popleft()
+            if size + len(chunk) > limit:
+                cut = limit - size
+                self._chunks.appendleft(chunk[cut:])
+                chunk = chunk[:cut]
+            taken.append(chunk)
+            size += len(chunk)
+        self._size -= size
+        return taken[0] if len(taken) == 1 else b"".join(taken)
+
+    def _wake(self) -> None:
+        if self._fed is not None:
+            self._fed.set()
+            self._fed = None
