@@ -180,6 +180,15 @@ async def test_a_stall_holds_one_direction_back(source: Side) -> None:
         assert await reader.readexactly(5) == b"later"
 
 
+async def test_a_stalled_sender_has_to_wait() -> None:
+    async with proxied() as (proxy, _), connected(proxy) as (reader, writer):
+        await say((reader, writer), b"hello")
+        proxy.stall()
+        writer.write(bytes(16_000_000))
+        assert await silent(reader)
+        assert proxy.bytes_from_client < 1_000_000
+
+
 async def test_a_stalled_client_never_learns_that_the_server_is_gone() -> None:
     async with proxied() as (proxy, server), connected(proxy) as (reader, writer):
         await say((reader, writer), b"hello")
@@ -279,6 +288,22 @@ async def test_a_cut_stands_behind_its_byte(source: Side, count: int) -> None:
         assert await server.ended() == ["reset"]
         assert received[1] == "reset"
         assert (received[0] if source == "server" else heard) == text[:count]
+
+
+async def test_a_slow_reader_still_gets_every_byte_before_the_cut() -> None:
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(bytes(8_000_000))
+        await writer.drain()
+        await reader.read()
+
+    async with proxied(send) as (proxy, _):
+        cut = proxy.on_bytes(7_000_000)
+        reader, writer = await asyncio.open_connection(proxy.host, proxy.port, limit=1024)
+        await until(lambda: proxy.bytes_from_server == 8_000_000)
+        assert not cut.is_set()
+        data, ending = await everything(reader)
+        assert (len(data), ending) == (7_000_000, "reset")
+        writer.transport.abort()
 
 
 async def test_close_behind_a_byte_is_a_clean_end_in_mid_message() -> None:
