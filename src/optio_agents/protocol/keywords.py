@@ -34,6 +34,8 @@ class Keyword:
         return self.feature is None or self.feature(features)
 
 
+_MESSAGE = "a key without spaces that your instructions name, then JSON, all on one line"
+
 KEYWORDS = (
     Keyword(
         name="STATUS",
@@ -52,7 +54,8 @@ KEYWORDS = (
         name="DELIVERABLE",
         grammar="DELIVERABLE: path",
         read=values.deliverable,
-        teaches="a file is ready to be fetched (see *Deliverables*)",
+        teaches="a file is ready to be fetched (see *Deliverables*); the path is absolute or "
+        "starts from the directory you were started in",
         examples={
             "DELIVERABLE: ./deliverables/report.md": DeliverableEvent("./deliverables/report.md"),
         },
@@ -85,8 +88,7 @@ KEYWORDS = (
         name="CLIENT_MESSAGE",
         grammar="CLIENT_MESSAGE: key {json}",
         read=values.client_message,
-        teaches="data for the user interface: a key without spaces that your instructions name, "
-        "then JSON, all on one line",
+        teaches=f"data for the user interface: {_MESSAGE}",
         examples={
             'CLIENT_MESSAGE: chart {"passed": 12, "failed": 0}': ClientMessageEvent(
                 "chart", {"passed": 12, "failed": 0}
@@ -98,7 +100,7 @@ KEYWORDS = (
         name="CALLER_MESSAGE",
         grammar="CALLER_MESSAGE: key {json}",
         read=values.caller_message,
-        teaches="the same for the program that started you",
+        teaches=f"data for the program that started you: {_MESSAGE}",
         examples={
             'CALLER_MESSAGE: budget {"hours": 3}': CallerMessageEvent("budget", {"hours": 3}),
         },

@@ -67,7 +67,7 @@ def format_log_line(event: LogEvent, *, features: ProtocolFeatures = _PLAIN) -> 
     try:
         line = _line(event)
         says_it = parse_log_line(line, features=features) == event and "\n" not in line
-    except (TypeError, RecursionError) as error:  # data that JSON does not know
+    except (TypeError, ValueError, RecursionError) as error:  # data that JSON does not know
         raise ValueError(f"no line says {type(event).__name__} with such data") from error
     if not says_it:
         raise ValueError(f"no line says {event!r}")

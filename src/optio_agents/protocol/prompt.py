@@ -1,0 +1,102 @@
+"""The words that teach an agent the log channel, made from the table that the parser reads."""
+
+from optio_agents.protocol.features import ProtocolFeatures
+from optio_agents.protocol.keywords import KEYWORDS
+
+PROTOCOL_VERSION = 1
+RESUME_NOTICE = "you have been resumed"
+
+_PLAIN = ProtocolFeatures()
+
+_LOG = """\
+## Log channel
+
+Somebody follows your work from afar and sees only what you write into the file `optio.log` in \
+the directory you were started in. If `$OPTIO_LOG` is set, it is the full path of that file; use \
+it when you work in another directory. Each line is one entry and starts, at its first character \
+and in capitals, with a keyword:
+
+{entries}
+
+Write entries like this:
+
+```sh
+printf '%s\\n' '{example}' >> "${{OPTIO_LOG:-./optio.log}}"
+```
+
+- **Append with `>>`; never use `>`**, which destroys what you said before. If you have no \
+shell, write the file back with all earlier lines unchanged and your entry behind them.
+- **End each entry with a newline.** Until then nobody reads it. `tail -c 1 ./optio.log` must \
+show an empty line, not a character.
+- **Write nothing but entries into the file.** Never redirect the output of other commands into \
+it, and use no Markdown in it.
+- **One `DONE` or `ERROR` comes last.** It ends the session; write nothing after it.\
+"""
+
+_NO_BROWSER = """\
+There is no browser here and nobody sees this screen: do not try to open one. If a person must \
+visit a page, put its address into an `ATTENTION:` entry.\
+"""
+
+_DELIVERABLES = """\
+## Deliverables
+
+Put each file that you hand over into `./deliverables/` in the directory you were started in \
+(`$OPTIO_DELIVERABLES`, if set). Announce it with a `DELIVERABLE:` entry **after** it is complete \
+and final: it is fetched as soon as the entry is there. One entry for each file; a directory \
+cannot be announced, so pack it into one file.\
+"""
+
+_FINAL = " From then on leave it as it is; a newer version gets a new name."
+_CALLER_REPLIES = " A `CALLER_MESSAGE:` entry may be answered in the same way."
+
+_REPLIES = """\
+## Messages from the harness
+
+Some of the messages you receive do not come from a person but from the program that follows \
+your log. They begin with `System: `. It answers each `DELIVERABLE:` entry with one such message:
+
+- **It accepts the file**: go on.
+- **It asks for a change, or says what is wrong** (missing, outside of `deliverables/`, too \
+large): mend that and announce the file again.
+- **It reports trouble on its own side**: your file is fine. Do something else and announce it \
+again later.
+
+After you announce a file, **end your turn**. The answer arrives as your next message; do not \
+sleep, poll or run a command to wait for it. Until it arrives leave the announced file as it is; \
+a newer version needs a new name. Write `DONE` only when all your files have been accepted.\
+"""
+
+
+def build_log_channel_prompt(features: ProtocolFeatures = _PLAIN, *, replies: bool = True) -> str:
+    """What an agent must know to be followed, as Markdown.
+
+    Without *replies* nothing in it makes the agent wait for an answer: for agents that nobody
+    answers.
+    """
+    sections = [_log(features)]
+    if features.browser == "suppress":
+        sections.append(_NO_BROWSER)
+    sections.append(_DELIVERABLES + ("" if replies else _FINAL))
+    if replies:
+        sections.append(_REPLIES + (_CALLER_REPLIES if features.caller_messages else ""))
+    return "\n\n".join(sections) + "\n"
+
+
+def compose_agents_md(
+    consumer_instructions: str, *, documentation: str, resume_section: str | None = None
+) -> str:
+    """A whole AGENTS.md: the task, how to be followed, and what to do when resumed."""
+    sections = (consumer_instructions, documentation, resume_section or "")
+    return "\n\n".join(section.strip("\n") for section in sections if section.strip()) + "\n"
+
+
+def _log(features: ProtocolFeatures) -> str:
+    rows = [row for row in KEYWORDS if row.enabled(features)]
+    entries = (
+        f"- `{row.grammar}`: {row.teaches}. Example: `{next(iter(row.examples))}`" for row in rows
+    )
+    return _LOG.format(entries="\n".join(entries), example=next(iter(rows[0].examples)))
+
+
+LOG_CHANNEL_PROMPT = build_log_channel_prompt()

@@ -1,0 +1,70 @@
+"""The public names: added on purpose, removed with a deprecation."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+import optio_agents
+
+PUBLIC = """
+    AttentionEvent BrowserEvent BrowserMode CallerMessageEvent ClientMessageEvent DeliverableEvent
+    DoneEvent ErrorEvent LOG_CHANNEL_PROMPT LogEvent Protocol ProtocolFeatures RESUME_NOTICE
+    StatusEvent UnknownLine build_log_channel_prompt compose_agents_md format_log_line get_protocol
+    parse_log_line relativize_deliverable_path validate_deliverable_path visible visible_block
+"""
+# What the outside imports from exactly there.
+HOMES = {
+    "optio_agents.protocol": """
+        AttentionEvent BrowserEvent BrowserMode CallerMessageEvent ClientMessageEvent
+        DeliverableEvent DoneEvent ErrorEvent LogEvent Protocol ProtocolFeatures RESUME_NOTICE
+        StatusEvent UnknownLine build_log_channel_prompt get_protocol parse_log_line
+        relativize_deliverable_path validate_deliverable_path
+    """,
+    "optio_agents.protocol.parser": """
+        AttentionEvent BrowserEvent CallerMessageEvent ClientMessageEvent DeliverableEvent DoneEvent
+        ErrorEvent LogEvent ProtocolFeatures StatusEvent UnknownLine parse_log_line
+        relativize_deliverable_path validate_deliverable_path
+    """,
+    "optio_agents.protocol.prompt": "LOG_CHANNEL_PROMPT RESUME_NOTICE build_log_channel_prompt",
+}
+FACES = ["optio_agents", "optio_agents.protocol"]
+
+
+def test_the_public_names_are_these() -> None:
+    assert set(optio_agents.__all__) == set(PUBLIC.split())
+
+
+@pytest.mark.parametrize("name", PUBLIC.split())
+def test_a_public_name_is_there_and_in_one_piece(name: str) -> None:
+    assert getattr(optio_agents, name) is not None
+    assert name in dir(optio_agents)
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_a_name_can_be_imported_from_its_published_home(home: str) -> None:
+    module = importlib.import_module(home)
+    assert [name for name in HOMES[home].split() if not hasattr(module, name)] == []
+
+
+@pytest.mark.parametrize("package", FACES)
+def test_a_face_shows_type_checkers_what_it_loads(package: str) -> None:
+    module = importlib.import_module(package)
+    tree = ast.parse(Path(str(module.__file__)).read_text())
+    shown = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("optio_agents.")
+        for alias in node.names
+        if alias.asname
+    }
+    assert set(shown) == set(module.__all__)
+    for name, home in shown.items():
+        assert getattr(importlib.import_module(str(home)), name) is getattr(module, name)
+
+
+@pytest.mark.parametrize("package", FACES)
+def test_a_face_has_no_other_names(package: str) -> None:
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'missing'"):
+        _ = importlib.import_module(package).missing
