@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from tests import proc
-from tests.accounts import Account, Accounts, unavailable
+from tests.accounts import Account, Accounts
+from tests.components import unavailable
 
 SSHD = "/usr/sbin/sshd"
 _START = 10  # seconds
