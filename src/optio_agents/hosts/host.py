@@ -1,0 +1,203 @@
+"""A host: everything that may be asked of a machine that agents run on."""
+
+from __future__ import annotations
+
+import posixpath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import commands, workdir
+from .bootstrap import script
+from .progress import as_percent
+from .put import put
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+    from typing import Self
+
+    from optio_agents.following.batches import Batches
+    from optio_agents.following.cursor import Cursor
+
+    from .agents import Agent
+    from .commands import RunResult
+    from .machine import Answer, Machine
+    from .progress import PercentCallback
+    from .put import Put
+    from .sources import Readable
+    from .ssh import SSHConfig
+
+
+class Host:
+    """A machine with a task directory on it. All paths are paths on that machine.
+
+    A path that is not absolute is taken from the work directory, `~/…` from the user's home.
+    """
+
+    def __init__(self, machine: Machine, taskdir: str, *, workdir: str | None = None) -> None:
+        """*workdir* is a directory of the user's; without one we make `taskdir/workdir`."""
+        self.machine = machine
+        self.taskdir = taskdir.rstrip("/") or "/"
+        self.workdir = workdir or posixpath.join(self.taskdir, "workdir")
+        self.own_workdir = workdir is None
+        self._home: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Host {self.machine.name} {self.taskdir}>"
+
+    async def connect(self) -> None:
+        """Be reachable, or raise the ConnectError that says why not. Twice is fine."""
+        await self.machine.connect()
+        self.taskdir = await self.path(self.taskdir)
+        self.workdir = await self.path(self.workdir)
+
+    async def disconnect(self) -> None:
+        """Let go: agents stay, launched commands and tunnels end. Twice is fine."""
+        await self.machine.close()
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.disconnect()
+
+    async def path(self, path: str) -> str:
+        """The absolute form of *path*, links not resolved."""
+        if path == "~" or path.startswith("~/"):
+            return posixpath.join(await self.resolve_host_home(), path[2:])
+        return posixpath.join(self.workdir, path)
+
+    async def resolve_host_home(self) -> str:
+        """The home directory of our user there."""
+        if self._home is None:
+            self._home = (await self.ask('printf %s "$HOME"')).stdout.decode(
+                errors="surrogateescape"
+            )
+        return self._home
+
+    async def ask(self, text: str, *args: str, data: bytes = b"") -> Answer:
+        """Run a short script, or one of ours by its name, in the warm shell: one round trip."""
+        return await self.machine.ask(_body(text), args, data=data)
+
+    async def run_command(
+        self,
+        command: str,
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the published name
+    ) -> RunResult:
+        """Run *command* under /bin/sh, in the work directory unless *cwd* names another.
+
+        *env* is added to the environment, the input is empty. A non-zero exit is a result.
+        Cancelling or *timeout* (s) ends its whole process tree on the host.
+        Raises FileRefused when there is no such directory, CommandTimedOut, HostLost.
+        """
+        where = await self.path(cwd or self.workdir)
+        return await commands.run_command(
+            self.machine, command, cwd=where, env=env, timeout=timeout
+        )
+
+    def follow(
+        self, path: str, cursor: Cursor | None = None, **options: Any
+    ) -> AbstractAsyncContextManager[Batches]:
+        """Follow a file from *cursor* on; *options* are those of `FollowOptions`."""
+        from optio_agents.following.batches import FollowOptions
+
+        where = posixpath.join(self.workdir, path)
+        return self.machine.follow(where, cursor, FollowOptions(**options))
+
+    async def setup_workdir(self) -> None:
+        """Make the task directory, and the work directory empty, for a clean start.
+
+        Raises WorkDirRefused, and touches nothing, when either holds what is not ours.
+        """
+        await workdir.setup(self)
+
+    async def write_text(self, relpath: str, content: str) -> None:
+        """Write a file in the work directory, whole or not at all."""
+        await self.put_file_to_host(content.encode(), await self.path(relpath))
+
+    async def put_file_to_host(
+        self,
+        source: Readable,
+        absolute_target: str,
+        *,
+        expected_sha256: str | None = None,
+        skip_if_unchanged: bool = False,
+        progress_cb: PercentCallback | None = None,
+    ) -> Put:
+        """Bring a file here, bytes, or what an iterator gives, to the host, whole or not at all.
+
+        The last of several writers wins whole. A target that exists keeps its mode, a new one
+        gets the source's less the umask; missing directories are made, a link is replaced.
+        Raises TransferFailed, FileRefused (a directory), HostLost: the target is either as it
+        was or, after HostLost, complete.
+        """
+        return await put(
+            self.machine,
+            source,
+            await self.path(absolute_target),
+            expected_sha256=expected_sha256,
+            skip_if_unchanged=skip_if_unchanged,
+            progress=as_percent(progress_cb),
+        )
+
+    def start_agent(
+        self, argv: Sequence[str], **options: Any
+    ) -> AbstractAsyncContextManager[Agent]:
+        """Run an agent while the block lasts; see `hosts.agents.start_agent`."""
+        from .agents import start_agent
+
+        return start_agent(self, argv, **options)
+
+    def adopt_agent(self, **options: Any) -> AbstractAsyncContextManager[Agent]:
+        """Find the session's agent again; see `hosts.agents.adopt_agent`."""
+        from .agents import adopt_agent
+
+        return adopt_agent(self, **options)
+
+
+def _body(text: str) -> str:
+    name = text.removesuffix(".sh")
+    return text if name == text or "\n" in name else script(name)
+
+
+class LocalHost(Host):
+    """This machine."""
+
+    def __init__(self, taskdir: str, *, workdir: str | None = None) -> None:
+        from .local import LocalMachine
+
+        taskdir, workdir = _absolute(taskdir), workdir and _absolute(workdir)
+        super().__init__(LocalMachine(), taskdir, workdir=workdir)
+
+
+class RemoteHost(Host):
+    """A machine behind SSH."""
+
+    def __init__(self, ssh_config: SSHConfig, taskdir: str, *, workdir: str | None = None) -> None:
+        from .ssh import SshMachine
+
+        super().__init__(SshMachine(ssh_config), taskdir, workdir=workdir)
+
+
+def make_host(ssh: SSHConfig | None = None, *, taskdir: str, workdir: str | None = None) -> Host:
+    """The machine behind *ssh*, or this one.
+
+    Agents work in *workdir*, a directory of the user's, or else in `taskdir/workdir`.
+    """
+    if ssh is None:
+        return LocalHost(taskdir, workdir=workdir)
+    return RemoteHost(ssh, taskdir, workdir=workdir)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())

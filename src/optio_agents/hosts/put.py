@@ -1,0 +1,130 @@
+"""Bring a file to a host: streamed, landed whole or not at all."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+
+from optio_agents.errors import FileRefused, TransferFailed
+
+from .bootstrap import script
+from .collect import collected
+from .commands import run_script
+from .progress import Meter, metered
+from .sources import Source, sha256
+from .tasks import task_group
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from anyio.streams.memory import MemoryObjectSendStream
+
+    from .machine import Answer, Machine, Process
+    from .progress import Progress
+    from .sources import Readable
+
+_AT_ONCE = 262_144  # bytes that are sent in one round trip, together with the script
+_AHEAD = 8  # blocks read ahead of the link
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """What stands at the target now."""
+
+    size: int
+    sha256: str
+    sent: bool  # False: it stood there already
+
+
+async def put(
+    machine: Machine,
+    readable: Readable,
+    target: str,
+    *,
+    expected_sha256: str | None = None,
+    skip_if_unchanged: bool = False,
+    progress: Progress | None = None,
+) -> Put:
+    """See `Host.put_file_to_host`."""
+    source = _looked_at(readable)
+    if skip_if_unchanged and (wanted := expected_sha256 or await sha256(readable)):
+        there = await run_script(machine, script("digest"), [target, _or_dash(source.size)])
+        if there.stdout.decode() == wanted.lower():
+            return Put(source.size or 0, wanted, sent=False)
+    seal = secrets.token_hex(16)
+    mode = "-" if source.mode is None else f"{source.mode:o}"
+    args = [target, seal, mode, (expected_sha256 or "").lower()]
+    meter = Meter(source.size)
+    async with metered(meter, progress), aclosing(source.blocks()) as blocks:
+        answer = await _carry(machine, args, blocks, meter)
+    _check(answer, target, meter.done)
+    return Put(meter.done, source.digest.hexdigest(), sent=True)
+
+
+async def _carry(
+    machine: Machine, args: list[str], blocks: AsyncIterator[bytes], meter: Meter
+) -> Answer:
+    text, seal = script("put"), args[1].encode()
+    head = bytearray()
+    async for block in blocks:
+        head += block
+        if len(head) > _AT_ONCE:
+            break
+    else:
+        answer = await machine.ask(text, args, data=bytes(head) + seal)
+        meter.done = len(head)
+        return answer
+    async with machine.shell(text, args, bulk=True) as process:
+        with suppress(BrokenPipeError):  # it gave up: its exit code tells
+            await process.write(bytes(head))
+            meter.done = len(head)
+            await _pump(blocks, process, meter)
+            await process.write(seal)
+        return await collected(process)
+
+
+async def _pump(blocks: AsyncIterator[bytes], process: Process, meter: Meter) -> None:
+    """Read ahead of the link, a little."""
+    send, receive = anyio.create_memory_object_stream[bytes](_AHEAD)
+    async with task_group() as tasks, receive:
+        tasks.start_soon(_read_ahead, blocks, send)
+        async for block in receive:
+            await process.write(block)
+            meter.done += len(block)
+
+
+async def _read_ahead(blocks: AsyncIterator[bytes], send: MemoryObjectSendStream[bytes]) -> None:
+    async with send:
+        with suppress(anyio.BrokenResourceError):  # the other side says why it left
+            async for block in blocks:
+                await send.send(block)
+
+
+def _looked_at(readable: Readable) -> Source:
+    try:
+        return Source.of(readable)
+    except OSError as error:
+        raise TransferFailed(f"{readable!r} cannot be read: {error.strerror}") from error
+
+
+def _or_dash(size: int | None) -> str:
+    return "-" if size is None else str(size)
+
+
+def _check(answer: Answer, target: str, size: int) -> None:
+    match answer.exit_code:
+        case 0 if answer.stdout == b"%d" % size:
+            return
+        case 0 | 65:
+            raise TransferFailed(f"{target}: not all of it arrived")
+        case 66:
+            raise FileRefused(target, "directory", "is a directory")
+        case 67:
+            raise TransferFailed(f"{target}: its SHA-256 would not be the expected one")
+        case code:
+            said = answer.stderr.decode(errors="replace").strip() or f"put.sh exited with {code}"
+            raise TransferFailed(f"{target}: {said}")

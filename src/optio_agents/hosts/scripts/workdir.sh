@@ -1,0 +1,78 @@
+# What setting up and cleaning share. The task directory is the current one: nobody can swap it.
+# shellcheck shell=sh
+marker=.optio-task
+
+refuse() { # SENTENCE
+    printf '%s\n' "$1"
+    exit 66
+}
+
+enter_taskdir() { # DIR
+    [ ! -L "$1" ] || refuse "$1 is a symbolic link; a task directory must be a directory of its own"
+    CDPATH='' cd -P -- "$1" 2>/dev/null || refuse "$1 cannot be entered"
+    [ -O . ] || refuse "$1 belongs to another user; choose another task directory"
+}
+
+lives() { # FILE with "PID START BOOT": is that very process at work? A zombie is not.
+    [ -s "$1" ] && read -r pid start boot <"$1" || return 1
+    [ -r /proc/self/stat ] || { kill -0 "$pid" 2>/dev/null; return; }
+    read -r now </proc/sys/kernel/random/boot_id && [ "$boot" = "$now" ] || return 1
+    stat=$(cat "/proc/$pid/stat" 2>/dev/null) || return 1
+    # shellcheck disable=SC2086 # split into its fields on purpose
+    set -- ${stat##*) }
+    [ "${20}" = "$start" ] && [ "$1" != Z ] && [ "$1" != X ]
+}
+
+refuse_while_alive() { # DIR
+    for who in session/pid session/launcher; do
+        ! lives "$who" || refuse "an agent (process $pid) still lives in $1; stop it first"
+    done
+}
+
+remove() { # DIR: also what took the rights to itself away
+    rm -rf -- "$1" 2>/dev/null || { chmod -R u+rwx -- "$1" && rm -rf -- "$1"; }
+}
+
+place() { # the identity of the current directory
+    stat -L -c %d:%i . 2>/dev/null || stat -L -f %d:%i .
+}
+
+find_git() { # of the current directory: its path below the work tree, and the file of local ignores
+    tree=$(pwd -P && echo .) && tree=${tree%??}
+    below=$tree
+    while [ ! -e "$tree/.git" ]; do
+        [ -n "$tree" ] || return 1
+        tree=${tree%/*}
+    done
+    below=$(printf %s "${below#"$tree"}" | sed 's/[][*?\\]/\\&/g')
+    git=$tree/.git
+    if [ -f "$git" ]; then # a linked work tree, or a submodule
+        git=$(inside "$tree" "$(sed -n 's/^gitdir: //p' "$git")")
+        [ ! -f "$git/commondir" ] || git=$(inside "$git" "$(cat "$git/commondir")")
+    fi
+    [ -d "$git" ] && exclude=$git/info/exclude
+}
+
+inside() { # DIR PATH: PATH as seen from DIR
+    case $2 in
+        /*) printf '%s\n' "$2" ;;
+        *) printf '%s\n' "$1/$2" ;;
+    esac
+}
+
+ignore() { # TASKDIR: have git ignore what we make here, and remember what was added
+    find_git || return 0
+    mkdir -p "${exclude%/*}"
+    for line in "$below/optio.log" "$below/deliverables/"; do
+        ! grep -qxF -e "$line" "$exclude" 2>/dev/null || continue
+        [ -z "$(tail -c 1 "$exclude" 2>/dev/null)" ] || echo >>"$exclude"
+        printf '%s\n' "$line" >>"$exclude" && printf '%s\n' "$line" >>"$1/ignored"
+    done
+}
+
+unignore() { # TASKDIR: take back what `ignore` added
+    [ -s "$1/ignored" ] && find_git || return 0
+    grep -vxF -f "$1/ignored" "$exclude" >"$1/exclude"
+    cat "$1/exclude" >"$exclude"
+    rm -f "$1/exclude" "$1/ignored"
+}

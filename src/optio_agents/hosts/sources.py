@@ -1,0 +1,115 @@
+"""What may be sent to a host: a file here, bytes, or whatever an iterator gives."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from stat import S_IMODE
+from typing import TYPE_CHECKING, TypeAlias
+
+import anyio.to_thread
+
+from optio_agents.errors import TransferFailed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from typing import BinaryIO
+
+Readable: TypeAlias = "str | os.PathLike[str] | bytes | AsyncIterator[bytes]"
+
+BLOCK = 262_144  # bytes: of one write
+_AT_ONCE = 4  # blocks that one visit to a worker thread reads and hashes
+
+
+@dataclass(slots=True)
+class Source:
+    """The blocks of a source, hashed in passing by a worker thread; to be read once."""
+
+    readable: Readable
+    size: int | None = None  # None: nobody knows before the end
+    mode: int | None = None  # None: it has none of its own
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+    @classmethod
+    def of(cls, readable: Readable) -> Source:
+        """Raises OSError when it is a file that cannot be looked at."""
+        match readable:
+            case bytes():
+                return cls(readable, len(readable))
+            case str() | os.PathLike():
+                seen = Path(readable).stat()
+                return cls(readable, seen.st_size, S_IMODE(seen.st_mode))
+            case _:
+                return cls(readable)
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        """Raises TransferFailed when a file changes meanwhile."""
+        match self.readable:
+            case bytes(whole):
+                some = _batches_of(whole, self.digest)
+            case str() | os.PathLike() as path:
+                some = _batches_in(Path(path), self.digest)
+            case iterator:
+                some = _batches_from(iterator, self.digest)
+        async for batch in some:
+            for block in batch:
+                yield block
+
+
+async def sha256(readable: Readable) -> str | None:
+    """The digest of what can be read more than once; None for an iterator."""
+    source = Source.of(readable)
+    if source.size is None:
+        return None
+    async for _ in source.blocks():
+        pass
+    return source.digest.hexdigest()
+
+
+async def _batches_of(whole: bytes, digest: hashlib._Hash) -> AsyncIterator[list[bytes]]:
+    for start in range(0, len(whole), BLOCK * _AT_ONCE):
+        part = whole[start : start + BLOCK * _AT_ONCE]
+        await hash_apart(digest, part)
+        yield [part[at : at + BLOCK] for at in range(0, len(part), BLOCK)]
+
+
+async def _batches_from(
+    iterator: AsyncIterator[bytes], digest: hashlib._Hash
+) -> AsyncIterator[list[bytes]]:
+    async for piece in iterator:
+        async for batch in _batches_of(piece, digest):
+            yield batch
+
+
+async def _batches_in(path: Path, digest: hashlib._Hash) -> AsyncIterator[list[bytes]]:
+    file = await anyio.to_thread.run_sync(partial(path.open, "rb", buffering=0))
+    try:
+        before = os.fstat(file.fileno())
+        while batch := await anyio.to_thread.run_sync(_read, file, digest):
+            yield batch
+        after = os.fstat(file.fileno())
+    finally:
+        file.close()
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise TransferFailed(f"{path} changed while it was read")
+
+
+def _read(file: BinaryIO, digest: hashlib._Hash) -> list[bytes]:
+    batch = []
+    for _ in range(_AT_ONCE):
+        if not (block := file.read(BLOCK)):
+            break
+        digest.update(block)
+        batch.append(block)
+    return batch
+
+
+async def hash_apart(digest: hashlib._Hash, data: bytes) -> None:
+    """Hash in a worker thread what is too much for the event loop."""
+    if len(data) < BLOCK // 4:
+        digest.update(data)
+    else:
+        await anyio.to_thread.run_sync(digest.update, data)
