@@ -1,0 +1,16 @@
+"""The command `optio-agents`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command; what it needs beyond the library is the extra `cli`."""
+    try:
+        from optio_agents.cli.app import run_command  # may be missing what it needs
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in ("click", "rich"):
+            raise
+        sys.exit("optio-agents: the command needs more than the library: install optio-agents[cli]")
+    sys.exit(run_command(sys.argv[1:]))

@@ -1,0 +1,5 @@
+"""`python -m optio_agents.cli` is the command, too."""
+
+from optio_agents.cli import main
+
+main()

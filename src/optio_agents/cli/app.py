@@ -1,0 +1,100 @@
+"""The verbs, each loaded when it is asked for, and the one place where an error becomes words."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import click
+
+from optio_agents.cli import exits
+from optio_agents.errors import OptioAgentsError
+from optio_agents.protocol.display import visible_block
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# verb: (module, what the overview says); `--help` of the whole need not load a single verb
+VERBS = {
+    "run": ("run", "Start an agent and supervise it to its end."),
+    "demo": ("demo", "Watch a scripted agent do all that an agent may do."),
+    "watch": ("watch", "Follow an optio.log, here or on a host."),
+    "ls": ("sessions", "List the sessions of the journal, or of a host."),
+    "show": ("sessions", "Tell what happened in a session."),
+    "logs": ("sessions", "Print the log of a session."),
+    "prune": ("sessions", "Remove ended sessions, here and on their hosts."),
+    "attach": ("attach", "See a running session, or all of them, and own it."),
+    "send": ("act", "Say something to an agent."),
+    "interrupt": ("act", "End the agent's turn."),
+    "approve": ("act", "Let the agent do what it asks for."),
+    "deny": ("act", "Do not let it."),
+    "answer": ("act", "Answer the agent's question."),
+    "stop": ("act", "End an agent and all its processes."),
+    "prompt": ("prompt", "Print the words that teach an agent the log channel."),
+    "check": ("check", "Report what an agent did wrong in its log."),
+    "doctor": ("doctor", "Check this machine, or a host, and say how to mend it."),
+}
+
+
+class Verbs(click.Group):
+    """The overview, and the way to each verb."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module, _ = VERBS[cmd_name]
+        found = getattr(import_module(f"optio_agents.cli.{module}"), cmd_name.replace("-", "_"))
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(verb, told) for verb, (_, told) in VERBS.items()])
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example:  optio-agents demo",
+)
+@click.version_option(package_name="optio-agents")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+def app() -> None:
+    """Supervise coding agents, here and behind SSH, and know the truth about them."""
+
+
+def run_command(argv: Sequence[str]) -> int:
+    """Run the command line *argv*; the exit code is the answer."""
+    try:
+        code = app.main(args=list(argv), prog_name="optio-agents", standalone_mode=False)
+    except click.exceptions.Exit as left:
+        return left.exit_code
+    except click.Abort:
+        return exits.CANCELLED
+    except click.ClickException as misuse:
+        misuse.show()
+        return exits.USAGE
+    except BrokenPipeError:  # `| head`: whoever read us has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.DONE
+    except (OptioAgentsError, ValueError, KeyboardInterrupt) as error:
+        return _told(error, debug="--debug" in argv)
+    except Exception as error:
+        return _told(error, debug="--debug" in argv, ours=True)
+    return code if isinstance(code, int) else exits.DONE
+
+
+def _told(error: BaseException, *, debug: bool, ours: bool = False) -> int:
+    if debug:
+        traceback.print_exception(error)
+    elif not isinstance(error, KeyboardInterrupt):
+        kind = f"a fault of ours, {type(error).__name__}: " if ours else ""
+        after = " (--debug shows where; please report it)" if ours else ""
+        click.echo(f"optio-agents: {kind}{visible_block(str(error))}{after}", err=True)
+    return exits.OUR_FAULT if ours else exits.exit_code(error)

@@ -1,0 +1,50 @@
+"""Exit codes: part of the contract, so that a script can tell the endings apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from optio_agents import errors
+
+if TYPE_CHECKING:
+    from optio_agents.session.result import Outcome
+
+DONE = 0
+AGENT_ERROR = 1  # the agent wrote ERROR; `check`: the log has faults
+USAGE = 2
+NOT_DONE = 3  # ended without DONE
+UNREACHABLE = 4
+STALLED = 5
+DETACHED = 6  # still running
+OUR_FAULT = 70
+CANCELLED = 130
+
+OUTCOMES: dict[Outcome, int] = {
+    "done": DONE,
+    "cancelled": CANCELLED,
+    "error": AGENT_ERROR,
+    "exited": NOT_DONE,
+    "stalled": STALLED,
+    "ended by hook": NOT_DONE,
+    "unreachable": UNREACHABLE,
+    "failed": OUR_FAULT,
+}
+
+
+def exit_code(error: BaseException) -> int:
+    """The code for an error that ends the command."""
+    match error:
+        case KeyboardInterrupt():
+            return CANCELLED
+        case errors.AgentReportedError():
+            return AGENT_ERROR
+        case errors.AgentStalled():
+            return STALLED
+        case errors.HostUnreachable() | errors.HostError():
+            return UNREACHABLE
+        case errors.SessionFailed():
+            return NOT_DONE
+        case ValueError() | errors.AgentError():  # what was asked for cannot be
+            return USAGE
+        case _:
+            return OUR_FAULT
