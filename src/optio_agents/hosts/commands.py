@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
 
-from optio_agents.errors import CommandTimedOut, FileRefused
+from optio_agents.errors import CommandTimedOut
 
 from .bootstrap import script
 from .collect import collected
+from .launched import ProcessHandle, no_directory
 from .tasks import task_group
+
+__all__ = ["OUTPUT_LIMIT", "ProcessHandle", "RunResult", "run_command", "run_script"]
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from .machine import Answer, Machine
 
 OUTPUT_LIMIT = 8 << 20  # bytes kept of each of stdout and stderr
-_CANNOT_ENTER = 125  # of run.sh, together with its token on stderr
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,9 @@ async def run_command(
                 tasks.start_soon(_drain, process.read, out)
                 tasks.start_soon(_drain, process.read_error, err)
             exit_code = await process.wait()
-        refuse_missing(cwd, token, exit_code, bytes(err.head))
+        if not out.head.startswith(token.encode()):
+            raise no_directory(cwd)
+        del out.head[: len(token)]
         return RunResult(out.text(), err.text(), exit_code)
     raise CommandTimedOut(f"{command!r} ran longer than {timeout} s and was ended")
 
@@ -94,20 +96,6 @@ async def run_command(
 async def _drain(read: Callable[[], Awaitable[bytes]], into: Kept) -> None:
     while data := await read():
         into.add(data)
-
-
-def refuse_missing(cwd: str, token: str, exit_code: int, stderr: bytes) -> None:
-    """Raise FileRefused where run.sh said that it could not enter *cwd*."""
-    if exit_code == _CANNOT_ENTER and stderr.endswith(token.encode()):
-        raise FileRefused(cwd, "missing", "is not a directory that can be entered")
-
-
-def without(names: Sequence[str]) -> str:
-    """The line of sh that takes *names* out of the environment. Raises ValueError."""
-    for name in names:
-        if not _VARIABLE.fullmatch(name):
-            raise ValueError(f"{name!r} is no name of an environment variable")
-    return f"unset -v {' '.join(names)}\n" if names else ""
 
 
 async def run_script(

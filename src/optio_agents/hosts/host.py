@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import posixpath
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import commands, workdir
+import anyio
+
+from optio_agents.errors import FileRefused
+
+from . import commands, launched, workdir
 from .bootstrap import script
 from .progress import as_percent
 from .put import put
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
     from typing import Self
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
 
     from .agents import Agent
     from .commands import RunResult
+    from .launched import ProcessHandle
     from .machine import Answer, Machine
     from .progress import PercentCallback
     from .put import Put
@@ -42,6 +48,8 @@ class Host:
         self.workdir = workdir or posixpath.join(self.taskdir, "workdir")
         self.own_workdir = workdir is None
         self._home: str | None = None
+        self._tunnels: dict[int, AsyncExitStack] = {}
+        self._launched: set[ProcessHandle] = set()
 
     def __repr__(self) -> str:
         return f"<Host {self.machine.name} {self.taskdir}>"
@@ -54,7 +62,12 @@ class Host:
 
     async def disconnect(self) -> None:
         """Let go: agents stay, launched commands and tunnels end. Twice is fine."""
-        await self.machine.close()
+        with anyio.CancelScope(shield=True):  # each of these is bounded
+            for handle in list(self._launched):
+                await self.terminate_subprocess(handle, aggressive=True)
+            while self._tunnels:
+                await self._tunnels.popitem()[1].aclose()
+            await self.machine.close()
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -105,6 +118,41 @@ class Host:
             self.machine, command, cwd=where, env=env, timeout=timeout
         )
 
+    async def launch_subprocess(
+        self,
+        command: str,
+        *,
+        env: Mapping[str, str] | None = None,
+        env_remove: Sequence[str] = (),
+        cwd: str | None = None,
+        merge_stderr: bool = True,
+        stdin: bool = False,
+    ) -> ProcessHandle:
+        """Start a short-lived command under /bin/sh, in the work directory unless told otherwise.
+
+        It ends with this host at the latest; an agent that shall outlive us is started by
+        `start_agent`. Raises FileRefused when there is no such directory, HostLost.
+        """
+        handle = await launched.launch(
+            self.machine,
+            command,
+            cwd=await self.path(cwd or self.workdir),
+            env=env,
+            env_remove=env_remove,
+            merge_stderr=merge_stderr,
+            stdin=stdin,
+        )
+        self._launched = {handle, *(one for one in self._launched if not one.ended)}
+        return handle
+
+    async def terminate_subprocess(self, handle: ProcessHandle, *, aggressive: bool) -> None:
+        """End a launched command and all that it started: TERM, after 5 s KILL.
+
+        *aggressive* sends KILL at once. Twice is fine.
+        """
+        self._launched.discard(handle)
+        await launched.terminate(handle, aggressive=aggressive)
+
     def follow(
         self, path: str, cursor: Cursor | None = None, **options: Any
     ) -> AbstractAsyncContextManager[Batches]:
@@ -113,6 +161,38 @@ class Host:
 
         where = posixpath.join(self.workdir, path)
         return self.machine.follow(where, cursor, FollowOptions(**options))
+
+    async def tail_file(self, absolute_path: str) -> AsyncIterator[str]:
+        """The lines of a file, from its first one on and as they come, until the caller stops.
+
+        For callers that know it; `follow` tells offsets and resumes.
+        """
+        async with self.follow(await self.path(absolute_path)) as batches:
+            async for batch in batches:
+                for line in batch.lines:
+                    yield line.decode(errors="replace").removesuffix("\r")
+
+    async def establish_tunnel(self, remote_port: int, *, bind_addr: str = "127.0.0.1") -> int:
+        """A port on our loopback that leads to *remote_port* on the host's, until disconnecting.
+
+        It stays the same over a reconnect. On this machine it is *remote_port* itself.
+        """
+        if bind_addr not in {"127.0.0.1", "localhost"}:
+            raise ValueError(f"a tunnel listens on 127.0.0.1 alone, not on {bind_addr}")
+        if self.machine.is_local:
+            return remote_port
+        held = AsyncExitStack()
+        port = await held.enter_async_context(self.machine.tunnel(remote_port))
+        self._tunnels[port] = held
+        return port
+
+    async def remove_file(self, path: str) -> None:
+        """Remove a file, or a link; fine when there is none. Raises FileRefused, HostLost."""
+        where = await self.path(path)
+        answer = await self.ask('[ ! -d "$1" ] || [ -L "$1" ] || exit 66; rm -f -- "$1"', where)
+        if answer.exit_code:
+            reason = "directory" if answer.exit_code == 66 else "unreadable"
+            raise FileRefused(where, reason, answer.stderr.decode(errors="replace").strip())
 
     async def setup_workdir(self) -> None:
         """Make the task directory, and the work directory empty, for a clean start.

@@ -118,7 +118,7 @@ class LocalMachine:
     async def _stop_tree(self, run: str, process: LocalProcess) -> None:
         """End what *process* started; logged, not raised, where that fails."""
         roots = [f"{process.pid}:{start}"] if (start := _start_of(process.pid)) else []
-        args = [f"{RUN}={run}", f"{_GRACE:g}", "-", *roots]
+        args = [f"{RUN}={run}", f"{process.grace:g}", "-", *roots]
         with anyio.move_on_after(_STOPPING):
             try:
                 async with self.shell(script("stop"), args) as stopping:
@@ -140,7 +140,7 @@ class LocalProcess:
         assert child.stdin
         assert child.stdout
         assert child.stderr
-        self.pid = child.pid
+        self.pid, self.grace = child.pid, _GRACE
         self._child, self._stdin = child, child.stdin.fileno()
         os.set_blocking(self._stdin, False)
         loop = asyncio.get_running_loop()

@@ -46,6 +46,7 @@ class Process(Protocol):
     """A script that runs on the machine. Leaving its block ends its whole tree."""
 
     pid: int  # of its /bin/sh on the machine, a process-group leader
+    grace: float  # seconds between TERM and KILL for what is left when its block is left early
 
     async def write(self, data: bytes) -> None:
         """Give it input, waiting while it does not read. Raises HostLost, BrokenPipeError."""
