@@ -105,6 +105,10 @@ class NameTaken(AgentError):
     """A message of this name was said before, with other words."""
 
 
+class InputClosed(AgentError):
+    """The agent takes no more input: it has ended, or its input has."""
+
+
 class AlreadyOwned(AgentError):
     """Somebody else supervises this session; `owner` names them."""
 

@@ -1,0 +1,113 @@
+"""A session directory on its host: scripts of ours run in it, and what they refuse is an error."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import anyio
+
+from optio_agents.errors import (
+    CommandFailed,
+    CommandTimedOut,
+    ConnectError,
+    FileRefused,
+    HostKeyRefused,
+    HostLost,
+    InputClosed,
+    NameTaken,
+    TransferFailed,
+    WorkDirRefused,
+)
+
+from .bootstrap import script
+from .collect import collected
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .machine import Answer, Machine
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+_WARM = 1 << 20  # bytes: more would hold up whoever else talks through the warm shell
+_SLOWEST = 10_000  # bytes a second that a link must carry
+
+
+class Directory:
+    """One session directory. What it runs is safe to repeat, and is repeated over lost links."""
+
+    def __init__(self, machine: Machine, path: str) -> None:
+        self.machine, self.path = machine, path
+
+    async def run(self, names: str, *args: str, data: bytes = b"") -> bytes:
+        """Run scripts of ours, one text, in the directory; returns what they say.
+
+        Goes on through lost links until the host has answered: cancel it to give up.
+        Raises FileRefused (no such session), WorkDirRefused, NameTaken, InputClosed,
+        TransferFailed (the disk is full), CommandFailed, and HostKeyRefused.
+        """
+        return await until_heard(self.machine, lambda: self.run_once(names, *args, data=data))
+
+    async def run_once(self, names: str, *args: str, data: bytes = b"") -> bytes:
+        """The same, but raises HostLost, CommandTimedOut and ConnectError instead of going on."""
+        text = "\n".join(map(script, ("session", *names.split())))
+        answer = await self._answer(text, (self.path, *args), data)
+        if answer.exit_code:
+            _refuse(names, self.path, answer)
+        return answer.stdout
+
+    async def _answer(self, text: str, args: tuple[str, ...], data: bytes) -> Answer:
+        if len(data) <= _WARM:
+            seconds = 30 + len(data) / _SLOWEST
+            return await self.machine.ask(text, args, data=data, seconds=seconds)
+        async with self.machine.shell(text, args) as process:
+            return await collected(process, data)
+
+
+async def until_heard(machine: Machine, attempt: Callable[[], Awaitable[_T]]) -> _T:
+    """Repeat *attempt*, which must be safe to repeat, until the host has answered it."""
+    patience = 0.1
+    while True:
+        try:
+            return await attempt()
+        except HostKeyRefused:
+            raise
+        except (HostLost, CommandTimedOut, ConnectError) as error:
+            _log.info("%s: trying again: %s", machine.name, error)
+        await _news_of(machine, patience)
+        patience = min(5.0, patience * 2)
+
+
+async def _news_of(machine: Machine, patience: float) -> None:
+    """Until the link changes, or *patience* seconds have passed."""
+    changed = anyio.Event()
+    unwatch = machine.link.watch(lambda _state, _reason: changed.set())
+    try:
+        # What asks for a login again too often is shut out.
+        with anyio.move_on_after(
+            60 if machine.link.state == "waiting for your login" else patience
+        ):
+            await changed.wait()
+    finally:
+        unwatch()
+
+
+def _refuse(names: str, path: str, answer: Answer) -> NoReturn:
+    why = answer.stderr.decode(errors="replace").strip()
+    last = why.rpartition("\n")[2]
+    match answer.exit_code:
+        case 64:
+            raise FileRefused(path, "missing", last)
+        case 65:
+            raise HostLost(last)
+        case 66:
+            raise NameTaken(last)
+        case 67:
+            raise InputClosed(last)
+        case 68:
+            raise TransferFailed(why.replace("\n", ": "))
+        case 69:
+            raise WorkDirRefused(last)
+        case code:
+            raise CommandFailed(names, code, answer.stdout.decode(errors="replace"), why)

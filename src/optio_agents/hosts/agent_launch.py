@@ -1,0 +1,111 @@
+"""Start an agent: what it is told goes into its session directory, nothing into a command line."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from optio_agents.errors import AgentError
+
+from .agent_environment import check_names, inheritable
+from .bootstrap import quote, script
+from .collect import collected
+from .machine import ProcessId
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .agent_directory import Directory
+    from .agent_environment import EnvBase
+    from .host import Host
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be started. `session` is unique to this start, so that repeating it is safe."""
+
+    session: str
+    argv: Sequence[str]
+    cwd: str
+    env: Mapping[str, str]
+    meta: Mapping[str, object]
+    journal_limit: int | None
+
+    def launch_text(self) -> str:
+        """Shell text that becomes the agent's surroundings and arguments."""
+        return "".join(
+            [
+                "unset PATH\n",
+                *(f"export {name}={quote(value)}\n" for name, value in self.env.items()),
+                f"cd {quote(self.cwd)} || exit 126\n",
+                "unset OLDPWD SHLVL _\n",
+                " ".join(["set --", *map(quote, self.argv)]),
+                "\n",
+            ]
+        )
+
+    def meta_text(self) -> str:
+        return json.dumps(dict(self.meta))
+
+
+async def planned(
+    host: Host,
+    argv: Sequence[str],
+    *,
+    cwd: str | None,
+    env: Mapping[str, str] | None,
+    env_base: EnvBase,
+    name: str | None,
+    journal_limit: int | None,
+    meta: Mapping[str, object],
+) -> Plan:
+    """Decide everything about a start before anything happens on the host. Raises ValueError."""
+    if isinstance(argv, str) or not argv:
+        raise ValueError("argv is a list of at least one argument")
+    if name is not None and not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot be part of a session's tag")
+    check_names(env or {})
+    session = f"{name or 'agent'}.{secrets.token_hex(6)}"
+    where = await host.path(cwd or host.workdir)
+    ours = {
+        "OPTIO_SESSION": session,
+        "OPTIO_LOG": f"{where}/optio.log",
+        "OPTIO_DELIVERABLES": f"{where}/deliverables",
+    }
+    base = inheritable(await host.machine.login_environment()) if env_base == "login" else {}
+    told = {
+        "v": 1,
+        "session": session,
+        "argv": list(argv),
+        "cwd": where,
+        "log": ours["OPTIO_LOG"],
+        "deliverables": ours["OPTIO_DELIVERABLES"],
+        "meta": dict(meta),
+    }
+    whole = {**base, **(env or {}), **ours}
+    return Plan(session, tuple(argv), where, whole, told, journal_limit)
+
+
+async def prepare(directory: Directory, plan: Plan) -> None:
+    """Make the session directory. Raises WorkDirRefused when it is another's."""
+    texts = plan.launch_text(), plan.meta_text(), script("launcher")
+    await directory.run_once("state prepare", plan.session, plan.cwd, *texts)
+
+
+async def launch(directory: Directory, plan: Plan) -> ProcessId | None:
+    """Start the agent, once however often this is repeated; its identity, if it is told."""
+    text = script("session") + script("launch")
+    async with directory.machine.shell(text, [directory.path, plan.session]) as process:
+        answer = await collected(process)
+    match answer.stdout.split():
+        case [pid, start, boot]:
+            return ProcessId(int(pid), int(start), boot.decode())
+        case [b"taken"]:
+            return None
+    why = answer.stderr.decode(errors="replace").strip() or f"exit code {answer.exit_code}"
+    raise AgentError(f"{directory.machine.name}: the agent could not be started: {why}")

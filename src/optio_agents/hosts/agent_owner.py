@@ -1,0 +1,94 @@
+"""Who dispatches for a session: one at a time, by a lease on the agent's own host."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+
+from optio_agents.errors import AlreadyOwned, HostError, NameTaken
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from .agent_directory import Directory
+
+_RENEWED = 20.0  # seconds between two touches; 60 s of silence end a lease
+_RELEASING = 5.0  # seconds that giving it back may take
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to dispatch. `lost` is set once somebody else has taken it."""
+
+    epoch: int
+    lost: anyio.Event = field(default_factory=anyio.Event)
+    _directory: Directory = field(kw_only=True, repr=False)
+    _session: str = field(kw_only=True, repr=False)
+
+    async def confirm(self) -> None:
+        """Still be the owner, and let others see it.
+
+        Raises AlreadyOwned when a later epoch is claimed, HostLost, ConnectError.
+        """
+        try:
+            await self._say("touch")
+        except AlreadyOwned:
+            self.lost.set()
+            raise
+
+    async def release(self) -> None:
+        await self._say("release")
+
+    async def keep(self) -> None:
+        """Renew until it is lost; a host out of reach is asked again and again."""
+        while not self.lost.is_set():
+            await anyio.sleep(_RENEWED)
+            try:
+                await self.confirm()
+            except (AlreadyOwned, HostError):
+                continue
+
+    async def _say(self, verb: str) -> None:
+        await _ask(self._directory, self._session, verb, f"{self.epoch:010d}")
+
+
+@asynccontextmanager
+async def owned(
+    directory: Directory, session: str, owner: str, journal: str, *, take_over: bool
+) -> AsyncIterator[Lease]:
+    """See `Agent.own`."""
+    verb = "take" if take_over else "claim"
+    journal = secrets.token_hex(8) if not journal else journal.encode().hex()
+    epoch = await _ask(directory, session, verb, "-", json.dumps(owner), journal)
+    lease = Lease(int(epoch), _directory=directory, _session=session)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lease.keep)
+        try:
+            yield lease
+        finally:
+            tasks.cancel_scope.cancel()
+            with anyio.move_on_after(_RELEASING, shield=True):
+                await _released(lease)
+
+
+async def _released(lease: Lease) -> None:
+    try:
+        await lease.release()
+    except (AlreadyOwned, HostError):
+        return  # another has it, or gets it after a minute of our silence
+
+
+async def _ask(
+    directory: Directory, session: str, verb: str, epoch: str, owner: str = "-", journal: str = "-"
+) -> bytes:
+    try:
+        nonce = secrets.token_hex(8)
+        return await directory.run_once("owner", session, verb, epoch, owner, journal, nonce)
+    except NameTaken as error:
+        name = str(json.loads(str(error)))
+        raise AlreadyOwned(f"{name} supervises this session", owner=name) from None

@@ -1,0 +1,35 @@
+# DIR TAG: start the launcher of a prepared session, detached; say the agent's identity, "taken"
+# when it was started before, or "failed". Safe to repeat.
+# shellcheck shell=sh disable=SC2154
+enter "$1" "$2"
+[ ! -p pipe ] || { echo taken; exit; }
+ready=ready.$$
+mkfifo "$ready" || refuse "$unwritten" "the session directory cannot be written"
+exec 3<>"$ready" # open for both before the launcher writes, or its word could be lost
+(
+  read -r line <&3
+  rm -f "$ready"
+  printf '%s\n' "$line"
+) &
+
+# A child subreaper adopts what its descendants leave behind: only so is all of it found again.
+set -- /bin/sh run "$1" "$ready"
+case $(uname -m) in x86_64) prctl=157 ;; aarch64 | riscv64) prctl=167 ;; *) prctl= ;; esac
+if [ "$prctl" ] && command -v perl >/dev/null; then
+  set -- perl -e 'push @ARGV, syscall(shift, 36, 1, 0, 0, 0) ? "" : "perl"; exec @ARGV' "$prctl" "$@"
+elif command -v python3 >/dev/null; then
+  # Python ignores two signals and names a locale, and the agent would inherit all three.
+  set -- python3 -ISc 'import os, signal, sys
+for number in signal.SIGPIPE, signal.SIGXFSZ: signal.signal(number, signal.SIG_DFL)
+os.environ.pop("LC_CTYPE", None)
+try:
+    import ctypes
+    reaper = "" if ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) else "python3"
+except Exception:
+    reaper = ""
+os.execv(sys.argv[1], [*sys.argv[1:], reaper])' "$@"
+else
+  set -- "$@" ''
+fi
+# No `&`: a shell without job control makes what it starts so ignore SIGINT for ever.
+exec setsid env -i PATH="$PATH" OPTIO_SESSION="$tag" "$@" 3<&- </dev/null >/dev/null 2>&1

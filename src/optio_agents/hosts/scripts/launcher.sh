@@ -1,0 +1,65 @@
+# DIR READY LINGER: run the agent of DIR in front, feed it from behind, write down how it ended.
+# Detached, in an environment of its own. READY hears the agent's identity. LINGER, when not empty,
+# names the interpreter that made us the reaper of all our descendants.
+# shellcheck shell=sh disable=SC1091,SC3013
+cd -P "$1" || exit 125
+dir=$1 ready=$2 linger=$3 mask=$(umask)
+umask 077
+trap : HUP INT TERM QUIT USR1 USR2 PIPE ALRM # caught, not ignored: the agent would inherit that
+
+identity() { # of this very shell, be it a subshell: PID START BOOT
+  IFS= read -r stat </proc/self/stat
+  IFS= read -r boot </proc/sys/kernel/random/boot_id
+  pid=${stat%% *}
+  # shellcheck disable=SC2086 # the fields
+  set -- ${stat##*) }
+  printf '%s %s %s\n' "$pid" "${20}" "$boot"
+}
+
+# Each name enters said/ before its bytes enter the pipe, and only once: nothing is fed twice.
+feed() {
+  trap '' HUP INT TERM QUIT USR1 USR2 # a signal to the agent's group does not end its input
+  exec 3<>bell 4>pipe </dev/null >/dev/null 2>&1
+  while :; do
+    for message in in/*; do
+      name=${message#in/}
+      [ "$name" != '*' ] || break
+      if ln "$message" "said/$name"; then
+        case $name in *.eof) break 2 ;; esac
+        cat "$message" >&4 || break 2
+      elif [ ! -e "said/$name" ]; then # the disk is full
+        sleep 1
+        continue 2
+      fi
+      rm -f "$message"
+    done
+    read -r _ <&3 || sleep 1
+  done
+  : >closed
+}
+
+# The session may have been put aside while we came here.
+{ mkfifo pipe && [ "$dir" -ef . ]; } 2>/dev/null || { echo taken 1<>"$ready"; exit 125; }
+identity >launcher.new && mv launcher.new launcher
+echo '    ' >exit.new # room, so that a full disk cannot hide the end
+feed &
+feeder=$!
+(
+  identity >pid.new && mv pid.new pid && read -r line <pid && echo "$line" 1<>"$ready"
+  umask "$mask"
+  . ./launch
+  exec "$@"
+) <pipe >>stdout 2>>stderr
+code=$?
+kill -9 "$feeder"
+wait "$feeder"
+printf '%-4s\n' "$code" 1<>exit.new
+# No child of ours may be needed from here on: whoever stops the session may kill it.
+read -r children <"/proc/$$/task/$$/children"
+case ${children:+$linger} in
+  perl) exec perl -e 'rename "exit.new", "exit"; 1 while wait > 0' ;;
+  python3) exec python3 -ISc 'import os
+os.rename("exit.new", "exit")
+while True: os.wait()' ;;
+esac
+exec mv exit.new exit

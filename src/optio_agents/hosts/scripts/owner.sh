@@ -1,0 +1,34 @@
+# DIR TAG VERB EPOCH OWNER JOURNAL NONCE: who dispatches for the session. The owner is the last file
+# of owner/, "JOURNAL OWNER", named by its epoch and touched while the owner lives; a link claims
+# the next epoch for one of any number of claimants.
+#   claim: be it, unless another journal spoke within 60 s; says the epoch. take: even then.
+#   touch: still be it. release: no longer.
+# shellcheck shell=sh disable=SC2154
+enter "$1" "$2"
+last='' file=
+for file in owner/*; do [ ! -e "$file" ] || last=${file#owner/}; done
+case $3 in
+  touch | release)
+    [ "$last" = "$4" ] || {
+      read -r _ owner <"owner/$last"
+      refuse "$taken" "$owner"
+    }
+    if [ "$3" = touch ]; then touch "owner/$4"; else touch -t 197001020000 "owner/$4"; fi
+    exit
+    ;;
+esac
+if [ "$last" ]; then
+  read -r journal owner <"owner/$last"
+  age=$(($(date +%s) - $(stat -c %Y "owner/$last")))
+  [ "$3" = take ] || [ "$journal" = "$6" ] || [ $age -ge 60 ] || refuse "$taken" "$owner"
+fi
+number=${last#"${last%%[1-9]*}"}
+epoch=$(printf %010d $((${number:-0} + 1)))
+printf '%s %s\n' "$6" "$5" >".owner.$7" || refuse "$unwritten" "the lease cannot be written"
+ln ".owner.$7" "owner/$epoch" 2>/dev/null || lost=yes
+rm -f ".owner.$7"
+[ ! "${lost-}" ] || {
+  read -r _ owner <"owner/$epoch"
+  refuse "$taken" "$owner"
+}
+echo "$epoch"

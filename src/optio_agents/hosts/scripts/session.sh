@@ -1,0 +1,63 @@
+# What the scripts of a session directory share; it stands in front of them.
+# shellcheck shell=sh disable=SC2094,SC3013
+umask 077
+missing=64 cut=65 taken=66 closed=67 unwritten=68 foreign=69
+
+refuse() { # CODE SENTENCE
+  printf '%s\n' "$2" >&2
+  exit "$1"
+}
+
+into() { # NAME: a directory of ours and no link, in the one we are in
+  here=${PWD%/}
+  cd -P "./$1" 2>/dev/null || return 1
+  [ "$PWD" = "$here/$1" ] && [ -O . ]
+}
+
+# ABSOLUTE PATH [TAG]: into the session directory. No link is followed in its last two names, and
+# nobody else can change them between this look and the next, since the upper one is ours, too.
+enter() {
+  task=${1%/*}
+  [ -d "$1" ] || refuse "$missing" "there is no session in $task"
+  { cd -P "${task%/*}/" 2>/dev/null && into "${task##*/}" && into "${1##*/}"; } ||
+    refuse "$foreign" "$1 is a link, or another user's"
+  [ $# -eq 1 ] || { read -r tag 2>/dev/null <tag && [ "$tag" = "$2" ]; } ||
+    refuse "$foreign" "$1 belongs to another session"
+}
+
+private() { # . : whether others could change what it holds
+  # shellcheck disable=SC2012 # one name, and stat differs from host to host
+  case $(ls -ldn . | cut -c 1-10) in ?????w???? | ????????w?) return 1 ;; esac
+}
+
+whole() { # FILE LENGTH: it holds just so many bytes
+  [ $(($(wc -c <"$1"))) -eq "$2" ]
+}
+
+receive() { # FILE LENGTH: append standard input, all or nothing
+  cat >>"$1" || { rm -f "$1"; refuse "$unwritten" "what was said cannot be written there"; }
+  whole "$1" "$2" || { rm -f "$1"; refuse "$cut" "only a part arrived"; }
+}
+
+same() { # A B: one file, or the same bytes
+  [ "$1" -ef "$2" ] || cmp -s "$1" "$2"
+}
+
+# FILE NAME: say FILE under NAME. What the feeder has taken stands in said/, so a repeat, or a
+# ghost that comes late, changes nothing.
+say() {
+  if ln "$1" "in/$2" 2>/dev/null; then
+    [ ! -e "said/$2" ] || same "$1" "said/$2" || said=other
+    [ ! -e closed ] || [ -e "said/$2" ] || { rm -f "in/$2"; said=late; }
+  elif ! same "$1" "in/$2" 2>/dev/null && ! same "$1" "said/$2" 2>/dev/null; then
+    said=other
+    [ -e "in/$2" ] || [ -e "said/$2" ] || said=no
+  fi
+  echo 1<>bell # open for both, it never blocks
+  rm -f "$1"
+  case ${said-} in
+    other) refuse "$taken" "$2 was said before, with other words" ;;
+    late) refuse "$closed" "the agent takes no more input" ;;
+    no) refuse "$unwritten" "what was said cannot be written there" ;;
+  esac
+}

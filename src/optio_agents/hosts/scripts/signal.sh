@@ -1,0 +1,7 @@
+# DIR TAG NAME WHOM: send a signal to the agent, or to its process "group".
+# shellcheck shell=sh disable=SC2154
+enter "$1" "$2"
+standing pid || refuse "$closed" "the agent has ended"
+# shellcheck disable=SC2086 # the fields
+set -- "$3" "$4" "$pid" ${stat##*) }
+if [ "$2" = group ]; then kill -s "$1" -- "-$6"; else kill -s "$1" "$3"; fi
