@@ -64,9 +64,17 @@ class Batches(Protocol):
     HostKeyRefused. A lost link raises nothing: the file is the queue.
     """
 
-    rest: bytes  # the unterminated last line as seen now, its first `limit` bytes
-    rest_since: float | None  # anyio.current_time() since when it stands like this
-    caught_up: bool  # the last look at the file found its end, and all was delivered
+    @property
+    def rest(self) -> bytes:
+        """The unterminated last line as seen now, its first `limit` bytes."""
+
+    @property
+    def rest_since(self) -> float | None:
+        """`anyio.current_time()` since when it stands like this; None without one."""
+
+    @property
+    def caught_up(self) -> bool:
+        """The last look at the file found its end, and all before it was delivered."""
 
     def finish(self) -> None:
         """The writer has ended: read to the end, deliver the rest too, then stop."""

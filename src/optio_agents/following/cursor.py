@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 
+from .look import Place
+
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
@@ -19,6 +21,11 @@ class Cursor:
     lines: int = 0  # of this generation, before the offset
     tail: str = ""  # digest of the last `window` bytes before the offset
     window: int = 0
+
+    @property
+    def place(self) -> Place:
+        """What a look at the file needs of it."""
+        return Place(self.device, self.inode, self.offset, self.tail, self.window)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))

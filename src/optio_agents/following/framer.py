@@ -1,0 +1,151 @@
+"""Chunks of a file in, batches of lines out: offsets, generations, what was delivered before."""
+
+from __future__ import annotations
+
+from itertools import accumulate, count
+from operator import add
+from typing import TYPE_CHECKING
+
+from optio_agents.errors import JournalChanged
+
+from .batches import COMPARED_LINES, Batch, FollowOptions
+from .cursor import Cursor
+from .generation import Delivered, shifted
+from .lines import LineSplitter
+from .look import Chunk, Place, digest, last_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+
+class Framer:
+    """Knows what was read of a file and what was delivered of it."""
+
+    def __init__(
+        self, cursor: Cursor | None, options: FollowOptions, *, compared: int = COMPARED_LINES
+    ) -> None:
+        start = cursor or Cursor()
+        self._journal, self._limit = options.journal, options.limit
+        self._splitter = LineSplitter(self._limit)
+        self._delivered = Delivered(
+            options.delivered, start.lines, compared=0 if self._journal else compared
+        )
+        self._file = start.device, start.inode, start.size, start.mtime_ns
+        self._generation = start.generation
+        self._offset = start.offset  # behind the last line
+        self._place: Place | None = start.place
+        self._window = b""  # the bytes before the place, once they are known
+        self._torn = False  # the line before the offset had no newline when it was delivered
+
+    @property
+    def place(self) -> Place:
+        """Behind all that was read: where the next chunk begins, unless it is fresh."""
+        if self._place is None:
+            device, inode, *_ = self._file
+            tail, window = digest(self._window), len(self._window)
+            self._place = Place(device, inode, self._read, tail, window)
+        return self._place
+
+    @property
+    def rest(self) -> bytes:
+        """The unterminated last line, its first `limit` bytes."""
+        return self._splitter.rest
+
+    @property
+    def rest_size(self) -> int:
+        return self._splitter.size
+
+    @property
+    def _read(self) -> int:
+        return self._offset + self._splitter.size
+
+    def feed(self, chunk: Chunk) -> list[Batch]:
+        """The lines that *chunk* completes, mostly as one batch. Raises JournalChanged."""
+        if chunk.missing:
+            self._change("was removed")
+            return []
+        if chunk.fresh:
+            self._renew()
+        elif chunk.offset != self._read:
+            raise ValueError(f"a chunk of offset {chunk.offset} where {self._read} is next")
+        elif chunk.window:
+            self._resume(chunk.window)
+        self._file, self._place = (chunk.device, chunk.inode, chunk.size, chunk.mtime_ns), None
+        return self._split(chunk.data)
+
+    def close(self) -> list[Batch]:
+        """The unterminated rest as a line of its own, if there is one."""
+        if not self._splitter.size:
+            return []
+        self._offset, line = self._read, self._splitter.close()
+        self._torn = True
+        batches = self._batches([line], [self._offset], self._splitter.cut, lambda _: self._window)
+        for batch in batches:
+            batch.unterminated = True
+        return batches
+
+    def _change(self, what: str) -> None:
+        if self._journal and self._read:
+            raise JournalChanged(f"the journal {what} when {self._read} bytes of it were read")
+
+    def _renew(self) -> None:
+        self._change("was replaced or cut")
+        if self._read:
+            self._generation += 1
+            self._delivered.renew()
+            self._splitter, self._offset = LineSplitter(self._limit), 0
+        self._window, self._torn = b"", False
+
+    def _resume(self, window: bytes) -> None:
+        self._window = window
+        if not self._splitter.size:
+            self._torn = not window.endswith(b"\n")
+
+    def _split(self, data: bytes) -> list[Batch]:
+        read, before = self._read, self._window
+        lines = self._splitter.feed(data)
+        cut: Mapping[int, int] = self._splitter.cut
+        self._window = last_bytes(before, data, len(data))
+        if not lines:
+            return []
+        ends = _ends(lines, cut, self._offset)
+        self._offset = ends[-1]
+        if self._torn:
+            self._torn = False
+            if not lines[0]:  # the newline of a line that was delivered without it
+                lines, ends, cut = lines[1:], ends[1:], shifted(cut, 1)
+        return self._batches(lines, ends, cut, lambda end: last_bytes(before, data, end - read))
+
+    def _batches(
+        self,
+        lines: list[bytes],
+        ends: list[int],
+        cut: Mapping[int, int],
+        window: Callable[[int], bytes],
+    ) -> list[Batch]:
+        passed, repeats = self._delivered.sort(lines, cut)
+        behind = self._delivered.lines - len(lines)
+        batches = []
+        for start, stop, repeated in (
+            (passed, passed + repeats, True),
+            (passed + repeats, len(lines), False),
+        ):
+            if start < stop:
+                cursor = self._cursor(ends[stop - 1], behind + stop, window(ends[stop - 1]))
+                part = {n: size for n, size in shifted(cut, start).items() if n < stop - start}
+                told = self._delivered.tell()
+                batches.append(
+                    Batch(lines[start:stop], ends[start:stop], cursor, told, repeated, part)
+                )
+        return batches
+
+    def _cursor(self, offset: int, lines: int, window: bytes) -> Cursor:
+        generation, tail = self._generation, digest(window)
+        return Cursor(*self._file, offset, generation, lines, tail, len(window))
+
+
+def _ends(lines: list[bytes], cut: Mapping[int, int], start: int) -> list[int]:
+    sizes: Iterable[int] = map(len, lines)
+    if cut:
+        sizes = (cut.get(n, size) for n, size in enumerate(sizes))
+    return list(map(add, accumulate(sizes), count(start + 1)))

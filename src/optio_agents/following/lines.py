@@ -1,0 +1,58 @@
+"""Bytes in, whole lines out, however the bytes were cut."""
+
+from __future__ import annotations
+
+
+class LineSplitter:
+    r"""Splits at \n alone. Holds at most *limit* bytes of a line, and drops what is beyond."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rest = bytearray()
+        self._size = 0  # of the unterminated line, with what was dropped of it
+        self.cut: dict[int, int] = {}  # of the last feed: index of a shortened line -> its size
+
+    @property
+    def rest(self) -> bytes:
+        """The unterminated last line, as far as it is kept."""
+        return bytes(self._rest)
+
+    @property
+    def size(self) -> int:
+        """Its true size."""
+        return self._size
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that *data* completes, without their newline."""
+        self.cut = {}
+        lines = data.split(b"\n")
+        tail = lines.pop()
+        if lines and self._size:
+            self._hold(lines[0])
+            lines[0] = self._take()
+        if len(data) > self._limit:
+            self._shorten(lines)
+        self._hold(tail)
+        return lines
+
+    def close(self) -> bytes:
+        """The unterminated rest, as a line; the next byte fed starts a new one."""
+        self.cut = {}
+        return self._take()
+
+    def _hold(self, piece: bytes) -> None:
+        self._rest += piece[: self._limit - len(self._rest)]
+        self._size += len(piece)
+
+    def _take(self) -> bytes:
+        line = bytes(self._rest)
+        if self._size > self._limit:
+            self.cut[0] = self._size
+        self._rest, self._size = bytearray(), 0
+        return line
+
+    def _shorten(self, lines: list[bytes]) -> None:
+        for index, line in enumerate(lines):
+            if len(line) > self._limit:
+                self.cut[index] = len(line)
+                lines[index] = line[: self._limit]

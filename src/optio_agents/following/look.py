@@ -1,0 +1,78 @@
+"""What one look at a file means to a reader who has read some of it already.
+
+Sent to hosts as source: nothing newer than Python 3.7 here, and no import beyond the standard
+library and modules that are sent along.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import NamedTuple
+
+WINDOW = 4096  # bytes before the reader's place that are compared at every look
+TRUSTED_AFTER = 2.0  # seconds: the coarsest time stamps of files (FAT, old NFS)
+
+NOTHING = "nothing new"
+APPENDED = "append from offset"
+REPLACED = "replaced"
+AGAIN = "look again"
+NO_FILE = "not a file"
+
+
+class Place(NamedTuple):
+    """Where a reader stands. The default stands before a file not yet seen."""
+
+    device: int = 0
+    inode: int = 0
+    offset: int = 0
+    tail: str = ""  # digest of the last `window` bytes before the offset
+    window: int = 0
+
+
+class Seen(NamedTuple):
+    """A file as it is now."""
+
+    inode: int
+    size: int
+    age: float  # seconds for which size and times are known to stand as they are
+    window: bytes  # what stands in the `window` bytes before the place now
+    regular: bool = True
+
+
+class Chunk(NamedTuple):
+    """Some bytes of a file, in order, and what the file was when they were read."""
+
+    device: int = 0
+    inode: int = 0
+    size: int = 0
+    mtime_ns: int = 0
+    offset: int = 0  # of the data
+    data: bytes = b""
+    window: bytes = b""  # what stands before the data, told once to a reader who has resumed
+    fresh: bool = False  # the front of a file that the reader does not know
+    at_end: bool = False
+    missing: bool = False
+    final: bool = False  # the writer had ended before this look, and it found nothing more
+
+
+def digest(window: bytes) -> str:
+    return blake2b(window, digest_size=16).hexdigest() if window else ""
+
+
+def decide(place: Place, seen: Seen) -> str:
+    """One of the five words above: what the reader at *place* has to do about *seen*.
+
+    The device does not count: its number may be another after a reboot.
+    """
+    if not seen.regular:
+        return NO_FILE
+    if place.inode != seen.inode or seen.size < place.offset or digest(seen.window) != place.tail:
+        return REPLACED
+    if seen.size > place.offset:
+        return APPENDED
+    return NOTHING if seen.age >= TRUSTED_AFTER else AGAIN
+
+
+def last_bytes(before: bytes, data: bytes, end: int) -> bytes:
+    """The check window behind data[:end], where *before* is the one in front of *data*."""
+    return data[end - WINDOW : end] if end >= WINDOW else (before + data[:end])[-WINDOW:]

@@ -1,0 +1,209 @@
+"""Looks at one file, again and again, and says what came.
+
+Sent to hosts as source: nothing newer than Python 3.7 here. Nothing here waits, but for the disk.
+"""
+
+# ruff: noqa: PTH115, PTH116 - a path here is bytes, and each call is one system call
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import stat
+
+from optio_agents.following.look import (
+    NOTHING,
+    REPLACED,
+    TRUSTED_AFTER,
+    Chunk,
+    Place,
+    Seen,
+    decide,
+    digest,
+    last_bytes,
+)
+from optio_agents.hosts.liveness import Named, gone
+
+CHUNK = 262_144  # bytes of one look: beyond it nothing gets faster, and the others wait
+_SHARE = 4  # we keep open at most this part of the descriptors that the process may have
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_MISSING = (errno.ENOENT, errno.ENOTDIR)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
+
+
+class Refused(Exception):
+    """The path leads to nothing that can be followed."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        Exception.__init__(self, reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+class Scan:
+    """The one reader of a file. `place` is behind all that its looks have given.
+
+    Keeps the file open where it may, so that what was written to it before it was replaced is
+    not missed. With *process*, and after `finish`, a look that finds nothing more is final.
+    """
+
+    held = 0  # descriptors, of all scans
+
+    def __init__(
+        self,
+        path: bytes,
+        place: Place,
+        *,
+        root: bytes = b"",
+        process: Named | None = None,
+        hold: bool = True,
+    ) -> None:
+        self.path, self.place = path, place
+        self._root, self._process, self._hold = root, process, hold
+        self._ended = False
+        self._descriptor = -1
+        self._introduced = not place.window  # the reader knows the bytes before its place
+        self._stamp: tuple[int, ...] = (-1,)
+        self._since = 0.0  # when the stamp was seen first
+        self._trusted = False  # nobody can have written since without changing the stamp
+
+    def finish(self) -> None:
+        """The writer has ended: the next look that finds nothing more is final."""
+        self._ended = True
+
+    def stirred(self, now: float) -> bool:
+        """A look would be worth its while. Cheap; sees no rewrite that keeps size and times."""
+        if self._process is not None and not self._ended:
+            self._ended = gone(self._process)
+            if self._ended:
+                return True
+        try:
+            stamp = _stamp(self._find())
+        except Refused:
+            return True
+        return stamp != self._stamp or not (self._trusted or now < self._since + TRUSTED_AFTER)
+
+    def look(self, now: float) -> Chunk:
+        """The next bytes, at most 256 KiB of them. Raises Refused."""
+        try:
+            chunk = self._look(now)
+        except OSError:  # a sick disk, no descriptor left: another look may be luckier
+            self.close()
+            self._stamp = (-1,)
+            return Chunk(self.place.device, self.place.inode, offset=self.place.offset)
+        done = self._ended and (chunk.at_end or chunk.missing) and not chunk.data
+        return chunk._replace(final=True) if done else chunk
+
+    def close(self) -> None:
+        """Let go of the file. Twice is fine, and a later look opens it again."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            Scan.held -= 1
+
+    def _look(self, now: float) -> Chunk:
+        found = self._find()
+        if self._descriptor >= 0 and not _same(found, os.fstat(self._descriptor)):
+            chunk = self._read(now)
+            if chunk.at_end:  # else somebody who goes on writing to the old file would keep us
+                self.close()
+            if chunk.data or chunk.fresh:
+                return chunk._replace(at_end=False)
+            self.close()
+        if found is None:
+            self._note((), now)
+            return Chunk(missing=True)
+        if self._descriptor < 0:
+            self._open(found)
+        try:
+            return self._read(now)
+        finally:
+            if not self._hold or Scan.held > _allowance():
+                self.close()
+
+    def _find(self) -> os.stat_result | None:
+        try:
+            return os.stat(self.path)
+        except OSError as error:
+            if error.errno in _MISSING:
+                return None
+            if error.errno in _REFUSED:
+                raise Refused("unreadable", os.strerror(error.errno)) from error
+            raise
+
+    def _open(self, found: os.stat_result) -> None:
+        _expect_regular(found)  # before the open: to open a device can mean something to it
+        try:
+            self._descriptor = os.open(self.path, _FLAGS)
+        except PermissionError as error:
+            raise Refused("unreadable", os.strerror(errno.EACCES)) from error
+        Scan.held += 1
+        _expect_regular(os.fstat(self._descriptor))
+        if self._root and not _below(_real_path(self._descriptor, self.path), self._root):
+            raise Refused("outside", "leads out of " + os.fsdecode(self._root))
+
+    def _read(self, now: float) -> Chunk:
+        status, place = os.fstat(self._descriptor), self.place
+        self._note(_stamp(status), now)
+        # One read for both: what was compared is what the data stands behind.
+        found = os.pread(self._descriptor, place.window + CHUNK, place.offset - place.window)
+        window, data = found[: place.window], found[place.window :]
+        verdict = decide(place, Seen(status.st_ino, status.st_size, now - self._since, window))
+        fresh = verdict == REPLACED
+        if fresh:
+            self._introduced, window, place = True, b"", Place()
+            data = os.pread(self._descriptor, CHUNK, 0)
+        self._trusted = verdict == NOTHING
+        behind = last_bytes(window, data, len(data))
+        offset = place.offset + len(data)
+        self.place = Place(status.st_dev, status.st_ino, offset, digest(behind), len(behind))
+        introduction, self._introduced = b"" if self._introduced else window, True
+        return Chunk(
+            status.st_dev,
+            status.st_ino,
+            status.st_size,
+            status.st_mtime_ns,
+            place.offset,
+            data,
+            introduction,
+            fresh,
+            at_end=len(data) < CHUNK and offset >= status.st_size,
+        )
+
+    def _note(self, stamp: tuple[int, ...], now: float) -> None:
+        if stamp != self._stamp:
+            self._stamp, self._since, self._trusted = stamp, now, not stamp
+
+
+def _stamp(status: os.stat_result | None) -> tuple[int, ...]:
+    if status is None:
+        return ()
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return (status.st_dev, status.st_ino, status.st_size, *times)
+
+
+def _same(found: os.stat_result | None, held: os.stat_result) -> bool:
+    return found is not None and os.path.samestat(found, held)
+
+
+def _expect_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise Refused("directory", "is a directory")
+    if not stat.S_ISREG(status.st_mode):
+        raise Refused("special", "is no regular file")
+
+
+def _real_path(descriptor: int, path: bytes) -> bytes:
+    try:
+        return os.readlink(b"/proc/self/fd/%d" % descriptor)
+    except OSError:  # no /proc here
+        return os.path.realpath(path)
+
+
+def _below(path: bytes, root: bytes) -> bool:
+    return path.startswith(os.path.realpath(root).rstrip(b"/") + b"/")
+
+
+def _allowance() -> int:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return limit // _SHARE if limit > 0 else 1 << 16
