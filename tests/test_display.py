@@ -21,7 +21,7 @@ UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
         ("\x9b31m", r"\x9b31m"),
         ("invoice\u202efdp.exe", r"invoice\u202efdp.exe"),
         ("a\u200bb\u2060c\ufeffd\u00ade", r"a\u200bb\u2060c\ufeffd\xade"),
-        ("\u3164\u115f\u2800\u034f", r"\u3164\u115f\u2800\u034f"),
+        ("\u3164\uffa0\u115f\u2800\u034f", r"\u3164\uffa0\u115f\u2800\u034f"),
         ("tag\U000e0041 selector\U000e0100", r"tag\U000e0041 selector\U000e0100"),
         ("line\u2028paragraph\u2029", r"line\u2028paragraph\u2029"),
         ("lone \ud800", r"lone \ud800"),

@@ -27,6 +27,7 @@ from optio_agents import (
     get_protocol,
     parse_log_line,
 )
+from optio_agents.protocol import strict_json
 from optio_agents.protocol.keywords import KEYWORDS, Keyword
 
 ALL = ProtocolFeatures(browser="redirect", client_messages=True, caller_messages=True)
@@ -127,9 +128,21 @@ def test_a_line_reads_as(line: str, event: LogEvent | None) -> None:
 
 
 @pytest.mark.parametrize("depth", [64, 65, 100_000])
-def test_json_may_nest_64_deep(depth: int) -> None:
-    line = "CLIENT_MESSAGE: k " + '{"a":[' * (depth // 2) + "[]" * (depth % 2) + "]}" * (depth // 2)
-    assert isinstance(parse_log_line(line, features=ALL), UnknownLine) == (depth > 64)
+@pytest.mark.parametrize(("start", "end"), [("[", "]"), ('{"a":', "}")])
+def test_json_may_nest_64_deep(start: str, end: str, depth: int) -> None:
+    nested = start * (depth - 1) + "[" + "]" + end * (depth - 1)
+    assert _is_narration(f"CLIENT_MESSAGE: k {nested}") == (depth > 64)
+    assert _is_narration(f"CLIENT_MESSAGE: k [{nested}]") == (depth > 63)
+    assert _is_narration(f"CLIENT_MESSAGE: k [[], {{}}, {nested[len(start) : -1]}]") == (depth > 64)
+
+
+def _is_narration(line: str) -> bool:
+    return isinstance(parse_log_line(line, features=ALL), UnknownLine)
+
+
+def test_what_is_said_in_json_is_what_its_standard_knows() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        strict_json.dumps([float("inf")])
 
 
 def test_brackets_in_strings_are_no_nesting() -> None:
@@ -266,7 +279,15 @@ def test_events_are_values(event: LogEvent) -> None:
     ],
 )
 @pytest.mark.parametrize(
-    "start", ["", "STATUS: ", "BROWSER: http://", 'CLIENT_MESSAGE: k "', "CLIENT_MESSAGE: k ["]
+    "start",
+    [
+        "",
+        "STATUS: ",
+        "BROWSER: http://",
+        'CLIENT_MESSAGE: k "',
+        "CLIENT_MESSAGE: k [",
+        f'CLIENT_MESSAGE: k {"[]" * 70}"',
+    ],
 )
 def test_reading_takes_linear_time(start: str, unit: str) -> None:
     small, large = (_seconds(start + unit * (size // len(unit))) for size in (2**15, 2**19))
