@@ -81,8 +81,11 @@ class Link(Protocol):
 class Machine(Protocol):
     """Here, or behind SSH. All paths are paths on that machine."""
 
-    name: str  # as its user would say it: "local", "me@box:2222"
     is_local: bool
+
+    @property
+    def name(self) -> str:
+        """As its user would say it: "local", "me@box:2222"."""
 
     @property
     def link(self) -> Link: ...

@@ -1,0 +1,309 @@
+"""The connections to one host under one identity, and the count of their channels.
+
+The pool owns no task. It lives on asyncssh's callbacks and the loop's timers; whoever needs a
+connection and finds none opens it, one at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import asyncssh
+
+from optio_agents.errors import ConnectError, HostError, HostKeyRefused, HostLost, LoginRefused
+
+from . import ssh_connect
+from .ssh_attempts import Attempts
+from .ssh_config import SSHConfig
+from .waking import Waking
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .link import LinkStatus
+    from .machine import LinkState
+    from .ssh_process import SshProcess
+
+_log = logging.getLogger(__name__)
+_CHANNELS = 9  # of the ten that sshd allows
+_SPARE = 10.0  # seconds that an idle connection beyond the first stays
+_REDIAL = 3.5  # seconds for TCP to a host that was there before: its second SYN has had time
+_OPENING = 30.0  # seconds for the server to open a channel
+_CLOSING = 2.0  # seconds for a connection to say goodbye
+_PROBE = 1.0  # seconds between the questions after a sleep; two without an answer are enough
+_OPEN_FAILED = 2  # what sshd says beyond MaxSessions
+
+_on_the_way: ContextVar[tuple[SSHConfig, ...]] = ContextVar("on_the_way", default=())
+
+
+class Connection:
+    """One SSH connection, and how many of its channels are taken."""
+
+    def __init__(self, ssh: asyncssh.SSHClientConnection) -> None:
+        self.ssh = ssh
+        self.taken = 0
+        self.limit = _CHANNELS
+        self.torn = False  # by us: asyncssh then tells its channels of no error
+
+    @property
+    def free(self) -> bool:
+        return self.taken < self.limit
+
+
+class Pool:
+    """Opens connections as channels are needed, and tells the links how they are."""
+
+    def __init__(self, config: SSHConfig) -> None:
+        self.config, self.name = config, config.name
+        self.state: LinkState = "new"
+        self.reason = ""
+        self.links: list[LinkStatus] = []
+        self.attempts = Attempts()
+        self._connections: list[Connection] = []
+        self._opening = anyio.Lock()
+        self._jump: Pool | None = None
+        self._waking: Waking | None = None
+        self._was_up = self._closed = False
+
+    async def connection(self, *, patient: bool = False) -> Connection:
+        """A live connection, opened where there is none. Raises ConnectError.
+
+        The *patient* wait for their turn while the login is refused; others are told at once.
+        """
+        return await self._found(self._live, patient=patient)
+
+    async def run(
+        self, command: str, make: Callable[[Connection], SshProcess], *, window: int
+    ) -> SshProcess:
+        """Start *command* on a channel of its own. Raises ConnectError, HostLost, HostError."""
+        while True:
+            connection = await self._found(self._free, patient=False)
+            try:
+                return await self._open_channel(connection, command, make, window=window)
+            except asyncssh.ChannelOpenError as error:
+                if connection.ssh.is_closed():
+                    raise HostLost(f"the link to {self.name} broke: {error.reason}") from error
+                if error.code != _OPEN_FAILED or not connection.taken:
+                    raise HostError(f"{self.name} opens no session: {error.reason}") from error
+                connection.limit = connection.taken  # a lower MaxSessions than most
+
+    def released(self, connection: Connection) -> None:
+        """A channel of *connection* has closed, which is when sshd's count falls, too."""
+        connection.taken -= 1
+        if not connection.taken and len(self._connections) > 1:
+            asyncio.get_running_loop().call_later(_SPARE, self._retire, connection)
+
+    def check(self) -> None:
+        """Ask all servers at once whether they are there: a dead link is found in two seconds."""
+        for connection in self._connections:
+            connection.ssh.set_keepalive(_PROBE, 1)
+        asyncio.get_running_loop().call_later(3 * _PROBE, self._checked)
+
+    async def close(self) -> None:
+        self._closed = True
+        going = list(self._connections)
+        for connection in going:
+            self._tear(connection)
+        for connection in going:
+            with anyio.move_on_after(_CLOSING):
+                await connection.ssh.wait_closed()
+        if self._jump:
+            await self._jump.close()
+
+    # Finding
+
+    def _live(self) -> Connection | None:
+        return next(iter(self._connections), None)
+
+    def _free(self) -> Connection | None:
+        return next((each for each in self._connections if each.free), None)
+
+    async def _found(self, pick: Callable[[], Connection | None], *, patient: bool) -> Connection:
+        if found := pick():
+            return found
+        if not patient and self.state in {"waiting for your login", "refused"}:
+            self._raise_last()
+        failures = self.attempts.failures
+        async with self._opening:
+            if found := pick():
+                return found
+            if self.attempts.failures != failures:  # the attempt that we waited for was ours, too
+                self._raise_last()
+            await self.attempts.turn()
+            return await self._open()
+
+    def _raise_last(self) -> None:
+        assert self.attempts.error
+        raise self.attempts.error.with_traceback(None)
+
+    # Opening
+
+    async def _open(self) -> Connection:
+        try:
+            connection = await self._connected()
+        except ConnectError as error:
+            self.attempts.failed(error)
+            self._become(_state_after(error), str(error))
+            raise
+        self.attempts.succeeded()
+        self._connections.append(connection)
+        self._was_up = True
+        if not self._waking:
+            self._waking = Waking(asyncio.get_running_loop(), self.check)
+        self._become("up")
+        return connection
+
+    async def _connected(self) -> Connection:
+        way = await ssh_connect.route(self.config)
+        self.name = way.name
+        ended: list[Exception | None] = []
+        made: list[Connection] = []
+
+        def lost(error: Exception | None) -> None:
+            ended.append(error)
+            if made:
+                self._lost(made[0], error)
+
+        ssh = await ssh_connect.connected(
+            self.config,
+            way,
+            tunnel=await self._tunnel(way),
+            lost=lost,
+            dial_timeout=min(_REDIAL, self.config.connect_timeout)
+            if self._was_up
+            else self.config.connect_timeout,
+        )
+        if ended or self._closed:
+            ssh.abort()
+            raise ConnectError(f"{self.name} closed the connection: {[*ended, 'done'][0]}")
+        made.append(Connection(ssh))
+        return made[0]
+
+    async def _tunnel(self, way: ssh_connect.Route) -> asyncssh.SSHClientConnection | None:
+        jump = self._jump_config(way)
+        if jump is None:
+            return None
+        passed = (*_on_the_way.get(), self.config)
+        if jump in passed:
+            raise ConnectError(f"the jump hosts of {self.name} lead back to {jump.name}")
+        if self._jump is None or self._jump.config != jump:
+            if self._jump:
+                await self._jump.close()
+            self._jump = Pool(jump)
+        token = _on_the_way.set(passed)
+        try:
+            return (await self._jump.connection(patient=True)).ssh
+        finally:
+            _on_the_way.reset(token)
+
+    def _jump_config(self, way: ssh_connect.Route) -> SSHConfig | None:
+        if self.config.jump is not None:
+            return self.config.jump
+        jump: SSHConfig | None = None
+        for hop in filter(None, way.jump.split(",")):
+            user, _, place = hop.rpartition("@")
+            host, port = _host_and_port(place)
+            if host != self.config.host:  # "Host *" with a ProxyJump means not the jump host itself
+                jump = replace(
+                    self.config, host=host, user=user or None, port=port, key_path=None, jump=jump
+                )
+        return jump
+
+    async def _open_channel(
+        self,
+        connection: Connection,
+        command: str,
+        make: Callable[[Connection], SshProcess],
+        *,
+        window: int,
+    ) -> SshProcess:
+        made: list[SshProcess] = []
+        awaited = True
+
+        def factory() -> SshProcess:
+            made.append(make(connection))
+            return made[0]
+
+        def settle(opening: asyncio.Task[Any]) -> None:
+            failed = opening.cancelled() or opening.exception() is not None
+            if not made:
+                self.released(connection)
+            elif not awaited and not failed:
+                made[0].close()
+
+        connection.taken += 1
+        # A task, for asyncssh forgets a channel whose opening is cancelled, and sshd does not. It
+        # ends with the server's answer, at the latest with the connection.
+        opening = asyncio.ensure_future(
+            connection.ssh.create_session(
+                factory,
+                command,
+                encoding=None,
+                window=window,
+                request_pty=False,
+                x11_forwarding=False,
+            )
+        )
+        opening.add_done_callback(settle)
+        try:
+            with anyio.fail_after(_OPENING):
+                await asyncio.shield(opening)
+        except TimeoutError:
+            raise HostLost(f"{self.name} opened no channel within {_OPENING:g} s") from None
+        finally:
+            awaited = False
+        return made[0]
+
+    # Ending
+
+    def _lost(self, connection: Connection, error: Exception | None) -> None:
+        with suppress(ValueError):
+            self._connections.remove(connection)
+        if self._connections:
+            return
+        if self._waking:
+            self._waking.stop()
+            self._waking = None
+        if not connection.torn:
+            self._become("down", f"the link to {self.name} broke: {error or 'closed'}")
+
+    def _retire(self, connection: Connection) -> None:
+        if not connection.taken and len(self._connections) > 1 and connection in self._connections:
+            self._tear(connection)
+
+    def _tear(self, connection: Connection) -> None:
+        connection.torn = True
+        connection.limit = 0
+        connection.ssh.close()
+
+    def _checked(self) -> None:
+        for connection in self._connections:
+            connection.ssh.set_keepalive(self.config.keepalive, self.config.keepalive_count)
+
+    def _become(self, state: LinkState, reason: str = "") -> None:
+        self.state, self.reason = state, reason
+        for link in list(self.links):
+            link.become(state, reason)
+
+
+def _state_after(error: ConnectError) -> LinkState:
+    match error:
+        case LoginRefused():
+            return "waiting for your login"
+        case HostKeyRefused():
+            return "refused"
+        case _:
+            return "down"
+
+
+def _host_and_port(place: str) -> tuple[str, int | None]:
+    host, colon, port = place.rpartition(":")
+    if colon and port.isdigit():
+        return host.strip("[]"), int(port)
+    return place.strip("[]"), None

@@ -1,0 +1,211 @@
+"""A host behind SSH, as all machines share it that log in there alike."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import anyio
+import asyncssh
+
+from optio_agents.errors import CommandTimedOut, HostError, ServerSilent
+
+from . import environment
+from .bootstrap import COMMAND, RUN, new_mark, packed, payload, script
+from .collect import collected
+from .link import LinkStatus
+from .ssh_pool import Connection, Pool
+from .ssh_process import GRACE, SshProcess
+from .ssh_warm import WarmShell
+from .tunnel import forwarded
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from optio_agents.following.batches import Batches, FollowOptions
+    from optio_agents.following.cursor import Cursor
+
+    from .follow_remote import RemoteFollows
+    from .machine import Answer
+    from .ssh_config import SSHConfig
+    from .tunnel import Reader, Writer
+
+_log = logging.getLogger(__name__)
+_WINDOW, _WIDE = 2 << 20, 32 << 20  # bytes that may be on their way to us
+_STOPPING = 13.0  # seconds that stopping a tree may take besides its grace
+_DIALLING = 30.0  # seconds for the far end of a tunnel
+
+_remotes: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[SSHConfig, SshRemote]]
+_remotes = WeakKeyDictionary()
+
+
+def join(config: SSHConfig, link: LinkStatus) -> SshRemote:
+    """What this loop shares for *config*; `leave` it in the end."""
+    here = _remotes.setdefault(asyncio.get_running_loop(), {})
+    remote = here.get(config) or here.setdefault(config, SshRemote(config))
+    remote.pool.links.append(link)
+    if remote.pool.state != "new":
+        link.become(remote.pool.state, remote.pool.reason)
+    return remote
+
+
+class SshRemote:
+    """The machine itself: what `SshMachine` hands on to."""
+
+    is_local = False
+
+    def __init__(self, config: SSHConfig) -> None:
+        self.pool = Pool(config)
+        self.link = LinkStatus(self.pool.attempts.retry_now)
+        self.pool.links.append(self.link)
+        self._config = config
+        self._warm = WarmShell(self)
+        self._follows: RemoteFollows | None = None  # one helper for all that is followed there
+        self._environment: Mapping[str, str] | None = None
+        self._running: dict[str, SshProcess] = {}
+        self._orphans: list[tuple[str, str]] = []  # trees that a broken link left running
+
+    @property
+    def name(self) -> str:
+        return self.pool.name
+
+    async def leave(self, link: LinkStatus) -> None:
+        """Whoever leaves last ends the scripts and closes the connections."""
+        self.pool.links.remove(link)
+        if self.pool.links != [self.link]:
+            return
+        here = _remotes.get(asyncio.get_running_loop(), {})
+        if here.get(self._config) is self:
+            del here[self._config]
+        await self.close()
+
+    async def connect(self) -> None:
+        await self.pool.connection(patient=True)
+        await self._end_orphans()
+
+    async def close(self) -> None:
+        with anyio.CancelScope(shield=True):
+            for run, process in list(self._running.items()):
+                if not process.lost and not process.silent():
+                    await self._stop_tree(run, process)
+            await self.pool.close()
+
+    @asynccontextmanager
+    async def shell(
+        self,
+        script: str,
+        args: Sequence[str] = (),
+        *,
+        env: Mapping[str, str] | None = None,
+        bulk: bool = False,
+    ) -> AsyncIterator[SshProcess]:
+        run, mark = new_mark(), new_mark()
+        text = packed(payload(script, args, env={RUN: run, **(env or {})}, mark=mark))
+        process = await self._launched(mark, window=_WIDE if bulk else _WINDOW)
+        self._running[run] = process
+        whole = False
+        try:
+            await self._begin(process, text)
+            yield process
+            whole = process.poll() is not None
+        finally:
+            with anyio.CancelScope(shield=True):
+                if not whole and not process.silent() and process.pid:
+                    await self._stop_tree(run, process)
+                process.close()
+            del self._running[run]
+
+    async def _launched(self, mark: str, *, window: int) -> SshProcess:
+        def make(connection: Connection) -> SshProcess:
+            return SshProcess(
+                self.name,
+                mark,
+                torn=lambda: connection.torn,
+                released=lambda: self.pool.released(connection),
+            )
+
+        return await self.pool.run(COMMAND, make, window=window)
+
+    async def _begin(self, process: SshProcess, text: bytes) -> None:
+        try:
+            with anyio.fail_after(self._config.shell_timeout):
+                with suppress(BrokenPipeError):  # it ended before it read all: that tells why
+                    await process.write(text)
+                await process.started()
+        except TimeoutError:
+            raise ServerSilent(
+                f"the login shell on {self.name} ran no script within "
+                f"{self._config.shell_timeout:g} s: what does its profile wait for?"
+            ) from None
+
+    async def ask(
+        self, script: str, args: Sequence[str] = (), *, data: bytes = b"", seconds: float = 30.0
+    ) -> Answer:
+        try:
+            with anyio.fail_after(seconds):
+                await self._end_orphans()
+                return await self._warm.ask(script, args, data)
+        except TimeoutError:
+            raise CommandTimedOut(f"no answer from {self.name} within {seconds:g} s") from None
+
+    @asynccontextmanager
+    async def follow(
+        self, path: str, cursor: Cursor | None, options: FollowOptions
+    ) -> AsyncIterator[Batches]:
+        from .follow_remote import RemoteFollows
+
+        if self._follows is None:
+            self._follows = RemoteFollows(self)
+        async with self._follows.follow(path, cursor, options) as batches:
+            yield batches
+
+    async def login_environment(self) -> Mapping[str, str]:
+        if self._environment is None:
+            self._environment = await environment.at_login(self)
+        return self._environment
+
+    @asynccontextmanager
+    async def tunnel(
+        self, port: int, *, host: str = "127.0.0.1", local_port: int = 0
+    ) -> AsyncIterator[int]:
+        async def dial() -> tuple[Reader, Writer]:
+            connection = await self.pool.connection()
+            try:
+                with anyio.fail_after(_DIALLING):
+                    return await connection.ssh.open_connection(host, port, encoding=None)
+            except (asyncssh.Error, OSError) as error:
+                raise HostError(f"{self.name} does not reach {host}:{port}: {error}") from error
+
+        async with forwarded(dial, local_port) as ours:
+            yield ours
+
+    async def _stop_tree(self, run: str, process: SshProcess) -> None:
+        """End what *process* started; logged, not raised, where that fails."""
+        root = f"{process.pid}:{process.start}"
+        if process.lost:
+            self._orphans.append((run, root))
+            return
+        with anyio.move_on_after(_STOPPING + process.grace):
+            try:
+                args = [f"{RUN}={run}", f"{process.grace:g}", "-", root]
+                async with self.shell(script("stop"), args) as stopping:
+                    left = await collected(stopping)
+                if left.exit_code:
+                    _log.warning("%s: still running: %r", self.name, left.stdout)
+            except HostError:
+                _log.warning("%s: could not stop a script's tree", self.name, exc_info=True)
+                self._orphans.append((run, root))
+
+    async def _end_orphans(self) -> None:
+        """End, in the background there, what was running when a link broke."""
+        while self._orphans and self.pool.state == "up":
+            run, root = self._orphans.pop()
+            text = f"(\n{script('stop')}\n) </dev/null >/dev/null 2>&1 &"
+            try:
+                await self._warm.ask(text, [f"{RUN}={run}", f"{GRACE:g}", "-", root], b"")
+            except BaseException:
+                self._orphans.append((run, root))
+                raise

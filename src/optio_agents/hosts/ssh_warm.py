@@ -1,0 +1,94 @@
+"""One shell that stays on the far side, so that a small question costs one round trip."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import anyio
+
+from optio_agents.errors import HostError, HostLost
+
+from .bootstrap import new_mark, packed, payload, script
+from .collect import LONGEST, collected
+from .machine import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from .machine import Machine, Process
+
+_BUSY = 0.25  # seconds that a question waits for its turn before it takes a channel of its own
+
+
+class WarmShell:
+    """Answers scripts one after the other. Started by the first, and again after a failure."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._turn = anyio.Lock()
+        self._running = AsyncExitStack()
+        self._process: Process | None = None
+        self._unfit = False  # no exact dd there
+
+    async def ask(self, text: str, args: Sequence[str], data: bytes) -> Answer:
+        with anyio.move_on_after(_BUSY) as patience:
+            await self._turn.acquire()
+        if patience.cancelled_caught or self._unfit:
+            if not patience.cancelled_caught:
+                self._turn.release()
+            return await self._ask_apart(text, args, data)
+        try:
+            return await self._ask_here(text, args, data)
+        finally:
+            self._turn.release()
+
+    async def _ask_apart(self, text: str, args: Sequence[str], data: bytes) -> Answer:
+        async with self._machine.shell(text, args) as process:
+            return await collected(process, data)
+
+    async def _ask_here(self, text: str, args: Sequence[str], data: bytes) -> Answer:
+        mark = new_mark()
+        done = False
+        try:
+            process = await self._started()
+            body = packed(payload(text, args))
+            length, _, rest = body.partition(b"\n")
+            await process.write(b"%s %s %d\n" % (mark.encode(), length, len(data)) + rest + data)
+            stdout, code = await _until(process.read, mark)
+            stderr, _ = await _until(process.read_error, mark)
+            done = True
+            return Answer(int(code), stdout, stderr)
+        except BrokenPipeError:
+            raise HostLost(f"the shell on {self._machine.name} ended") from None
+        finally:
+            if not done:
+                with anyio.CancelScope(shield=True):
+                    await self._discard()
+
+    async def _started(self) -> Process:
+        if self._process is None:
+            self._process = await self._running.enter_async_context(
+                self._machine.shell(script("warm"))
+            )
+        return self._process
+
+    async def _discard(self) -> None:
+        """Whatever it was at ends; the next question gets another shell."""
+        self._process = None
+        await self._running.aclose()
+
+
+async def _until(read: Callable[[], Awaitable[bytes]], mark: str) -> tuple[bytes, bytes]:
+    """What stands before the line of *mark*, and the rest of that line."""
+    said, line = bytearray(), f"\n{mark}".encode()
+    while True:
+        at = said.rfind(line)
+        if at >= 0 and said.endswith(b"\n") and len(said) > at + len(line):
+            return bytes(said[:at]), bytes(said[at + len(line) : -1])
+        if len(said) > LONGEST:
+            raise HostError(f"an answer is longer than {LONGEST} bytes")
+        data = await read()
+        if not data:
+            raise HostLost("the warm shell ended")
+        said += data
