@@ -1,156 +1,131 @@
-"""The SQLite file: where it is, who may read it, how it is opened, and its one writing thread."""
+"""The SQLite file of the journal and its one thread; any number of processes may share it."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import closing
 from typing import TYPE_CHECKING, TypeVar
 
 from optio_agents.errors import StoreError
+from optio_agents.store_place import make_directory, make_private, on_network
+from optio_agents.store_schema import bring_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE sessions (
-    id TEXT PRIMARY KEY, created_at REAL NOT NULL, host TEXT NOT NULL, taskdir TEXT NOT NULL,
-    facts TEXT NOT NULL, ended_at REAL, outcome TEXT, summary TEXT, result TEXT
-) WITHOUT ROWID;
-CREATE TABLE events (
-    number INTEGER PRIMARY KEY, session TEXT NOT NULL, file TEXT NOT NULL,
-    generation INTEGER NOT NULL, offset INTEGER NOT NULL, kind TEXT NOT NULL, line TEXT NOT NULL,
-    repeated INTEGER NOT NULL, at REAL NOT NULL, done INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (session, file, generation, offset)
-);
-CREATE INDEX open_events ON events (session, number) WHERE NOT done;
-CREATE TABLE cursors (
-    session TEXT NOT NULL, file TEXT NOT NULL, cursor TEXT NOT NULL, PRIMARY KEY (session, file)
-) WITHOUT ROWID;
-CREATE TABLE digests (
-    number INTEGER PRIMARY KEY, session TEXT NOT NULL, file TEXT NOT NULL,
-    generation INTEGER NOT NULL, digests BLOB NOT NULL
-);
-CREATE INDEX session_digests ON digests (session, file, number);
-CREATE TABLE deliveries (
-    event INTEGER PRIMARY KEY REFERENCES events, session TEXT NOT NULL, path TEXT NOT NULL,
-    size INTEGER, sha256 TEXT, reply TEXT, taken INTEGER, saved TEXT
-);
-CREATE INDEX session_deliveries ON deliveries (session, event);
-CREATE TABLE replies (event INTEGER PRIMARY KEY REFERENCES events, reply TEXT NOT NULL);
-CREATE TABLE notes (
-    number INTEGER PRIMARY KEY, session TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL,
-    value TEXT NOT NULL, at REAL NOT NULL, UNIQUE (session, kind, key)
-);
-"""
 _BUSY = 30.0  # seconds that another process may hold the file
-_NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "lustre", "ceph", "gluster", "fuse.sshfs")
-
-
-def default_path() -> Path:
-    """Where the journal of this user lives."""
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
-    return Path(state) / "optio-agents" / "journal.sqlite3"
 
 
 class StoreFile:
-    """One connection, used from one thread only; any number of processes may have one each."""
+    """One connection, used from one thread only. It is opened when first used."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="optio-agents-store")
         self._database: sqlite3.Connection | None = None
+        self._closed = False
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do *work* outside a transaction."""
-        return await self._do(work)
+        return await self._do(lambda: work(self._opened()))
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do *work* in one transaction: all of it, or nothing. Finished even if cancelled."""
-
-        def transaction(database: sqlite3.Connection) -> T:
-            database.execute("BEGIN IMMEDIATE")
-            try:
-                done = work(database)
-                database.execute("COMMIT")
-            except BaseException:
-                if database.in_transaction:  # a full disk may have rolled it back already
-                    database.execute("ROLLBACK")
-                raise
-            return done
-
-        return await self._do(transaction)
+        return await self._do(lambda: _in_transaction(self._opened(), work))
 
     async def close(self) -> None:
         """Close the file when what is under way has been written. Twice is fine."""
-        if self._database is not None:
-            await self._do(sqlite3.Connection.close)
-            self._database = None
-        self._thread.shutdown(wait=False)
+        if not self._closed:
+            job = self._do(self._close)
+            self._closed = True
+            self._thread.shutdown(wait=False)
+            await job
 
-    async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _opened(self) -> sqlite3.Connection:
+        if self._database is None:
+            self._database = _open(self.path)
+        return self._database
+
+    def _close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+
+    def _do(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        if self._closed:
+            raise StoreError(f"the journal {self.path} is closed")
+
         def guarded() -> T:
             try:
-                if self._database is None:
-                    self._database = _open(self.path)
-                return work(self._database)
+                return work()
             except (sqlite3.Error, OSError) as error:
                 raise StoreError(f"the journal {self.path} failed: {error}") from error
 
-        try:
-            job = asyncio.get_running_loop().run_in_executor(self._thread, guarded)
-        except RuntimeError as error:  # the pool is shut down
-            raise StoreError(f"the journal {self.path} is closed") from error
-        return await asyncio.shield(job)
+        job = asyncio.get_running_loop().run_in_executor(self._thread, guarded)
+        job.add_done_callback(_look_at)
+        return asyncio.shield(job)
+
+
+def _look_at(job: asyncio.Future[T]) -> None:
+    if not job.cancelled():
+        job.exception()  # a caller that was cancelled does not, and asyncio would complain
+
+
+def _in_transaction(database: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        done = work(database)
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:  # a full disk may have rolled it back already
+            database.execute("ROLLBACK")
+        raise
+    return done
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-    path.chmod(0o600)  # SQLite gives its side files the mode of the main one
-    database = sqlite3.connect(path, timeout=_BUSY, isolation_level=None)
+    make_directory(path)
+    if not os.path.lexists(path):
+        _create(path)
+    make_private(path)
+    database = _connect(path)
     try:
-        if not _on_network(path):  # there, WAL's shared memory would not be shared
-            database.execute("PRAGMA journal_mode=WAL")
-        database.execute("PRAGMA synchronous=NORMAL")
-        _bring_up(database, path)
+        _make_ready(database, path)
     except BaseException:
         database.close()
         raise
     return database
 
 
-def _bring_up(database: sqlite3.Connection, path: Path) -> None:
-    database.execute("BEGIN IMMEDIATE")
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION:
-        raise StoreError(
-            f"the journal {path} was written by a newer optio-agents (schema {version}, "
-            f"this one reads {SCHEMA_VERSION}): upgrade optio-agents, or name another journal"
-        )
-    if version == 0:
-        for statement in _SCHEMA.split(";\n"):
-            database.execute(statement)
-        database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-    database.execute("COMMIT")
-
-
-def _on_network(path: Path) -> bool:
+def _create(path: Path) -> None:
+    """Give the name to a journal that is complete: nobody meets one that is being made."""
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     try:
-        mounts = Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return False
-    real = str(path.parent.resolve())
-    best, kind = "", ""
-    for mount in mounts:
-        _, point, filesystem, *_ = mount.split(" ")
-        point = point.replace("\\040", " ")
-        below = real == point or real.startswith(point.rstrip("/") + "/")
-        if below and len(point) >= len(best):
-            best, kind = point, filesystem
-    return kind.startswith(_NETWORK)
+        with closing(_connect(new)) as database:
+            _make_ready(database, new)
+        os.link(new, path)
+    except FileExistsError:
+        pass  # another process was faster
+    finally:
+        new.unlink()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=_BUSY, isolation_level=None)
+
+
+def _make_ready(database: sqlite3.Connection, path: Path) -> None:
+    bring_up(database, path)
+    # WAL needs memory that all its users share.
+    mode, care = ("delete", "FULL") if on_network(path) else ("wal", "NORMAL")
+    if database.execute("PRAGMA journal_mode").fetchone() != (mode,):
+        database.execute(f"PRAGMA journal_mode={mode}")
+    database.execute(f"PRAGMA synchronous={care}")
+    database.execute("PRAGMA foreign_keys=ON")

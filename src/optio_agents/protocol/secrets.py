@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from collections.abc import Mapping
+from typing import Any
 
 _SHORTEST = 6  # a shorter value is no credential, and replacing it would garble ordinary words
 
@@ -24,3 +22,14 @@ class Secrets:
         if self._pattern is None:
             return text
         return self._pattern.sub(lambda found: f"[{self._names[found.group()]}]", text)
+
+    def hide_in(self, value: Any) -> Any:
+        """*value*, as JSON knows values, with every text in it so treated."""
+        match value:
+            case str():
+                return self.hide(value)
+            case Mapping():
+                return {self.hide(str(key)): self.hide_in(inner) for key, inner in value.items()}
+            case list() | tuple():
+                return [self.hide_in(inner) for inner in value]
+        return value
