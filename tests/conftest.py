@@ -4,4 +4,4 @@ from tests.components import needs
 
 __all__ = ["needs"]
 
-pytest_plugins = ["tests.accounts", "tests.chance", "tests.leaks", "tests.sshd"]
+pytest_plugins = ["tests.accounts", "tests.chance", "tests.leaks", "tests.sshd", "tests.hosts"]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .commands import ProcessHandle, RunResult
     from .host import Host, LocalHost, RemoteHost, make_host
     from .machine import Machine, ProcessId
-    from .ssh import SSHConfig
+    from .ssh_config import SSHConfig
 
 _HOMES = {
     "Host": "host",
@@ -19,7 +19,7 @@ _HOMES = {
     "ProcessId": "machine",
     "RemoteHost": "host",
     "RunResult": "commands",
-    "SSHConfig": "ssh",
+    "SSHConfig": "ssh_config",
     "make_host": "host",
 }
 

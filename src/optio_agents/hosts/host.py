@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 import posixpath
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from optio_agents.errors import FileRefused
+from optio_agents.errors import FileRefused, OptioAgentsError
 
 from . import commands, launched, workdir
+from .archive import archive, restore
 from .bootstrap import script
-from .progress import as_percent
-from .put import put
+from .confined import open_confined
+from .transfers import as_percent, fetch, put
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
-    from typing import Self
+    from typing import BinaryIO, Self
 
     from optio_agents.following.batches import Batches
     from optio_agents.following.cursor import Cursor
 
     from .agents import Agent
     from .commands import RunResult
+    from .confined import Confined
     from .launched import ProcessHandle
     from .machine import Answer, Machine
-    from .progress import PercentCallback
-    from .put import Put
-    from .sources import Readable
-    from .ssh import SSHConfig
+    from .ssh_config import SSHConfig
+    from .transfers import Fetched, PercentCallback, Progress, Put, Readable
+
+_log = logging.getLogger(__name__)
 
 
 class Host:
@@ -229,6 +233,89 @@ class Host:
             skip_if_unchanged=skip_if_unchanged,
             progress=as_percent(progress_cb),
         )
+
+    async def fetch_bytes_from_host(
+        self,
+        absolute_path: str,
+        *,
+        progress_cb: PercentCallback | None = None,
+        max_bytes: int | None = None,
+    ) -> bytes:
+        """The content of a file of the host. Raises as `fetch_file` does."""
+        into = BytesIO()
+        where = await self.path(absolute_path)
+        await fetch(
+            self.machine, where, into, max_bytes=max_bytes, progress=as_percent(progress_cb)
+        )
+        return into.getvalue()
+
+    async def fetch_file(
+        self,
+        path: str,
+        destination: str | Path | BinaryIO,
+        *,
+        max_bytes: int | None = None,
+        progress: Progress | None = None,
+        root: str | None = None,
+    ) -> Fetched:
+        """Bring a regular file of the host here, whole or not at all.
+
+        With *root*, its real path must lie below that directory. *progress* is told the bytes
+        done and the size, every tenth of a second. A link that breaks meanwhile is waited for,
+        and the copy goes on if the file stayed the same.
+        Raises FileRefused with the reason, TransferFailed, HostLost.
+        """
+        target = Path(destination) if isinstance(destination, str) else destination
+        return await fetch(
+            self.machine,
+            await self.path(path),
+            target,
+            max_bytes=max_bytes,
+            progress=progress,
+            root=await self.path(root) if root else "",
+        )
+
+    @asynccontextmanager
+    async def open_confined(
+        self, path: str, root: str, *, max_bytes: int | None = None
+    ) -> AsyncIterator[Confined]:
+        """Open a regular file whose real path lies below *root*, itself no link.
+
+        What was checked is what is read, whatever happens to the path meanwhile.
+        Raises FileRefused with the reason, HostLost.
+        """
+        where, top = await self.path(path), await self.path(root)
+        async with open_confined(self.machine, where, top, limit=max_bytes) as file:
+            yield file
+
+    def archive_workdir(self, exclude: Sequence[str] | None = None) -> AsyncIterator[bytes]:
+        """The work directory as a compressed tar stream, without what matches *exclude*.
+
+        Of a directory of the user's only the log and the deliverables. Raises TransferFailed.
+        """
+        return archive(self, exclude or ())
+
+    async def restore_workdir(self, stream: AsyncIterator[bytes]) -> None:
+        """Have the work directory hold what *stream*, a tar stream, holds and nothing else.
+
+        Members that would land elsewhere, devices and FIFOs are left out and logged. A stream
+        that breaks off leaves the work directory as it was. Raises TransferFailed, HostLost,
+        WorkDirRefused for a directory of the user's or while an agent lives.
+        """
+        await restore(self, stream)
+
+    async def cleanup_taskdir(self, aggressive: bool = False) -> None:
+        """Remove what `setup_workdir` and agents made there; of the user's directory the empty log.
+
+        *aggressive* logs what goes wrong instead of raising it.
+        Raises WorkDirRefused, and touches nothing, when it is not ours or an agent still lives.
+        """
+        try:
+            await workdir.clean(self)
+        except OptioAgentsError:
+            if not aggressive:
+                raise
+            _log.warning("%s was not cleaned", self.taskdir, exc_info=True)
 
     def start_agent(
         self, argv: Sequence[str], **options: Any

@@ -170,7 +170,7 @@ class _Running:
         self._process.grace = grace
         early = _Early() if self._open else None  # somebody still holds its outputs
         with anyio.CancelScope(shield=True), suppress(HostError, _Early):  # bounded by the machine
-            await self._block.__aexit__(early and _Early, early, None)
+            await self._block.__aexit__(_Early if early else None, early, None)
         for output in self._open:
             output.put_aside(b"")
         self._open.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, field
-from functools import partial
+from io import FileIO
 from pathlib import Path
 from stat import S_IMODE
 from typing import TYPE_CHECKING, TypeAlias
@@ -15,8 +15,7 @@ import anyio.to_thread
 from optio_agents.errors import TransferFailed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from typing import BinaryIO
+    from collections.abc import AsyncGenerator, AsyncIterator
 
 Readable: TypeAlias = "str | os.PathLike[str] | bytes | AsyncIterator[bytes]"
 
@@ -45,7 +44,7 @@ class Source:
             case _:
                 return cls(readable)
 
-    async def blocks(self) -> AsyncIterator[bytes]:
+    async def blocks(self) -> AsyncGenerator[bytes, None]:
         """Raises TransferFailed when a file changes meanwhile."""
         match self.readable:
             case bytes(whole):
@@ -85,7 +84,7 @@ async def _batches_from(
 
 
 async def _batches_in(path: Path, digest: hashlib._Hash) -> AsyncIterator[list[bytes]]:
-    file = await anyio.to_thread.run_sync(partial(path.open, "rb", buffering=0))
+    file = await anyio.to_thread.run_sync(FileIO, path)
     try:
         before = os.fstat(file.fileno())
         while batch := await anyio.to_thread.run_sync(_read, file, digest):
@@ -97,7 +96,7 @@ async def _batches_in(path: Path, digest: hashlib._Hash) -> AsyncIterator[list[b
         raise TransferFailed(f"{path} changed while it was read")
 
 
-def _read(file: BinaryIO, digest: hashlib._Hash) -> list[bytes]:
+def _read(file: FileIO, digest: hashlib._Hash) -> list[bytes]:
     batch = []
     for _ in range(_AT_ONCE):
         if not (block := file.read(BLOCK)):

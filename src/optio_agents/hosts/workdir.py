@@ -20,6 +20,11 @@ async def setup(host: Host) -> None:
     await _run(host, "workdir-setup")
 
 
+async def clean(host: Host) -> None:
+    """See `Host.cleanup_taskdir`."""
+    await _run(host, "workdir-clean")
+
+
 async def _run(host: Host, name: str) -> None:
     args = [host.taskdir] if host.own_workdir else [host.taskdir, host.workdir]
     answer = await run_script(host.machine, script("workdir") + script(name), args)

@@ -1,9 +1,8 @@
 # workdir-clean.sh TASKDIR [USERDIR]: remove what setting up made, and of USERDIR nothing else.
-# shellcheck shell=sh disable=SC2154
-[ -e "$1" ] || [ -L "$1" ] || exit 0
+# shellcheck shell=sh disable=SC2154 # workdir.sh comes first
+taken "$1" || exit 0
 enter_taskdir "$1"
-[ -f $marker ] && [ ! -L $marker ] && [ -O $marker ] ||
-    refuse "$1 was not made by optio-agents; it stays as it is"
+ours || refuse "$1 was not made by optio-agents; it stays as it is"
 refuse_while_alive "$1"
 if [ $# -eq 2 ] && [ -f claimed ]; then
     task=$(pwd -P && echo .) && task=${task%??}
@@ -14,6 +13,6 @@ if [ $# -eq 2 ] && [ -f claimed ]; then
         [ -e optio.log ] || [ -e deliverables ] || unignore "$task"
     )
 fi
-remove workdir && remove session && rm -f claimed ignored $marker || exit
+remove workdir && remove session && rm -f claimed ignored "$marker" || exit
 cd / && rmdir -- "$1" 2>/dev/null
 exit 0

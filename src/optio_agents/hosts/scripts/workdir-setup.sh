@@ -1,22 +1,22 @@
 # workdir-setup.sh TASKDIR [USERDIR]: a clean start, in TASKDIR/workdir or in USERDIR.
-# shellcheck shell=sh disable=SC2154
+# shellcheck shell=sh disable=SC2154 # workdir.sh comes first
 usual=$(umask)
 umask 077
 [ -d "$1" ] || mkdir -p -- "$1" || exit
 enter_taskdir "$1"
-if [ ! -f $marker ]; then
+if ! taken "$marker"; then
     for name in workdir session; do
         [ -L $name ] || rmdir $name 2>/dev/null
-        [ ! -e $name ] && [ ! -L $name ] ||
+        ! taken $name ||
             refuse "$1/$name exists and was not made by optio-agents; choose another task directory"
     done
     case $(ls -ld .) in # what others may write to is safe to take over only while it is empty
         d????-??-*) ;;
         *) [ -z "$(ls -A .)" ] || refuse "$1 may be written to by others; choose another task directory" ;;
     esac
-    chmod 700 . && : >$marker || exit
+    chmod 700 . && : >"$marker" || exit
 fi
-[ ! -L $marker ] && [ -O $marker ] || refuse "$1/$marker was not made by optio-agents"
+ours || refuse "$1/$marker was not made by optio-agents"
 chmod 700 . || exit
 refuse_while_alive "$1"
 remove session || exit
@@ -30,7 +30,7 @@ CDPATH='' cd -P -- "$2" 2>/dev/null || refuse "$2 cannot be entered"
 here=$(place)
 if [ ! -f "$task/claimed" ] || [ "$(cat "$task/claimed")" != "$here" ]; then
     for name in optio.log deliverables; do
-        [ ! -e $name ] && [ ! -L $name ] ||
+        ! taken $name ||
             refuse "$2/$name exists and is not this session's; move it away or choose another directory"
     done
     umask "$usual"

@@ -1,5 +1,5 @@
 # What setting up and cleaning share. The task directory is the current one: nobody can swap it.
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2317 # for the script that follows
 marker=.optio-task
 
 refuse() { # SENTENCE
@@ -31,6 +31,14 @@ refuse_while_alive() { # DIR
 
 remove() { # DIR: also what took the rights to itself away
     rm -rf -- "$1" 2>/dev/null || { chmod -R u+rwx -- "$1" && rm -rf -- "$1"; }
+}
+
+taken() { # NAME: something stands there, be it a link that leads nowhere
+    [ -e "$1" ] || [ -L "$1" ]
+}
+
+ours() { # the task directory carries our mark
+    [ -f "$marker" ] && [ ! -L $marker ] && [ -O $marker ]
 }
 
 place() { # the identity of the current directory

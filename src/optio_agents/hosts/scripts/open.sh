@@ -1,0 +1,53 @@
+# PATH ROOT LIMIT INLINE OFFSET: opens a regular file first and looks at what it opened then.
+# Says "MODE SIZE DEVICE INODE MTIME", the SHA-256 of the first OFFSET bytes (- without OFFSET) and
+# the real path, ended by NUL, and then the bytes from OFFSET on. With a ROOT, the real path must
+# lie below it: a directory whose last part is no link. Exit 0: the file stayed as it was.
+# Exit 64: a reason for refusing it and a sentence. Exit 68: larger than INLINE, no bytes follow.
+# Exit 75: the file changed.
+# shellcheck shell=sh
+refuse() { # REASON SENTENCE
+    printf '%s\n%s' "$1" "$2"
+    exit 64
+}
+
+look() { stat -L -c '%f %s %d %i %y' /proc/self/fd/0; }
+
+send() { # with the file as stdin
+    opened=yes
+    was=$(look) || refuse unreadable "its host has no /proc or no stat"
+    size=${was#* } size=${size%% *}
+    case $was in
+    8???\ *) ;;
+    *) refuse special "is no regular file" ;;
+    esac
+    real=$(readlink /proc/self/fd/0 && echo .) && real=${real%??}
+    if [ -n "$2" ]; then
+        case $real in
+        "$root"/*) ;;
+        *) refuse outside "leads out of $2" ;;
+        esac
+    fi
+    [ "$3" = - ] || [ "$size" -le "$3" ] || refuse too-large "has $size bytes, more than $3"
+    [ "$5" -le "$size" ] || exit 75
+    prefix=-
+    [ "$5" -eq 0 ] || prefix=$(head -c "$5" /proc/self/fd/0 | sha256sum)
+    printf '%s\n%s\n%s\0' "$was" "${prefix%% *}" "$real"
+    [ "$4" = - ] || [ "$size" -le "$4" ] || exit 68
+    if [ "$5" -eq 0 ]; then cat; else tail -c "+$(($5 + 1))"; fi || exit 74
+    [ "$(look)" = "$was" ] || exit 75
+}
+
+if [ -n "$2" ]; then
+    [ ! -L "$2" ] || refuse outside "leads out: $2 is a symbolic link"
+    root=$(CDPATH='' cd -P -- "${2%/*}/" 2>/dev/null && pwd -P && echo .) ||
+        refuse missing "does not exist"
+    root=${root%??}
+    root=${root%/}/${2##*/}
+fi
+[ -e "$1" ] || refuse missing "does not exist"
+[ ! -d "$1" ] || refuse directory "is a directory"
+[ -f "$1" ] || refuse special "is no regular file"
+{ send "$@" <"$1"; } 2>/dev/null
+code=$?
+[ "${opened-}" ] || refuse unreadable "cannot be read"
+exit $code

@@ -1,0 +1,16 @@
+# TASKDIR NEW: stdin, a tar stream that was filtered, becomes TASKDIR/workdir, if all of it is good.
+# NEW is also the last member: a link that breaks cannot put it there.
+# shellcheck shell=sh disable=SC2154 # workdir.sh comes first
+enter_taskdir "$1"
+ours || refuse "$1 was not made by optio-agents; it stays as it is"
+refuse_while_alive "$1"
+new=$2
+trap 'remove "$new" 2>/dev/null' EXIT
+trap 'exit 74' HUP INT TERM
+mkdir -- "$new" || exit
+said=$(EXTRACT_UNSAFE_SYMLINKS=1 tar -xpof - -C "$new" 2>&1) || {
+    printf %s "$said" | tail -c 1000 >&2
+    exit 74
+}
+rm -- "$new/$new" 2>/dev/null || exit 65
+remove workdir && mv -- "$new" workdir
