@@ -1,0 +1,107 @@
+"""Follow a file of this machine."""
+
+# ruff: noqa: PTH100, PTH114 - a path here is bytes, and may not be resolved
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from optio_agents.errors import FileRefused
+
+from .following import Following
+from .liveness import Named
+from .mounts import is_remote, mount_table
+from .scan import Refused, Scan
+from .watcher import Ear, natural_ear, watch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from optio_agents.following.batches import Batches, FollowOptions
+    from optio_agents.following.cursor import Cursor
+    from optio_agents.following.look import Chunk
+
+_EVERY = 0.25  # seconds between looks through a thread at a file that rings no bell
+
+
+@asynccontextmanager
+async def follow_locally(
+    path: str, cursor: Cursor | None, options: FollowOptions, *, ear: Ear = natural_ear
+) -> AsyncIterator[Batches]:
+    """The batches of *path* behind *cursor*. No task, no thread, no process on Linux."""
+    following = LocalFollowing(path, cursor, options)
+    stop = watch(following, ear)
+    try:
+        yield following
+    finally:
+        stop()
+        following.close()
+
+
+class LocalFollowing(Following):
+    """Reads where it stands: the disk is quicker than a thread would be.
+
+    A network file system may hang, so there a thread looks.
+    """
+
+    def __init__(self, path: str, cursor: Cursor | None, options: FollowOptions) -> None:
+        super().__init__(cursor, options)
+        self._path = path
+        raw = os.fsencode(os.path.abspath(path))
+        self._apart = is_remote(raw, mount_table())
+        self._looking: asyncio.Future[Chunk] | None = None  # in the thread
+        self._looked = 0.0
+        told = options.process
+        self._scan = Scan(
+            raw,
+            self._framer.place,
+            root=os.fsencode(options.root or ""),
+            process=Named(told.pid, told.start, told.boot) if told else None,
+            hold=not self._apart,
+        )
+
+    def finish(self) -> None:
+        self._scan.finish()
+        self.ring()
+
+    def close(self) -> None:
+        if not self._apart:
+            self._scan.close()
+
+    def paths(self) -> set[bytes]:
+        path = self._scan.path
+        if self._apart or not os.path.islink(path):
+            return {path}
+        return {path, os.path.realpath(path)}
+
+    def check(self) -> None:
+        now = time.monotonic()
+        if self._apart:
+            if now >= self._looked + _EVERY:
+                self.ring()
+        elif self._scan.stirred(now):
+            self.ring()
+
+    async def _look(self) -> Chunk:
+        try:
+            return await self._look_apart() if self._apart else self._scan.look(time.monotonic())
+        except Refused as refused:
+            raise FileRefused(self._path, refused.reason, refused.detail) from None
+
+    async def _look_apart(self) -> Chunk:
+        self._looked = time.monotonic()
+        looking = self._looking or self._loop.run_in_executor(None, self._look_in_thread)
+        self._looking = looking
+        try:
+            return await asyncio.shield(looking)
+        finally:
+            if looking.done():  # else we are cancelled: whoever asks next gets what it sees
+                self._looking = None
+
+    def _look_in_thread(self) -> Chunk:
+        self._scan.stirred(self._looked)
+        return self._scan.look(self._looked)
