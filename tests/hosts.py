@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -27,7 +28,16 @@ class Ground:
     kind: str
     directory: Path  # on the host, of its user alone
     ssh: SSHConfig | None
-    account: Account | None
+    login: SshLogin | None
+
+    @property
+    def account(self) -> Account | None:
+        return self.login and self.login.account
+
+    def through(self, port: int, **settings: Any) -> Ground:
+        """The same host behind a proxy that listens on *port*."""
+        assert self.login
+        return replace(self, ssh=ssh_config(self.login.at(port), **settings))
 
     @property
     def is_root(self) -> bool:
@@ -51,7 +61,7 @@ class Ground:
         return path
 
 
-def ssh_config(login: SshLogin, **settings: object) -> SSHConfig:
+def ssh_config(login: SshLogin, **settings: Any) -> SSHConfig:
     """How to get in, with nothing of this machine's configuration."""
     return SSHConfig(
         login.host,
@@ -74,10 +84,10 @@ def ground(
     if kind == "local":
         return Ground(kind, tmp_path, None, None)
     login = ssh_login(kind)
-    return Ground(kind, login.account.make_dir(), ssh_config(login), login.account)
+    return Ground(kind, login.account.make_dir(), ssh_config(login), login)
 
 
 every_kind = pytest.mark.parametrize("ground", KINDS, indirect=True)
 usual_kinds = pytest.mark.parametrize("ground", USUAL, indirect=True)
-both_ways = pytest.mark.parametrize("ground", ("local", "me"), indirect=True)
-over_ssh = pytest.mark.parametrize("ground", ("me",), indirect=True)
+both_ways = pytest.mark.parametrize("ground", ["local", "me"], indirect=True)
+over_ssh = pytest.mark.parametrize("ground", ["me"], indirect=True)

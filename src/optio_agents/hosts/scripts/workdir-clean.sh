@@ -13,6 +13,6 @@ if [ $# -eq 2 ] && [ -f claimed ]; then
         [ -e optio.log ] || [ -e deliverables ] || unignore "$task"
     )
 fi
-remove workdir && remove session && rm -f claimed ignored "$marker" || exit
+remove workdir && remove session && remove bin && rm -f claimed ignored "$marker" || exit
 cd / && rmdir -- "$1" 2>/dev/null
 exit 0

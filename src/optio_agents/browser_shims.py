@@ -1,0 +1,55 @@
+"""Programs that agents open a browser with, replaced in front of their PATH."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING
+
+from optio_agents.errors import CommandFailed
+from optio_agents.hosts.bootstrap import script
+
+if TYPE_CHECKING:
+    from optio_agents.hosts.host import Host
+
+NAMES = ("xdg-open", "gio", "open", "sensible-browser", "www-browser", "x-www-browser")
+_SILENT = "#!/bin/sh\nexit 0\n"
+
+
+async def prepare_browser_shims(host: Host, mode: str) -> dict[str, str] | None:
+    """Install them for *mode*; what to add to the agent's environment: PATH and BROWSER.
+
+    "redirect" has them append `BROWSER: "<url>"` to the log, "suppress" has them do nothing,
+    "ignore" installs none and gives None. They stand in `<workdir>/bin`, or in the task directory
+    where the work directory is the user's own.
+    Raises ValueError for another mode, TransferFailed, CommandFailed, HostLost.
+    """
+    match mode:
+        case "ignore":
+            return None
+        case "suppress":
+            text = _SILENT
+        case "redirect":
+            text = script("browser")
+        case _:
+            raise ValueError(f"{mode!r} is no way to treat a browser")
+    # hosts of other makes have no directories but their own
+    home = host.workdir if getattr(host, "own_workdir", True) else host.taskdir
+    directory = posixpath.join(home, "bin")
+    opener = posixpath.join(directory, NAMES[0])
+    await host.put_file_to_host(text.encode(), opener)
+    path = await _install(host, directory)
+    return {"PATH": f"{directory}:{path}" if path else directory, "BROWSER": opener}
+
+
+async def _install(host: Host, directory: str) -> str:
+    """Give the first its other names; the PATH that agents have there."""
+    first, *others = NAMES
+    copies = "; ".join(f"ln -f {first} {name} || exit" for name in others)
+    command = f'chmod 755 {first} || exit; {copies}; printf %s "$PATH"'
+    done = await host.run_command(command, cwd=directory)
+    if done.exit_code:
+        raise CommandFailed(command, done.exit_code, done.stdout, done.stderr)
+    if machine := getattr(host, "machine", None):
+        login: str = (await machine.login_environment()).get("PATH", done.stdout)
+        return login
+    return done.stdout
