@@ -67,30 +67,18 @@ class Directory:
 
 async def until_heard(machine: Machine, attempt: Callable[[], Awaitable[_T]]) -> _T:
     """Repeat *attempt*, which must be safe to repeat, until the host has answered it."""
-    patience = 0.1
+    pause = 0.0
     while True:
         try:
+            if pause:
+                await machine.connect()  # waits for its turn to try
             return await attempt()
         except HostKeyRefused:
             raise
         except (HostLost, CommandTimedOut, ConnectError) as error:
             _log.info("%s: trying again: %s", machine.name, error)
-        await _news_of(machine, patience)
-        patience = min(5.0, patience * 2)
-
-
-async def _news_of(machine: Machine, patience: float) -> None:
-    """Until the link changes, or *patience* seconds have passed."""
-    changed = anyio.Event()
-    unwatch = machine.link.watch(lambda _state, _reason: changed.set())
-    try:
-        # What asks for a login again too often is shut out.
-        with anyio.move_on_after(
-            60 if machine.link.state == "waiting for your login" else patience
-        ):
-            await changed.wait()
-    finally:
-        unwatch()
+        pause = min(1.0, pause + 0.1)  # for a host that is there, and yet fails
+        await anyio.sleep(pause)
 
 
 def _refuse(names: str, path: str, answer: Answer) -> NoReturn:

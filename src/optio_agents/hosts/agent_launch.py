@@ -93,7 +93,9 @@ async def planned(
 
 async def prepare(directory: Directory, plan: Plan) -> None:
     """Make the session directory. Raises WorkDirRefused when it is another's."""
-    texts = plan.launch_text(), plan.meta_text(), script("launcher")
+    texts = [plan.launch_text(), plan.meta_text(), script("launcher")]
+    if plan.journal_limit is not None:
+        texts += [str(plan.journal_limit), script("stop")]
     await directory.run_once("state prepare", plan.session, plan.cwd, *texts)
 
 

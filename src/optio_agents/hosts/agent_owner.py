@@ -12,6 +12,8 @@ import anyio
 
 from optio_agents.errors import AlreadyOwned, HostError, NameTaken
 
+from .tasks import task_group
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -66,7 +68,7 @@ async def owned(
     journal = secrets.token_hex(8) if not journal else journal.encode().hex()
     epoch = await _ask(directory, session, verb, "-", json.dumps(owner), journal)
     lease = Lease(int(epoch), _directory=directory, _session=session)
-    async with anyio.create_task_group() as tasks:
+    async with task_group() as tasks:
         tasks.start_soon(lease.keep)
         try:
             yield lease

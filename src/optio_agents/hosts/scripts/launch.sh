@@ -31,5 +31,6 @@ os.execv(sys.argv[1], [*sys.argv[1:], reaper])' "$@"
 else
   set -- "$@" ''
 fi
+umask "$usual"
 # No `&`: a shell without job control makes what it starts so ignore SIGINT for ever.
 exec setsid env -i PATH="$PATH" OPTIO_SESSION="$tag" "$@" 3<&- </dev/null >/dev/null 2>&1

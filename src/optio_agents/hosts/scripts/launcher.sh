@@ -38,12 +38,31 @@ feed() {
   : >closed
 }
 
+# Stop the session once its output has grown to LIMIT bytes, whether or not anybody watches.
+guard() { # LIMIT
+  trap '' HUP INT TERM QUIT USR1 USR2
+  exec </dev/null >/dev/null 2>&1
+  while sleep 5; do
+    # shellcheck disable=SC2046 # the sizes
+    set -- "$1" $(stat -c %s stdout stderr)
+    [ $(($2 + $3)) -ge "$1" ] || continue
+    echo "its output reached $1 bytes" >reason
+    read -r pid start _ <launcher
+    /bin/sh stop "OPTIO_SESSION=$OPTIO_SESSION" 5 "$pid:$start"
+    break
+  done
+}
+
 # The session may have been put aside while we came here.
 { mkfifo pipe && [ "$dir" -ef . ]; } 2>/dev/null || { echo taken 1<>"$ready"; exit 125; }
 identity >launcher.new && mv launcher.new launcher
 echo '    ' >exit.new # room, so that a full disk cannot hide the end
 feed &
-feeder=$!
+behind=$!
+if read -r most 2>/dev/null <limit; then
+  guard "$most" &
+  behind="$behind $!"
+fi
 (
   identity >pid.new && mv pid.new pid && read -r line <pid && echo "$line" 1<>"$ready"
   umask "$mask"
@@ -51,8 +70,8 @@ feeder=$!
   exec "$@"
 ) <pipe >>stdout 2>>stderr
 code=$?
-kill -9 "$feeder"
-wait "$feeder"
+# shellcheck disable=SC2086 # one or two
+{ kill -9 $behind; wait $behind; } 2>/dev/null
 printf '%-4s\n' "$code" 1<>exit.new
 # No child of ours may be needed from here on: whoever stops the session may kill it.
 read -r children <"/proc/$$/task/$$/children"

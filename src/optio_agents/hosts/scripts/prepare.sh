@@ -1,4 +1,5 @@
-# DIR TAG CWD LAUNCH META RUN: make the session directory of TAG, with the texts of three files.
+# DIR TAG CWD LAUNCH META RUN [LIMIT STOP]: make the session directory of TAG, with the texts of
+# its files.
 # One whose agent has ended, or never began, is put aside as DIR.ITS-TAG. Safe to repeat.
 # shellcheck shell=sh disable=SC2094,SC2154
 [ -r /proc/self/stat ] || refuse "$foreign" "agents need a host with /proc"
@@ -35,5 +36,6 @@ read -r tag <tag || refuse "$unwritten" "the session directory cannot be written
     : >>stdout && : >>stderr &&
     printf '%s' "$4" >launch.new && mv launch.new launch &&
     printf '%s' "$6" >run.new && mv run.new run &&
+    { [ $# -eq 6 ] || { printf '%s\n' "$7" >limit && printf '%s' "$8" >stop; }; } &&
     printf '%s\n' "$5" >meta.new && mv meta.new meta
 } || refuse "$unwritten" "the session directory cannot be written"

@@ -1,5 +1,6 @@
 # What the scripts of a session directory share; it stands in front of them.
-# shellcheck shell=sh disable=SC2094,SC3013
+# shellcheck shell=sh disable=SC2034,SC2094,SC3013
+usual=$(umask)
 umask 077
 missing=64 cut=65 taken=66 closed=67 unwritten=68 foreign=69
 
@@ -18,7 +19,7 @@ into() { # NAME: a directory of ours and no link, in the one we are in
 # nobody else can change them between this look and the next, since the upper one is ours, too.
 enter() {
   task=${1%/*}
-  [ -d "$1" ] || refuse "$missing" "there is no session in $task"
+  [ -d "$1" ] || [ -L "$1" ] || refuse "$missing" "there is no session in $task"
   { cd -P "${task%/*}/" 2>/dev/null && into "${task##*/}" && into "${1##*/}"; } ||
     refuse "$foreign" "$1 is a link, or another user's"
   [ $# -eq 1 ] || { read -r tag 2>/dev/null <tag && [ "$tag" = "$2" ]; } ||

@@ -4,4 +4,5 @@ enter "$1" "$2"
 standing pid || refuse "$closed" "the agent has ended"
 # shellcheck disable=SC2086 # the fields
 set -- "$3" "$4" "$pid" ${stat##*) }
-if [ "$2" = group ]; then kill -s "$1" -- "-$6"; else kill -s "$1" "$3"; fi
+# The only form that dash and busybox both take for a group.
+if [ "$2" = group ]; then kill "-$1" "-$6"; else kill "-$1" "$3"; fi

@@ -2,7 +2,8 @@
 # Ends every process of ours that carries NAME=VALUE in its environment, is one of the roots, or
 # belongs to such a one by parent, process group or session. TERM, GRACE seconds, then STOP and
 # KILL until six scans in a row find none: one walk over /proc is no snapshot. ANCHOR (PID:START)
-# may outlive the rest by a second, so that it can write down how that ended.
+# may outlive the rest by a second, so that it can write down how that ended; if it is a child
+# subreaper, nothing escapes it, however fast it forks.
 # Exit 0: nothing is left. Exit 1: survivors, one "PID COMMAND" a line.
 tag=$1 grace=$2 anchor=$3
 shift 3
@@ -52,9 +53,12 @@ scan() {
     }'
 }
 
-ours() { # PID: its real user is the one we are
-  while read -r name real _; do
-    [ "$name" != Uid: ] || { [ "$real" = "$uid" ]; return; }
+ours() { # PID: its real user is the one we are, and it is more than a zombie
+  while read -r name value _; do
+    case $name in
+      State:) [ "$value" != Z ] || return 1 ;;
+      Uid:) [ "$value" = "$uid" ]; return ;;
+    esac
   done 2>/dev/null <"/proc/$1/status"
 }
 standing() { # PID:START still runs
@@ -62,6 +66,22 @@ standing() { # PID:START still runs
   # shellcheck disable=SC2086 # the fields
   set -- "$1" ${stat##*) }
   [ "${21}" = "${1#*:}" ] && [ "$2" != Z ] && [ "$2" != X ]
+}
+# What walks over /proc too slowly to see is a child of the anchor as soon as its parent is gone.
+# Only builtins here, or it would fork faster than it dies.
+hunt() { # SIGNAL: succeeds if there was something to send it to
+  hunted=no round=0
+  while [ $round -lt 200 ] && read -r children <"$nursery" && [ "$children" ]; do
+    for child in $children; do
+      case $above in *" $child "*) continue ;; esac
+      ours "$child" || continue
+      hunted=yes
+      [ "$1" = TERM ] || kill -STOP "$child"
+      kill -s "$1" "$child"
+    done
+    round=$((round + 1))
+  done 2>/dev/null
+  [ $hunted = yes ]
 }
 clock() { read -r up _ </proc/uptime; up=${up%.*}${up#*.}; } # hundredths of a second
 nap() { sleep "$1" 2>/dev/null || sleep 1; }
@@ -72,6 +92,11 @@ survivors() { # PID:START ...
   done
 }
 
+above=" $$ " p=$$
+while [ "${p:-0}" -gt 1 ]; do
+  above="$above$p " p=$(sed -n 's/^PPid:[^0-9]*//p' "/proc/$p/status" 2>/dev/null)
+done
+nursery=/proc/${anchor%:*}/task/${anchor%:*}/children
 clock
 kill_at=$(($(awk -v up="$up" -v g="$grace" 'BEGIN { printf "%d", up + g * 100 }')))
 give_up_at=$((kill_at + 500)) quiet=0 rounds=0
@@ -86,9 +111,13 @@ while :; do
   done
   if [ $gone = yes ]; then
     quiet=$((quiet + 1))
+    clock
+    if [ "$up" -ge "$kill_at" ]; then signal=KILL; else signal=TERM; fi
+    if [ "$up" -lt "$give_up_at" ] && hunt $signal; then quiet=0; fi
     [ $quiet -ge 6 ] || continue
     if [ "$anchor" != - ]; then
       i=0
+      kill -CONT "${anchor%:*}" 2>/dev/null # or it never hears of their end
       while [ $i -lt 20 ] && standing "$anchor"; do nap 0.05; i=$((i + 1)); done
       known="$known$anchor " anchor=- quiet=0
       continue
