@@ -4,4 +4,12 @@ from tests.components import needs
 
 __all__ = ["needs"]
 
-pytest_plugins = ["tests.accounts", "tests.chance", "tests.leaks", "tests.sshd", "tests.hosts"]
+pytest_plugins = [
+    "tests.accounts",
+    "tests.chance",
+    "tests.fuzzing",
+    "tests.leaks",
+    "tests.sshd",
+    "tests.hosts",
+    "tests.sessions",
+]

@@ -9,19 +9,26 @@ import pytest
 import optio_agents
 
 PUBLIC = """
-    AttentionEvent BrowserEvent BrowserMode CallerMessageEvent ClientMessageEvent DeliverableEvent
-    DoneEvent ErrorEvent LOG_CHANNEL_PROMPT LogEvent Protocol ProtocolFeatures RESUME_NOTICE
-    StatusEvent UnknownLine build_log_channel_prompt compose_agents_md format_log_line get_protocol
-    parse_log_line relativize_deliverable_path validate_deliverable_path visible visible_block
+    AgentSender AttentionEvent BrowserEvent BrowserMode CALLER_MESSAGE_QUEUE_BOUND
+    CallerMessageCallback CallerMessageEvent ClientMessageEvent DELIVERABLE_QUEUE_BOUND
+    Deliverable DeliverableCallback DeliverableEvent DeliverableFileCallback DoneEvent
+    ErrorEvent HookCallback HookContext HookContextProtocol LOG_CHANNEL_PROMPT LogEvent
+    ProcessContext Protocol ProtocolFeatures RESUME_NOTICE SYSTEM_MESSAGE_PREFIX SessionResult
+    StatusEvent UnknownLine build_log_channel_prompt compose_agents_md fetch_deliverable_text
+    format_log_line get_protocol parse_log_line relativize_deliverable_path
+    run_log_protocol_session validate_deliverable_path visible visible_block
 """
 # What the outside imports from exactly there.
 HOMES = {
     "optio_agents.protocol": """
-        AttentionEvent BrowserEvent BrowserMode CallerMessageEvent ClientMessageEvent
-        DeliverableEvent DoneEvent ErrorEvent LogEvent Protocol ProtocolFeatures RESUME_NOTICE
-        StatusEvent UnknownLine build_log_channel_prompt get_protocol parse_log_line
-        relativize_deliverable_path validate_deliverable_path
+        AgentSender AttentionEvent BrowserEvent BrowserMode CALLER_MESSAGE_QUEUE_BOUND
+        CallerMessageCallback CallerMessageEvent ClientMessageEvent DELIVERABLE_QUEUE_BOUND
+        DeliverableCallback DeliverableEvent DoneEvent ErrorEvent HookCallback LogEvent Protocol
+        ProtocolFeatures RESUME_NOTICE StatusEvent UnknownLine build_log_channel_prompt
+        fetch_deliverable_text get_protocol parse_log_line relativize_deliverable_path
+        run_log_protocol_session validate_deliverable_path
     """,
+    "optio_agents.context": "HookContext HookContextProtocol HostCommandError RunResult",
     "optio_agents.protocol.parser": """
         AttentionEvent BrowserEvent CallerMessageEvent ClientMessageEvent DeliverableEvent DoneEvent
         ErrorEvent LogEvent ProtocolFeatures StatusEvent UnknownLine parse_log_line

@@ -6,6 +6,7 @@ from optio_agents._face import face
 
 # A public name stands here twice: for type checkers, and for whoever uses it first.
 if TYPE_CHECKING:
+    from optio_agents.context import AgentSender as AgentSender
     from optio_agents.protocol.display import visible as visible, visible_block as visible_block
     from optio_agents.protocol.events import (
         AttentionEvent as AttentionEvent,
@@ -38,10 +39,25 @@ if TYPE_CHECKING:
         compose_agents_md as compose_agents_md,
     )
     from optio_agents.protocol.protocol import Protocol as Protocol, get_protocol as get_protocol
+    from optio_agents.session.callers import (
+        CALLER_MESSAGE_QUEUE_BOUND as CALLER_MESSAGE_QUEUE_BOUND,
+        CallerMessageCallback as CallerMessageCallback,
+    )
+    from optio_agents.session.deliverables import (
+        DELIVERABLE_QUEUE_BOUND as DELIVERABLE_QUEUE_BOUND,
+        Deliverable as Deliverable,
+        DeliverableCallback as DeliverableCallback,
+        DeliverableFileCallback as DeliverableFileCallback,
+        fetch_deliverable_text as fetch_deliverable_text,
+    )
+    from optio_agents.session.driver import run_log_protocol_session as run_log_protocol_session
+    from optio_agents.session.plan import HookCallback as HookCallback
+    from optio_agents.session.result import SessionResult as SessionResult
 else:
     __all__, __dir__, __getattr__ = face(
         __name__,
         {
+            ".context": "AgentSender",
             "display": "visible visible_block",
             "events": """
                 AttentionEvent BrowserEvent CallerMessageEvent ClientMessageEvent
@@ -55,5 +71,14 @@ else:
                 compose_agents_md
             """,
             "protocol": "Protocol get_protocol",
+            # The outside knows these from here as well; the session itself is a higher layer.
+            ".session.callers": "CALLER_MESSAGE_QUEUE_BOUND CallerMessageCallback",
+            ".session.deliverables": """
+                DELIVERABLE_QUEUE_BOUND Deliverable DeliverableCallback DeliverableFileCallback
+                fetch_deliverable_text
+            """,
+            ".session.driver": "run_log_protocol_session",
+            ".session.plan": "HookCallback",
+            ".session.result": "SessionResult",
         },
     )

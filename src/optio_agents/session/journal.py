@@ -38,7 +38,7 @@ class Entry:
     file: str  # as the session names it: "optio.log"
     generation: int
     offset: int  # behind the line, its newline included
-    line: str
+    line: str  # keep it as it is: narration comes cut, payloads are needed whole
     kind: Kind = "unknown"
     repeated: bool = False  # may have been delivered before: see Batch.repeated
 
@@ -129,8 +129,8 @@ class MemoryJournal:
             self._known,
             digests=bytes(self._digests),
             pending=tuple(self._pending.values()),
-            deliveries=tuple(self._deliveries.values()),
-            replies=tuple(self._replies.values()),
+            deliveries=tuple(self._deliveries[key] for key in sorted(self._deliveries)),
+            replies=tuple(self._replies[key] for key in sorted(self._replies)),
         )
 
     async def record(self, entries: Sequence[Entry], cursor: Cursor, digests: bytes) -> None:

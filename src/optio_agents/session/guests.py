@@ -1,0 +1,91 @@
+"""Code that is not ours, run so that it can neither hold up a session nor hide in it.
+
+A guest runs as an asyncio task of its own, in no task group of ours: a group waits for its
+tasks for ever. We cancel it, wait within a bound, and then leave it behind, by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+_FAREWELL = 5.0  # seconds for one call that ran out of time to notice its cancellation
+
+
+class Guests:
+    """The foreign code of one session."""
+
+    def __init__(self) -> None:
+        self._names: dict[asyncio.Task[Any], str] = {}
+        self.abandoned: list[str] = []
+
+    def invite(self, name: str, call: Callable[[], Awaitable[_T]]) -> asyncio.Task[_T]:
+        """Start *call*. Its end is the caller's to look at, its name is ours to report."""
+        task = asyncio.create_task(_as_coroutine(call), name=f"optio session: {name}")
+        self._names[task] = name
+        task.add_done_callback(self._gone)
+        return task
+
+    async def call(self, name: str, call: Callable[[], Awaitable[_T]], *, seconds: float) -> _T:
+        """What *call* returns or raises; TimeoutError after *seconds*.
+
+        Cancelling this cancels the guest and waits for nothing: `leave` does that, for all.
+        """
+        task = self.invite(name, call)
+        try:
+            await asyncio.wait({task}, timeout=seconds)
+        finally:
+            task.cancel()  # no-op when it is done
+        return await self.finish(task, name)
+
+    async def finish(self, task: asyncio.Task[_T], name: str) -> _T:
+        """What *task* returned or raised; TimeoutError if it had to be made to end."""
+        if not task.done():
+            await self.leave([task], seconds=_FAREWELL)
+            raise TimeoutError(f"{name} took too long")
+        return _result(task, name)
+
+    async def leave(
+        self, tasks: Iterable[asyncio.Task[Any]] | None = None, *, seconds: float
+    ) -> None:
+        """Cancel these guests, or all; wait *seconds* at most, and name those who stay."""
+        leaving = {task for task in (self._names if tasks is None else tasks) if not task.done()}
+        for task in leaving:
+            task.cancel()
+        if leaving:
+            _, deaf = await asyncio.wait(leaving, timeout=max(seconds, 0.0))
+            for task in deaf:
+                self._abandon(task)
+
+    def _abandon(self, task: asyncio.Task[Any]) -> None:
+        name = self._names.pop(task, task.get_name())
+        self.abandoned.append(name)
+        _log.warning("%s did not end when cancelled and was left behind", name)
+        task.add_done_callback(lambda task: _log.info("%s has ended after all: %r", name, task))
+
+    def _gone(self, task: asyncio.Task[Any]) -> None:
+        self._names.pop(task, None)
+        if not task.cancelled():
+            task.exception()  # looked at: asyncio need not complain that nobody did
+
+
+def _result(task: asyncio.Task[_T], name: str) -> _T:
+    if task.cancelled():  # by itself: nobody here asked for it
+        raise RuntimeError(f"{name} cancelled itself")
+    return task.result()
+
+
+async def _as_coroutine(call: Callable[[], Awaitable[_T]]) -> _T:
+    return await call()
+
+
+def describe(error: BaseException) -> str:
+    """One line for a log or a reply: what kind, and what it says."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,80 @@
+"""What we tell the agent, and whether it was taken."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+import anyio
+
+from optio_agents.context import SYSTEM_MESSAGE_PREFIX
+from optio_agents.protocol.display import visible_block
+
+if TYPE_CHECKING:
+    from optio_agents.context import AgentSender
+    from optio_agents.hosts.agents import Agent
+
+    from .common import Common
+    from .result import Replies
+
+ReplySender: TypeAlias = Callable[[str, str], Awaitable[None]]
+"""`sender(name, text)`: say *text* under *name*, once however often it is asked to."""
+
+_log = logging.getLogger(__name__)
+_SENDING = 30.0  # seconds for one message to be taken
+
+
+class Channel:
+    """One way to the agent, used by one message at a time; *kind* is what the result says."""
+
+    def __init__(
+        self,
+        common: Common,
+        *,
+        agent: Agent | None = None,
+        reply_sender: ReplySender | None = None,
+        agent_sender: AgentSender | None = None,
+    ) -> None:
+        self._common = common
+        self._by_name = reply_sender or (_saying(agent) if agent else None)
+        self._plain = agent_sender
+        self._one_at_a_time = anyio.Lock()
+        self.kind: Replies = "agent" if self._by_name else "sender" if agent_sender else "none"
+
+    async def reply(self, name: str, text: str) -> bool | None:
+        """Say it as the harness; whether it was taken, None where nobody takes anything."""
+        return await self._send(name, SYSTEM_MESSAGE_PREFIX + text)
+
+    async def send(self, text: str) -> None:
+        """Say *text* as it is, for `HookContext.send_to_agent`. Raises where it is not taken."""
+        if not await self._send(None, text):
+            raise ConnectionError("nobody took the message")
+
+    async def _send(self, name: str | None, text: str) -> bool | None:
+        if self.kind == "none":
+            return None
+        async with self._one_at_a_time:
+            try:
+                await self._common.guests.call(
+                    "agent_sender", lambda: self._say(name, text), seconds=_SENDING
+                )
+            except Exception:
+                self._common.troubles["agent_sender"] += 1
+                _log.warning("the agent was not told: %s", visible_block(text), exc_info=True)
+                return False
+        return True
+
+    async def _say(self, name: str | None, text: str) -> None:
+        if self._by_name is not None:
+            await self._by_name(name or "", text)
+        else:
+            assert self._plain is not None
+            await self._plain(text)
+
+
+def _saying(agent: Agent) -> ReplySender:
+    async def say(name: str, text: str) -> None:
+        await agent.say(f"{text}\n".encode(), name=name or None)
+
+    return say
