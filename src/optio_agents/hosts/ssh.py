@@ -31,7 +31,7 @@ class SshMachine:
     def __init__(self, config: SSHConfig) -> None:
         self.name = config.name
         self.link = LinkStatus(self._retry_now)
-        self._config = config
+        self.config = config
         self._joined: SshRemote | None = None
 
     async def connect(self) -> None:
@@ -87,7 +87,7 @@ class SshMachine:
         if self._joined is None:
             module = await anyio.to_thread.run_sync(import_module, "optio_agents.hosts.ssh_remote")
             if self._joined is None:  # nobody was quicker
-                self._joined = module.join(self._config, self.link)
+                self._joined = module.join(self.config, self.link)
         return self._joined
 
     def _retry_now(self) -> None:

@@ -18,6 +18,10 @@ from optio_agents.errors import (
 _UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
 
 
+class ClosedEarly(ConnectError):
+    """The server hung up before the login: too busy for the moment, or done with us."""
+
+
 def translated(error: Exception, name: str) -> ConnectError:
     """Why *name* could not be connected to, and what its user can do."""
     match error:
@@ -25,6 +29,8 @@ def translated(error: Exception, name: str) -> ConnectError:
             return error
         case asyncssh.Error():
             return _from_ssh(error, name)
+        case UnicodeError():  # from the resolver: an empty or overlong label
+            return UnknownHostName(f"the host name of {name} cannot be one: {error}")
         case OSError():
             return _from_system(error, name)
         case _:
@@ -43,7 +49,7 @@ def _from_ssh(error: asyncssh.Error, name: str) -> ConnectError:
         case asyncssh.KeyExchangeFailed() | asyncssh.ProtocolNotSupported():
             return ConnectError(f"{name} speaks no SSH that we do: {error.reason}")
         case asyncssh.DisconnectError():
-            return ConnectError(f"{name} closed the connection before the login: {error.reason}")
+            return ClosedEarly(f"{name} closed the connection before the login: {error.reason}")
         case asyncssh.ChannelOpenError():
             return ConnectError(f"the jump host cannot reach {name}: {error.reason}")
         case _:
@@ -57,7 +63,7 @@ def _from_system(error: OSError, name: str) -> ConnectError:
         case ConnectionRefusedError():
             return PortClosed(f"nothing listens at {name}: is sshd running, the port right?")
         case ConnectionError():
-            return ConnectError(f"{name} closed the connection before the login: {error}")
+            return ClosedEarly(f"{name} closed the connection before the login: {error}")
         case TimeoutError():
             return ServerSilent(f"{name} does not answer: is it up, and no firewall in between?")
         case _ if error.errno in _UNREACHABLE:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import anyio
 import asyncssh
@@ -21,6 +22,7 @@ from optio_agents.errors import ConnectError, HostError, HostKeyRefused, HostLos
 from . import ssh_connect
 from .ssh_attempts import Attempts
 from .ssh_config import SSHConfig
+from .ssh_errors import ClosedEarly
 from .waking import Waking
 
 if TYPE_CHECKING:
@@ -36,10 +38,20 @@ _SPARE = 10.0  # seconds that an idle connection beyond the first stays
 _REDIAL = 3.5  # seconds for TCP to a host that was there before: its second SYN has had time
 _OPENING = 30.0  # seconds for the server to open a channel
 _CLOSING = 2.0  # seconds for a connection to say goodbye
+_DROPPED = 3  # more attempts where the server hangs up before the login: MaxStartups is full
 _PROBE = 1.0  # seconds between the questions after a sleep; two without an answer are enough
 _OPEN_FAILED = 2  # what sshd says beyond MaxSessions
 
+_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[SSHConfig, Pool]] = WeakKeyDictionary()
 _on_the_way: ContextVar[tuple[SSHConfig, ...]] = ContextVar("on_the_way", default=())
+
+
+def join(config: SSHConfig) -> Pool:
+    """The pool of this loop for *config*: a host to work on, or to go through. `leave` it."""
+    here = _pools.setdefault(asyncio.get_running_loop(), {})
+    pool = here.get(config) or here.setdefault(config, Pool(config))
+    pool.users += 1
+    return pool
 
 
 class Connection:
@@ -63,6 +75,7 @@ class Pool:
         self.config, self.name = config, config.name
         self.state: LinkState = "new"
         self.reason = ""
+        self.users = 0
         self.links: list[LinkStatus] = []
         self.attempts = Attempts()
         self._connections: list[Connection] = []
@@ -105,8 +118,15 @@ class Pool:
             connection.ssh.set_keepalive(_PROBE, 1)
         asyncio.get_running_loop().call_later(3 * _PROBE, self._checked)
 
-    async def close(self) -> None:
+    async def leave(self) -> None:
+        """Whoever leaves last closes the connections."""
+        self.users -= 1
+        if self.users:
+            return
         self._closed = True
+        here = _pools.get(asyncio.get_running_loop(), {})
+        if here.get(self.config) is self:
+            del here[self.config]
         going = list(self._connections)
         for connection in going:
             self._tear(connection)
@@ -114,7 +134,7 @@ class Pool:
             with anyio.move_on_after(_CLOSING):
                 await connection.ssh.wait_closed()
         if self._jump:
-            await self._jump.close()
+            await self._jump.leave()
 
     # Finding
 
@@ -127,6 +147,8 @@ class Pool:
     async def _found(self, pick: Callable[[], Connection | None], *, patient: bool) -> Connection:
         if found := pick():
             return found
+        if self._closed:
+            raise HostError(f"{self.name} was let go of")
         if not patient and self.state in {"waiting for your login", "refused"}:
             self._raise_last()
         failures = self.attempts.failures
@@ -135,7 +157,6 @@ class Pool:
                 return found
             if self.attempts.failures != failures:  # the attempt that we waited for was ours, too
                 self._raise_last()
-            await self.attempts.turn()
             return await self._open()
 
     def _raise_last(self) -> None:
@@ -145,12 +166,17 @@ class Pool:
     # Opening
 
     async def _open(self) -> Connection:
-        try:
-            connection = await self._connected()
-        except ConnectError as error:
-            self.attempts.failed(error)
-            self._become(_state_after(error), str(error))
-            raise
+        for patience in range(_DROPPED, -1, -1):
+            await self.attempts.turn()
+            try:
+                connection = await self._connected()
+                break
+            except ConnectError as error:
+                self.attempts.failed(error)
+                if patience and isinstance(error, ClosedEarly):
+                    continue
+                self._become(_state_after(error), str(error))
+                raise
         self.attempts.succeeded()
         self._connections.append(connection)
         self._was_up = True
@@ -179,9 +205,11 @@ class Pool:
             if self._was_up
             else self.config.connect_timeout,
         )
-        if ended or self._closed:
+        if self._closed:
             ssh.abort()
-            raise ConnectError(f"{self.name} closed the connection: {[*ended, 'done'][0]}")
+            raise HostError(f"{self.name} was let go of")
+        if ended:
+            raise ClosedEarly(f"{self.name}: the connection was closed at once")
         made.append(Connection(ssh))
         return made[0]
 
@@ -193,9 +221,9 @@ class Pool:
         if jump in passed:
             raise ConnectError(f"the jump hosts of {self.name} lead back to {jump.name}")
         if self._jump is None or self._jump.config != jump:
-            if self._jump:
-                await self._jump.close()
-            self._jump = Pool(jump)
+            before, self._jump = self._jump, join(jump)
+            if before:
+                await before.leave()
         token = _on_the_way.set(passed)
         try:
             return (await self._jump.connection(patient=True)).ssh
@@ -274,12 +302,12 @@ class Pool:
             self._become("down", f"the link to {self.name} broke: {error or 'closed'}")
 
     def _retire(self, connection: Connection) -> None:
-        if not connection.taken and len(self._connections) > 1 and connection in self._connections:
+        if not connection.taken and connection in self._connections[1:]:
             self._tear(connection)
 
     def _tear(self, connection: Connection) -> None:
         connection.torn = True
-        connection.limit = 0
+        self._connections.remove(connection)
         connection.ssh.close()
 
     def _checked(self) -> None:

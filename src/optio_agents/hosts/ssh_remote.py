@@ -13,11 +13,10 @@ import asyncssh
 
 from optio_agents.errors import CommandTimedOut, HostError, ServerSilent
 
-from . import environment
+from . import environment, ssh_pool
 from .bootstrap import COMMAND, RUN, new_mark, packed, payload, script
 from .collect import collected
 from .link import LinkStatus
-from .ssh_pool import Connection, Pool
 from .ssh_process import GRACE, SshProcess
 from .ssh_warm import WarmShell
 from .tunnel import forwarded
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _WINDOW, _WIDE = 2 << 20, 32 << 20  # bytes that may be on their way to us
 _STOPPING = 13.0  # seconds that stopping a tree may take besides its grace
+_OBEYING = 0.2  # seconds for scripts to end because their input does
 _DIALLING = 30.0  # seconds for the far end of a tunnel
 
 _remotes: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[SSHConfig, SshRemote]]
@@ -58,7 +58,7 @@ class SshRemote:
     is_local = False
 
     def __init__(self, config: SSHConfig) -> None:
-        self.pool = Pool(config)
+        self.pool = ssh_pool.join(config)
         self.link = LinkStatus(self.pool.attempts.retry_now)
         self.pool.links.append(self.link)
         self._config = config
@@ -88,10 +88,18 @@ class SshRemote:
 
     async def close(self) -> None:
         with anyio.CancelScope(shield=True):
-            for run, process in list(self._running.items()):
-                if not process.lost and not process.silent():
+            running = dict(self._running)
+            for process in running.values():
+                await process.close_input()  # our own helpers end at that
+            with anyio.move_on_after(_OBEYING):
+                for process in running.values():
+                    await process.closed()
+            for run, process in running.items():
+                if not process.silent():
                     await self._stop_tree(run, process)
-            await self.pool.close()
+            if self._orphans:
+                _log.warning("%s: %d scripts may still run", self.name, len(self._orphans))
+            await self.pool.leave()
 
     @asynccontextmanager
     async def shell(
@@ -103,7 +111,7 @@ class SshRemote:
         bulk: bool = False,
     ) -> AsyncIterator[SshProcess]:
         run, mark = new_mark(), new_mark()
-        text = packed(payload(script, args, env={RUN: run, **(env or {})}, mark=mark))
+        text = packed(payload(script, args, env={**(env or {}), RUN: run}, mark=mark))
         process = await self._launched(mark, window=_WIDE if bulk else _WINDOW)
         self._running[run] = process
         whole = False
@@ -119,7 +127,7 @@ class SshRemote:
             del self._running[run]
 
     async def _launched(self, mark: str, *, window: int) -> SshProcess:
-        def make(connection: Connection) -> SshProcess:
+        def make(connection: ssh_pool.Connection) -> SshProcess:
             return SshProcess(
                 self.name,
                 mark,
