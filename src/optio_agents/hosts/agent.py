@@ -83,6 +83,10 @@ class Agent:
         """
         return await self._input.answer(request, data, by)
 
+    async def look(self, names: str, *args: str) -> bytes:
+        """What scripts of ours, which change nothing, say of the session directory."""
+        return await self._directory.run(names, self.session, *args)
+
     async def status(self) -> AgentStatus:
         """One look, as soon as the host can be reached. Raises FileRefused, WorkDirRefused."""
         return await until_heard(self._machine, self._status_once)

@@ -1,0 +1,4 @@
+# DIR TAG: the requests that were answered, one name a line.
+# shellcheck shell=sh
+enter "$1" "$2"
+ls answers
