@@ -21,6 +21,7 @@ Outcome: TypeAlias = Literal[
     "stalled",  # AgentStalled
     "ended by hook",  # EndedByHook
     "unreachable",  # HostUnreachable
+    "detached",  # `supervise` was asked to let the agent go on alone
     "failed",  # a hook, the body, the journal or the host raised; that error is the caller's
 ]
 Replies: TypeAlias = Literal["none", "agent", "sender"]  # who takes what we tell the agent

@@ -58,7 +58,7 @@ def safe_name(name: str) -> str:
 
 
 def _odd(char: str) -> bool:
-    return not char.isprintable() or char in "\\:\ufeff"
+    return not char.isprintable() or char == "\\"
 
 
 def _escaped(char: str) -> str:
