@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
 _BAR = re.compile(r"[#=O\-\s]*")  # of curl, where the size is unknown
+_ADDRESS = re.compile(r"(https?://)(?:[^\s/@]*@)?([^\s?#]*)(?:[?#]\S*)?")
 _WORDS = 10  # last lines of the program that an error quotes
 _LINE = 2000  # characters of a line that are kept
 _CLEANUP = 10.0  # seconds
@@ -146,7 +147,7 @@ class _Fetching:
         elif percents := _PERCENT.findall(line):
             self._show(min(float(percents[-1]), 100.0))
         elif not _BAR.fullmatch(line):
-            self._words.append(line)
+            self._words.append(_ADDRESS.sub(r"\1\2", line))  # a query may be a secret
 
     def _show(self, percent: float) -> None:
         if int(percent) != self._percent:
