@@ -222,16 +222,6 @@ async def test_credentials_never_reach_the_disk(path: Path) -> None:
     assert b"quoted" not in everything
 
 
-async def test_narration_is_cut_and_what_hands_over_is_not(path: Path) -> None:
-    long = "x" * 100_000
-    async with Store(path) as store:
-        await store.add(SESSION)
-        journal = store.journal("abc123")
-        entries = [line(1, long, "unknown"), line(2, long), line(3, long, "client_message")]
-        await journal.record(entries, behind(entries), b"")
-        assert [len(e.line) for e in (await journal.start()).pending] == [4096, 4096, 100_000]
-
-
 # The file
 
 

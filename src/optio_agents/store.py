@@ -6,14 +6,16 @@ import json
 from typing import TYPE_CHECKING
 
 from optio_agents import store_rows
-from optio_agents.errors import StoreError
+from optio_agents.errors import NoSuchSession, StoreError
 from optio_agents.protocol.secrets import Secrets
 from optio_agents.store_file import StoreFile
 from optio_agents.store_journal import SessionJournal
+from optio_agents.store_lock import claimed
 from optio_agents.store_place import default_path
 from optio_agents.store_values import Note, StoredEvent, StoredSession
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -66,17 +68,24 @@ class Store:
         """Where that session, which was added, is written down."""
         return SessionJournal(self._file, session, secrets or Secrets())
 
+    def claim(self, session: str, owner: str) -> AbstractContextManager[None]:
+        """Be the only one who supervises that session with this journal, for a block.
+
+        Raises AlreadyOwned, which names the other.
+        """
+        return claimed(self.path.parent / "locks" / session, owner)
+
     async def sessions(self) -> list[StoredSession]:
         """All of them, the oldest first."""
         return await self._file.read(store_rows.sessions)
 
     async def session(self, beginning: str) -> StoredSession:
-        """The one session whose id begins so. Raises StoreError for none and for several."""
+        """The one session whose id begins so. Raises NoSuchSession for none and for several."""
         found = [s for s in await self.sessions() if s.id.startswith(beginning)]
         exact = [s for s in found if s.id == beginning]
         if len(exact or found) != 1 or not beginning:
             several = ", ".join(s.id for s in found[:5])
-            raise StoreError(
+            raise NoSuchSession(
                 f"{beginning!r} may be any of {several}: say more of it"
                 if several
                 else f"no session {beginning!r} in the journal {self.path}"

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from optio_agents.session.result import SessionResult
     from optio_agents.store_file import StoreFile
 
-_TEXT = 4096  # characters that are kept of a line which hands nothing over
-_NARRATION = ("status", "unknown")
 _BY_KEY = "session=? AND file=? AND generation=? AND offset=?"
 
 
@@ -35,8 +33,8 @@ class SessionJournal:
         return await self._file.read(lambda database: store_rows.resumed(database, self.session))
 
     async def record(self, entries: Sequence[Entry], cursor: Cursor, digests: bytes) -> None:
-        now = time.time()
-        rows = [(self.session, *e.key, e.kind, self._kept(e), e.repeated, now) for e in entries]
+        now, hide = time.time(), self._secrets.hide
+        rows = [(self.session, *e.key, e.kind, hide(e.line), e.repeated, now) for e in entries]
 
         def work(database: sqlite3.Connection) -> None:
             database.executemany(
@@ -99,10 +97,6 @@ class SessionJournal:
                 (self.session, kind, key, text, time.time()),
             )
         )
-
-    def _kept(self, entry: Entry) -> str:
-        line = self._secrets.hide(entry.line)
-        return line[:_TEXT] if entry.kind in _NARRATION else line
 
 
 def _advance(database: sqlite3.Connection, session: str, cursor: Cursor, digests: bytes) -> None:

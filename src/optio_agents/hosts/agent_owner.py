@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import secrets
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
 
 from optio_agents.errors import AlreadyOwned, HostError, NameTaken
+
+from .tasks import task_group
 
 from .tasks import task_group
 
@@ -23,14 +24,12 @@ _RENEWED = 20.0  # seconds between two touches; 60 s of silence end a lease
 _RELEASING = 5.0  # seconds that giving it back may take
 
 
-@dataclass(frozen=True, slots=True)
 class Lease:
     """The right to dispatch. `lost` is set once somebody else has taken it."""
 
-    epoch: int
-    lost: anyio.Event = field(default_factory=anyio.Event)
-    _directory: Directory = field(kw_only=True, repr=False)
-    _session: str = field(kw_only=True, repr=False)
+    def __init__(self, epoch: int, directory: Directory, session: str) -> None:
+        self.epoch, self.lost = epoch, anyio.Event()
+        self._directory, self._session = directory, session
 
     async def confirm(self) -> None:
         """Still be the owner, and let others see it.
@@ -65,9 +64,9 @@ async def owned(
 ) -> AsyncIterator[Lease]:
     """See `Agent.own`."""
     verb = "take" if take_over else "claim"
-    journal = secrets.token_hex(8) if not journal else journal.encode().hex()
-    epoch = await _ask(directory, session, verb, "-", json.dumps(owner), journal)
-    lease = Lease(int(epoch), _directory=directory, _session=session)
+    who = json.dumps(owner), journal.encode().hex() or secrets.token_hex(8)
+    epoch = await _ask(directory, session, verb, "-", *who)
+    lease = Lease(int(epoch), directory, session)
     async with task_group() as tasks:
         tasks.start_soon(lease.keep)
         try:

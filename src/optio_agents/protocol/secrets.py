@@ -17,6 +17,9 @@ class Secrets:
         values = sorted((v for v in self._names if len(v) >= _SHORTEST), key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, values))) if values else None
 
+    def __bool__(self) -> bool:
+        return self._pattern is not None
+
     def hide(self, text: str) -> str:
         """*text* with every known value replaced."""
         if self._pattern is None:

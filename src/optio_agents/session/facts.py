@@ -1,0 +1,136 @@
+"""What must be known of a session to find it again: kept in our journal and on its host."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from optio_agents.errors import AgentError
+from optio_agents.hosts.host import Host, make_host
+from optio_agents.store_values import StoredSession
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from optio_agents.hosts.machine import Machine
+    from optio_agents.hosts.ssh_config import SSHConfig
+    from optio_agents.protocol.features import ProtocolFeatures
+
+    from .spec import AgentSpec
+
+TASKS = "~/.local/state/optio-agents/tasks"
+"""The directory of ours, on whichever host, that holds a task directory for each session."""
+
+
+def new_session_id() -> str:
+    """One that no other session has."""
+    return secrets.token_hex(4)
+
+
+def task_directory(session: str) -> str:
+    """Where a session lives on its host, unless its user has other plans."""
+    return f"{TASKS}/{session}"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All of it is text and numbers; the values of an environment are not among it."""
+
+    agent: Literal["command", "claude"]
+    program: str  # its name; further arguments may be nobody's business
+    title: str = ""
+    cwd: str | None = None  # a directory of the user's; without one the work directory is ours
+    ssh: Mapping[str, Any] | None = None  # an SSHConfig; None is this machine
+    features: Mapping[str, Any] | None = None  # of the protocol that the agent was taught
+    hidden: tuple[str, ...] = ()  # names of variables whose values are not to be shown
+    reads_to_end: bool = False
+    journal: str = ""  # who may reclaim the session at once; only our journal knows
+
+    @classmethod
+    def of(cls, host: Host, spec: AgentSpec, *, title: str, features: ProtocolFeatures) -> Facts:
+        """Those of a session that is about to begin."""
+        from optio_agents.hosts.agent_environment import looks_like_credential
+
+        from .spec import Command
+
+        program = isinstance(spec, Command)
+        return cls(
+            agent="command" if program else "claude",
+            program=spec.argv[0] if isinstance(spec, Command) else spec.executable,
+            title=title,
+            cwd=None if host.own_workdir else host.workdir,
+            ssh=_ssh_of(host),
+            features=asdict(features),
+            hidden=tuple(name for name in spec.env if looks_like_credential(name)),
+            reads_to_end=isinstance(spec, Command) and spec.reads_to_end,
+            journal=secrets.token_hex(8),
+        )
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Facts:
+        """From what `to_json` gave, maybe of another version of us. Raises ValueError."""
+        names = {field.name for field in fields(cls)}
+        known: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in data.items()
+            if name in names
+        }
+        if known.get("agent") not in ("command", "claude") or "program" not in known:
+            raise ValueError("these are not the facts of a session")
+        return cls(**known)
+
+    def to_json(self) -> dict[str, Any]:
+        """As our journal keeps them."""
+        return asdict(self)
+
+    def for_the_host(self) -> dict[str, Any]:
+        """As the session's own directory keeps them: readable by whoever can read that."""
+        return asdict(replace(self, journal="", ssh=None))
+
+
+def host_of(session: StoredSession, machine: Machine | None = None) -> Host:
+    """The host of a session in the journal, not connected yet unless *machine* is."""
+    facts = Facts.read(session.facts)
+    if machine is not None:
+        return Host(machine, session.taskdir, workdir=facts.cwd)
+    return make_host(_ssh_from(facts.ssh), taskdir=session.taskdir, workdir=facts.cwd)
+
+
+def stored_of(host: Host, meta: Mapping[str, Any]) -> StoredSession:
+    """A session of which only its host still knows. Raises AgentError."""
+    try:
+        facts = Facts.read(meta)
+        session, created_at = str(meta["id"]), float(meta["created_at"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise AgentError(f"the agent in {host.taskdir} belongs to no session of ours") from error
+    known = replace(facts, ssh=_ssh_of(host), journal=secrets.token_hex(8))
+    return StoredSession(session, created_at, host.machine.name, host.taskdir, known.to_json())
+
+
+def _ssh_of(host: Host) -> dict[str, Any] | None:
+    config: SSHConfig | None = getattr(host.machine, "config", None)
+    return None if config is None else _absolute(asdict(config))
+
+
+def _absolute(config: dict[str, Any]) -> dict[str, Any]:
+    """With file names that mean the same from every directory."""
+    for name in "key_path", "known_hosts":
+        config[name] = config[name] and _file(config[name])
+    config["config"] = config["config"] and [_file(path) for path in config["config"]]
+    config["jump"] = config["jump"] and _absolute(config["jump"])
+    return config
+
+
+def _file(path: str) -> str:
+    return path if path.startswith("~") else str(Path(path).absolute())
+
+
+def _ssh_from(data: Mapping[str, Any] | None) -> SSHConfig | None:
+    if data is None:
+        return None
+    from optio_agents.hosts.ssh_config import SSHConfig
+
+    known: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in data.items()}
+    return SSHConfig(**{**known, "jump": _ssh_from(known.get("jump"))})
