@@ -6,8 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import anyio
+
 from optio_agents.errors import InputClosed
 from optio_agents.hosts.agent_input import request_name
+from optio_agents.hosts.tasks import task_group
 
 from .contract import ConversationClosed, Unconfirmed
 from .stream_json import message_of
@@ -31,6 +34,7 @@ class AgentWire:
     def __init__(self, agent: Agent, delivered: Cursor | None = None) -> None:
         self._agent = agent
         self._delivered = delivered.offset if delivered is not None else 0
+        self._ending = anyio.Event()
         self.cursor = delivered  # behind the last line read
 
     async def say(self, data: bytes) -> None:
@@ -48,8 +52,10 @@ class AgentWire:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncIterator[Chunk]]:
-        async with self._agent.follow_stdout() as batches:
+        async with task_group() as tasks, self._agent.follow_stdout() as batches:
+            tasks.start_soon(self._finish, batches)
             yield self._chunks(batches)
+            tasks.cancel_scope.cancel()
 
     async def _chunks(self, batches: Batches) -> AsyncIterator[Chunk]:
         start = 0
@@ -61,13 +67,22 @@ class AgentWire:
             yield Chunk(batch.lines, batch.ends[-1] - start, batch.cut, old)
             start = batch.ends[-1]
 
+    async def _finish(self, batches: Batches) -> None:
+        """Find out soon that it has ended, now that it is meant to; else the sweep does."""
+        await self._ending.wait()
+        await self._agent.wait()
+        batches.finish()
+
     async def end_input(self) -> None:
+        self._ending.set()
         await self._agent.end_input()
 
     async def signal(self, name: str) -> None:
+        self._ending.set()
         await self._agent.signal(name)
 
     async def stop(self, grace: float) -> None:
+        self._ending.set()
         await self._agent.stop(grace=grace)
 
     def detach(self) -> None:

@@ -14,7 +14,7 @@ from optio_agents.errors import AgentError
 from optio_agents.hosts.tasks import task_group
 
 from .agent_wire import AgentWire, said_to
-from .claude_code import ClaudeCodeConversation, PermissionMode
+from .claude_conversation import ClaudeCodeConversation, PermissionMode
 from .contract import Unconfirmed
 from .stream_json import control_request, user_message
 

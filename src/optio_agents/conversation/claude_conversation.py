@@ -1,0 +1,448 @@
+"""A conversation with the claude CLI over stream-json, however it is reached."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal, get_args
+from uuid import uuid4
+
+import anyio
+
+from optio_agents.errors import OptioAgentsError
+
+from .approvals import Approvals
+from .contract import (
+    CloseReason,
+    ConversationClosed,
+    ConversationState,
+    Event,
+    EventHandler,
+    Interrupted,
+    MessageHandler,
+    PermissionHandler,
+    PermissionRequest,
+    Unconfirmed,
+    Unsubscribe,
+)
+from .controls import ControlRefused, Controls
+from .endings import ended, unheard
+from .limits import Limits
+from .models import Init, TurnResult, Usage
+from .stream_json import control_request, cut, decode, user_message
+from .subscribers import Subscribers
+from .turns import TurnEnd, TurnLedger
+from .wire import Chunk, End, HandleWire, Wire
+
+if TYPE_CHECKING:
+    pass
+
+_log = logging.getLogger(__name__)
+PermissionMode = Literal[
+    "default", "acceptEdits", "plan", "dontAsk", "auto", "manual", "bypassPermissions"
+]
+_TYPES = TurnLedger.TYPES | Approvals.TYPES | Controls.TYPES | Limits.TYPES
+_CONTROL = 60.0  # s that a live CLI may take to acknowledge a change
+
+
+class ClaudeCodeConversation:
+    """One live claude CLI. Attach it to a process and run the reader while it lasts.
+
+    `claude_code` starts the CLI and does both. A CLI launched by hand should have
+    `--replay-user-messages`: only then a 2.1.197 tells which message its turns answer.
+    """
+
+    def __init__(
+        self,
+        *,
+        agent_label: str = "claude",
+        permission_timeout: float = 900.0,
+        interrupt_timeout: float = 10.0,
+        close_timeout: float = 5.0,
+        by: str = "the conversation",
+    ) -> None:
+        """Times are in seconds; *by* is who other terminals hear has answered a request."""
+        self._label = agent_label
+        self._interrupt_timeout, self._close_timeout = interrupt_timeout, close_timeout
+        self._wire: Wire | None = None
+        self._turns = TurnLedger()
+        self._limits = Limits()
+        self._controls = Controls()
+        self._approvals = Approvals(permission_timeout=permission_timeout, by=by)
+        self._events = Subscribers[Event]("on_event", _skipped)
+        self._messages = Subscribers[str]("on_message")
+        self._answers = dict[str, asyncio.Future[TurnResult]]()
+        self._heard = False
+        self._init: Event | None = None
+        self._usage = Usage()
+        self._cost: float | None = 0.0  # before the turn that runs; None where nobody knows
+        self._changed = asyncio.Event()
+        self._reading = self._closing = self._detached = False
+        self._ended = asyncio.Event()
+        self._finished = asyncio.Event()
+        self._reason: CloseReason | None = None
+        self._failed: OptioAgentsError | None = None
+
+    # -- the process
+
+    def attach(self, handle: Any, *, terminate: Callable[[], Any] | None = None) -> None:
+        """Speak with the CLI behind *handle*: `stdin.write/drain`, async-iterable `stdout`.
+
+        *terminate* ends its process where the handle itself cannot.
+        """
+        self.attach_wire(HandleWire(handle, terminate))
+
+    def attach_wire(
+        self,
+        wire: Wire,
+        *,
+        said: Sequence[Unconfirmed] = (),
+        resumed: bool = False,
+        echoes: bool = False,
+    ) -> None:
+        """Speak over *wire*. *said* was put into its input before; *resumed*: it has a past.
+
+        *echoes*: the CLI echoes our messages, so a turn that names none answers none.
+        """
+        if self._wire is not None:
+            raise ValueError("a conversation has one process")
+        self._wire = wire
+        self._turns = TurnLedger(named=echoes)
+        for message in said:
+            self._turns.send(message.uuid, message.text)
+        self._cost = None if resumed else 0.0
+
+    async def run_reader(self) -> None:
+        """Read what the CLI says until it has ended, and hand it over.
+
+        Returns when every handler has had everything. Cancelling it leaves the CLI alone.
+        """
+        wire = self._attached()
+        self._reading = True
+        end: End | None = None
+        try:
+            self._approvals.begin(await wire.answered())
+            async with wire.reading() as chunks:
+                async for chunk in chunks:
+                    await self._take(chunk, wire)
+            end = await wire.ended()
+        except OptioAgentsError as error:
+            _log.warning("%s is not read any further: %s", self._label, error)
+            self._failed = error
+        finally:
+            self._end(end)
+            with anyio.CancelScope(shield=True):
+                await self._approvals.end(self._close_timeout)
+        try:
+            await self._drain()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._drop()
+
+    async def close(self) -> None:
+        """End the CLI: by asking, by the end of its input, by TERM, by KILL to its tree.
+
+        Bounded, and nothing is handed over any more once it returns. Twice is fine.
+        """
+        if self._wire is None or self._finished.is_set():
+            self._end(None)
+            return
+        self._closing = True
+        with anyio.CancelScope(shield=True):
+            await self._end_process(self._wire)
+            self._end(None)
+            if self._reading:
+                with anyio.move_on_after(self._close_timeout):
+                    await self._drain()
+                await self._drop()
+
+    def detach(self) -> None:
+        """Leaving its block leaves the CLI running, for `claude_code_adopt`."""
+        self._detached = True
+        self._attached().detach()
+
+    async def leave(self) -> None:
+        """Close it, unless it was detached."""
+        if not self._detached:
+            await self.close()
+
+    async def _end_process(self, wire: Wire) -> None:
+        with anyio.move_on_after(self._close_timeout), suppress(OptioAgentsError):
+            # the end of the input alone would wait for background shells and API retries
+            await wire.say(control_request("optio-end", "end_session"))
+            await wire.end_input()
+            await self._gone(wire)
+            return
+        with anyio.move_on_after(3 * self._close_timeout), suppress(OptioAgentsError):
+            await wire.stop(self._close_timeout)
+            await self._gone(wire)
+
+    async def _gone(self, wire: Wire) -> None:
+        await (self._ended.wait() if self._reading else wire.ended())
+
+    # -- what it says
+
+    def on_event(self, handler: EventHandler, *, skip: bool = False) -> Unsubscribe:
+        """Call *handler* with every event, the CLI's own dict, from now on.
+
+        Ours begin with `x-optio-`. A handler that is too slow makes the reading wait; with
+        *skip* it misses events instead, and hears of it by `x-optio-skipped`.
+        """
+        return self._events.add(handler, skip=skip)
+
+    def on_message(self, handler: MessageHandler) -> Unsubscribe:
+        """Call *handler* with the final text of each completed turn; failed ones have none."""
+        return self._messages.add(handler, skip=False)
+
+    def on_permission_request(self, handler: PermissionHandler) -> Unsubscribe:
+        """Let *handler* decide, also about requests that wait already. A later one replaces it.
+
+        What it raises, answers late or answers wrongly denies the request.
+        """
+        return self._approvals.handle_with(handler)
+
+    # -- what we say
+
+    async def send(self, text: str, *, command: bool = False) -> str:
+        """Say *text*; returns its uuid when it is kept for the CLI. Raises ConversationClosed.
+
+        It is plain text, unless *command* lets the CLI carry out `/…` and read in `@…`.
+        """
+        uuid = str(uuid4())
+        await self._send(uuid, text, command=command)
+        return uuid
+
+    async def ask(self, text: str, *, command: bool = False) -> TurnResult:
+        """Say *text* and wait for the turn that answers it, which may have failed.
+
+        Cancel it to wait no longer. Raises ConversationClosed when the CLI ends before.
+        """
+        uuid = str(uuid4())
+        answer: asyncio.Future[TurnResult] = asyncio.get_running_loop().create_future()
+        self._answers[uuid] = answer
+        try:
+            await self._send(uuid, text, command=command)
+            return await answer
+        finally:
+            del self._answers[uuid]
+
+    async def _send(self, uuid: str, text: str, *, command: bool) -> None:
+        wire, data = self._attached(), user_message(text, uuid, command=command)
+        self._turns.send(uuid, text)  # before it is said: its echo may be faster than our return
+        try:
+            await wire.say(data)
+        except OptioAgentsError as error:
+            self._turns.forget(uuid)
+            raise self._closed_by(error) from error
+
+    async def interrupt(self) -> Interrupted:
+        """End the turn that runs; returns when it has ended, and says how.
+
+        "interrupted": the CLI did so. "signalled": it did not listen and got SIGINT. "stopped":
+        neither helped. "idle": there was nothing to end. Messages that wait come next.
+        """
+        if not self.is_pending():
+            return "idle"
+        wire, before = self._attached(), self._turns.results
+        with anyio.move_on_after(self._interrupt_timeout), suppress(ControlRefused):
+            await self._controls.ask(wire, "interrupt")
+            await self._until(lambda: self._turns.results > before or not self._turns.pending)
+            return "interrupted"
+        with anyio.move_on_after(self._interrupt_timeout), suppress(OptioAgentsError):
+            await wire.signal("INT")
+            await self._until(lambda: self._turns.results > before or self.closed)
+            return "signalled"
+        with anyio.move_on_after(3 * self._close_timeout):
+            await wire.stop(self._close_timeout)
+            await self._ended.wait()
+        return "stopped"
+
+    async def set_model(self, model: str) -> None:
+        """From the next call of the model's API on. Raises ControlRefused."""
+        await self._control("set_model", model=model)
+
+    async def set_permission_mode(self, mode: PermissionMode) -> None:
+        """From the next tool on. Raises ControlRefused, ValueError."""
+        if mode not in get_args(PermissionMode):  # 2.1.197 takes any word
+            raise ValueError(f"{mode!r} is none of {', '.join(get_args(PermissionMode))}")
+        await self._control("set_permission_mode", mode=mode)
+
+    async def answer(self, request: PermissionRequest, decision: object, *, by: str) -> str | None:
+        """Decide an open request in the handler's place. Gives who answered it first, in the end.
+
+        None where no answer is wanted any more.
+        """
+        return await self._approvals.answer(self._attached(), request, decision, by=by)
+
+    # -- how it is
+
+    @property
+    def closed(self) -> bool:
+        """The CLI has ended, or is not listened to: nothing can be said, `close_reason` says why.
+
+        What it said last may still be on its way to the handlers, until `run_reader` returns.
+        """
+        return self._reason is not None
+
+    @property
+    def close_reason(self) -> CloseReason | None:
+        return self._reason
+
+    @property
+    def session_id(self) -> str | None:
+        """What `resume=` continues; known from the first turn on."""
+        return self._turns.session_id
+
+    @property
+    def init(self) -> Init | None:
+        """What the CLI said of itself at the start of the latest turn."""
+        return Init.model_validate(self._init) if self._init else None
+
+    @property
+    def usage(self) -> Usage:
+        return self._usage
+
+    @property
+    def open_requests(self) -> tuple[PermissionRequest, ...]:
+        """The permission requests that nobody has answered yet."""
+        return self._approvals.open
+
+    @property
+    def unconfirmed(self) -> tuple[Unconfirmed, ...]:
+        """What was sent and has not been echoed. It is not said again unless you do."""
+        return self._turns.unconfirmed
+
+    def is_pending(self) -> bool:
+        """The CLI works on a turn, or has yet to answer something that was sent."""
+        return not self.closed and self._turns.pending
+
+    @property
+    def state(self) -> ConversationState:
+        if self._reason is not None:
+            return ConversationState("closed", reason=str(self._reason))
+        if self._approvals.open:
+            return ConversationState("waiting for permission")
+        if (limited := self._limits.now) is not None:
+            return ConversationState("rate limited", limited.until, limited.reason)
+        if self._turns.pending or self._turns.busy:
+            return ConversationState("working")
+        return ConversationState("idle" if self._heard else "starting")
+
+    # -- inside
+
+    async def _take(self, chunk: Chunk, wire: Wire) -> None:
+        events, texts = list[Event](), list[str]()
+        heard = not self._heard
+        for index, line in enumerate(chunk.lines):
+            new = index >= chunk.old
+            found = [cut(line, chunk.cut[index])] if index in chunk.cut else decode(line)
+            for event in found:
+                kind = event.get("type")
+                # a foreign type may be anything, also what cannot be hashed
+                if type(kind) is str and kind in _TYPES:
+                    heard = True
+                    self._feed(kind, event, texts if new else None)
+            if new:
+                events += found
+        if heard:
+            self._heard = True
+            self._approvals.work(wire)
+            self._pulse()
+        if events:
+            await self._events.deliver(events, chunk.size)
+        if texts:
+            await self._messages.deliver(texts, sum(map(len, texts)))
+
+    def _feed(self, kind: str, event: Event, texts: list[str] | None) -> None:
+        if kind in Approvals.TYPES:
+            self._approvals.feed(event)
+        if kind in Limits.TYPES:
+            self._limits.feed(event, time.time())
+        if kind in Controls.TYPES:
+            self._controls.feed(event)
+        if kind in TurnLedger.TYPES and (turn := self._turns.feed(event)) is not None:
+            self._turn(turn, texts)
+        if kind == "system" and event.get("subtype") == "init":
+            self._init = event
+
+    def _turn(self, turn: TurnEnd, texts: list[str] | None) -> None:
+        if turn.result is None:
+            for uuid in turn.answered:
+                self._resolve(uuid, TurnResult.dropped(uuid))
+            return
+        result = TurnResult.of(turn.result, answered=turn.answered, cost_usd=self._cost_of(turn))
+        self._usage = self._usage.plus(result)
+        for uuid in turn.answered:
+            self._resolve(uuid, result)
+        if texts is not None and result.ok:
+            texts.append(result.text)
+
+    def _cost_of(self, turn: TurnEnd) -> float | None:
+        total = (turn.result or {}).get("total_cost_usd")
+        if not isinstance(total, int | float):
+            return None
+        before, self._cost = self._cost, float(total)
+        return None if before is None else max(0.0, total - before)
+
+    def _resolve(self, uuid: str, result: TurnResult) -> None:
+        answer = self._answers.get(uuid)
+        if answer is not None and not answer.done():
+            answer.set_result(result)
+
+    async def _control(self, subtype: str, **fields: object) -> None:
+        wire = self._attached()
+        with anyio.move_on_after(_CONTROL):
+            await self._controls.ask(wire, subtype, **fields)
+            return
+        raise ControlRefused(f"{self._label} did not acknowledge {subtype} within {_CONTROL:g} s")
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await self._changed.wait()
+
+    def _pulse(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _attached(self) -> Wire:
+        if self._reason is not None:
+            raise ConversationClosed(self._reason)
+        if self._wire is None:
+            raise ValueError("attach a process first")
+        return self._wire
+
+    def _closed_by(self, error: OptioAgentsError) -> OptioAgentsError:
+        return ConversationClosed(self._reason) if self._reason is not None else error
+
+    def _end(self, end: End | None) -> None:
+        """Nothing more will come: whoever waits for something hears why."""
+        if self._reason is None:
+            last, asked = self._turns.last_result, self._closing
+            self._reason = (
+                unheard(self._label, self._failed, last, asked=asked)
+                if end is None
+                else ended(self._label, end, last, asked=asked)
+            )
+            closed = ConversationClosed(self._reason)
+            self._controls.end(closed)
+            for answer in self._answers.values():
+                if not answer.done():
+                    answer.set_exception(closed)
+        self._ended.set()
+        self._pulse()
+
+    async def _drain(self) -> None:
+        await self._events.drain()
+        await self._messages.drain()
+
+    async def _drop(self) -> None:
+        await self._events.end(self._close_timeout)
+        await self._messages.end(self._close_timeout)
+        self._finished.set()
+
+
+def _skipped(count: int) -> Event:
+    return {"type": "x-optio-skipped", "count": count}
