@@ -1,6 +1,6 @@
 """Follow a file of this machine."""
 
-# ruff: noqa: PTH100, PTH114 - a path here is bytes, and may not be resolved
+# ruff: noqa: PTH100 - a path here is bytes, and may not be resolved
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from optio_agents.errors import FileRefused
 
 from .following import Following
+from .inotify import names_of
 from .liveness import Named
 from .mounts import is_remote, mount_table
 from .scan import Refused, Scan
@@ -73,10 +74,7 @@ class LocalFollowing(Following):
             self._scan.close()
 
     def paths(self) -> set[bytes]:
-        path = self._scan.path
-        if self._apart or not os.path.islink(path):
-            return {path}
-        return {path, os.path.realpath(path)}
+        return {self._scan.path} if self._apart else names_of(self._scan.path)
 
     def check(self) -> None:
         now = time.monotonic()

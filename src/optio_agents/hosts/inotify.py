@@ -5,7 +5,7 @@ cannot tell truncation from writing, and says nothing of what other hosts do to 
 system.
 """
 
-# ruff: noqa: PTH118, PTH120 - a path here is bytes
+# ruff: noqa: PTH114, PTH118, PTH120 - a path here is bytes
 
 from __future__ import annotations
 
@@ -150,6 +150,11 @@ class Ears:
             if not self._directories[watch]:
                 del self._directories[watch]
         return watch
+
+
+def names_of(path: bytes) -> set[bytes]:
+    """The path, and what it leads to: changes may be heard of under either."""
+    return {path, os.path.realpath(path)} if os.path.islink(path) else {path}
 
 
 def _checked(result: int) -> int:

@@ -91,8 +91,11 @@ class Scan:
             self.close()
             self._stamp = (-1,)
             return Chunk(self.place.device, self.place.inode, offset=self.place.offset)
-        done = self._ended and (chunk.at_end or chunk.missing) and not chunk.data
-        return chunk._replace(final=True) if done else chunk
+        if not self._ended:
+            return chunk
+        if chunk.data:  # there may be more: only a look that finds nothing is the last
+            return chunk._replace(at_end=False)
+        return chunk._replace(final=chunk.at_end or chunk.missing)
 
     def close(self) -> None:
         """Let go of the file. Twice is fine, and a later look opens it again."""

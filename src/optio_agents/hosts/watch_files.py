@@ -49,7 +49,7 @@ class WatchFiles:
         if wanted <= self._listening:
             return
         self._silence()
-        with suppress(OSError, RuntimeError):  # none to be had: all is polled until the next time
+        with suppress(OSError, RuntimeError, ValueError):  # else all is polled until the next time
             names = [os.fsdecode(os.path.realpath(directory)) for directory in wanted]
             notify = RustNotify(names, False, False, 0, False, True)
             self._stop = threading.Event()
@@ -89,7 +89,12 @@ class WatchFiles:
 
     def _listen(self, notify: RustNotify, stop: threading.Event) -> None:
         while not stop.is_set():
-            changes = notify.watch(_DEBOUNCE, _STEP, _LOOK_UP, stop)
+            try:
+                changes = notify.watch(_DEBOUNCE, _STEP, _LOOK_UP, stop)
+            except RuntimeError:  # a name that is no text: it never gets over that
+                self._listening = frozenset()
+                self._ring(set(map(os.path.realpath, tuple(self._paths))))
+                break
             if isinstance(changes, set):
                 self._ring({os.fsencode(name) for _, name in changes})
         notify.close()

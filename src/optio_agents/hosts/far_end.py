@@ -1,0 +1,185 @@
+"""Follows any number of files for somebody at the other end of a channel.
+
+Sent to hosts as source: nothing newer than Python 3.7 here. Commands come in as lines of JSON,
+frames go out. It ends when its input does, and so never outlives the channel.
+"""
+
+# ruff: noqa: PTH100 - a path here is bytes, and may not be resolved
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+from typing import Any
+
+from optio_agents.following.frames import Refusal, pack, pack_refusal
+from optio_agents.following.look import Place
+from optio_agents.hosts.inotify import Ears, names_of
+from optio_agents.hosts.liveness import Named
+from optio_agents.hosts.scan import Refused, Scan
+
+SWEEP = 2.5  # seconds between two cheap looks at every file
+_POLL = 0.05  # seconds between two looks at those that cannot be heard …
+_POLL_EACH = 0.0005  # … and for each of them, so that any number takes about 1 % of a core
+
+
+class File:
+    """One follow: its reader, and how much it may send before it hears from the other end."""
+
+    def __init__(self, scan: Scan, credit: int) -> None:
+        self.scan, self.credit = scan, credit
+        self.names = names_of(scan.path)
+        self.told: tuple[bool, ...] = ()  # what the other end knows besides the data
+
+
+class FarEnd:
+    """The files that are followed, and which of them are to be looked at."""
+
+    def __init__(self, ears: Ears, output: int) -> None:
+        self.ears, self._output = ears, output
+        self._files: dict[int, File] = {}
+        self._by_name: dict[bytes, set[int]] = {}
+        self.dirty: set[int] = set()
+
+    def obey(self, line: bytes) -> None:
+        """Do what one line of JSON says; a key that is gone by now does not matter."""
+        command = json.loads(line.decode("ascii"))
+        key = command["key"]
+        if command["do"] == "add":
+            self._add(key, command)
+        elif key in self._files:
+            if command["do"] == "more":
+                self._files[key].credit += command["bytes"]
+            elif command["do"] == "finish":
+                self._files[key].scan.finish()
+            else:
+                self._drop(key)
+            self.dirty.add(key)
+
+    def hear(self) -> None:
+        for name in self.ears.heard():
+            self.dirty |= self._by_name.get(name, set())
+
+    def sweep(self) -> None:
+        """Look cheaply at everything: not all that happens rings a bell."""
+        self.ears.renew()
+        for key, file in self._files.items():
+            names = names_of(file.scan.path)
+            if names != file.names:
+                self._listen(key, file, names)
+        self._check(self._files)
+
+    def poll(self, deaf: set[bytes]) -> None:
+        self._check({key for name in deaf for key in self._by_name[name]})
+
+    def serve(self) -> None:
+        """One look at each file that may have something new and may send it."""
+        for key in list(self.dirty):
+            file = self._files.get(key)
+            if file is None or file.credit <= 0 or not self._look(key, file):
+                self.dirty.discard(key)
+
+    def _add(self, key: int, command: dict[str, Any]) -> None:
+        process = command["process"]
+        scan = Scan(
+            os.path.abspath(_raw(command["path"])),
+            Place(*command["place"]),
+            root=_raw(command["root"]),
+            process=Named(*process) if process else None,
+        )
+        if command["finished"]:
+            scan.finish()
+        file = self._files[key] = File(scan, command["credit"])
+        names, file.names = file.names, set()
+        self._listen(key, file, names)
+        self.dirty.add(key)
+
+    def _drop(self, key: int) -> None:
+        file = self._files.pop(key)
+        self._listen(key, file, set())
+        file.scan.close()
+
+    def _listen(self, key: int, file: File, names: set[bytes]) -> None:
+        for name in names - file.names:
+            if name not in self._by_name:
+                self.ears.add(name)
+            self._by_name.setdefault(name, set()).add(key)
+        for name in file.names - names:
+            self._by_name[name].remove(key)
+            if not self._by_name[name]:
+                del self._by_name[name]
+                self.ears.remove(name)
+        file.names = names
+
+    def _check(self, keys: dict[int, File] | set[int]) -> None:
+        now = time.monotonic()
+        self.dirty |= {key for key in keys if self._files[key].scan.stirred(now)}
+
+    def _look(self, key: int, file: File) -> bool:
+        """Look, and say what is new; whether there may be more at once."""
+        try:
+            chunk = file.scan.look(time.monotonic())
+        except Refused as refused:
+            self._say(pack_refusal(key, Refusal(refused.reason, refused.detail)))
+            self._drop(key)
+            return False
+        told = chunk.at_end, chunk.missing, chunk.final
+        if chunk.data or chunk.fresh or told != file.told:
+            file.told = told
+            file.credit -= len(chunk.data)
+            self._say(pack(key, chunk))
+        return not chunk.at_end and bool(chunk.data or chunk.fresh)
+
+    def _say(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._output, view) :]
+            except BlockingIOError:
+                select.select([], [self._output], [])
+
+
+def serve(source: int = 0, output: int = 1) -> None:
+    """Serve until *source* ends."""
+    end, waiting = FarEnd(Ears(), output), b""
+    next_sweep = next_poll = 0.0
+    while True:
+        now = time.monotonic()
+        if now >= next_sweep:
+            end.sweep()
+            next_sweep = now + SWEEP
+        deaf = end.ears.deaf()
+        if deaf and now >= next_poll:
+            end.poll(deaf)
+            next_poll = now + max(_POLL, _POLL_EACH * len(deaf))
+        due = min(next_sweep, next_poll) if deaf else next_sweep
+        bell = end.ears.fileno()
+        ready = select.poll()
+        for descriptor in (source, bell):
+            if descriptor >= 0:
+                ready.register(descriptor, select.POLLIN)
+        pause = 0.0 if end.dirty else max(due - time.monotonic(), 0.0)
+        found = [descriptor for descriptor, _ in ready.poll(pause * 1000 + 1 if pause else 0)]
+        if bell in found:
+            end.hear()
+        if source in found:
+            data = os.read(source, 65536)
+            if not data:
+                return
+            *lines, waiting = (waiting + data).split(b"\n")
+            for line in lines:
+                end.obey(line)
+        end.serve()
+
+
+def main() -> None:
+    try:
+        serve()
+    except BrokenPipeError:  # nobody listens any more
+        pass
+
+
+def _raw(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")

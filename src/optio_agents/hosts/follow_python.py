@@ -1,0 +1,127 @@
+"""Our side of a far end that runs in python3."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from optio_agents.errors import HostError
+from optio_agents.following.frames import BadFrame, FrameReader
+
+from .tasks import task_group
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .machine import Process
+    from .remote_following import RemoteFollowing
+
+_ROOM = 1 << 20  # bytes that may be on their way to one reader
+_PACKAGES = ("", "following", "hosts")
+_MODULES = (  # in the order in which they import one another
+    "following.look",
+    "following.frames",
+    "hosts.liveness",
+    "hosts.mounts",
+    "hosts.inotify",
+    "hosts.scan",
+    "hosts.far_end",
+)
+_UNPACK = """\
+import sys, types
+def add(name, source):
+    module = sys.modules[name] = types.ModuleType(name)
+    module.__path__ = []
+    exec(compile(source, name, "exec", 0, True), module.__dict__)
+"""
+
+
+@cache
+def program() -> bytes:
+    """The far end, as one text that needs nothing but python3 >= 3.7."""
+    root = __name__.partition(".")[0]
+    parts = [f"add({'.'.join(filter(None, (root, name)))!r}, '')\n" for name in _PACKAGES]
+    for name in _MODULES:
+        package, _, module = name.partition(".")
+        source = (files(f"{root}.{package}") / f"{module}.py").read_text("utf-8")
+        parts.append(f"add({f'{root}.{name}'!r}, {source!r})\n")
+    end = f"sys.modules[{f'{root}.{_MODULES[-1]}'!r}].main()\n"
+    return "".join([_UNPACK, *parts, end]).encode()
+
+
+class PythonEnd:
+    """Commands go out as lines of JSON, chunks come in as frames."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._numbers = count(1)  # never used twice: what comes for an old one is dropped
+        self._keys: dict[RemoteFollowing, int] = {}
+        self._follows: dict[int, RemoteFollowing] = {}
+        self._commands = bytearray()
+        self._told = anyio.Event()
+
+    def add(self, follow: RemoteFollowing) -> None:
+        key = self._keys[follow] = next(self._numbers)
+        self._follows[key] = follow
+        options, process = follow.options, follow.options.process
+        self._command(
+            do="add",
+            key=key,
+            path=follow.path,
+            root=options.root or "",
+            place=follow.place,
+            process=[process.pid, process.start, process.boot] if process else None,
+            finished=follow.finished,
+            credit=_ROOM,
+        )
+
+    def drop(self, follow: RemoteFollowing) -> None:
+        key = self._keys.pop(follow, None)
+        if key is not None:
+            del self._follows[key]
+            self._command(do="drop", key=key)
+
+    def took(self, follow: RemoteFollowing, size: int) -> None:
+        if size and follow in self._keys:
+            self._command(do="more", key=self._keys[follow], bytes=size)
+
+    def finish(self, follow: RemoteFollowing) -> None:
+        if follow in self._keys:
+            self._command(do="finish", key=self._keys[follow])
+
+    async def serve(self, heard: Callable[[], None]) -> None:
+        await self._process.write(program())
+        async with task_group() as tasks:
+            tasks.start_soon(self._send)
+            await self._receive(heard)
+
+    async def _receive(self, heard: Callable[[], None]) -> None:
+        frames = FrameReader()
+        while data := await self._process.read():
+            try:
+                found = frames.feed(data)
+            except BadFrame as error:
+                raise HostError(f"the far end of a follow said {error}") from None
+            heard()
+            for key, content in found:
+                if follow := self._follows.get(key):
+                    follow.put(content)
+        raise HostError("the far end of a follow ended")
+
+    async def _send(self) -> None:
+        """Apart from receiving: a far end that waits for us to read does not read itself."""
+        while True:
+            if not self._commands:
+                self._told = anyio.Event()
+                await self._told.wait()
+            commands, self._commands = bytes(self._commands), bytearray()
+            await self._process.write(commands)
+
+    def _command(self, **words: Any) -> None:
+        self._commands += json.dumps(words).encode() + b"\n"
+        self._told.set()
