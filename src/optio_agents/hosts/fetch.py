@@ -110,13 +110,14 @@ class _Fetch:
         send, receive = anyio.create_memory_object_stream[bytes](_AHEAD)
         async with task_group() as tasks:
             tasks.start_soon(self._store, receive)
-            async with send:
-                try:
-                    while data := await file.some():
-                        await send.send(data)
-                        self.meter.done += len(data)
-                except HostLost as error:
-                    lost = error
+            with suppress(anyio.BrokenResourceError):  # the other side says why it left
+                async with send:
+                    try:
+                        while data := await file.some():
+                            await send.send(data)
+                            self.meter.done += len(data)
+                    except HostLost as error:
+                        lost = error
         if lost:
             raise lost
 

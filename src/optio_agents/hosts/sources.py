@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -53,9 +54,10 @@ class Source:
                 some = _batches_in(Path(path), self.digest)
             case iterator:
                 some = _batches_from(iterator, self.digest)
-        async for batch in some:
-            for block in batch:
-                yield block
+        async with aclosing(some):
+            async for batch in some:
+                for block in batch:
+                    yield block
 
 
 async def sha256(readable: Readable) -> str | None:
@@ -68,7 +70,7 @@ async def sha256(readable: Readable) -> str | None:
     return source.digest.hexdigest()
 
 
-async def _batches_of(whole: bytes, digest: hashlib._Hash) -> AsyncIterator[list[bytes]]:
+async def _batches_of(whole: bytes, digest: hashlib._Hash) -> AsyncGenerator[list[bytes], None]:
     for start in range(0, len(whole), BLOCK * _AT_ONCE):
         part = whole[start : start + BLOCK * _AT_ONCE]
         await hash_apart(digest, part)
@@ -77,32 +79,35 @@ async def _batches_of(whole: bytes, digest: hashlib._Hash) -> AsyncIterator[list
 
 async def _batches_from(
     iterator: AsyncIterator[bytes], digest: hashlib._Hash
-) -> AsyncIterator[list[bytes]]:
+) -> AsyncGenerator[list[bytes], None]:
     async for piece in iterator:
         async for batch in _batches_of(piece, digest):
             yield batch
 
 
-async def _batches_in(path: Path, digest: hashlib._Hash) -> AsyncIterator[list[bytes]]:
+async def _batches_in(path: Path, digest: hashlib._Hash) -> AsyncGenerator[list[bytes], None]:
     file = await anyio.to_thread.run_sync(FileIO, path)
     try:
         before = os.fstat(file.fileno())
-        while batch := await anyio.to_thread.run_sync(_read, file, digest):
+        left = before.st_size
+        while batch := await anyio.to_thread.run_sync(_read, file, left, digest):
+            left -= sum(map(len, batch))
             yield batch
         after = os.fstat(file.fileno())
     finally:
         file.close()
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+    if left or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise TransferFailed(f"{path} changed while it was read")
 
 
-def _read(file: FileIO, digest: hashlib._Hash) -> list[bytes]:
+def _read(file: FileIO, left: int, digest: hashlib._Hash) -> list[bytes]:
     batch = []
     for _ in range(_AT_ONCE):
-        if not (block := file.read(BLOCK)):
+        if not (block := file.read(min(left, BLOCK))):
             break
         digest.update(block)
         batch.append(block)
+        left -= len(block)
     return batch
 
 

@@ -41,6 +41,7 @@ class SshProcess(asyncssh.SSHClientSession[bytes]):
         self._writable = anyio.Event()
         self._writable.set()
         self._pauses = 0
+        self._flushing = False
 
     async def started(self) -> None:
         """Wait for the script to begin. Raises HostLost, ConnectError with the shell's words."""
@@ -118,13 +119,20 @@ class SshProcess(asyncssh.SSHClientSession[bytes]):
 
     def _pause(self) -> None:  # one window for both streams: either one that is full stops both
         self._pauses += 1
-        if self._channel is not None:
+        if self._channel is not None and not self._flushing:
             self._channel.pause_reading()
 
     def _resume(self) -> None:
         self._pauses -= 1
-        if not self._pauses and self._channel is not None:
-            self._channel.resume_reading()
+        if self._pauses or self._channel is None:
+            return
+        # With the first byte that asyncssh delivers of what it kept, it grants the whole window
+        # anew. Take all it kept before the next pause, or what it keeps grows with every pause.
+        self._flushing = True
+        self._channel.resume_reading()
+        self._flushing = False
+        if self._pauses and self._channel is not None:
+            self._channel.pause_reading()
 
     # What asyncssh tells us
 
