@@ -29,14 +29,15 @@ from optio_agents.conversation.turns import TurnLedger
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
 )
 
 
 # -- lines
 
 
-@given(st.dictionaries(st.text(), JSON))
+@given(st.dictionaries(st.text(), JSON, max_size=4))
 def test_what_is_encoded_is_one_ascii_line_and_decodes_to_itself(message):
     line = encode(message)
     assert line.isascii()

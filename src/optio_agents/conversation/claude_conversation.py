@@ -120,6 +120,8 @@ class ClaudeCodeConversation:
 
         Returns when every handler has had everything. Cancelling it leaves the CLI alone.
         """
+        if self.closed:
+            return
         wire = self._attached()
         self._reading = True
         end: End | None = None
