@@ -124,6 +124,10 @@ class StoreError(OptioAgentsError):
     """The journal could not be read or written."""
 
 
+class NoSuchSession(StoreError):
+    """No session of the journal begins like that, or several do."""
+
+
 class SessionFailed(OptioAgentsError):
     """The session ended, and not with DONE.
 
