@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 
 def main() -> None:
@@ -13,4 +14,7 @@ def main() -> None:
         if (error.name or "").split(".")[0] not in ("click", "rich"):
             raise
         sys.exit("optio-agents: the command needs more than the library: install optio-agents[cli]")
+    for stream in sys.stdout, sys.stderr:
+        if isinstance(stream, TextIOWrapper):  # better an escape than no word at all
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run_command(sys.argv[1:]))

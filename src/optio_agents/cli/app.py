@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import traceback
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -11,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from optio_agents.cli import exits
+from optio_agents.cli.config import CONFIGURED, defaults
+from optio_agents.cli.output import mute
 from optio_agents.errors import OptioAgentsError
 from optio_agents.protocol.display import visible_block
 
@@ -65,14 +65,20 @@ class Verbs(click.Group):
 )
 @click.version_option(package_name="optio-agents")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
-def app() -> None:
+@click.pass_context
+def app(ctx: click.Context) -> None:
     """Supervise coding agents, here and behind SSH, and know the truth about them."""
+    if ctx.invoked_subcommand in CONFIGURED:
+        ctx.default_map = defaults()
 
 
 def run_command(argv: Sequence[str]) -> int:
     """Run the command line *argv*; the exit code is the answer."""
+    ours, behind = _split(list(argv))
+    debug = "--debug" in ours  # wherever a person adds it
+    words = [word for word in ours if word != "--debug"] + behind
     try:
-        code = app.main(args=list(argv), prog_name="optio-agents", standalone_mode=False)
+        code = app.main(args=words, prog_name="optio-agents", standalone_mode=False)
     except click.exceptions.Exit as left:
         return left.exit_code
     except click.Abort:
@@ -80,14 +86,20 @@ def run_command(argv: Sequence[str]) -> int:
     except click.ClickException as misuse:
         misuse.show()
         return exits.USAGE
-    except BrokenPipeError:  # `| head`: whoever read us has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        mute()
         return exits.DONE
-    except (OptioAgentsError, ValueError, KeyboardInterrupt) as error:
-        return _told(error, debug="--debug" in argv)
+    except (KeyboardInterrupt, OptioAgentsError, ValueError, OSError) as error:
+        return _told(error, debug=debug)
     except Exception as error:
-        return _told(error, debug="--debug" in argv, ours=True)
+        return _told(error, debug=debug, ours=True)
     return code if isinstance(code, int) else exits.DONE
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """What is ours, and what stands behind `--` and is somebody else's."""
+    at = argv.index("--") if "--" in argv else len(argv)
+    return argv[:at], argv[at:]
 
 
 def _told(error: BaseException, *, debug: bool, ours: bool = False) -> int:
@@ -96,5 +108,6 @@ def _told(error: BaseException, *, debug: bool, ours: bool = False) -> int:
     elif not isinstance(error, KeyboardInterrupt):
         kind = f"a fault of ours, {type(error).__name__}: " if ours else ""
         after = " (--debug shows where; please report it)" if ours else ""
-        click.echo(f"optio-agents: {kind}{visible_block(str(error))}{after}", err=True)
+        words = str(error) or "it took too long"  # a TimeoutError has no words of its own
+        click.echo(f"optio-agents: {kind}{visible_block(words)}{after}", err=True)
     return exits.OUR_FAULT if ours else exits.exit_code(error)

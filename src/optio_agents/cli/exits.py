@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from optio_agents import errors
 
 if TYPE_CHECKING:
-    from optio_agents.session.result import Outcome
+    from collections.abc import Mapping
 
 DONE = 0
-AGENT_ERROR = 1  # the agent wrote ERROR; `check`: the log has faults
-USAGE = 2
+AGENT_ERROR = 1  # the agent wrote ERROR; `check`, `doctor`: something is wrong
+USAGE = 2  # what was asked for cannot be
 NOT_DONE = 3  # ended without DONE
 UNREACHABLE = 4
 STALLED = 5
@@ -19,7 +19,7 @@ DETACHED = 6  # still running
 OUR_FAULT = 70
 CANCELLED = 130
 
-OUTCOMES: dict[Outcome, int] = {
+OUTCOMES: Mapping[str, int] = {
     "done": DONE,
     "cancelled": CANCELLED,
     "error": AGENT_ERROR,
@@ -27,6 +27,7 @@ OUTCOMES: dict[Outcome, int] = {
     "stalled": STALLED,
     "ended by hook": NOT_DONE,
     "unreachable": UNREACHABLE,
+    "detached": DETACHED,
     "failed": OUR_FAULT,
 }
 
@@ -40,11 +41,13 @@ def exit_code(error: BaseException) -> int:
             return AGENT_ERROR
         case errors.AgentStalled():
             return STALLED
-        case errors.HostUnreachable() | errors.HostError():
+        case errors.HostUnreachable():
             return UNREACHABLE
         case errors.SessionFailed():
             return NOT_DONE
-        case ValueError() | errors.AgentError():  # what was asked for cannot be
+        case errors.FileRefused() | errors.AgentError() | errors.NoSuchSession() | ValueError():
             return USAGE
+        case errors.HostError() | TimeoutError():
+            return UNREACHABLE
         case _:
             return OUR_FAULT

@@ -1,0 +1,62 @@
+"""The user's settings: `config.toml`, below the environment, below the flags."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+CONFIGURED = ("run", "demo", "attach", "watch", "ls", "doctor")  # the verbs that have settings
+
+
+def config_path() -> Path:
+    """Where the settings stand."""
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "optio-agents" / "config.toml"
+
+
+def defaults() -> dict[str, dict[str, Any]]:
+    """What it says, verb by verb, as click takes it. Raises ValueError with file and line."""
+    path = config_path()
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    try:
+        said = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return _checked(said, path, text)
+
+
+def _checked(said: dict[str, Any], path: Path, text: str) -> dict[str, dict[str, Any]]:
+    from pydantic import ValidationError
+
+    from optio_agents.cli.settings import Settings  # pydantic takes a while: only where needed
+
+    try:
+        settings = Settings.model_validate(said)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(
+            f"{path}:{_line_of(text, first['loc'])}: {where}: {first['msg']}"
+        ) from error
+    return {verb: settings.of(verb) for verb in CONFIGURED}
+
+
+def _line_of(text: str, where: tuple[int | str, ...]) -> int:
+    """The line where that key stands, behind the header of its table; 1 if it is not found."""
+    wanted = [str(part) for part in where if isinstance(part, str)]
+    lines, start = text.splitlines(), 0
+    for number, line in enumerate(lines, 1):
+        if len(wanted) > 1 and re.match(rf"\s*\[\s*{re.escape(wanted[0])}\s*\]", line):
+            start = number
+    for number, line in enumerate(lines[start:], start + 1):
+        if re.match(rf"\s*\[?\s*{re.escape(wanted[-1])}\s*[\]=]", line):
+            return number
+    return max(start, 1)
