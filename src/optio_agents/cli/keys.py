@@ -1,0 +1,62 @@
+"""Single keys from the terminal, while something else is drawn on it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import termios
+import tty
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def can_be_read() -> bool:
+    """Whether a person sits at standard input, and types for us."""
+    try:
+        descriptor = sys.stdin.fileno()
+        return os.isatty(descriptor) and os.tcgetpgrp(descriptor) == os.getpgrp()
+    except (OSError, ValueError, AttributeError):  # closed, or no file at all
+        return False
+
+
+@contextmanager
+def keys(pressed: Callable[[str], None]) -> Iterator[None]:
+    """Call *pressed* with each key while the block lasts; nothing is echoed.
+
+    Ctrl-C stays a signal. Does nothing where nobody types for us.
+    """
+    if not can_be_read():
+        yield
+        return
+    descriptor = sys.stdin.fileno()
+    loop, before = asyncio.get_running_loop(), termios.tcgetattr(descriptor)
+
+    def read() -> None:
+        try:
+            data = os.read(descriptor, 64)
+        except OSError:
+            data = b""
+        if not data:  # the terminal is gone
+            loop.remove_reader(descriptor)
+        for char in data.decode("utf-8", "replace"):
+            pressed(char)
+
+    def listen() -> None:
+        with suppress(termios.error):
+            tty.setcbreak(descriptor, termios.TCSANOW)
+
+    listen()
+    loop.add_reader(descriptor, read)
+    loop.add_signal_handler(signal.SIGCONT, listen)  # back from Ctrl-Z: the shell had its own way
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGCONT)
+        loop.remove_reader(descriptor)
+        with suppress(termios.error):
+            termios.tcsetattr(descriptor, termios.TCSANOW, before)

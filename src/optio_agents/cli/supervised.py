@@ -1,0 +1,182 @@
+"""Sessions under the eyes of this terminal: view, signals, notifications, exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+import anyio
+
+from optio_agents.cli import exits
+from optio_agents.cli.observed import records_of
+from optio_agents.cli.output import mute
+from optio_agents.cli.questions import deny
+from optio_agents.cli.tell import Program, notifier
+from optio_agents.errors import OptioAgentsError, SessionFailed
+from optio_agents.hosts.tasks import task_group
+from optio_agents.protocol.display import visible
+from optio_agents.session import remote_control
+from optio_agents.session.result import SessionResult
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from optio_agents.cli.records import Record
+    from optio_agents.cli.tell import Notifier
+    from optio_agents.cli.view import View
+    from optio_agents.conversation.contract import PermissionHandler
+    from optio_agents.session import observe
+    from optio_agents.store import Store
+
+# A supervision to its end: how it ended, or, where another process had it, its exit code.
+Start: TypeAlias = Callable[["Supervised"], Awaitable[SessionResult | int]]
+
+_AGAIN = 5.0  # seconds within which a second Ctrl-C leaves
+_INTERRUPTING = 20.0  # seconds for the agent to be reached with an interrupt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How this terminal supervises; the same for all its sessions."""
+
+    view: View
+    store: Store
+    stop_on_exit: bool = False
+    notify: str | None = None
+    permission: str = "ask"  # or deny, allow-listed: nobody is asked
+
+
+@dataclass(slots=True)
+class Supervised:
+    """One session: what `supervise` is given, and what the signals reach."""
+
+    session: str
+    manner: Manner
+    notifier: Notifier | None
+    detach: anyio.Event = field(default_factory=anyio.Event)
+    cancel: anyio.Event = field(default_factory=anyio.Event)
+
+    def observe(self, seen: observe.Observation) -> None:
+        for record in records_of(seen, self.session) if self.notifier else ():
+            if self.notifier and _calls_for_somebody(record):
+                self.notifier.tell(record)
+        try:
+            self.manner.view.observe(self.session, seen)
+        except BrokenPipeError:
+            mute()
+            self.leave()
+
+    @property
+    def on_permission_request(self) -> PermissionHandler | None:
+        """Who decides: nobody may be asked, the person here, or whoever says `approve`."""
+        if self.manner.permission != "ask":
+            return lambda _: deny("This was not allowed beforehand, and nobody may be asked.")
+        ask = self.manner.view.ask
+        return None if ask is None else lambda request: ask(self.session, request)
+
+    async def interrupt(self) -> None:
+        try:
+            with anyio.fail_after(_INTERRUPTING):
+                async with remote_control.find(self.manner.store, self.session) as reached:
+                    await remote_control.interrupt(reached)
+        except TimeoutError:
+            self.manner.view.say("not interrupted: the agent could not be reached in time")
+        except OptioAgentsError as error:
+            self.manner.view.say(f"not interrupted: {visible(str(error))}")
+
+    def leave(self) -> None:
+        """End our part: the agent goes on, or is stopped where that was asked for."""
+        (self.cancel if self.manner.stop_on_exit else self.detach).set()
+
+
+def _calls_for_somebody(record: Record) -> bool:
+    """Whether a person who is away from the terminal wants to be told."""
+    lost = record["kind"] == "link" and record["state"] not in ("new", "up", "closed")
+    return lost or record["kind"] in ("permission", "question", "attention", "finished")
+
+
+async def supervised(manner: Manner, sessions: Mapping[str, Start]) -> int:
+    """Run all *sessions* to their ends; the exit code is the highest of theirs."""
+    codes: list[int] = []
+    async with AsyncExitStack() as stack:
+        telling = None
+        if manner.notify:
+            # what it prints would tear a live view
+            output = subprocess.DEVNULL if sys.stdout.isatty() else None
+            program = Program(manner.notify, manner.view.say, output)
+            telling = await stack.enter_async_context(notifier(program))
+        every = [Supervised(session, manner, telling) for session in sessions]
+        stack.enter_context(manner.view.shown())
+        await stack.enter_async_context(_signals(every))
+
+        async def one(supervision: Supervised) -> None:
+            start = sessions[supervision.session]
+            codes.append(await _to_its_end(supervision, start, alone=len(every) == 1))
+
+        async with task_group() as tasks:
+            for supervision in every:
+                tasks.start_soon(one, supervision)
+    return max(codes, default=exits.DONE)
+
+
+async def _to_its_end(supervision: Supervised, start: Start, *, alone: bool) -> int:
+    say = supervision.manner.view.say
+    try:
+        result = await start(supervision)
+    except SessionFailed as failed:
+        say(visible(str(failed)))
+        for line in failed.last_lines[-3:]:
+            say(f"  {visible(line)}")
+        if failed.stderr.strip():
+            say(f"  stderr: {visible(failed.stderr.strip()[-400:])}")
+        return exits.exit_code(failed)
+    except OptioAgentsError as error:
+        if alone:
+            raise
+        say(f"{supervision.session}: {visible(str(error))}")  # the others go on
+        return exits.exit_code(error)
+    code = result if isinstance(result, int) else exits.OUTCOMES[result.outcome]
+    if code == exits.DETACHED:
+        say(f"the agent goes on; come back with: optio-agents attach {supervision.session}")
+    return code
+
+
+@asynccontextmanager
+async def _signals(sessions: Sequence[Supervised]) -> AsyncIterator[None]:
+    """Ctrl-C once interrupts the turn, twice leaves; a polite end of ours leaves at once."""
+    loop, manner = asyncio.get_running_loop(), sessions[0].manner
+    pressed = float("-inf")
+
+    def leave() -> None:
+        for supervision in sessions:
+            supervision.leave()
+
+    def interrupt() -> None:
+        nonlocal pressed
+        before, pressed = pressed, loop.time()
+        if pressed - before < _AGAIN:
+            return leave()
+        after = "stops the agent" if manner.stop_on_exit else "leaves, and the agent goes on"
+        if len(sessions) > 1:  # whose turn was meant?
+            manner.view.say(f"Ctrl-C again {after}; one turn ends with: optio-agents interrupt ID")
+            return None
+        manner.view.say(f"interrupting; Ctrl-C again {after}")
+        tasks.start_soon(sessions[0].interrupt)
+        return None
+
+    async with task_group() as tasks:
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+        for number in signal.SIGTERM, signal.SIGHUP:
+            loop.add_signal_handler(number, leave)
+        try:
+            yield
+        finally:
+            for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
+                loop.remove_signal_handler(number)
+            tasks.cancel_scope.cancel()

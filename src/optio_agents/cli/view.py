@@ -1,0 +1,77 @@
+"""What a person, or a program, sees of the sessions that this process supervises."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import click
+
+from optio_agents.cli.observed import records_of
+from optio_agents.cli.output import as_json
+from optio_agents.cli.records import plain, words
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from contextlib import AbstractContextManager
+
+    from optio_agents.cli.records import Record
+    from optio_agents.conversation import PermissionDecision, PermissionRequest
+    from optio_agents.session.observe import Observation
+
+    Ask: TypeAlias = Callable[[str, PermissionRequest], Awaitable[PermissionDecision]]
+
+_TOO_MUCH = {"agent", "phase"}  # kinds that only a program wants to see each of
+
+
+class View(Protocol):
+    """Where observations go. Any number of sessions may share one."""
+
+    @property
+    def ask(self) -> Ask | None:
+        """Puts a question to whoever sits here, if anybody; cancelled when answered elsewhere."""
+
+    def shown(self) -> AbstractContextManager[None]:
+        """Show while the block lasts; entered on the event loop."""
+
+    def observe(self, session: str, seen: Observation) -> None:
+        """Show what was seen, at once. Raises BrokenPipeError when nobody looks any more."""
+
+    def say(self, text: str) -> None:
+        """Tell the operator a sentence of ours."""
+
+
+class Repeats:
+    """Steps of a delivery that a person need not be told, since the words are the same."""
+
+    def __init__(self) -> None:
+        self._told: dict[Any, str] = {}
+
+    def __contains__(self, record: Record) -> bool:
+        if record["kind"] != "delivery":
+            return False
+        name, text = (record["session"], record["path"]), words(record)
+        before, self._told[name] = self._told.get(name), text
+        return before == text
+
+
+class LinesView:
+    """Plain lines, or JSON ones: the contract of `records`."""
+
+    ask = None
+
+    def __init__(self, *, as_lines: bool) -> None:
+        self._json, self._repeats = as_lines, Repeats()
+
+    def shown(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def observe(self, session: str, seen: Observation) -> None:
+        for record in records_of(seen, session):
+            if self._json:
+                click.echo(as_json(record))
+            elif record["kind"] not in _TOO_MUCH and record not in self._repeats:
+                click.echo(plain(record))
+
+    def say(self, text: str) -> None:
+        click.echo(f"optio-agents: {text}", err=True)
