@@ -44,8 +44,13 @@ class Attempts:
         self._retry.set()
         self._retry = anyio.Event()
 
+    @property
+    def pause(self) -> float:
+        """Seconds until the next attempt."""
+        return max(0.0, self._until - time.monotonic())
+
     async def turn(self) -> None:
         """Wait until the pause is over, or somebody says that it is."""
-        with anyio.move_on_after(self._until - time.monotonic()):
-            if self._until > time.monotonic():
+        if pause := self.pause:
+            with anyio.move_on_after(pause):
                 await self._retry.wait()

@@ -27,6 +27,10 @@ def translated(error: Exception, name: str) -> ConnectError:
     match error:
         case ConnectError():
             return error
+        case asyncssh.KeyImportError() | asyncssh.KeyEncryptionError():
+            return LoginRefused(f"{name}: the key cannot be used: {error}")
+        case asyncssh.ConfigParseError():
+            return ConnectError(f"{name}: your ssh configuration cannot be read: {error}")
         case asyncssh.Error():
             return _from_ssh(error, name)
         case UnicodeError():  # from the resolver: an empty or overlong label

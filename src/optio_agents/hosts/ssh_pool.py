@@ -82,6 +82,7 @@ class Pool:
         self._opening = anyio.Lock()
         self._jump: Pool | None = None
         self._waking: Waking | None = None
+        self._checking: asyncio.TimerHandle | None = None
         self._was_up = self._closed = False
 
     async def connection(self, *, patient: bool = False) -> Connection:
@@ -116,7 +117,9 @@ class Pool:
         """Ask all servers at once whether they are there: a dead link is found in two seconds."""
         for connection in self._connections:
             connection.ssh.set_keepalive(_PROBE, 1)
-        asyncio.get_running_loop().call_later(3 * _PROBE, self._checked)
+        if self._checking:
+            self._checking.cancel()
+        self._checking = asyncio.get_running_loop().call_later(3 * _PROBE, self._checked)
 
     async def leave(self) -> None:
         """Whoever leaves last closes the connections."""

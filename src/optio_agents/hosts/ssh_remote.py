@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from .tunnel import Reader, Writer
 
 _log = logging.getLogger(__name__)
-_WINDOW, _WIDE = 2 << 20, 32 << 20  # bytes that may be on their way to us
+_WINDOW, _WIDE = 2 << 20, 12 << 20  # bytes on their way to us; as many may lie here unread
 _STOPPING = 13.0  # seconds that stopping a tree may take besides its grace
+_STARTING = 2.0  # seconds for that to begin, besides what a shell takes there: or the link is dead
 _OBEYING = 0.2  # seconds for scripts to end because their input does
 _DIALLING = 30.0  # seconds for the far end of a tunnel
 
@@ -66,6 +67,8 @@ class SshRemote:
         self._follows: RemoteFollows | None = None  # one helper for all that is followed there
         self._environment: Mapping[str, str] | None = None
         self._running: dict[str, SshProcess] = {}
+        self._start_seconds = 0.0  # the longest that a shell took to begin
+        self._sweeping = False
         self._orphans: list[tuple[str, str]] = []  # trees that a broken link left running
 
     @property
@@ -87,6 +90,7 @@ class SshRemote:
         await self._end_orphans()
 
     async def close(self) -> None:
+        self.link.become("closed")  # whoever would begin again sees that it is over
         with anyio.CancelScope(shield=True):
             running = dict(self._running)
             for process in running.values():
@@ -112,6 +116,7 @@ class SshRemote:
     ) -> AsyncIterator[SshProcess]:
         run, mark = new_mark(), new_mark()
         text = packed(payload(script, args, env={**(env or {}), RUN: run}, mark=mark))
+        await self._end_orphans()
         process = await self._launched(mark, window=_WIDE if bulk else _WINDOW)
         self._running[run] = process
         whole = False
@@ -138,11 +143,13 @@ class SshRemote:
         return await self.pool.run(COMMAND, make, window=window)
 
     async def _begin(self, process: SshProcess, text: bytes) -> None:
+        began = anyio.current_time()
         try:
             with anyio.fail_after(self._config.shell_timeout):
                 with suppress(BrokenPipeError):  # it ended before it read all: that tells why
                     await process.write(text)
                 await process.started()
+                self._start_seconds = max(self._start_seconds, anyio.current_time() - began)
         except TimeoutError:
             raise ServerSilent(
                 f"the login shell on {self.name} ran no script within "
@@ -196,24 +203,28 @@ class SshRemote:
         if process.lost:
             self._orphans.append((run, root))
             return
-        with anyio.move_on_after(_STOPPING + process.grace):
-            try:
-                args = [f"{RUN}={run}", f"{process.grace:g}", "-", root]
-                async with self.shell(script("stop"), args) as stopping:
-                    left = await collected(stopping)
-                if left.exit_code:
-                    _log.warning("%s: still running: %r", self.name, left.stdout)
-            except HostError:
-                _log.warning("%s: could not stop a script's tree", self.name, exc_info=True)
-                self._orphans.append((run, root))
+        args = [f"{RUN}={run}", f"{process.grace:g}", "-", root]
+        left = None
+        with suppress(HostError), anyio.move_on_after(self._start_seconds + _STARTING) as patience:
+            async with self.shell(script("stop"), args) as stopping:
+                patience.deadline = anyio.current_time() + process.grace + _STOPPING
+                left = await collected(stopping)
+        if left is None:
+            self._orphans.append((run, root))
+        elif left.exit_code:
+            _log.warning("%s: still running: %r", self.name, left.stdout)
 
     async def _end_orphans(self) -> None:
         """End, in the background there, what was running when a link broke."""
-        while self._orphans and self.pool.state == "up":
-            run, root = self._orphans.pop()
-            text = f"(\n{script('stop')}\n) </dev/null >/dev/null 2>&1 &"
-            try:
+        if not self._orphans or self._sweeping:
+            return
+        self._sweeping = True
+        try:
+            await self.pool.connection()
+            while self._orphans:
+                run, root = self._orphans[0]
+                text = f"(\n{script('stop')}\n) </dev/null >/dev/null 2>&1 &"
                 await self._warm.ask(text, [f"{RUN}={run}", f"{GRACE:g}", "-", root], b"")
-            except BaseException:
-                self._orphans.append((run, root))
-                raise
+                del self._orphans[0]
+        finally:
+            self._sweeping = False
