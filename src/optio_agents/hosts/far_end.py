@@ -30,7 +30,7 @@ class File:
 
     def __init__(self, scan: Scan, credit: int) -> None:
         self.scan, self.credit = scan, credit
-        self.names = names_of(scan.path)
+        self.names: set[bytes] = set()  # under which it is listened to
         self.told: tuple[bool, ...] = ()  # what the other end knows besides the data
 
 
@@ -66,9 +66,7 @@ class FarEnd:
         """Look cheaply at everything: not all that happens rings a bell."""
         self.ears.renew()
         for key, file in self._files.items():
-            names = names_of(file.scan.path)
-            if names != file.names:
-                self._listen(key, file, names)
+            self._listen(key, file, names_of(file.scan.path))
         self._check(self._files)
 
     def poll(self, deaf: set[bytes]) -> None:
@@ -92,8 +90,7 @@ class FarEnd:
         if command["finished"]:
             scan.finish()
         file = self._files[key] = File(scan, command["credit"])
-        names, file.names = file.names, set()
-        self._listen(key, file, names)
+        self._listen(key, file, names_of(scan.path))
         self.dirty.add(key)
 
     def _drop(self, key: int) -> None:
@@ -125,6 +122,8 @@ class FarEnd:
             self._say(pack_refusal(key, Refusal(refused.reason, refused.detail)))
             self._drop(key)
             return False
+        if chunk.fresh:
+            self._listen(key, file, names_of(file.scan.path))
         told = chunk.at_end, chunk.missing, chunk.final
         if chunk.data or chunk.fresh or told != file.told:
             file.told = told

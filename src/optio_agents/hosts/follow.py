@@ -17,7 +17,7 @@ from .inotify import names_of
 from .liveness import Named
 from .mounts import is_remote, mount_table
 from .scan import Refused, Scan
-from .watcher import Ear, natural_ear, watch
+from .watcher import Ear, Watching, natural_ear
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,12 +34,10 @@ async def follow_locally(
     path: str, cursor: Cursor | None, options: FollowOptions, *, ear: Ear = natural_ear
 ) -> AsyncIterator[Batches]:
     """The batches of *path* behind *cursor*. No task, no thread, no process on Linux."""
-    following = LocalFollowing(path, cursor, options)
-    stop = watch(following, ear)
+    following = LocalFollowing(path, cursor, options, ear)
     try:
         yield following
     finally:
-        stop()
         following.close()
 
 
@@ -49,7 +47,7 @@ class LocalFollowing(Following):
     A network file system may hang, so there a thread looks.
     """
 
-    def __init__(self, path: str, cursor: Cursor | None, options: FollowOptions) -> None:
+    def __init__(self, path: str, cursor: Cursor | None, options: FollowOptions, ear: Ear) -> None:
         super().__init__(cursor, options)
         self._path = path
         raw = os.fsencode(os.path.abspath(path))
@@ -64,12 +62,14 @@ class LocalFollowing(Following):
             process=Named(told.pid, told.start, told.boot) if told else None,
             hold=not self._apart,
         )
+        self._watching = Watching(self, ear)
 
     def finish(self) -> None:
         self._scan.finish()
         self.ring()
 
     def close(self) -> None:
+        self._watching.stop()
         if not self._apart:
             self._scan.close()
 
@@ -86,9 +86,15 @@ class LocalFollowing(Following):
 
     async def _look(self) -> Chunk:
         try:
-            return await self._look_apart() if self._apart else self._scan.look(time.monotonic())
+            if self._apart:
+                chunk = await self._look_apart()
+            else:
+                chunk = self._scan.look(time.monotonic())
         except Refused as refused:
             raise FileRefused(self._path, refused.reason, refused.detail) from None
+        if chunk.fresh:
+            self._watching.renew()
+        return chunk
 
     async def _look_apart(self) -> Chunk:
         self._looked = time.monotonic()

@@ -61,8 +61,7 @@ class Watcher:
 
     def add(self, watched: Watched) -> None:
         self._watched[watched] = set()
-        self._listen(watched, watched.paths())
-        self._tune()
+        self.listen(watched)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP, self._sweep)
 
@@ -73,6 +72,11 @@ class Watcher:
         if not self._watched:
             self._close()
         return bool(self._watched)
+
+    def listen(self, watched: Watched) -> None:
+        """Hear of what its path leads to by now."""
+        self._listen(watched, watched.paths())
+        self._tune()
 
     def _listen(self, watched: Watched, paths: set[bytes]) -> None:
         before = self._watched[watched]
@@ -110,9 +114,7 @@ class Watcher:
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
         self._hearing.renew()
         for watched in tuple(self._watched):
-            paths = watched.paths()
-            if paths != self._watched[watched]:
-                self._listen(watched, paths)
+            self._listen(watched, watched.paths())
             watched.check()
         self._tune()
 
@@ -151,16 +153,21 @@ def natural_ear() -> Hearing:
 _watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Ear, Watcher]] = WeakKeyDictionary()
 
 
-def watch(watched: Watched, ear: Ear = natural_ear) -> Callable[[], None]:
-    """Ring for *watched* from now on, by the one watcher of this loop; returns how to stop."""
-    watchers = _watchers.setdefault(asyncio.get_running_loop(), {})
-    if ear not in watchers:
-        watchers[ear] = Watcher(ear())
-    watcher = watchers[ear]
-    watcher.add(watched)
+class Watching:
+    """A place in the one watcher of this loop, to be given back by `stop`."""
 
-    def stop() -> None:
-        if not watcher.remove(watched):
-            del watchers[ear]
+    def __init__(self, watched: Watched, ear: Ear = natural_ear) -> None:
+        self._watched, self._ear = watched, ear
+        self._watchers = _watchers.setdefault(asyncio.get_running_loop(), {})
+        if ear not in self._watchers:
+            self._watchers[ear] = Watcher(ear())
+        self._watcher = self._watchers[ear]
+        self._watcher.add(watched)
 
-    return stop
+    def renew(self) -> None:
+        """Listen to what the path leads to by now."""
+        self._watcher.listen(self._watched)
+
+    def stop(self) -> None:
+        if not self._watcher.remove(self._watched):
+            del self._watchers[self._ear]
