@@ -164,6 +164,20 @@ async def test_a_command_whose_link_breaks_is_not_repeated(ground: Ground) -> No
         assert Path(host.workdir, "ran").read_text() == "x\n"
 
 
+@over_ssh
+async def test_after_a_lost_link_the_first_question_is_answered(ground: Ground) -> None:
+    assert ground.login
+    async with (
+        FaultProxy("127.0.0.1", ground.login.port) as proxy,
+        ground.through(proxy.port).ready() as host,
+    ):
+        for number in range(3):
+            answer = await host.ask(f"echo {number}")
+            assert answer.stdout == f"{number}\n".encode()
+            proxy.cut()
+            await until(lambda: host.machine.link.state != "up")
+
+
 async def _lost(host: Host, command: str) -> None:
     with pytest.raises(HostLost):
         await host.run_command(command)

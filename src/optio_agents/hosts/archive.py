@@ -102,4 +102,6 @@ async def _plain(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         try:
             data = await anext(stream)
         except StopAsyncIteration:
-            return
+            break
+    if unzip and not unzip.eof:
+        raise ValueError("the archive stops short")

@@ -16,7 +16,8 @@ from .machine import Answer
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from .machine import Machine, Process
+    from .ssh_process import SshProcess
+    from .ssh_remote import SshRemote
 
 _BUSY = 0.25  # seconds that a question waits for its turn before it takes a channel of its own
 
@@ -24,11 +25,11 @@ _BUSY = 0.25  # seconds that a question waits for its turn before it takes a cha
 class WarmShell:
     """Answers scripts one after the other. Started by the first, and again after a failure."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: SshRemote) -> None:
         self._machine = machine
         self._turn = anyio.Lock()
         self._running = AsyncExitStack()
-        self._process: Process | None = None
+        self._process: SshProcess | None = None
         self._unfit = False  # no exact dd there
 
     async def ask(self, text: str, args: Sequence[str], data: bytes) -> Answer:
@@ -66,7 +67,9 @@ class WarmShell:
                 with anyio.CancelScope(shield=True):
                     await self._discard()
 
-    async def _started(self) -> Process:
+    async def _started(self) -> SshProcess:
+        if self._process and self._process.lost:  # nothing was said to it: no outcome is unknown
+            await self._discard()
         if self._process is None:
             self._process = await self._running.enter_async_context(
                 self._machine.shell(script("warm"))
