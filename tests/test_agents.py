@@ -161,17 +161,16 @@ async def test_the_agent_finds_only_what_it_should(host, monkeypatch):
 
 @everywhere
 async def test_interrupting_the_group_ends_neither_launcher_nor_input(host):
-    async with ready(host):
-        command = 'trap "echo caught" INT TERM; while :; do read -r line && echo "$line"; done'
-        async with started(host, command) as agent:
-            for name in "INT", "TERM":
-                await agent.signal(name)
-                await until(lambda name=name: here(agent, "stdout").read_bytes())
-                await agent.say(b"on\n")
-                await until(lambda: b"on\n" in here(agent, "stdout").read_bytes())
-            assert (await said(host, agent)).count(b"caught") == 2
-            assert (await agent.status()).state == "running"
-            await agent.stop(grace=0.1)
+    command = 'trap "echo caught" INT TERM; echo ready; while :; do read -r x && echo $x; done'
+    async with ready(host), started(host, command) as agent:
+        await until(lambda: here(agent, "stdout").read_bytes() == b"ready\n")
+        for name, heard in ("INT", b"ready\ncaught\n"), ("TERM", b"ready\ncaught\non\ncaught\n"):
+            await agent.signal(name)
+            await until(lambda heard=heard: here(agent, "stdout").read_bytes() == heard)
+            await agent.say(b"on\n")
+            await until(lambda heard=heard: here(agent, "stdout").read_bytes() == heard + b"on\n")
+        assert (await agent.status()).state == "running"
+        await agent.stop(grace=0.1)
 
 
 async def test_an_agent_with_default_signals_dies_of_an_interrupt(host):
@@ -345,17 +344,19 @@ async def test_a_killed_launcher_leaves_an_agent_that_is_still_fed(host):
 
 
 async def test_a_pid_that_was_reused_is_not_our_agent(host):
-    async with ready(host), started(host, "read -r x") as agent:
-        await agent.end_input()
-        await agent.wait()
-        boot = agent.process.boot
-        here(agent, "exit").unlink()
-        for name in "pid", "launcher":
-            here(agent, name).write_text(f"{os.getpid()} 1 {boot}\n")
-        assert (await agent.wait()).how == "lost"
-        for name in "pid", "launcher":
-            here(agent, name).write_text(f"{os.getpid()} 1 another-boot\n")
-        assert (await agent.wait()).how == "rebooted"
+    """Neither told to be alive nor stopped: nor are the children of what has its pid now."""
+    async with ready(host), await anyio.open_process(["sleep", "1000"]) as bystander:
+        async with started(host, "read -r x") as agent:
+            await agent.end_input()
+            await agent.wait()
+            here(agent, "exit").unlink()
+            for boot, how in (agent.process.boot, "lost"), ("another", "rebooted"):
+                for name in "pid", "launcher":
+                    here(agent, name).write_text(f"{os.getpid()} 1 {boot}\n")
+                assert (await agent.wait()).how == how
+                assert (await agent.stop()).empty
+        assert bystander.returncode is None
+        bystander.kill()
 
 
 async def test_a_zombie_has_ended(host):

@@ -42,7 +42,7 @@ feed() {
 guard() { # LIMIT
   trap '' HUP INT TERM QUIT USR1 USR2
   exec </dev/null >/dev/null 2>&1
-  while sleep 5; do
+  while sleep 2; do
     # shellcheck disable=SC2046 # the sizes
     set -- "$1" $(stat -c %s stdout stderr)
     [ $(($2 + $3)) -ge "$1" ] || continue

@@ -71,7 +71,10 @@ standing() { # PID:START still runs
 # Only builtins here, or it would fork faster than it dies.
 hunt() { # SIGNAL: succeeds if there was something to send it to
   hunted=no round=0
-  while [ $round -lt 200 ] && read -r children <"$nursery" && [ "$children" ]; do
+  while [ $round -lt 200 ] && standing "$anchor"; do
+    children=''
+    read -r children <"$nursery" # it ends without a newline: the status says nothing
+    [ "$children" ] || break
     for child in $children; do
       case $above in *" $child "*) continue ;; esac
       ours "$child" || continue
@@ -117,7 +120,7 @@ while :; do
     [ $quiet -ge 6 ] || continue
     if [ "$anchor" != - ]; then
       i=0
-      kill -CONT "${anchor%:*}" 2>/dev/null # or it never hears of their end
+      standing "$anchor" && kill -CONT "${anchor%:*}" # or it never hears of their end
       while [ $i -lt 20 ] && standing "$anchor"; do nap 0.05; i=$((i + 1)); done
       known="$known$anchor " anchor=- quiet=0
       continue
