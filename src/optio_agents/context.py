@@ -51,7 +51,7 @@ class ProcessContext(Protocol):
     def metadata(self) -> Mapping[str, Any]: ...
 
     def report_progress(self, percent: float | None, message: str | None = None) -> None:
-        """Show how far it is; None leaves the percent as it was."""
+        """Show how far it is and what it does; None where nothing is known."""
 
     def should_continue(self) -> bool:
         """False once the session is to be cancelled."""

@@ -101,7 +101,7 @@ def _task(
     description: str | None,
 ) -> Any:
     try:
-        from optio_core.models import TaskInstance  # type: ignore[import-not-found]
+        from optio_core.models import TaskInstance  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError:
         return ChildTask(execute, process_id, name, description)
     return TaskInstance(execute, process_id, name, description)

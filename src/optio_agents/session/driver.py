@@ -66,8 +66,9 @@ async def run_log_protocol_session(
 
     Prepares the work directory, runs *body* and follows `optio.log` and what it announces until
     the body has ended, or has had *body_grace* seconds after DONE. With an *agent* (detached and
-    journaled) the body may be left out: the agent's end is its end. *resuming* goes on from
-    *journal* and prepares nothing. *busy* says that the agent waits for a person: no stall.
+    journaled, and at work in a prepared directory) the body may be left out: the agent's end is
+    its end. *resuming* goes on from *journal*; neither prepares anything. *busy* says that the
+    agent waits for a person: no stall.
 
     Code that blocks the event loop cannot be bounded; everything else of yours is cancelled when
     the session fails, awaited for 10 s, and then left behind and named in the result.
@@ -115,7 +116,7 @@ async def run_log_protocol_session(
         body_grace=body_grace,
         callback_timeout=callback_timeout,
         agent=agent,
-        resuming=resuming,
+        resuming=resuming or agent is not None,
         busy=busy,
     )
     session = Session(host, ctx, plan, journal or MemoryJournal())

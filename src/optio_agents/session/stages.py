@@ -22,6 +22,7 @@ from optio_agents.errors import (
 from .common import Common
 from .crew import Questions, hire
 from .endings import ended, error_of, outcome_of
+from .foreign import adapted
 from .guests import Guests
 from .marks import Marks
 from .result import Ended, SessionResult
@@ -61,7 +62,8 @@ class Session:
     """One run, used once: prepare, live, wind up."""
 
     def __init__(self, host: Host, ctx: ProcessContext, plan: Plan, journal: Journal) -> None:
-        self._host, self._ctx, self._plan, self._journal = host, ctx, plan, journal
+        self._given = host  # what hooks get: the very host they know
+        self._host, self._ctx, self._plan, self._journal = adapted(host), ctx, plan, journal
         self.decision = Decision()
         self._guests = Guests()
         self._started_at = time.time()
@@ -136,11 +138,11 @@ class Session:
         if not plan.resuming:
             await self._host.setup_workdir()
             if plan.prepare is not None:
-                await self._visit("prepare", partial(plan.prepare, self._host, self._crew.hook))
+                await self._visit("prepare", partial(plan.prepare, self._given, self._crew.hook))
         self._workplace = await self._find_workplace()
         self._crew.deliverables.workplace = self._workplace
         if not plan.resuming:
-            shims = await plan.protocol.prepare_browser_shims(self._host)
+            shims = await plan.protocol.prepare_browser_shims(self._given)
             self._crew.hook.browser_launch_env = shims
             if plan.before_execute is not None:
                 await self._visit("before_execute", partial(plan.before_execute, self._crew.hook))
@@ -202,7 +204,7 @@ class Session:
         plan, agent = self._plan, self._plan.agent
         if plan.body is not None:
             self._body = self._guests.invite(
-                "body", partial(plan.body, self._host, self._crew.hook)
+                "body", partial(plan.body, self._given, self._crew.hook)
             )
         else:
             assert agent is not None
