@@ -12,7 +12,9 @@ from typing import Any, TypeAlias
 import anyio
 
 from optio_agents.conversation import ClaudeCodeConversation
+from optio_agents.conversation.claude_code import claude_code
 from optio_agents.conversation.launch import ARGUMENTS, ENVIRONMENT
+from optio_agents.hosts.host import Host
 from optio_agents.testing.transcript import Recorder, Transcript, playing
 from tests.components import CLAUDE, needs
 from tests.model_api import ModelApi
@@ -118,12 +120,13 @@ async def over_pipes(
             record.append(handle)
         conversation = ClaudeCodeConversation(**options)
         conversation.attach(handle)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(conversation.run_reader)
-            try:
-                yield Talk(conversation, api, work, handle)
-            finally:
-                await conversation.close()
+        with anyio.fail_after(18):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(conversation.run_reader)
+                try:
+                    yield Talk(conversation, api, work, handle)
+                finally:
+                    await conversation.close()
 
 
 @asynccontextmanager
@@ -132,6 +135,24 @@ async def from_transcript(name: str, **options: Any) -> AsyncIterator[Talk]:
         yield Talk(conversation)
 
 
-def arguments_for(tools: Sequence[str] = (), mode: str | None = None) -> list[str]:
-    named = [f"--allowed-tools={','.join(tools)}"] if tools else []
-    return [*named, *([f"--permission-mode={mode}"] if mode else [])]
+@asynccontextmanager
+async def journaled(
+    host: Host,
+    root: Path,
+    api: ModelApi,
+    *,
+    version: str = CLAUDE,
+    env: Mapping[str, str] | None = None,
+    arguments: Sequence[str] = (),
+    **options: Any,
+) -> AsyncIterator[Talk]:
+    """The CLI as a detached agent on *host*, with its HOME and TMPDIR below *root*."""
+    async with claude_code(
+        host,
+        executable=executable(version),
+        env={**surroundings(root, api), **(env or {})},
+        env_base="empty",
+        arguments=[*OFF, *arguments],
+        **options,
+    ) as conversation:
+        yield Talk(conversation, api, Path(host.workdir))

@@ -9,7 +9,10 @@ resumes, forks and parallel sessions need nothing of it.
     {"tool": "Bash", "input": {"command": "true"}}     uses a tool; "tools": [...] several at once
     {"error": 529, "message": "…", "retry_after": 2}   fails; with "retries": 2 only that often
     {"text": "hel…", "cut": true}                      breaks the connection in mid-stream
+    {"abort": true}                                    breaks it instead of an answer
     {..., "hold": "name"}                              waits for `release("name")` before its end
+
+A script that is too long for a prompt is kept in `scripts` and called by its name, `@@name@@`.
 
 A held step streams its first half, so that whoever awaits `held("name")` stands in mid-turn.
 """
@@ -19,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
@@ -29,7 +32,7 @@ import anyio
 
 Step: TypeAlias = Mapping[str, Any]
 
-_SCRIPT = re.compile(r"@@(\[.*?\])@@", re.DOTALL)
+_SCRIPT = re.compile(r"@@(\[.*?\]|\w+)@@", re.DOTALL)
 _USAGE = {"input_tokens": 100, "output_tokens": 10}
 _ERRORS = {
     400: "invalid_request_error",
@@ -51,7 +54,9 @@ class ModelApi:
     def __init__(self, headers: Mapping[str, str] | None = None) -> None:
         self.url = ""
         self.requests: list[dict[str, Any]] = []
+        self.scripts: dict[str, Sequence[Step]] = {}
         self._headers = dict(headers or {})
+        self._failures = Counter[tuple[str | None, int]]()
         self._held: defaultdict[str, anyio.Event] = defaultdict(anyio.Event)
         self._released: defaultdict[str, anyio.Event] = defaultdict(anyio.Event)
 
@@ -102,11 +107,17 @@ class ModelApi:
         self, request: dict[str, Any], headers: Mapping[str, str], writer: asyncio.StreamWriter
     ) -> bool:
         self.requests.append(request)
-        step = _step(request["messages"])
-        retry = int(headers.get("x-stainless-retry-count", 0))
-        if "error" in step and retry < step.get("retries", 1 << 30):
-            await _send_error(writer, step)
-            return True
+        step = self._step(request["messages"])
+        if "error" in step:
+            # the CLI's retries look like first calls, so failing a few times needs a memory
+            key = headers.get("x-claude-code-session-id"), len(request["messages"])
+            self._failures[key] += 1
+            if self._failures[key] <= step.get("retries", 1 << 30):
+                await _send_error(writer, step)
+                return True
+        if step.get("abort"):
+            writer.transport.abort()
+            return False
         events = list(_stream(step, request["model"]))
         if not request.get("stream"):
             await self._hold(step)
@@ -124,22 +135,21 @@ class ModelApi:
         await writer.drain()
         return True
 
+    def _step(self, messages: Sequence[Mapping[str, Any]]) -> Step:
+        """What the latest script says for now; a prompt without one is answered with a word."""
+        for n in range(len(messages) - 1, -1, -1):
+            if messages[n]["role"] == "assistant":
+                continue
+            if found := _SCRIPT.findall(_text(messages[n]["content"])):
+                steps = self.scripts.get(found[-1]) or json.loads(found[-1])
+                taken = sum(1 for message in messages[n:] if message["role"] == "assistant")
+                return steps[taken] if taken < len(steps) else {"text": "out of script"}
+        return {"text": "ok"}
+
     async def _hold(self, step: Step) -> None:
         if name := step.get("hold"):
             self._held[name].set()
             await self._released[name].wait()
-
-
-def _step(messages: Sequence[Mapping[str, Any]]) -> Step:
-    """What the latest script says for now; a prompt without one is answered with one word."""
-    for n in range(len(messages) - 1, -1, -1):
-        if messages[n]["role"] == "assistant":
-            continue
-        if found := _SCRIPT.findall(_text(messages[n]["content"])):
-            steps: list[Step] = json.loads(found[-1])
-            taken = sum(1 for message in messages[n:] if message["role"] == "assistant")
-            return steps[taken] if taken < len(steps) else {"text": "out of script"}
-    return {"text": "ok"}
 
 
 def _text(content: str | Sequence[Mapping[str, Any]]) -> str:

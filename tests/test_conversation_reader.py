@@ -87,7 +87,7 @@ def said_of(handle, kind):
 
 
 async def until(condition):
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - of many things no event tells
         await anyio.sleep(0.001)
 
 

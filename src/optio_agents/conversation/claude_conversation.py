@@ -31,7 +31,7 @@ from .contract import (
 from .controls import ControlRefused, Controls
 from .endings import ended, unheard
 from .limits import Limits
-from .models import Init, TurnResult, Usage
+from .models import Init, RateLimit, TurnResult, Usage
 from .stream_json import control_request, cut, decode, user_message
 from .subscribers import Subscribers
 from .turns import TurnEnd, TurnLedger
@@ -39,6 +39,9 @@ from .wire import Chunk, End, HandleWire, Wire
 
 if TYPE_CHECKING:
     pass
+
+if TYPE_CHECKING:
+    from optio_agents.following.cursor import Cursor
 
 _log = logging.getLogger(__name__)
 PermissionMode = Literal[
@@ -299,6 +302,11 @@ class ClaudeCodeConversation:
         return self._turns.session_id
 
     @property
+    def cursor(self) -> Cursor | None:
+        """Behind the last line of the journal that was read, for `claude_code_adopt`."""
+        return self._wire.cursor if self._wire is not None else None
+
+    @property
     def init(self) -> Init | None:
         """What the CLI said of itself at the start of the latest turn."""
         return Init.model_validate(self._init) if self._init else None
@@ -306,6 +314,11 @@ class ClaudeCodeConversation:
     @property
     def usage(self) -> Usage:
         return self._usage
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """The limits of the account, as last told to a CLI that is logged in."""
+        return RateLimit.model_validate(self._limits.told) if self._limits.told else None
 
     @property
     def open_requests(self) -> tuple[PermissionRequest, ...]:

@@ -20,14 +20,16 @@ class Limits:
 
     TYPES = frozenset({"rate_limit_event", "system", "assistant", "result"})
 
-    __slots__ = ("now",)
+    __slots__ = ("now", "told")
 
     def __init__(self) -> None:
         self.now: Limited | None = None
+        self.told: Event | None = None  # the account's limits
 
     def feed(self, event: Event, time: float) -> None:
         match event:
             case {"type": "rate_limit_event", "rate_limit_info": dict(info)}:
+                self.told = info
                 rejected = info.get("status") == "rejected"
                 self.now = (
                     Limited(_number(info.get("resetsAt")), "usage limit") if rejected else None

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from inspect import isawaitable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
@@ -19,6 +19,9 @@ from optio_agents.hosts.tasks import task_group
 
 from .contract import ConversationClosed
 from .stream_json import LINE_LIMIT
+
+if TYPE_CHECKING:
+    from optio_agents.following.cursor import Cursor
 
 _CHUNK = 256 * 1024  # bytes a read
 _STDERR = 4096  # bytes kept of it
@@ -57,6 +60,8 @@ class Taken(Protocol):
 
 class Wire(Protocol):
     """The way to one agent. Raises ConversationClosed or HostError where it is gone."""
+
+    cursor: Cursor | None  # behind the last line read, where there is a journal
 
     async def say(self, data: bytes) -> None:
         """Returns when *data* is kept for the agent, whether or not it reads."""
@@ -99,6 +104,7 @@ class HandleWire:
         self._handle, self._terminate = handle, terminate
         self._process = getattr(handle, "pid_like", None) or handle
         self._group = _own_group(self._process)
+        self.cursor: Cursor | None = None
         self._stderr = bytearray()
         self._stderr_ended = anyio.Event()
         self._answers = dict[str, str]()
