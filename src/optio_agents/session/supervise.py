@@ -150,7 +150,8 @@ async def _begun(
             if store is not None:
                 await store.forget(session)
             raise
-        return await Supervision(host, facts, protocol, journal, eyes, wishes).run(agent, ours=True)
+        supervision = Supervision(host, facts, protocol, journal, eyes, wishes, store)
+        return await supervision.run(agent, ours=True)
 
 
 async def _resumed(
@@ -188,11 +189,9 @@ async def _taken_up(
         secrets = Secrets(await credentials_of(host, agent, facts.hidden))
         async with _kept(store, stored, secrets, wishes) as (journal, eyes):
             eyes(Began(stored, resumed=True))
-            shown = await store.notes(stored.id, "heard") if store is not None else []
-            heard = shown[0].value if shown else {}
-            session = Supervision(host, facts, protocol, journal, eyes, wishes, heard=heard)
+            supervision = Supervision(host, facts, protocol, journal, eyes, wishes, store)
             in_good_hands = True
-            return await session.run(agent, ours=False)
+            return await supervision.run(agent, ours=False)
     finally:
         if not in_good_hands:
             agent.detach()

@@ -7,12 +7,12 @@ import os
 import platform
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from optio_agents.errors import (
+    AgentExited,
     AlreadyOwned,
     HostUnreachable,
     OptioAgentsError,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from optio_agents.hosts.agents import Agent
     from optio_agents.hosts.host import Host
     from optio_agents.protocol.protocol import Protocol
+    from optio_agents.store import Store
 
     from .facts import Facts
     from .observe import Eyes, Observer
@@ -79,12 +80,10 @@ class Supervision:
         journal: ObservedJournal,
         eyes: Eyes,
         wishes: Wishes,
-        *,
-        heard: Mapping[str, int] = MappingProxyType({}),
+        store: Store | None,
     ) -> None:
-        """*heard* is how much of a conversation an earlier supervisor has shown."""
         self._host, self._facts, self._protocol = host, facts, protocol
-        self._journal, self._eyes, self._wishes, self._heard = journal, eyes, wishes, heard
+        self._journal, self._eyes, self._wishes, self._store = journal, eyes, wishes, store
         self._context = wishes.ctx or StandaloneContext(
             journal.session, eyes, metadata={"title": facts.title}
         )
@@ -100,14 +99,14 @@ class Supervision:
         try:
             async with agent.own(owner_name(), journal=journal, take_over=take_over) as lease:
                 ours = True
-                async with self._voice(agent) as voice, self._watching(agent, lease.lost):
+                async with await self._voice(agent) as voice, self._watching(agent, lease.lost):
                     self._journal.on_ending = voice.ending
                     return await self._driven(agent, voice)
         finally:
             if not ours:
                 agent.detach()
 
-    def _voice(self, agent: Agent) -> AbstractAsyncContextManager[Voice]:
+    async def _voice(self, agent: Agent) -> AbstractAsyncContextManager[Voice]:
         if self._facts.agent == "command":
             return line_voice(agent)
         from .claude_voice import claude_voice
@@ -116,11 +115,18 @@ class Supervision:
             agent,
             self._journal,
             self._eyes,
-            heard=self._heard,
+            heard=await self._noted("heard") or {},  # what an earlier supervisor has shown
             handler=self._wishes.on_permission_request,
             permission_timeout=self._wishes.permission_timeout,
             by=owner_name(),
         )
+
+    async def _noted(self, kind: str) -> Any:
+        """What was kept last of that kind."""
+        if self._store is None:
+            return None
+        notes = await self._store.notes(self._journal.session, kind)
+        return notes[-1].value if notes else None
 
     # To its end
 
@@ -140,12 +146,23 @@ class Supervision:
             raise
         except SessionFailed as failed:
             self._finished = True
-            if isinstance(failed.result, SessionResult):
-                failed.result = self._told(await self._complete(agent, failed.result))
-            raise
+            return await self._failed(agent, failed)
         self._finished = True
         await voice.close()
         return await self._complete(agent, result)
+
+    async def _failed(self, agent: Agent, failed: SessionFailed) -> SessionResult:
+        """The result after all, where a person has stopped the agent elsewhere."""
+        if not isinstance(failed.result, SessionResult):
+            raise failed
+        stop = await self._noted("stop") if isinstance(failed, AgentExited) else None
+        if stop is not None:
+            words = f"stopped by {stop['by']}"
+            return await self._complete(
+                agent, replace(failed.result, outcome="cancelled", summary=words)
+            )
+        failed.result = self._told(await self._complete(agent, failed.result))
+        raise failed
 
     def _told(self, result: SessionResult) -> SessionResult:
         self._eyes(Finished(result))
@@ -174,11 +191,10 @@ class Supervision:
         except (OptioAgentsError, OSError) as error:
             _log.info("how the agent ended is not known: %s", error)
             return result
-        if end is None:
-            return result
-        complete = replace(result, agent=ended(end))
-        await self._journal.end(complete)
-        return complete
+        if end is not None:
+            result = replace(result, agent=ended(end))
+        await self._journal.end(result)
+        return result
 
     # Meanwhile
 
