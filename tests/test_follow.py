@@ -16,39 +16,22 @@ from optio_agents.hosts.follow import follow_locally
 from optio_agents.hosts.follow_remote import RemoteFollows
 from optio_agents.hosts.local import LocalMachine
 from optio_agents.hosts.machine import ProcessId
-from optio_agents.hosts.ssh import SSHConfig, SshMachine
+from optio_agents.hosts.ssh import SshMachine
 from optio_agents.hosts.watch_files import WatchFiles
 from optio_agents.hosts.watcher import natural_ear
+from tests.follow_ground import (
+    Deaf,
+    append,
+    reading,
+    replace,
+    rewrite,
+    take,
+    take_all,
+    truncate,
+    until,
+)
+from tests.hosts import ssh_config
 from tests.proc import start_time
-
-
-class Deaf:
-    """Hears nothing: everything is polled."""
-
-    def __init__(self):
-        self._paths = set()
-
-    def fileno(self):
-        return -1
-
-    def add(self, path):
-        self._paths.add(path)
-
-    def remove(self, path):
-        self._paths.remove(path)
-
-    def renew(self):
-        pass
-
-    def deaf(self):
-        return self._paths
-
-    def heard(self):
-        return set()
-
-    def close(self):
-        pass
-
 
 LOCAL = {"inotify": natural_ear, "watchfiles": WatchFiles, "polling": Deaf}
 REMOTE = {"shell": (False, True), "ssh": (True, False)}
@@ -71,7 +54,7 @@ def follow(request):
 def remotely(request, over_ssh, by_shell):
     if over_ssh:
         login = request.getfixturevalue("ssh_login")()
-        make = partial(SshMachine, config_for(login))
+        make = partial(SshMachine, ssh_config(login))
     else:
         make = LocalMachine
 
@@ -88,78 +71,9 @@ def remotely(request, over_ssh, by_shell):
     return follow
 
 
-def config_for(login):
-    return SSHConfig(
-        login.host,
-        user=login.user,
-        port=login.port,
-        key_path=login.key_path,
-        known_hosts=login.known_hosts_path,
-    )
-
-
 @pytest.fixture
 def log(tmp_path):
     return tmp_path / "log"
-
-
-def append(path, data):
-    with path.open("ab") as file:
-        file.write(data)
-
-
-def replace(path, data):
-    """Write a new file and rename it, as editors do."""
-    other = path.with_name("new")
-    other.write_bytes(data)
-    other.rename(path)
-
-
-def rewrite(path, data):
-    """Write from the front on, as many bytes as there are."""
-    assert len(data) == path.stat().st_size
-    with path.open("r+b") as file:
-        file.write(data)
-
-
-def truncate(path, size):
-    os.truncate(path, size)
-
-
-async def take(batches, count):
-    """The next *count* lines."""
-    lines = []
-    with anyio.fail_after(10):
-        while len(lines) < count:
-            lines += (await anext(batches)).lines
-    assert len(lines) == count
-    return lines
-
-
-async def take_all(batches):
-    with anyio.fail_after(10):
-        return [line async for batch in batches for line in batch.lines]
-
-
-async def until(condition):
-    with anyio.fail_after(10):
-        while not condition():  # noqa: ASYNC110 - what is waited for sends no event
-            await anyio.sleep(0.01)
-
-
-@asynccontextmanager
-async def reading(batches):
-    """Read in the background; yields the lines so far."""
-    lines = []
-
-    async def read():
-        async for batch in batches:
-            lines.extend(batch.lines)
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(read)
-        yield lines
-        tasks.cancel_scope.cancel()
 
 
 async def test_appended_lines_come_whole_once_and_in_order(follow, log):

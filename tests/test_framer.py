@@ -1,7 +1,6 @@
 """The framer and its cursors against a model that compares whole contents."""
 
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
 
 import pytest
 from hypothesis import given, strategies as st
@@ -19,6 +18,7 @@ from optio_agents.following.look import (
     digest,
     last_bytes,
 )
+from tests.file_model import Model
 
 
 @dataclass
@@ -90,30 +90,6 @@ class Reader:
         return batch.lines
 
 
-class Model:
-    """Holds on to everything; knows the window, but no digests, offsets or generations."""
-
-    def __init__(self):
-        self.inode, self.read, self.lines = None, b"", []
-        self.saved = self.inode, self.read, self.lines
-
-    def look(self, file):
-        at, window = len(self.read), self.read[-WINDOW:]
-        same = file.inode == self.inode and file.content[at - len(window) : at] == window
-        self.read = self.read + file.content[at:] if same else file.content
-        self.inode = file.inode
-        lines = self.read.split(b"\n")[:-1]
-        known = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(self.lines, lines))))  # noqa: B905
-        new = lines[known:]
-        if new:
-            self.lines = lines
-            self.saved = self.inode, self.read[: self.read.rindex(b"\n") + 1], lines
-        return new
-
-    def restart(self):
-        self.inode, self.read, self.lines = self.saved
-
-
 PIECES = st.lists(
     st.sampled_from([b"a\n", b"b\n", b"\n", b"part", b"\r\n", b"L" * 1500 + b"\n", b"M" * 5000]),
     max_size=6,
@@ -153,7 +129,7 @@ def test_every_history_of_a_file_is_told_as_the_model_tells_it(steps, size):
     for step, what in [*steps, ("look", None)]:
         change(file, step, what)
         if step == "look":
-            assert reader.read() == model.look(file)
+            assert reader.read() == model.look(file.inode, file.content)
         elif step == "restart":
             reader.restart()
             model.restart()
