@@ -67,9 +67,12 @@ async def test_a_minute_of_silence_ends_a_lease(host):
 
 
 async def test_a_take_over_does_not_wait(host):
-    async with with_agent(host) as agent, agent.own("first", journal="a"):
-        async with agent.own("boss", journal="b", take_over=True) as lease:
-            await lease.confirm()
+    async with (
+        with_agent(host) as agent,
+        agent.own("first", journal="a"),
+        agent.own("boss", journal="b", take_over=True) as lease,
+    ):
+        await lease.confirm()
 
 
 async def test_of_many_claimants_one_wins(host):

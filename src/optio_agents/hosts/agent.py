@@ -6,15 +6,14 @@ import logging
 import posixpath
 import signal as signals
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from optio_agents.errors import AgentError, HostLost, OptioAgentsError
+from optio_agents.errors import AgentError, OptioAgentsError
 
-from .agent_directory import until_heard
+from .agent_directory import over_a_cut, until_heard
 from .agent_input import Input
 from .agent_owner import owned
 from .agent_status import parse_status
@@ -121,10 +120,7 @@ class Agent:
 
         Raises HostError when the host cannot be reached.
         """
-        for _ in range(2):  # a link may turn out to be dead only now, and then be made anew
-            with suppress(HostLost):
-                return await self._stop(grace)
-        return await self._stop(grace)
+        return await over_a_cut(lambda: self._stop(grace))
 
     async def _stop(self, grace: float) -> StopReport:
         status = await self._status_once()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import anyio
@@ -79,6 +80,17 @@ async def until_heard(machine: Machine, attempt: Callable[[], Awaitable[_T]]) ->
             _log.info("%s: trying again: %s", machine.name, error)
         pause = min(1.0, pause + 0.1)  # for a host that is there, and yet fails
         await anyio.sleep(pause)
+
+
+async def over_a_cut(attempt: Callable[[], Awaitable[_T]]) -> _T:
+    """Repeat *attempt* over a link that turns out to be dead only now.
+
+    Raises ConnectError where no other can be made, HostLost where they keep breaking.
+    """
+    for _ in range(3):
+        with suppress(HostLost):
+            return await attempt()
+    return await attempt()
 
 
 def _refuse(names: str, path: str, answer: Answer) -> NoReturn:

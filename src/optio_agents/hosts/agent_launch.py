@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from optio_agents.errors import AgentError
 
+from .agent_directory import over_a_cut
 from .agent_environment import check_names, inheritable
 from .bootstrap import quote, script
 from .collect import collected
@@ -96,7 +97,8 @@ async def prepare(directory: Directory, plan: Plan) -> None:
     texts = [plan.launch_text(), plan.meta_text(), script("launcher")]
     if plan.journal_limit is not None:
         texts += [str(plan.journal_limit), script("stop")]
-    await directory.run_once("state prepare", plan.session, plan.cwd, *texts)
+    args = plan.session, plan.cwd, *texts
+    await over_a_cut(lambda: directory.run_once("state prepare", *args))
 
 
 async def launch(directory: Directory, plan: Plan) -> ProcessId | None:

@@ -13,8 +13,6 @@ from optio_agents.errors import AlreadyOwned, HostError, NameTaken
 
 from .tasks import task_group
 
-from .tasks import task_group
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
