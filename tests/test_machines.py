@@ -267,8 +267,8 @@ async def tree_of(process: Process) -> list[Found]:
 
 
 @pytest.mark.parametrize("how", ["leaves", "raises", "cancelled"])
-async def test_leaving_early_ends_the_whole_tree(enter: Enter, how: str) -> None:
-    async with enter() as machine:
+async def test_leaving_early_ends_the_whole_tree(enter_usual: Enter, how: str) -> None:
+    async with enter_usual() as machine:
         with anyio.CancelScope() as scope:
             try:
                 async with machine.shell(_TREE) as process:
@@ -368,8 +368,8 @@ async def test_answers_know_nothing_of_each_other(enter: Enter) -> None:
         assert again.stdout == home.stdout + b"none\n"
 
 
-async def test_input_that_is_not_read_does_not_reach_the_next(enter: Enter) -> None:
-    async with enter() as machine:
+async def test_input_that_is_not_read_does_not_reach_the_next(enter_usual: Enter) -> None:
+    async with enter_usual() as machine:
         assert (await machine.ask("exit 5", data=b"echo no\n" * 60_000)).exit_code == 5
         assert (await machine.ask("echo yes")).stdout == b"yes\n"
 
@@ -413,6 +413,22 @@ async def test_questions_do_not_wait_for_a_slow_one(enter_usual: Enter) -> None:
                     many.start_soon(ask, number)
         assert sorted(map(int, answers)) == list(range(20))
         tasks.cancel_scope.cancel()
+
+
+async def test_a_host_without_an_exact_dd_answers_as_well(
+    make_sshd: Callable[..., SshServer], ssh_login: Callable[..., SshLogin], tmp_path: Path
+) -> None:
+    (tmp_path / "dd").write_text(
+        f'#!/bin/sh\ncase $* in *fullblock*) exit 1 ;; esac\nexec {shutil.which("dd")} "$@"\n'
+    )
+    (tmp_path / "dd").chmod(0o755)
+    (tmp_path / ".bashrc").write_text(f"PATH={tmp_path}:$PATH\n")
+    login = ssh_login(server=make_sshd(home=tmp_path))
+    async with within(SshMachine(ssh_config(login))) as machine:
+        for _ in range(2):
+            answer = await machine.ask('command -v dd; cat; exit "$1"', ["5"], data=b"data")
+            assert answer.stdout == f"{tmp_path}/dd\ndata".encode()
+            assert answer.exit_code == 5
 
 
 # The rest of the contract
@@ -543,10 +559,10 @@ def stop(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Any]:
     if request.param == "busybox":
         argv, env = [shell, "sh"], {"PATH": str(_applets(tmp_path / "applets", shell))}
 
-    def run(tag: str, *roots: str, grace: str = "0.3", env_too: str = "") -> Any:
+    def run(tag: str, *roots: str, grace: str = "0.3") -> Any:
         return subprocess.run(
             [*argv, "-c", script("stop"), "stop", f"OPTIO_RUN={tag}", grace, "-", *roots],
-            env={**env, "OPTIO_RUN": env_too},
+            env=env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -616,7 +632,7 @@ def test_a_name_made_to_confuse_helps_nobody(stop: Callable[..., Any], tmp_path:
     tag = secrets.token_hex(8)
     sleep = shutil.which("sleep")
     assert sleep
-    for name in ("a) S 1 1 (", "b\n1 (c) S 1", "known x", "/proc/1/"[:6]):
+    for name in ("a) S 1 1 (", "b\n1 (c) S 1"):
         copy = tmp_path / name.replace("/", "_")
         shutil.copy(sleep, copy)
         with started('env -u OPTIO_RUN "$1" 300 & echo ready; wait', tag, str(copy)) as found:
@@ -644,12 +660,23 @@ def test_only_the_whole_tag_counts(stop: Callable[..., Any]) -> None:
         assert not found.gone
 
 
-def test_it_never_ends_itself_or_whoever_called_it(stop: Callable[..., Any]) -> None:
+def test_it_never_ends_itself_or_whoever_called_it(tmp_path: Path) -> None:
     tag = secrets.token_hex(8)
-    with started("echo ready; sleep 300", tag) as found:
-        done = stop(tag, f"{os.getpid()}:{look_up(os.getpid()).start_time}", env_too=tag)  # type: ignore[union-attr]
-        assert done.returncode == 0
-        assert found.gone
+    (tmp_path / "stop").write_text(script("stop"))
+    caller = """
+        IFS= read -r s </proc/$$/stat; t=$2; f=$1; set -- ${s##*) }
+        sleep 300 & sh "$f" "OPTIO_RUN=$t" 0.3 - "$$:${20}"; echo $?; kill -0 $! || echo gone
+    """
+    done = subprocess.run(
+        ["/bin/sh", "-c", caller, "sh", str(tmp_path / "stop"), tag],
+        env={**os.environ, "OPTIO_RUN": tag},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        timeout=10,
+        check=True,
+    )
+    assert done.stdout == b"0\ngone\n"
 
 
 def test_processes_of_others_are_named_and_left_alone(stop: Callable[..., Any]) -> None:

@@ -258,6 +258,13 @@ async def test_through_a_jump_host(
     assert "Accepted publickey" in jump.log
 
 
+async def test_through_a_proxy_command(login: SshLogin, sshd: SshServer, tmp_path: Path) -> None:
+    command = f"/usr/sbin/sshd -i -f {sshd.directory}/sshd_config -E {tmp_path}/log"
+    config = write_config(tmp_path / "config", login, "Host box", f"ProxyCommand {command}")
+    async with no_leaks():
+        assert await answer(config)
+
+
 async def test_jump_hosts_that_lead_back_are_told(login: SshLogin, tmp_path: Path) -> None:
     config = write_config(
         tmp_path / "config", login, "Host box", "ProxyJump jump", "Host jump", "ProxyJump box"

@@ -47,9 +47,10 @@ class LocalMachine:
 
     async def close(self) -> None:
         with anyio.CancelScope(shield=True):
-            for run, process in list(self._running.items()):
-                if not process.silent():
-                    await self._stop_tree(run, process)
+            async with anyio.create_task_group() as tasks:
+                for run, process in self._running.items():
+                    if not process.silent():
+                        tasks.start_soon(self._stop_tree, run, process)
         self.link.become("closed")
 
     @asynccontextmanager

@@ -1,33 +1,28 @@
-"""Make one SSH connection: resolve, dial, check the host key, log in."""
+"""Make one SSH connection: dial, check the host key, log in."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.to_thread
 import asyncssh
-from asyncssh.public_key import get_default_certificate_algs, get_default_public_key_algs
 
-from optio_agents.errors import HostKeyRefused, LoginRefused
+from optio_agents.errors import LoginRefused
 
+from .ssh_door import Door
 from .ssh_errors import translated
-from .ssh_known_hosts import Known, KnownHosts, fingerprint
+from .ssh_route import asked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from .ssh_config import SSHConfig
+    from .ssh_route import Route
 
-_KNOWN_HOSTS = {
-    "UserKnownHostsFile": "~/.ssh/known_hosts",
-    "GlobalKnownHostsFile": "/etc/ssh/ssh_known_hosts",
-}
 # asyncssh would take chacha20 first, which costs half as much again.
 _CIPHERS = [
     "aes128-gcm@openssh.com",
@@ -39,41 +34,6 @@ _CIPHERS = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """What the user's configuration makes of an `SSHConfig`."""
-
-    name: str
-    host: str
-    port: int
-    user: str
-    key_host: str  # the name that the host key is filed under
-    known_hosts: tuple[str, ...]
-    jump: str  # "user@host:port,…" or nothing
-    options: asyncssh.SSHClientConnectionOptions
-
-
-async def route(config: SSHConfig) -> Route:
-    """Read the user's configuration for this host. Raises ConnectError."""
-    try:
-        found = await asyncssh.SSHClientConnectionOptions.construct(
-            client_keys=None, agent_path=None, **_asked(config)
-        )
-    except (asyncssh.Error, OSError, ValueError) as error:
-        raise translated(error, config.name) from error
-    port = "" if found.port == 22 else f":{found.port}"
-    return Route(
-        name=f"{found.username}@{config.host}{port}",
-        host=found.host,
-        port=found.port,
-        user=found.username,
-        key_host=found.host_key_alias or found.host,
-        known_hosts=_known_hosts(config, found),
-        jump=found.tunnel if isinstance(found.tunnel, str) else "",
-        options=found,
-    )
-
-
 async def connected(
     config: SSHConfig,
     way: Route,
@@ -83,13 +43,13 @@ async def connected(
     dial_timeout: float,
 ) -> asyncssh.SSHClientConnection:
     """Log in; *lost* is called once when the connection has ended. Raises ConnectError."""
-    door = _Door(config, way, lost)
+    door = Door(config, way, lost)
     try:
         how = await _transport(way, tunnel, dial_timeout)
         try:
             return await asyncssh.connect(
                 client_factory=lambda: door,
-                **_asked(config),
+                **asked(config),
                 **_identity(config),
                 **await door.host_key_options(),
                 **_channel_options(config, way),
@@ -102,99 +62,6 @@ async def connected(
     except (asyncssh.Error, OSError, ValueError) as error:
         door.abandoned = True
         raise door.refusal or translated(error, way.name) from error
-
-
-class _Door(asyncssh.SSHClient):
-    """Judges the host key, and tells when the connection has ended."""
-
-    def __init__(
-        self, config: SSHConfig, way: Route, lost: Callable[[Exception | None], None]
-    ) -> None:
-        self.refusal: HostKeyRefused | None = None
-        self.opened = False  # it has a transport
-        self.abandoned = False  # before it was anybody's
-        self._policy, self._way, self._lost = config.host_key_policy, way, lost
-        self._files = KnownHosts(way.known_hosts)
-        self._known = Known()
-
-    async def host_key_options(self) -> dict[str, Any]:
-        if self._policy == "insecure":
-            return {"known_hosts": None}
-        self._known = await anyio.to_thread.run_sync(
-            self._files.look_up, self._way.key_host, "", self._way.port
-        )
-        options: dict[str, Any] = {"known_hosts": self._look_up}
-        if not self._way.options.config.get("HostKeyAlgorithms"):
-            # The kinds we know first, then all others: a server whose key is now of another
-            # kind is to be seen as changed, not as one that speaks no SSH.
-            kinds = [kind for key in self._known.trusted for kind in key.sig_algorithms]
-            certified = get_default_certificate_algs() if self._known.usable_authorities else []
-            ordered = dict.fromkeys([*certified, *kinds, *get_default_public_key_algs()])
-            options["server_host_key_algs"] = [kind.decode() for kind in ordered]
-        return options
-
-    def _look_up(self, host: str, addr: str, port: int | None) -> tuple[object, ...]:
-        self._known = known = self._files.look_up(host, addr, port or 22)
-        # A revoked plain key is simply not trusted: so it comes before our eyes below.
-        revoked = known.revoked if known.usable_authorities else ()
-        return list(known.trusted), list(known.usable_authorities), list(revoked), [], [], [], []
-
-    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
-        self.opened = True
-
-    def validate_host_public_key(
-        self, host: str, addr: str, port: int, key: asyncssh.SSHKey
-    ) -> bool:
-        """Called for every key that is not trusted already."""
-        known, name = self._known, self._way.name
-        files = " or ".join(self._way.known_hosts) or "any file"
-        if key in known.revoked:
-            self._refuse("revoked", key, (), f"{name} shows a host key that {files} has revoked")
-        elif known.keys:
-            self._refuse("changed", key, known.keys, _changed(name, self._way))
-        elif self._policy == "accept-new":
-            return self._accept(key)
-        else:
-            self._refuse("unknown", key, (), _unknown(name, files))
-        return False
-
-    def _accept(self, key: asyncssh.SSHKey) -> bool:
-        way = self._way
-        try:
-            if way.known_hosts and self._files.add(way.key_host, way.port, key):
-                return True
-            self._refuse("changed", key, (), _changed(way.name, way))
-        except OSError as error:
-            self._refuse("unknown", key, (), f"{way.name}: its new key could not be kept: {error}")
-        return False
-
-    def _refuse(
-        self, reason: str, key: asyncssh.SSHKey, known: Iterable[asyncssh.SSHKey], message: str
-    ) -> None:
-        seen, listed = fingerprint(key), ", ".join(sorted(map(fingerprint, known)))
-        facts = f"seen {seen}" + (f", known {listed}" if listed else "")
-        self.refusal = HostKeyRefused(
-            f"{message} ({facts})", reason=reason, seen=seen, known=listed
-        )
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.abandoned:
-            self._lost(exc)
-
-
-def _changed(name: str, way: Route) -> str:
-    listed = way.key_host if way.port == 22 else f"[{way.key_host}]:{way.port}"
-    return (
-        f"the host key of {name} has changed: somebody may be listening in. If you know why it "
-        f"did, forget the old one: ssh-keygen -R '{listed}' -f {way.known_hosts[0]}"
-    )
-
-
-def _unknown(name: str, files: str) -> str:
-    return (
-        f"the host key of {name} is not in {files}: compare it with the server's own, and connect "
-        "once with ssh, or ask for the host-key policy accept-new"
-    )
 
 
 async def _transport(
@@ -232,18 +99,6 @@ async def _dialled(way: Route) -> socket.socket:
     raise failure or OSError(f"{way.host} has no address")
 
 
-def _asked(config: SSHConfig) -> dict[str, Any]:
-    named = {"port": config.port, "username": config.user}
-    return {
-        "host": config.host,
-        # Always a tuple or None since SSHConfig looked at it; () is the user's own file.
-        "config": list(config.config)
-        if isinstance(config.config, tuple) and config.config
-        else config.config,
-        **{name: value for name, value in named.items() if value is not None},
-    }
-
-
 def _identity(config: SSHConfig) -> dict[str, Any]:
     agent: dict[str, Any] = {} if config.agent_path == () else {"agent_path": config.agent_path}
     if config.key_path is None:
@@ -270,12 +125,3 @@ def _channel_options(config: SSHConfig, way: Route) -> dict[str, Any]:
         "connect_timeout": config.login_timeout + config.connect_timeout,
         "login_timeout": config.login_timeout,
     }
-
-
-def _known_hosts(config: SSHConfig, found: asyncssh.SSHClientConnectionOptions) -> tuple[str, ...]:
-    if config.known_hosts is not None:
-        return (str(config.known_hosts),)
-    listed: list[str] = []
-    for option, default in _KNOWN_HOSTS.items():
-        listed += cast("list[str]", found.config.get(option, [default]))
-    return tuple(str(Path(path).expanduser()) for path in listed)

@@ -10,8 +10,8 @@ import asyncio
 import logging
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -19,10 +19,11 @@ import asyncssh
 
 from optio_agents.errors import ConnectError, HostError, HostKeyRefused, HostLost, LoginRefused
 
-from . import ssh_connect
 from .ssh_attempts import Attempts
-from .ssh_config import SSHConfig
+from .ssh_channel import Connection
+from .ssh_connect import connected
 from .ssh_errors import ClosedEarly
+from .ssh_route import jump_config, route
 from .waking import Waking
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 
     from .link import LinkStatus
     from .machine import LinkState
+    from .ssh_config import SSHConfig
     from .ssh_process import SshProcess
+    from .ssh_route import Route
 
 _log = logging.getLogger(__name__)
-_CHANNELS = 9  # of the ten that sshd allows
 _SPARE = 10.0  # seconds that an idle connection beyond the first stays
 _REDIAL = 3.5  # seconds for TCP to a host that was there before: its second SYN has had time
-_OPENING = 30.0  # seconds for the server to open a channel
 _CLOSING = 2.0  # seconds for a connection to say goodbye
 _DROPPED = 3  # more attempts where the server hangs up before the login: MaxStartups is full
 _PROBE = 1.0  # seconds between the questions after a sleep; two without an answer are enough
@@ -52,20 +53,6 @@ def join(config: SSHConfig) -> Pool:
     pool = here.get(config) or here.setdefault(config, Pool(config))
     pool.users += 1
     return pool
-
-
-class Connection:
-    """One SSH connection, and how many of its channels are taken."""
-
-    def __init__(self, ssh: asyncssh.SSHClientConnection) -> None:
-        self.ssh = ssh
-        self.taken = 0
-        self.limit = _CHANNELS
-        self.torn = False  # by us: asyncssh then tells its channels of no error
-
-    @property
-    def free(self) -> bool:
-        return self.taken < self.limit
 
 
 class Pool:
@@ -99,19 +86,23 @@ class Pool:
         while True:
             connection = await self._found(self._free, patient=False)
             try:
-                return await self._open_channel(connection, command, make, window=window)
+                return await connection.open_channel(
+                    command, partial(make, connection), window=window
+                )
             except asyncssh.ChannelOpenError as error:
                 if connection.ssh.is_closed():
                     raise HostLost(f"the link to {self.name} broke: {error.reason}") from error
                 if error.code != _OPEN_FAILED or not connection.taken:
                     raise HostError(f"{self.name} opens no session: {error.reason}") from error
                 connection.limit = connection.taken  # a lower MaxSessions than most
+            except TimeoutError:
+                raise HostLost(f"{self.name} opened no channel in time") from None
 
-    def released(self, connection: Connection) -> None:
-        """A channel of *connection* has closed, which is when sshd's count falls, too."""
-        connection.taken -= 1
-        if not connection.taken and len(self._connections) > 1:
-            asyncio.get_running_loop().call_later(_SPARE, self._retire, connection)
+    def retry_now(self) -> None:
+        """Whoever waits for its turn has it."""
+        self.attempts.retry_now()
+        if self._jump:
+            self._jump.retry_now()
 
     def check(self) -> None:
         """Ask all servers at once whether they are there: a dead link is found in two seconds."""
@@ -189,7 +180,7 @@ class Pool:
         return connection
 
     async def _connected(self) -> Connection:
-        way = await ssh_connect.route(self.config)
+        way = await route(self.config)
         self.name = way.name
         ended: list[Exception | None] = []
         made: list[Connection] = []
@@ -199,7 +190,7 @@ class Pool:
             if made:
                 self._lost(made[0], error)
 
-        ssh = await ssh_connect.connected(
+        ssh = await connected(
             self.config,
             way,
             tunnel=await self._tunnel(way),
@@ -213,11 +204,11 @@ class Pool:
             raise HostError(f"{self.name} was let go of")
         if ended:
             raise ClosedEarly(f"{self.name}: the connection was closed at once")
-        made.append(Connection(ssh))
+        made.append(Connection(ssh, self._emptied))
         return made[0]
 
-    async def _tunnel(self, way: ssh_connect.Route) -> asyncssh.SSHClientConnection | None:
-        jump = self._jump_config(way)
+    async def _tunnel(self, way: Route) -> asyncssh.SSHClientConnection | None:
+        jump = jump_config(self.config, way)
         if jump is None:
             return None
         passed = (*_on_the_way.get(), self.config)
@@ -233,64 +224,6 @@ class Pool:
         finally:
             _on_the_way.reset(token)
 
-    def _jump_config(self, way: ssh_connect.Route) -> SSHConfig | None:
-        if self.config.jump is not None:
-            return self.config.jump
-        jump: SSHConfig | None = None
-        for hop in filter(None, way.jump.split(",")):
-            user, _, place = hop.rpartition("@")
-            host, port = _host_and_port(place)
-            if host != self.config.host:  # "Host *" with a ProxyJump means not the jump host itself
-                jump = replace(
-                    self.config, host=host, user=user or None, port=port, key_path=None, jump=jump
-                )
-        return jump
-
-    async def _open_channel(
-        self,
-        connection: Connection,
-        command: str,
-        make: Callable[[Connection], SshProcess],
-        *,
-        window: int,
-    ) -> SshProcess:
-        made: list[SshProcess] = []
-        awaited = True
-
-        def factory() -> SshProcess:
-            made.append(make(connection))
-            return made[0]
-
-        def settle(opening: asyncio.Task[Any]) -> None:
-            failed = opening.cancelled() or opening.exception() is not None
-            if not made:
-                self.released(connection)
-            elif not awaited and not failed:
-                made[0].close()
-
-        connection.taken += 1
-        # A task, for asyncssh forgets a channel whose opening is cancelled, and sshd does not. It
-        # ends with the server's answer, at the latest with the connection.
-        opening = asyncio.ensure_future(
-            connection.ssh.create_session(
-                factory,
-                command,
-                encoding=None,
-                window=window,
-                request_pty=False,
-                x11_forwarding=False,
-            )
-        )
-        opening.add_done_callback(settle)
-        try:
-            with anyio.fail_after(_OPENING):
-                await asyncio.shield(opening)
-        except TimeoutError:
-            raise HostLost(f"{self.name} opened no channel within {_OPENING:g} s") from None
-        finally:
-            awaited = False
-        return made[0]
-
     # Ending
 
     def _lost(self, connection: Connection, error: Exception | None) -> None:
@@ -303,6 +236,10 @@ class Pool:
             self._waking = None
         if not connection.torn:
             self._become("down", f"the link to {self.name} broke: {error or 'closed'}")
+
+    def _emptied(self, connection: Connection) -> None:
+        if connection in self._connections[1:]:
+            asyncio.get_running_loop().call_later(_SPARE, self._retire, connection)
 
     def _retire(self, connection: Connection) -> None:
         if not connection.taken and connection in self._connections[1:]:
@@ -331,10 +268,3 @@ def _state_after(error: ConnectError) -> LinkState:
             return "refused"
         case _:
             return "down"
-
-
-def _host_and_port(place: str) -> tuple[str, int | None]:
-    host, colon, port = place.rpartition(":")
-    if colon and port.isdigit():
-        return host.strip("[]"), int(port)
-    return place.strip("[]"), None

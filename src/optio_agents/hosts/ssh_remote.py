@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from .follow_remote import RemoteFollows
     from .machine import Answer
+    from .ssh_channel import Connection
     from .ssh_config import SSHConfig
     from .tunnel import Reader, Writer
 
@@ -60,7 +61,7 @@ class SshRemote:
 
     def __init__(self, config: SSHConfig) -> None:
         self.pool = ssh_pool.join(config)
-        self.link = LinkStatus(self.pool.attempts.retry_now)
+        self.link = LinkStatus(self.pool.retry_now)
         self.pool.links.append(self.link)
         self._config = config
         self._warm = WarmShell(self)
@@ -98,9 +99,10 @@ class SshRemote:
             with anyio.move_on_after(_OBEYING):
                 for process in running.values():
                     await process.closed()
-            for run, process in running.items():
-                if not process.silent():
-                    await self._stop_tree(run, process)
+            async with anyio.create_task_group() as tasks:
+                for run, process in running.items():
+                    if not process.silent():
+                        tasks.start_soon(self._stop_tree, run, process)
             if self._orphans:
                 _log.warning("%s: %d scripts may still run", self.name, len(self._orphans))
             await self.pool.leave()
@@ -132,12 +134,12 @@ class SshRemote:
             del self._running[run]
 
     async def _launched(self, mark: str, *, window: int) -> SshProcess:
-        def make(connection: ssh_pool.Connection) -> SshProcess:
+        def make(connection: Connection) -> SshProcess:
             return SshProcess(
                 self.name,
                 mark,
                 torn=lambda: connection.torn,
-                released=lambda: self.pool.released(connection),
+                released=connection.released,
             )
 
         return await self.pool.run(COMMAND, make, window=window)
@@ -224,7 +226,9 @@ class SshRemote:
             while self._orphans:
                 run, root = self._orphans[0]
                 text = f"(\n{script('stop')}\n) </dev/null >/dev/null 2>&1 &"
-                await self._warm.ask(text, [f"{RUN}={run}", f"{GRACE:g}", "-", root], b"")
+                # not by the warm shell: it may be the one that is just being started
+                async with self.shell(text, [f"{RUN}={run}", f"{GRACE:g}", "-", root]) as sweep:
+                    await collected(sweep)
                 del self._orphans[0]
         finally:
             self._sweeping = False

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from .ssh_process import SshProcess
     from .ssh_remote import SshRemote
 
-_BUSY = 0.25  # seconds that a question waits for its turn before it takes a channel of its own
+_NO_EXACT_DD = 3  # how it ends where it cannot work
+_BUSY = 0.25  # seconds that a question waits for its turn before it takes a channel of its own,
+_TURNS = 4.0  # or so many times what an answer usually takes
 
 
 class WarmShell:
@@ -30,10 +32,11 @@ class WarmShell:
         self._turn = anyio.Lock()
         self._running = AsyncExitStack()
         self._process: SshProcess | None = None
+        self._usual = 0.0  # seconds, a moving average
         self._unfit = False  # no exact dd there
 
     async def ask(self, text: str, args: Sequence[str], data: bytes) -> Answer:
-        with anyio.move_on_after(_BUSY) as patience:
+        with anyio.move_on_after(max(_BUSY, _TURNS * self._usual)) as patience:
             await self._turn.acquire()
         if patience.cancelled_caught or self._unfit:
             if not patience.cancelled_caught:
@@ -41,27 +44,30 @@ class WarmShell:
             return await self._ask_apart(text, args, data)
         try:
             return await self._ask_here(text, args, data)
+        except _Unfit:
+            self._unfit = True
         finally:
             self._turn.release()
+        return await self._ask_apart(text, args, data)
 
     async def _ask_apart(self, text: str, args: Sequence[str], data: bytes) -> Answer:
         async with self._machine.shell(text, args) as process:
             return await collected(process, data)
 
     async def _ask_here(self, text: str, args: Sequence[str], data: bytes) -> Answer:
-        mark = new_mark()
-        done = False
+        began, done = anyio.current_time(), False
         try:
             process = await self._started()
-            body = packed(payload(text, args))
-            length, _, rest = body.partition(b"\n")
-            await process.write(b"%s %s %d\n" % (mark.encode(), length, len(data)) + rest + data)
-            stdout, code = await _until(process.read, mark)
-            stderr, _ = await _until(process.read_error, mark)
+            try:
+                answer = await _exchange(process, packed(payload(text, args)), data)
+            except (BrokenPipeError, EOFError):
+                code = await process.wait()
+                if code == _NO_EXACT_DD:
+                    raise _Unfit from None
+                raise HostLost(f"the shell on {self._machine.name} ended with {code}") from None
             done = True
-            return Answer(int(code), stdout, stderr)
-        except BrokenPipeError:
-            raise HostLost(f"the shell on {self._machine.name} ended") from None
+            self._usual += (anyio.current_time() - began - self._usual) / 5
+            return answer
         finally:
             if not done:
                 with anyio.CancelScope(shield=True):
@@ -82,6 +88,19 @@ class WarmShell:
         await self._running.aclose()
 
 
+class _Unfit(Exception):
+    """It said so before it read anything."""
+
+
+async def _exchange(process: SshProcess, script: bytes, data: bytes) -> Answer:
+    mark = new_mark()
+    length, _, rest = script.partition(b"\n")
+    await process.write(b"%s %s %d\n" % (mark.encode(), length, len(data)) + rest + data)
+    stdout, code = await _until(process.read, mark)
+    stderr, _ = await _until(process.read_error, mark)
+    return Answer(int(code), stdout, stderr)
+
+
 async def _until(read: Callable[[], Awaitable[bytes]], mark: str) -> tuple[bytes, bytes]:
     """What stands before the line of *mark*, and the rest of that line."""
     said, line = bytearray(), f"\n{mark}".encode()
@@ -93,5 +112,5 @@ async def _until(read: Callable[[], Awaitable[bytes]], mark: str) -> tuple[bytes
             raise HostError(f"an answer is longer than {LONGEST} bytes")
         data = await read()
         if not data:
-            raise HostLost("the warm shell ended")
+            raise EOFError
         said += data

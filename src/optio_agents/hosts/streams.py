@@ -16,7 +16,7 @@ UNREAD = 1 << 20  # bytes: a stream may lag this far behind before its process h
 
 
 class Incoming:
-    """Fed by callbacks, read by one task; asks its source to pause when too much lies unread."""
+    """Fed by callbacks, read by tasks; asks its source to pause when too much lies unread."""
 
     __slots__ = ("_chunks", "_ended", "_fed", "_lost", "_pause", "_paused", "_resume", "_size")
 
@@ -53,7 +53,7 @@ class Incoming:
                 raise HostLost(self._lost)
             if self._ended:
                 return b""
-            self._fed = anyio.Event()
+            self._fed = self._fed or anyio.Event()
             await self._fed.wait()
         data = self._take(limit)
         if self._paused and self._size < UNREAD // 2:
