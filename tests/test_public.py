@@ -9,14 +9,22 @@ import pytest
 import optio_agents
 
 PUBLIC = """
-    AgentSender AttentionEvent BrowserEvent BrowserMode CALLER_MESSAGE_QUEUE_BOUND
-    CallerMessageCallback CallerMessageEvent ClientMessageEvent DELIVERABLE_QUEUE_BOUND
-    Deliverable DeliverableCallback DeliverableEvent DeliverableFileCallback DoneEvent
-    ErrorEvent HookCallback HookContext HookContextProtocol LOG_CHANNEL_PROMPT LogEvent
-    ProcessContext Protocol ProtocolFeatures RESUME_NOTICE SYSTEM_MESSAGE_PREFIX SessionResult
-    StatusEvent UnknownLine build_log_channel_prompt compose_agents_md fetch_deliverable_text
-    format_log_line get_protocol parse_log_line relativize_deliverable_path
-    run_log_protocol_session validate_deliverable_path visible visible_block
+    AgentError AgentExited AgentReportedError AgentSender AgentStalled AlreadyOwned
+    AttentionEvent BrowserEvent BrowserMode CALLER_MESSAGE_QUEUE_BOUND CallerMessageCallback
+    CallerMessageEvent Claude ClaudeCodeConversation ClientMessageEvent Command CommandFailed
+    CommandTimedOut ConnectError Conversation ConversationClosed ConversationState
+    DELIVERABLE_QUEUE_BOUND Deliverable DeliverableCallback DeliverableEvent
+    DeliverableFileCallback DoneEvent EndSession EndedByHook ErrorEvent FileRefused HookCallback
+    HookContext HookContextProtocol Host HostCommandError HostError HostKeyRefused HostLost
+    HostUnreachable JournalChanged LOG_CHANNEL_PROMPT LocalHost LogEvent LoginRefused NameTaken
+    OptioAgentsError PermissionDecision PermissionRequest PortClosed ProcessContext
+    ProcessHandle Protocol ProtocolFeatures RESUME_NOTICE RemoteHost RunResult SSHConfig
+    SYSTEM_MESSAGE_PREFIX ServerSilent SessionFailed SessionResult StatusEvent Store StoreError
+    TransferFailed TurnFailed TurnResult UnknownHostName UnknownLine WorkDirRefused
+    build_log_channel_prompt claude_code claude_code_adopt compose_agents_md
+    fetch_deliverable_text format_log_line get_protocol make_host parse_log_line
+    relativize_deliverable_path run_log_protocol_session supervise validate_deliverable_path
+    visible visible_block
 """
 # What the outside imports from exactly there.
 HOMES = {
