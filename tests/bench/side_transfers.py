@@ -1,0 +1,62 @@
+"""Our side of a transfer: "fetch" and "put" of `big`, each over a connection of its own.
+
+"fetch DIRECTORY" takes the one of that directory.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import anyio
+
+from optio_agents.hosts import SSHConfig, make_host
+
+
+def resident(field: str) -> int:
+    """VmRSS or VmHWM, in bytes."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition(f"{field}:")[2].split()[0]) * 1024
+
+
+def forget_the_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+async def measure(verb: str, config: SSHConfig, directory: Path) -> dict[str, float]:
+    async with make_host(config, taskdir=str(directory / "task")) as warm:
+        await warm.run_command("true", cwd="/")  # all is imported now: the idle process
+    forget_the_peak()
+    idle = resident("VmRSS")
+    began = anyio.current_time()
+    async with make_host(config, taskdir=str(directory / "task")) as host:
+        if verb == "fetch":
+            await host.fetch_file(str(directory / "big"), directory / "fetched")
+        else:
+            await host.put_file_to_host(directory / "big", str(directory / "put"))
+        seconds = anyio.current_time() - began
+    return {"s": seconds, "MiB above idle": (resident("VmHWM") - idle) / (1 << 20)}
+
+
+def main() -> None:
+    host, port, user, key, known_hosts, directory = sys.argv[1:]
+    config = SSHConfig(
+        host,
+        user=user,
+        port=int(port),
+        key_path=key,
+        known_hosts=known_hosts,
+        config=None,
+        agent_path=None,
+    )
+    for line in sys.stdin:
+        verb, *elsewhere = line.split()
+        place = Path(elsewhere[0] if elsewhere else directory)
+        values = anyio.run(measure, verb, config, place)
+        sys.stdout.write(json.dumps(values) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
