@@ -42,7 +42,7 @@ class Guests:
         try:
             await asyncio.wait({task}, timeout=seconds)
         finally:
-            task.cancel()  # no-op when it is done
+            ask_to_leave(task)
         return await self.finish(task, name)
 
     async def finish(self, task: asyncio.Task[_T], name: str) -> _T:
@@ -58,7 +58,7 @@ class Guests:
         """Cancel these guests, or all; wait *seconds* at most, and name those who stay."""
         leaving = {task for task in (self._names if tasks is None else tasks) if not task.done()}
         for task in leaving:
-            task.cancel()
+            ask_to_leave(task)
         if leaving:
             _, deaf = await asyncio.wait(leaving, timeout=max(seconds, 0.0))
             for task in deaf:
@@ -74,6 +74,12 @@ class Guests:
         self._names.pop(task, None)
         if not task.cancelled():
             task.exception()  # looked at: asyncio need not complain that nobody did
+
+
+def ask_to_leave(task: asyncio.Task[Any]) -> None:
+    """Cancel it once: a second time would break into its clean-up."""
+    if not task.done() and not task.cancelling():
+        task.cancel()
 
 
 def _result(task: asyncio.Task[_T], name: str) -> _T:

@@ -23,7 +23,7 @@ from .common import Common
 from .crew import Questions, hire
 from .endings import ended, error_of, outcome_of
 from .foreign import adapted
-from .guests import Guests
+from .guests import Guests, ask_to_leave
 from .marks import Marks
 from .result import Ended, SessionResult
 from .verdict import (
@@ -240,7 +240,7 @@ class Session:
     async def _last_calls(self, *, until: float) -> None:
         """What is still owed when the session has failed, as far as the time allows."""
         if self._body is not None:
-            self._body.cancel()
+            ask_to_leave(self._body)
         with anyio.move_on_after(until - anyio.current_time()):
             if isinstance(self.decision.verdict, Reported):
                 await self._crew.deliverables.idle()
