@@ -1,0 +1,151 @@
+"""Conversations: events through a handler, memory behind a slow one, our share of a turn."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from statistics import median
+
+import anyio
+
+from optio_agents.conversation.claude_code import ClaudeCodeConversation, claude_code
+from optio_agents.hosts.host import LocalHost
+from tests.bench import Comparison, Figure, Unavailable
+from tests.bench.peers import our_python, peer_python, worker
+from tests.claude_cli import OFF, surroundings
+from tests.components import CLAUDE, cache
+from tests.model_api import ModelApi, scripted
+
+SPEED = Path(__file__).with_name("side_conversation.py")
+MEMORY = Path(__file__).with_name("side_conversation_memory.py")
+PEER = "optio-claudecode==0.3.4"
+READING, SAYING = "ms p50, line in the file to handler", "ms p50, send() to bytes in the pipe"
+BOTH = "ms p50, both together"
+
+
+@asynccontextmanager
+async def benchmark(quick: bool) -> AsyncIterator[list[Comparison]]:
+    count, times = (20_000, 5) if quick else (200_000, 5)
+    with tempfile.TemporaryDirectory() as directory:
+        stream = _stream(Path(directory), count)
+        speed, memory = [str(stream), str(count)], [str(stream), str(times)]
+        async with (
+            worker(our_python(), SPEED, *speed) as ours,
+            worker(peer_python(PEER), SPEED, *speed) as peer,
+            worker(our_python(), MEMORY, *memory) as slow,
+        ):
+            yield [
+                Comparison(
+                    title=f"{count:,} stream-json events through on_event",
+                    ours=ours.round,
+                    peer=peer.round,
+                    peer_name="optio-claudecode 0.3.4",
+                    figures=[Figure("events/s", ratio_at_least=2.0)],
+                ),
+                Comparison(
+                    title=f"{count * times:,} events for a slow subscriber",
+                    ours=slow.round,
+                    figures=[Figure("MiB of growth", at_most=10)],
+                ),
+                Comparison(
+                    title="our share of a turn of the real claude CLI, journaled, local",
+                    ours=lambda: _overhead(3 if quick else 12),
+                    figures=[Figure(READING), Figure(SAYING), Figure(BOTH, at_most=5)],
+                ),
+            ]
+
+
+def _stream(directory: Path, count: int) -> Path:
+    stream = directory / "stream"
+    stream.write_bytes(b"".join(_events(count)))
+    return stream
+
+
+def _events(count: int) -> Iterator[bytes]:
+    ids = {"session_id": "320e8b3a-5b6c-4e65-99a4-1c3528a380ad", "parent_tool_use_id": None}
+    for n in range(count):
+        delta = {"type": "text_delta", "text": f"some words {n} of it"}
+        event = {"type": "content_block_delta", "index": 0, "delta": delta}
+        uuid = f"bbb3e367-5b6c-4e65-99a4-{n:012d}"
+        whole = {"type": "stream_event", "event": event, **ids, "uuid": uuid}
+        yield json.dumps(whole).encode() + b"\n"
+
+
+async def _overhead(turns: int) -> Mapping[str, float]:
+    found = cache() / "claude" / CLAUDE / "claude"
+    if not found.exists():
+        raise Unavailable(f"claude {CLAUDE} is not installed")
+    with tempfile.TemporaryDirectory() as root, anyio.fail_after(60):
+        async with ModelApi().serve() as api, LocalHost(f"{root}/task") as host:
+            await host.setup_workdir()
+            env = surroundings(Path(root), api)
+            async with claude_code(
+                host, executable=str(found), env=env, env_base="empty", arguments=OFF
+            ) as conversation:
+                await conversation.ask(scripted({"text": "warm"}))
+                await anyio.sleep(0.2)  # lets what follows the result pass
+                with _watched(Path(root, "task", "session")) as watch:
+                    return await _turns(conversation, watch, turns)
+
+
+async def _turns(
+    conversation: ClaudeCodeConversation, watch: _Watch, turns: int
+) -> Mapping[str, float]:
+    entered, called = list[float](), list[float]()
+    conversation.on_event(lambda _: entered.append(time.perf_counter()))
+    for _ in range(turns):
+        called.append(time.perf_counter())
+        await conversation.ask(scripted({"text": "one two three", "chunks": 3}))
+        await anyio.sleep(0.05)  # likewise
+    reading = median(_delays(watch.lines, entered))
+    saying = median(_delays(called, watch.fed))
+    return {READING: reading, SAYING: saying, BOTH: reading + saying}
+
+
+def _delays(earlier: list[float], later: list[float]) -> list[float]:
+    assert len(earlier) == len(later), f"{len(earlier)} things, {len(later)} of them seen again"
+    return [1000 * (after - before) for before, after in zip(earlier, later, strict=True)]
+
+
+class _Watch(threading.Thread):
+    """Sees when lines appear in the journal, and when messages have left for the pipe."""
+
+    def __init__(self, session: Path) -> None:
+        super().__init__(daemon=True)
+        self._stdout, self._said, self._in = session / "stdout", session / "said", session / "in"
+        self.lines, self.fed = list[float](), list[float]()
+        self.over = False
+
+    def run(self) -> None:
+        fed = {path.name for path in self._said.iterdir()}
+        with self._stdout.open("rb") as journal:
+            journal.seek(0, 2)
+            while not self.over:
+                new = journal.read().count(b"\n")
+                now = time.perf_counter()
+                self.lines += [now] * new
+                # it leaves in/ when all its bytes are in the pipe
+                for name in self._names() - fed:
+                    fed.add(name)
+                    self.fed.append(now)
+                time.sleep(0.0001)
+
+    def _names(self) -> set[str]:
+        said = {path.name for path in self._said.iterdir()}
+        return said - {path.name for path in self._in.iterdir()}
+
+
+@contextmanager
+def _watched(session: Path) -> Iterator[_Watch]:
+    watch = _Watch(session)
+    watch.start()
+    try:
+        yield watch
+    finally:
+        watch.over = True
+        watch.join()
