@@ -9,15 +9,17 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
-from tests.components import needs
+from tests.components import CLAUDE, needs
 
 if TYPE_CHECKING:
+    from tests.model_api import ModelApi
     from tests.sshd import SshLogin
 
 WITHIN = 15.0  # seconds that nothing on a screen takes
@@ -87,15 +89,48 @@ class Desk:
     _terminals: int = 0
 
     def __post_init__(self) -> None:
-        binaries = Path(sys.executable).parent
+        ours = Path(sys.executable).parent
         self.env = {
             "HOME": str(self.home),
-            "PATH": f"{self.home}/bin:{binaries}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{self.home}/bin:{ours}:/usr/local/bin:/usr/bin:/bin",
             "LANG": "C.UTF-8",
             "TERM": "xterm-256color",
             "PS1": "$ ",
+            "SHELL": "/bin/sh",
             **self.env,
         }
+        binaries = self.home / "bin"
+        binaries.mkdir()
+        self.program("agent", files("optio_agents.testing").joinpath("agent.sh").read_text())
+        profile = "PATH=$HOME/bin:$PATH; export PATH\n"
+        (self.home / ".profile").write_text(profile)
+
+    def program(self, name: str, text: str) -> Path:
+        """Put a shell script into ~/bin."""
+        path = self.home / "bin" / name
+        path.write_text(f"#!/bin/sh\n{text}")
+        path.chmod(0o755)
+        return path
+
+    def hold(self, name: str) -> str:
+        """A step of the scripted agent, `agent`, that waits for `release(name)`."""
+        return f"run while [ ! -e '{self.home}/{name}' ]; do sleep 0.02; done"
+
+    def release(self, name: str) -> None:
+        (self.home / name).touch()
+
+    def has_claude(self, api: ModelApi) -> str:
+        """Install the real claude, for that API; gives the flags that `run` needs."""
+        real = needs(f"claude {CLAUDE}")
+        self.program("claude", f'exec {real} "$@" --strict-mcp-config --setting-sources=\n')
+        self.env |= {
+            "ANTHROPIC_API_KEY": "dummy-key",
+            "ANTHROPIC_BASE_URL": api.url,
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        }
+        names = ("API_KEY", "BASE_URL")
+        flags = " ".join(f"--env ANTHROPIC_{name}" for name in names)
+        return f"{flags} --env CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"
 
     def run(
         self, *words: str, env: Mapping[str, str] | None = None, given: str = "", within: float = 20

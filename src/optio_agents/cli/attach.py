@@ -3,47 +3,48 @@
 from __future__ import annotations
 
 import functools
+import posixpath
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
 
 from optio_agents.cli import exits
-from optio_agents.cli.places import host_key_option, split_remote, ssh_of
+from optio_agents.cli.inside import refuse_inside_a_session
+from optio_agents.cli.places import SessionId, host_key_option, split_remote, ssh_of
 from optio_agents.cli.run import supervision_options, view_of
-from optio_agents.errors import AlreadyOwned
+from optio_agents.errors import AlreadyOwned, NoSuchSession
 from optio_agents.protocol.display import visible
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
-    from optio_agents.cli.supervised import Manner, Supervised
+    from optio_agents.cli.supervised import Manner, Start, Supervised
+    from optio_agents.hosts.ssh_config import SSHConfig
     from optio_agents.session.result import SessionResult
-    from optio_agents.store import Store
 
 _POLL = 0.5  # seconds between looks at the journal of a session that somebody else owns
-_OWN_AGAIN = 20.0  # seconds between attempts to become the owner of it
+_OWN_AGAIN = 10.0  # seconds between attempts to become the owner of it
 
 
 @click.command(epilog="Example:  optio-agents attach 3f2a")
-@click.argument("id", required=False, metavar="[ID | USER@BOX:ID]")
+@click.argument("session", required=False, metavar="[ID | USER@BOX:ID]", type=SessionId())
 @host_key_option
 @click.option("--take-over", is_flag=True, help="Own it although somebody else seems to.")
 @supervision_options
 def attach(
-    id: str | None,  # noqa: A002 - the argument's name in the help
+    session: str | None,
     host_key: str,
-    take_over: bool,
-    save: Path | None,
     as_lines: bool,
     notify: str | None,
     stop_on_exit: bool,
-    **patience: float | None,
+    **wishes: Any,
 ) -> int:
     """See the session ID to its end, and own it; without an ID, all that run.
 
     `user@box:ID` finds a session on its host when the journal here does not know it.
     """
+    refuse_inside_a_session()
 
     async def attached() -> int:
         from optio_agents.cli.supervised import Manner
@@ -53,74 +54,91 @@ def attach(
             manner = Manner(
                 view=view_of(as_lines), store=store, stop_on_exit=stop_on_exit, notify=notify
             )
-            wishes: dict[str, Any] = {k: v for k, v in patience.items() if v is not None}
-            wishes |= {"save_deliverables_to": save, "take_over": take_over}
-            return await _attached(manner, id, host_key, wishes)
+            wishes["save_deliverables_to"] = wishes.pop("save")
+            return await _attached(manner, session, host_key, wishes)
 
     return anyio.run(attached)
 
 
-async def _attached(manner: Manner, name: str | None, host_key: str, wishes: dict[str, Any]) -> int:
+async def _attached(
+    manner: Manner, name: str | None, host_key: str, wishes: Mapping[str, Any]
+) -> int:
     from optio_agents.cli.supervised import supervised
 
+    starts: dict[str, Start] = {}
     where, beginning = split_remote(name) if name else (None, "")
     if where:
-        start = functools.partial(_on_host, where, host_key, beginning, wishes)
-        return await supervised(manner, {beginning: start})
-    if beginning:
-        ids = [(await manner.store.session(beginning)).id]
+        ssh = ssh_of(where, policy=host_key)
+        session, directory = await _lost(ssh, beginning)
+        starts[session] = functools.partial(_on_host, ssh, directory, wishes)
     else:
-        ids = [one.id for one in await manner.store.sessions() if not one.over]
-    if not ids:
+        for session in await _ours(manner, beginning):
+            starts[session] = functools.partial(_own_or_watch, session, wishes)
+    if not starts:
         click.echo("no session is open; `optio-agents ls` shows those that ended", err=True)
         return exits.DONE
-    starts = {one: functools.partial(_own_or_watch, one, wishes) for one in ids}
     return await supervised(manner, starts)
 
 
+async def _ours(manner: Manner, beginning: str) -> list[str]:
+    """The session of that name in the journal, or all that are not over."""
+    if beginning:
+        return [(await manner.store.session(beginning)).id]
+    return [one.id for one in await manner.store.sessions() if not one.over]
+
+
+async def _lost(ssh: SSHConfig, beginning: str) -> tuple[str, str]:
+    """Id and task directory of a session that only its host knows. Raises NoSuchSession."""
+    from optio_agents.hosts.agents import sessions_on
+    from optio_agents.hosts.host import make_host
+    from optio_agents.session.supervise import TASKS
+
+    async with make_host(ssh, taskdir=TASKS) as host:
+        directories = [posixpath.dirname(one.directory) for one in await sessions_on(host, TASKS)]
+    named = {posixpath.basename(path): path for path in directories}
+    found = [name for name in named if name == beginning or name.startswith(beginning)]
+    if len(found) != 1:
+        ids = ", ".join(found or named) or "none"
+        raise NoSuchSession(f"no one session {beginning!r} on {ssh.name}; there are: {ids}")
+    return found[0], named[found[0]]
+
+
 async def _on_host(
-    where: str, host_key: str, session: str, wishes: dict[str, Any], here: Supervised
+    ssh: SSHConfig, directory: str, wishes: Mapping[str, Any], here: Supervised
 ) -> SessionResult | int:
     from optio_agents.hosts.host import make_host
-    from optio_agents.session.supervise import supervise, task_directory
+    from optio_agents.session.supervise import supervise
 
-    taskdir = task_directory(session)
-    async with make_host(ssh_of(where, policy=host_key), taskdir=taskdir) as host:
-        return await supervise(host, resume=host.taskdir, **_shared(here), **wishes)
+    async with make_host(ssh, taskdir=directory) as host:
+        return await supervise(host, resume=directory, **_shared(here), **wishes)
 
 
 async def _own_or_watch(
-    session: str, wishes: dict[str, Any], here: Supervised
+    session: str, wishes: Mapping[str, Any], here: Supervised
 ) -> SessionResult | int:
     """Supervise it; while somebody else does, show what they write down."""
+    from optio_agents.cli.onlooker import Onlooker
     from optio_agents.session.supervise import supervise
 
-    store, after = here.manner.store, 0
+    onlooker = Onlooker(here.manner.store, session, here.observe)
+    told = False
     while True:
         try:
             return await supervise(None, resume=session, **_shared(here), **wishes)
         except AlreadyOwned as owned:
-            if not after:
+            if not told:
                 here.manner.view.say(f"{visible(str(owned))}; this is what it wrote down")
+                told = True
         with anyio.move_on_after(_OWN_AGAIN):
             while True:
-                # Asked before the events are read, or the last of them are not shown.
-                outcome = (await store.session(session)).outcome
-                after = await _show_new(store, session, after, here)
-                if here.detach.is_set():
+                seen = await onlooker.look()
+                if seen.over and seen.outcome is not None:
+                    return exits.OUTCOMES[seen.outcome]
+                if here.detach.is_set() or here.cancel.is_set():
                     return exits.DETACHED
-                if outcome is not None:
-                    return exits.OUTCOMES[outcome]
                 await anyio.sleep(_POLL)
-
-
-async def _show_new(store: Store, session: str, after: int, here: Supervised) -> int:
-    from optio_agents.session.observe import Recorded
-
-    while events := await store.events(session, after=after):
-        after = events[-1].number
-        here.observe(Recorded(tuple(event.entry for event in events)))
-    return after
+                if seen.outcome is not None:  # its owner has left it
+                    break
 
 
 def _shared(here: Supervised) -> dict[str, Any]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from optio_agents.cli.records import Record
     from optio_agents.cli.view import Ask
     from optio_agents.conversation import PermissionDecision, PermissionRequest
 
@@ -45,7 +46,7 @@ _STYLES = {
     "link": "magenta",
     "answer": "green",
 }
-_QUIET = {"agent", "phase", "began", "finished"}  # the session's own line says it
+_QUIET = {"agent", "phase", "finished"}
 
 
 @dataclass(slots=True)
@@ -121,12 +122,17 @@ class LiveView:
     def observe(self, session: str, seen: observe.Observation) -> None:
         self._rows.setdefault(session, _Row(session)).see(seen)
         for record in records_of(seen, session):
-            if record["kind"] not in _QUIET and record not in self._repeats:
+            if not self._seen_otherwise(record):
                 style = _STYLES.get(record["kind"], "dim")
                 self._narrate(session, record["at"], record["kind"], words(record), style)
         for tool, text in doing(seen):
             self._narrate(session, time.time(), tool, text, "dim")
         self._redraw()
+
+    def _seen_otherwise(self, record: Record) -> bool:
+        """The session's own line, the question below, or the line before says it."""
+        asked = self.ask is not None and record["kind"] in ("permission", "question")
+        return asked or record["kind"] in _QUIET or record in self._repeats
 
     def say(self, text: str) -> None:
         self._print(Text(text, "italic"))

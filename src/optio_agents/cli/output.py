@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import stat
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 
 def as_json(record: Mapping[str, Any]) -> str:
@@ -21,3 +24,23 @@ def mute() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+
+
+@contextmanager
+def noticing_silence(gone: Callable[[], None]) -> Iterator[None]:
+    """Call *gone* as soon as whoever reads us through a pipe has left, before the next line."""
+    loop, output = asyncio.get_running_loop(), sys.stdout.fileno()
+    if not stat.S_ISFIFO(os.fstat(output).st_mode):
+        yield
+        return
+
+    def left() -> None:
+        loop.remove_reader(output)
+        mute()
+        gone()
+
+    loop.add_reader(output, left)  # an end to write to is readable once it leads nowhere
+    try:
+        yield
+    finally:
+        loop.remove_reader(output)

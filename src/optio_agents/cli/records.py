@@ -74,6 +74,8 @@ def plain(record: Mapping[str, Any]) -> str:
 def words(record: Mapping[str, Any]) -> str:
     """What it says, behind its time and kind."""
     match record:
+        case {"kind": "began", "session": session, "host": host, "resumed": resumed}:
+            return visible(f"{session} on {host}{', once more' if resumed else ''}")
         case {"kind": "status", "percent": int(percent), "text": text}:
             return f"{percent}% {visible(text)}"
         case {"kind": "client_message" | "caller_message", "keyword": keyword, "data": data}:

@@ -13,11 +13,13 @@ import click
 
 from optio_agents.cli.environment import named_environment
 from optio_agents.cli.places import host_options, ssh_of
+from optio_agents.errors import AgentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from optio_agents.cli.view import View
+    from optio_agents.hosts.host import Host
     from optio_agents.hosts.ssh_config import SSHConfig
     from optio_agents.session.spec import AgentSpec
 
@@ -149,10 +151,12 @@ def run(
     spec: AgentSpec
     if command:
         if model or allow:
-            raise click.UsageError("--model and --allow are claude's: leave them out behind --")
+            raise click.UsageError("--model and --allow are claude's, not a command's")
         spec = Command(command, prompt=text, env=given)
     elif text is None:
         raise click.UsageError("say what to do: run PROMPT, or run -- COMMAND")
+    elif permission == "deny" and allow:
+        raise click.UsageError("--permission deny allows nothing: say allow-listed for --allow")
     else:
         spec = Claude(text, model=model, allowed_tools=allow, env=given)
     wish = Wish(
@@ -191,6 +195,7 @@ async def supervise_wish(wish: Wish, **callbacks: Any) -> int:
             here.detach.set()
         taskdir = task_directory(session)
         async with make_host(wish.ssh, taskdir=taskdir, workdir=wish.cwd) as host:
+            await _check_executable(host, wish.spec)
             return await supervise(
                 host,
                 wish.spec,
@@ -216,3 +221,19 @@ async def supervise_wish(wish: Wish, **callbacks: Any) -> int:
             permission=wish.permission,
         )
         return await supervised(manner, {session: start})
+
+
+async def _check_executable(host: Host, spec: AgentSpec) -> None:
+    """Raises AgentError where there is no claude."""
+    from optio_agents.session.spec import Claude
+
+    if not isinstance(spec, Claude):
+        return
+    path = {**await host.machine.login_environment(), **spec.env}.get("PATH", "")
+    answer = await host.ask('PATH=$1; command -v "$2"', path, spec.executable)
+    if answer.exit_code:
+        where = "here" if host.machine.is_local else f"on {host.machine.name}"
+        raise AgentError(
+            f"claude is not installed {where}: npm install -g @anthropic-ai/claude-code, or see "
+            "https://claude.com/claude-code"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import time
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from optio_agents.protocol.display import visible
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from optio_agents.hosts.agents import Found
     from optio_agents.hosts.ssh_config import SSHConfig
     from optio_agents.store import Store, StoredSession
 
@@ -52,20 +54,24 @@ async def _found_on(ssh: SSHConfig) -> list[Record]:
     from optio_agents.session.supervise import TASKS
 
     async with make_host(ssh, taskdir=TASKS) as host:
-        found = await sessions_on(host, host.taskdir)
-    return [
-        record(
-            "session",
-            session=one.session,
-            at=one.meta.get("created_at"),
-            host=ssh.name,
-            outcome=None,
-            text=one.meta.get("title"),
-            state=one.state,
-            directory=one.directory,
-        )
-        for one in found
-    ]
+        found = await sessions_on(host, TASKS)
+    return [_found(one, ssh.name) for one in found]
+
+
+def _found(one: Found, host: str) -> Record:
+    about = one.meta.get("meta") or {}
+    return record(
+        "session",
+        session=about.get("id") or one.session,
+        at=about.get("created_at") or 0.0,
+        host=host,
+        taskdir=posixpath.dirname(one.directory),
+        outcome=None,
+        state=one.state,
+        text=about.get("title"),
+        summary=None,
+        ended_at=None,
+    )
 
 
 def _record(session: StoredSession) -> Record:
@@ -133,7 +139,7 @@ async def _notes(store: Store, session: str) -> list[Record]:
 def _asked(value: dict[str, Any]) -> Record:
     return {
         "tool": value.get("tool_name"),
-        "input": value.get("input"),
+        "input": value.get("raw", {}).get("request", {}).get("input"),
         "behavior": value.get("behavior"),
         "by": value.get("by"),
     }

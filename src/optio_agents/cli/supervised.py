@@ -15,7 +15,7 @@ import anyio
 
 from optio_agents.cli import exits
 from optio_agents.cli.observed import records_of
-from optio_agents.cli.output import mute
+from optio_agents.cli.output import mute, noticing_silence
 from optio_agents.cli.questions import deny
 from optio_agents.cli.tell import Program, notifier
 from optio_agents.errors import OptioAgentsError, SessionFailed
@@ -30,7 +30,11 @@ if TYPE_CHECKING:
     from optio_agents.cli.records import Record
     from optio_agents.cli.tell import Notifier
     from optio_agents.cli.view import View
-    from optio_agents.conversation.contract import PermissionHandler
+    from optio_agents.conversation.contract import (
+        PermissionDecision,
+        PermissionHandler,
+        PermissionRequest,
+    )
     from optio_agents.session import observe
     from optio_agents.store import Store
 
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
 Start: TypeAlias = Callable[["Supervised"], Awaitable[SessionResult | int]]
 
 _AGAIN = 5.0  # seconds within which a second Ctrl-C leaves
+_LOOKING = 0.5  # seconds between looks for an answer from another terminal
 _INTERRUPTING = 20.0  # seconds for the agent to be reached with an interrupt
 
 
@@ -77,8 +82,28 @@ class Supervised:
         """Who decides: nobody may be asked, the person here, or whoever says `approve`."""
         if self.manner.permission != "ask":
             return lambda _: deny("This was not allowed beforehand, and nobody may be asked.")
-        ask = self.manner.view.ask
-        return None if ask is None else lambda request: ask(self.session, request)
+        return None if self.manner.view.ask is None else self._ask
+
+    async def _ask(self, request: PermissionRequest) -> PermissionDecision:
+        """Ask the person here, until they or somebody else has answered."""
+        assert self.manner.view.ask is not None
+        async with task_group() as tasks:
+            tasks.start_soon(self._answered_elsewhere, request.id, tasks.cancel_scope)
+            decision = await self.manner.view.ask(self.session, request)
+            tasks.cancel_scope.cancel()
+            return decision
+        await anyio.sleep_forever()  # we are cancelled when the agent has taken that answer
+        raise AssertionError
+
+    async def _answered_elsewhere(self, request: str, asking: anyio.CancelScope) -> None:
+        while True:
+            for note in await self.manner.store.notes(self.session, "permission"):
+                if note.key == request and (how := note.value.get("behavior")):
+                    by = visible(str(note.value.get("by")))
+                    self.manner.view.say(f"answered at another terminal: {visible(how)} by {by}")
+                    asking.cancel()
+                    return
+            await anyio.sleep(_LOOKING)
 
     async def interrupt(self) -> None:
         try:
@@ -175,7 +200,8 @@ async def _signals(sessions: Sequence[Supervised]) -> AsyncIterator[None]:
         for number in signal.SIGTERM, signal.SIGHUP:
             loop.add_signal_handler(number, leave)
         try:
-            yield
+            with noticing_silence(leave):
+                yield
         finally:
             for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
                 loop.remove_signal_handler(number)
