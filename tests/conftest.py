@@ -7,9 +7,11 @@ __all__ = ["needs"]
 pytest_plugins = [
     "tests.accounts",
     "tests.chance",
+    "tests.disks",
     "tests.fuzzing",
     "tests.leaks",
     "tests.sshd",
     "tests.hosts",
     "tests.sessions",
+    "tests.terminal",
 ]
