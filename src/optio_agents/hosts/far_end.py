@@ -18,11 +18,12 @@ from optio_agents.following.frames import Refusal, pack, pack_refusal
 from optio_agents.following.look import Place
 from optio_agents.hosts.inotify import Ears, names_of
 from optio_agents.hosts.liveness import Named
-from optio_agents.hosts.scan import Refused, Scan
+from optio_agents.hosts.scan import CHUNK, Refused, Scan
 
 SWEEP = 2.5  # seconds between two cheap looks at every file
 _POLL = 0.05  # seconds between two looks at those that cannot be heard …
 _POLL_EACH = 0.0005  # … and for each of them, so that any number takes about 1 % of a core
+_FIRST_STEP = 4096  # bytes of a follow's first chunk: however short a link lives, it brings some
 
 
 class File:
@@ -30,6 +31,7 @@ class File:
 
     def __init__(self, scan: Scan, credit: int) -> None:
         self.scan, self.credit = scan, credit
+        self.step = _FIRST_STEP
         self.names: set[bytes] = set()  # under which it is listened to
         self.told: tuple[bool, ...] = ()  # what the other end knows besides the data
 
@@ -117,7 +119,7 @@ class FarEnd:
     def _look(self, key: int, file: File) -> bool:
         """Look, and say what is new; whether there may be more at once."""
         try:
-            chunk = file.scan.look(time.monotonic())
+            chunk = file.scan.look(time.monotonic(), file.step)
         except Refused as refused:
             self._say(pack_refusal(key, Refusal(refused.reason, refused.detail)))
             self._drop(key)
@@ -128,6 +130,7 @@ class FarEnd:
         if chunk.data or chunk.fresh or told != file.told:
             file.told = told
             file.credit -= len(chunk.data)
+            file.step = min(2 * file.step, CHUNK)
             self._say(pack(key, chunk))
         return not chunk.at_end and bool(chunk.data or chunk.fresh)
 

@@ -83,10 +83,10 @@ class Scan:
             return True
         return stamp != self._stamp or not (self._trusted or now < self._since + TRUSTED_AFTER)
 
-    def look(self, now: float) -> Chunk:
-        """The next bytes, at most 256 KiB of them. Raises Refused."""
+    def look(self, now: float, size: int = CHUNK) -> Chunk:
+        """The next bytes, at most *size* of them. Raises Refused."""
         try:
-            chunk = self._look(now)
+            chunk = self._look(now, size)
         except OSError:  # a sick disk, no descriptor left: another look may be luckier
             self.close()
             self._stamp = (-1,)
@@ -104,10 +104,10 @@ class Scan:
             self._descriptor = -1
             Scan.held -= 1
 
-    def _look(self, now: float) -> Chunk:
+    def _look(self, now: float, size: int) -> Chunk:
         found = self._find()
         if self._descriptor >= 0 and not _same(found, os.fstat(self._descriptor)):
-            chunk = self._read(now)
+            chunk = self._read(now, size)
             if chunk.at_end:  # else somebody who goes on writing to the old file would keep us
                 self.close()
             if chunk.data or chunk.fresh:
@@ -119,7 +119,7 @@ class Scan:
         if self._descriptor < 0:
             self._open(found)
         try:
-            return self._read(now)
+            return self._read(now, size)
         finally:
             if not self._hold or Scan.held > _allowance():
                 self.close()
@@ -145,17 +145,17 @@ class Scan:
         if self._root and not _below(_real_path(self._descriptor, self.path), self._root):
             raise Refused("outside", "leads out of " + os.fsdecode(self._root))
 
-    def _read(self, now: float) -> Chunk:
+    def _read(self, now: float, size: int) -> Chunk:
         status, place = os.fstat(self._descriptor), self.place
         self._note(_stamp(status), now)
         # One read for both: what was compared is what the data stands behind.
-        found = os.pread(self._descriptor, place.window + CHUNK, place.offset - place.window)
+        found = os.pread(self._descriptor, place.window + size, place.offset - place.window)
         window, data = found[: place.window], found[place.window :]
         verdict = decide(place, Seen(status.st_ino, status.st_size, now - self._since, window))
         fresh = verdict == REPLACED
         if fresh:
             self._introduced, window, place = True, b"", Place()
-            data = os.pread(self._descriptor, CHUNK, 0)
+            data = os.pread(self._descriptor, size, 0)
         self._trusted = verdict == NOTHING
         behind = last_bytes(window, data, len(data))
         offset = place.offset + len(data)
@@ -170,7 +170,7 @@ class Scan:
             data,
             introduction,
             fresh,
-            at_end=len(data) < CHUNK and offset >= status.st_size,
+            at_end=len(data) < size and offset >= status.st_size,
         )
 
     def _note(self, stamp: tuple[int, ...], now: float) -> None:
