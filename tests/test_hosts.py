@@ -375,11 +375,11 @@ async def test_a_question_takes_one_of_our_scripts_or_a_text(ground: Ground) -> 
 
 
 @usual_kinds
-async def test_hosts_come_and_go_without_a_trace(ground: Ground, leaks) -> None:
+async def test_hosts_come_and_go_without_a_trace(ground: Ground, leaks, rounds: int) -> None:
     async with ground.ready() as first:  # what the process shares is there now
         await first.run_command("true")
         async with leaks():
-            for number in range(10):
+            for number in range(rounds):
                 async with ground.ready(f"task-{number}") as host:
                     await host.run_command("true")
                     await host.write_text("x", "y")

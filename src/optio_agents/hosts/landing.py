@@ -1,4 +1,4 @@
-"""Where a fetched file lands: under a name of its own first, in its place when it is whole."""
+"""How a file lands on this machine: under a name of its own, and in its place once it is whole."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 @dataclass(slots=True)
 class Landing:
-    """A place for bytes. What goes wrong on our side is a TransferFailed, too."""
+    """A place for bytes. What the operating system refuses is a TransferFailed."""
 
     file: BinaryIO | None
     target: Path | None = None
@@ -44,7 +44,7 @@ class Landing:
         if self.target is None:
             return
         temporary = self.target.with_name(f".optio-{secrets.token_hex(8)}.part")
-        with _told(self.target):
+        with told(self.target):
             fd = os.open(temporary, _NEW, mode)
             self.temporary, self.file = temporary, os.fdopen(fd, "wb", buffering=0)
             with suppress(FileNotFoundError):
@@ -52,7 +52,7 @@ class Landing:
 
     def write(self, data: bytes) -> None:
         assert self.file
-        with _told(self.target):
+        with told(self.target):
             rest = memoryview(data)
             while rest:
                 rest = rest[self.file.write(rest) :]
@@ -63,7 +63,7 @@ class Landing:
             return
         assert self.file
         assert self.temporary
-        with _told(self.target):
+        with told(self.target):
             os.fsync(self.file.fileno())
             self.temporary.replace(self.target)
         self.temporary = None
@@ -77,7 +77,8 @@ class Landing:
 
 
 @contextmanager
-def _told(target: Path | None) -> Iterator[None]:
+def told(target: Path | None) -> Iterator[None]:
+    """Have what the operating system refuses be a TransferFailed."""
     try:
         yield
     except OSError as error:

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import re
 import secrets
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import anyio
+from optio_agents.errors import FileRefused
 
-from optio_agents.errors import FileRefused, HostError
-
-from .aside import Aside
 from .bootstrap import script
-from .tasks import task_group
+from .inputs import Input
+from .outputs import GRACE, Output, Running
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
-    from typing import Self
+    from collections.abc import Mapping, Sequence
 
-    from .machine import Machine, Process
+    from .machine import Machine
 
-_log = logging.getLogger(__name__)
-_PIECE = 262_144  # bytes
-_LINE_LIMIT = 64 << 20  # bytes: a longer line comes in pieces
-_GRACE = 5.0  # seconds between TERM and KILL
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
@@ -44,7 +33,7 @@ class ProcessHandle:
     stdout: Output
     stderr: Output | None = None  # None: merged into stdout
     stdin: Input | None = None
-    _running: _Running | None = None
+    _running: Running | None = None
 
     @property
     def ended(self) -> bool:
@@ -73,7 +62,7 @@ async def launch(
     text = _unset(env_remove) + script("run")
     block = machine.shell(text, [token, cwd, *how, command], env=env)
     process = await block.__aenter__()
-    running = _Running(block, process, merged=merge_stderr)
+    running = Running(block, process, merged=merge_stderr)
     try:
         entered = await running.stdout.read(len(token))
     except BaseException:
@@ -96,7 +85,7 @@ async def terminate(handle: ProcessHandle, *, aggressive: bool) -> None:
     if handle.stdin:
         await handle.stdin.abandon()
     if handle._running:  # noqa: SLF001 - the other half of the handle
-        await handle._running.leave(grace=0.0 if aggressive else _GRACE)  # noqa: SLF001
+        await handle._running.leave(grace=0.0 if aggressive else GRACE)  # noqa: SLF001
 
 
 def no_directory(cwd: str) -> FileRefused:
@@ -108,184 +97,3 @@ def _unset(names: Sequence[str]) -> str:
         if not _VARIABLE.fullmatch(name):
             raise ValueError(f"{name!r} cannot be the name of an environment variable")
     return f"unset -v {' '.join(names)}\n" if names else ""
-
-
-class _Early(Exception):
-    """Leaves a block so that all that still runs in it is ended."""
-
-
-class _Running:
-    """The block that the command runs in, and both its outputs."""
-
-    def __init__(
-        self, block: AbstractAsyncContextManager[Process], process: Process, *, merged: bool
-    ) -> None:
-        self._block, self._process = block, process
-        self.stdout = Output(self, process.read)
-        self.stderr = Output(self, process.read_error)
-        self._open = [self.stdout] if merged else [self.stdout, self.stderr]
-        self._turn = anyio.Lock()
-        self.left = False
-        self._exit_code: int | None = None
-
-    async def more(self, wanted: Output) -> None:
-        """Have something of *wanted* put aside, or its end seen; of the other what comes first."""
-        async with self._turn:
-            if wanted.waiting and not self.left:
-                await self._some()
-        if not self._open and not self.left:
-            await self.wait()
-
-    async def _some(self) -> None:
-        async with task_group() as tasks:
-            for output in self._open:
-                tasks.start_soon(self._one, output, tasks.cancel_scope)
-
-    async def _one(self, output: Output, others: anyio.CancelScope) -> None:
-        output.put_aside(await output.source())
-        if output.ended:
-            self._open.remove(output)
-        others.cancel()
-
-    async def wait(self) -> int:
-        if self._exit_code is None:
-            async with task_group() as tasks:
-                tasks.start_soon(self._put_all_aside)
-                self._exit_code = await self._process.wait()
-                tasks.cancel_scope.cancel()
-        if not self._open:
-            await self.leave()
-        return self._exit_code
-
-    async def _put_all_aside(self) -> None:
-        while self._open:
-            async with self._turn:
-                await self._some()
-
-    async def leave(self, *, grace: float = _GRACE) -> None:
-        """End what is left of it."""
-        if self.left:
-            return
-        self.left = True
-        self._process.grace = grace
-        early = _Early() if self._open else None  # somebody still holds its outputs
-        with anyio.CancelScope(shield=True), suppress(HostError, _Early):  # bounded by the machine
-            await self._block.__aexit__(_Early if early else None, early, None)
-        for output in self._open:
-            output.put_aside(b"")
-        self._open.clear()
-
-
-@dataclass(eq=False)
-class Output:
-    """What a command says, in lines or in pieces."""
-
-    _running: _Running
-    source: Callable[[], Awaitable[bytes]]
-    ended: bool = False
-    _aside: Aside = field(default_factory=Aside)
-    _line: bytearray = field(default_factory=bytearray)
-    _seen: int = 0  # bytes of _line that hold no newline
-
-    @property
-    def waiting(self) -> bool:
-        return not self._aside and not self.ended
-
-    def put_aside(self, data: bytes) -> None:
-        self._aside.put(data)
-        self.ended = not data
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while (at := self._line.find(b"\n", self._seen)) < 0 and len(self._line) < _LINE_LIMIT:
-            self._seen = len(self._line)
-            if not (data := await self._take()):
-                break
-            self._line += data
-        if not (line := self._cut(at + 1 or len(self._line))):
-            raise StopAsyncIteration
-        return line
-
-    async def read(self, limit: int = -1) -> bytes:
-        """Up to *limit* bytes, fewer only at the end; without a limit all until the end."""
-        while limit < 0 or len(self._line) < limit:
-            if not (data := await self._take()):
-                break
-            self._line += data
-        return self._cut(len(self._line) if limit < 0 else limit)
-
-    def _cut(self, size: int) -> bytes:
-        self._seen = 0
-        cut = bytes(self._line[:size])
-        del self._line[:size]
-        return cut
-
-    async def _take(self) -> bytes:
-        while self.waiting:
-            await self._running.more(self)
-        return self._aside.take(_PIECE)
-
-
-class Input:
-    """What a command reads, in the shape of an asyncio writer: `write` and `close` do not wait.
-
-    Its sender has no parent block: it belongs to the handle, which ends it.
-    """
-
-    def __init__(self, process: Process) -> None:
-        self._process = process
-        self._pending = bytearray()
-        self._closing = False
-        self._sender: asyncio.Task[None] | None = None
-
-    def write(self, data: bytes) -> None:
-        """Send soon; `drain` to wait for it."""
-        if self._closing:
-            raise BrokenPipeError("its input is closed")
-        self._pending += data
-        self._send_soon()
-
-    async def drain(self) -> None:
-        """Wait until all is taken. Raises BrokenPipeError, HostLost."""
-        if self._sender:
-            await asyncio.shield(self._sender)
-
-    def close(self) -> None:
-        """End the input behind what was written."""
-        self._closing = True
-        self._send_soon()
-
-    def is_closing(self) -> bool:
-        return self._closing
-
-    async def wait_closed(self) -> None:
-        with suppress(BrokenPipeError):
-            await self.drain()
-
-    async def abandon(self) -> None:
-        """Send no more."""
-        self._closing = True
-        if self._sender and not self._sender.done():
-            self._sender.cancel()
-            await asyncio.wait([self._sender])
-
-    def _send_soon(self) -> None:
-        if self._sender is None or self._sender.done():
-            self._sender = asyncio.create_task(self._send())
-            self._sender.add_done_callback(_heard)
-
-    async def _send(self) -> None:
-        while self._pending:
-            data = bytes(self._pending)
-            self._pending.clear()
-            await self._process.write(data)
-        if self._closing:
-            await self._process.close_input()
-
-
-def _heard(sender: asyncio.Task[None]) -> None:
-    """Keep asyncio from reporting what `drain`, if anybody calls it, raises."""
-    if not sender.cancelled() and (error := sender.exception()):
-        _log.debug("an input was not taken: %s", error)

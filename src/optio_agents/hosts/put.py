@@ -5,15 +5,18 @@ from __future__ import annotations
 import secrets
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 
 from optio_agents.errors import FileRefused, TransferFailed
 
 from .bootstrap import script
 from .collect import collected
 from .commands import run_script
+from .landing import Landing, told
 from .progress import Meter, metered
 from .sources import Source, sha256
 from .tasks import task_group
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 262_144  # bytes that are sent in one round trip, together with the script
 _AHEAD = 8  # blocks read ahead of the link
+_USUAL = 0o666  # less the umask, for what has no mode of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +59,48 @@ async def put(
         there = await run_script(machine, script("digest"), [target, _or_dash(source.size)])
         if there.stdout.decode() == wanted.lower():
             return Put(source.size or 0, wanted, sent=False)
-    seal = secrets.token_hex(16)
-    mode = "-" if source.mode is None else f"{source.mode:o}"
-    args = [target, seal, mode, (expected_sha256 or "").lower()]
     meter = Meter(source.size)
+    expected = (expected_sha256 or "").lower()
     async with metered(meter, progress), aclosing(source.blocks()) as blocks:
-        answer = await _carry(machine, args, blocks, meter)
-    _check(answer, target, meter.done)
+        if machine.is_local:
+            await _land(source, blocks, Path(target), expected, meter)
+        else:
+            mode = "-" if source.mode is None else f"{source.mode:o}"
+            await _send(machine, blocks, [target, secrets.token_hex(16), mode, expected], meter)
     return Put(meter.done, source.digest.hexdigest(), sent=True)
 
 
+async def _land(
+    source: Source, blocks: AsyncIterator[bytes], target: Path, expected: str, meter: Meter
+) -> None:
+    """What put.sh does, for files of this machine: without a shell in between."""
+    with Landing.at(target) as landing:
+        await anyio.to_thread.run_sync(_begin_here, landing, target, source.mode)
+        async for block in blocks:
+            await anyio.to_thread.run_sync(landing.write, block)
+            meter.done += len(block)
+        if expected and source.digest.hexdigest() != expected:
+            raise _not_expected(str(target))
+        await anyio.to_thread.run_sync(landing.finish)
+
+
+def _begin_here(landing: Landing, target: Path, mode: int | None) -> None:
+    if target.is_dir():
+        raise FileRefused(str(target), "directory", "is a directory")
+    with told(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    landing.begin(_USUAL if mode is None else mode)
+
+
+async def _send(
+    machine: Machine, blocks: AsyncIterator[bytes], args: list[str], meter: Meter
+) -> None:
+    answer = await _carry(machine, blocks, args, meter)
+    _check(answer, args[0], meter.done)
+
+
 async def _carry(
-    machine: Machine, args: list[str], blocks: AsyncIterator[bytes], meter: Meter
+    machine: Machine, blocks: AsyncIterator[bytes], args: list[str], meter: Meter
 ) -> Answer:
     text, seal = script("put"), args[1].encode()
     head = bytearray()
@@ -124,7 +158,11 @@ def _check(answer: Answer, target: str, size: int) -> None:
         case 66:
             raise FileRefused(target, "directory", "is a directory")
         case 67:
-            raise TransferFailed(f"{target}: its SHA-256 would not be the expected one")
+            raise _not_expected(target)
         case code:
             said = answer.stderr.decode(errors="replace").strip() or f"put.sh exited with {code}"
             raise TransferFailed(f"{target}: {said}")
+
+
+def _not_expected(target: str) -> TransferFailed:
+    return TransferFailed(f"{target}: its SHA-256 would not be the expected one")
