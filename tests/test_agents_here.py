@@ -62,9 +62,9 @@ async def test_a_link_in_the_way_is_not_followed(tmp_path, ways):
         async with LocalHost(str(tmp_path / "task")) as host:
             await host.setup_workdir()
             async with start_agent(host, ["cat"], env=SHELL, env_base="empty") as agent:
-                with linked_away(Path(agent.directory), tmp_path / "elsewhere"):
-                    with pytest.raises(WorkDirRefused):
-                        await agent.say(b"one\n")
+                away = linked_away(Path(agent.directory), tmp_path / "elsewhere")
+                with away, pytest.raises(WorkDirRefused):
+                    await agent.say(b"one\n")
     assert ways == [False]
 
 
