@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -323,8 +323,9 @@ async def test_a_host_key_that_changed_meanwhile_is_final(
         assert proxy.connections == connections
 
 
+@pytest.mark.parametrize("how", ["reset", "stalled"])
 async def test_a_tunnel_keeps_its_port_over_a_reconnect(
-    server: SshServer, ssh_login: SshLogins
+    server: SshServer, ssh_login: SshLogins, how: str
 ) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(await reader.readline())
@@ -425,6 +426,56 @@ async def test_a_supervisor_that_was_stopped_goes_on(
     os.kill(supervisor.pid, signal.SIGCONT)
     said, _ = supervisor.communicate("go\n", timeout=10)
     assert said == "b'second\\n'\nclosed\n"
+
+
+async def test_a_script_given_up_on_its_way_is_ended_all_the_same(
+    server: SshServer, ssh_login: SshLogins
+) -> None:
+    async with linked(server, ssh_login, "dash", keepalive=5) as (machine, proxy):
+        proxy.delay = 0.005
+        for cut_at in (20, 150, 300, 900, 2000):
+            with anyio.CancelScope() as scope:
+                fault = proxy.on_bytes(cut_at, source="client", then=scope.cancel)
+                async with machine.shell(f"setsid sleep 300 & sleep 300 # {'x' * 2000}"):
+                    await anyio.sleep_forever()
+            assert fault.is_set()
+    await no_process_left(server.tag)
+
+
+async def test_the_loss_of_a_jump_host_is_the_loss_of_what_is_behind(
+    server: SshServer, ssh_login: SshLogins, sshd: SshServer
+) -> None:
+    async with FaultProxy(server.host, server.port) as proxy:
+        gate = ssh_config(ssh_login(server=server).at(proxy.port), **FAST)
+        machine = SshMachine(replace(ssh_config(ssh_login("dash")), jump=gate))
+        with anyio.fail_after(10):
+            async with machine.shell("echo first; read -r line") as process:
+                assert await process.read() == b"first\n"
+                proxy.cut()
+                with pytest.raises(HostLost):
+                    await process.read()
+            assert (await machine.ask("echo back")).stdout == b"back\n"
+            await machine.close()
+        assert proxy.connections == 2
+        with anyio.fail_after(5):
+            while proxy.open_connections:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+
+
+async def test_a_second_connection_that_fails_is_not_the_link_that_breaks(
+    server: SshServer, ssh_login: SshLogins
+) -> None:
+    async with linked(server, ssh_login, keepalive=5) as (machine, proxy):
+        async with AsyncExitStack() as stack:
+            for _ in range(9):
+                process = await stack.enter_async_context(machine.shell("read -r line"))
+                stack.push_async_callback(process.close_input)
+            proxy.refuse()
+            with pytest.raises(PortClosed):
+                await machine.ask("true")
+            assert machine.link.state == "up"
+            proxy.accept()
+            assert (await machine.ask("echo hi")).stdout == b"hi\n"
 
 
 async def test_what_a_lost_link_left_running_is_ended_later(

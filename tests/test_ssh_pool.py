@@ -11,7 +11,7 @@ import pytest
 from optio_agents.errors import HostError
 from optio_agents.hosts.machine import Process
 from optio_agents.hosts.ssh import SshMachine
-from optio_agents.hosts.ssh_pool import Connection
+from optio_agents.hosts.ssh_channel import Connection
 from optio_agents.testing.proxy import FaultProxy
 from tests.hosts import ssh_config
 from tests.leaks import no_leaks

@@ -20,6 +20,7 @@ from .tunnel import forwarded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from optio_agents.following.batches import Batches, FollowOptions
     from optio_agents.following.cursor import Cursor
@@ -53,14 +54,25 @@ class LocalMachine:
                         tasks.start_soon(self._stop_tree, run, process)
         self.link.become("closed")
 
-    @asynccontextmanager
-    async def shell(
+    def shell(
         self,
         script: str,
         args: Sequence[str] = (),
         *,
         env: Mapping[str, str] | None = None,
         bulk: bool = False,
+    ) -> AbstractAsyncContextManager[LocalProcess]:
+        return self._shell(script, args, env=env, bulk=bulk)
+
+    @asynccontextmanager
+    async def _shell(
+        self,
+        script: str,
+        args: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        bulk: bool = False,
+        stops: bool = True,
     ) -> AsyncIterator[LocalProcess]:
         run = new_mark()
         text = packed(payload(script, args, env={**(env or {}), RUN: run}))
@@ -73,7 +85,7 @@ class LocalMachine:
             whole = process.poll() is not None
         finally:
             with anyio.CancelScope(shield=True):
-                if not whole and not process.silent():
+                if stops and not whole and not process.silent():
                     await self._stop_tree(run, process)
                 await process.close()
             del self._running[run]
@@ -116,7 +128,7 @@ class LocalMachine:
         args = [f"{RUN}={run}", f"{process.grace:g}", "-", *roots]
         with anyio.move_on_after(_STOPPING + process.grace):
             try:
-                async with self.shell(script("stop"), args) as stopping:
+                async with self._shell(script("stop"), args, stops=False) as stopping:
                     left = await collected(stopping)
                 if left.exit_code:
                     _log.warning("still running: %r", left.stdout)

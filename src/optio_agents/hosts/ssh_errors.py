@@ -14,6 +14,7 @@ from optio_agents.errors import (
     ServerSilent,
     UnknownHostName,
 )
+from optio_agents.protocol.display import visible
 
 _UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
 
@@ -42,6 +43,7 @@ def translated(error: Exception, name: str) -> ConnectError:
 
 
 def _from_ssh(error: asyncssh.Error, name: str) -> ConnectError:
+    said = visible(error.reason)  # the server's own words, perhaps
     match error:
         case asyncssh.PermissionDenied():
             return LoginRefused(
@@ -51,13 +53,13 @@ def _from_ssh(error: asyncssh.Error, name: str) -> ConnectError:
         case asyncssh.ConnectionLost() if "timeout" in error.reason:
             return ServerSilent(f"{name} does not answer: is that an SSH server?")
         case asyncssh.KeyExchangeFailed() | asyncssh.ProtocolNotSupported():
-            return ConnectError(f"{name} speaks no SSH that we do: {error.reason}")
+            return ConnectError(f"{name} speaks no SSH that we do: {said}")
         case asyncssh.DisconnectError():
-            return ClosedEarly(f"{name} closed the connection before the login: {error.reason}")
+            return ClosedEarly(f"{name} closed the connection before the login: {said}")
         case asyncssh.ChannelOpenError():
-            return ConnectError(f"the jump host cannot reach {name}: {error.reason}")
+            return ConnectError(f"the jump host cannot reach {name}: {said}")
         case _:
-            return ConnectError(f"{name}: {error}")
+            return ConnectError(f"{name}: {said}")
 
 
 def _from_system(error: OSError, name: str) -> ConnectError:

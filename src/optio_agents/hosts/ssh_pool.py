@@ -7,7 +7,6 @@ connection and finds none opens it, one at a time.
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
@@ -18,6 +17,7 @@ import anyio
 import asyncssh
 
 from optio_agents.errors import ConnectError, HostError, HostKeyRefused, HostLost, LoginRefused
+from optio_agents.protocol.display import visible
 
 from .ssh_attempts import Attempts
 from .ssh_channel import Connection
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from .ssh_process import SshProcess
     from .ssh_route import Route
 
-_log = logging.getLogger(__name__)
 _SPARE = 10.0  # seconds that an idle connection beyond the first stays
 _REDIAL = 3.5  # seconds for TCP to a host that was there before: its second SYN has had time
 _CLOSING = 2.0  # seconds for a connection to say goodbye
@@ -91,12 +90,16 @@ class Pool:
                 )
             except asyncssh.ChannelOpenError as error:
                 if connection.ssh.is_closed():
-                    raise HostLost(f"the link to {self.name} broke: {error.reason}") from error
+                    raise HostLost(f"the link to {self.name} broke") from error
                 if error.code != _OPEN_FAILED or not connection.taken:
-                    raise HostError(f"{self.name} opens no session: {error.reason}") from error
+                    said = visible(error.reason)
+                    raise HostError(f"{self.name} opens no session: {said}") from error
                 connection.limit = connection.taken  # a lower MaxSessions than most
             except TimeoutError:
                 raise HostLost(f"{self.name} opened no channel in time") from None
+            except (asyncssh.Error, OSError) as error:  # the link broke between two of its steps
+                said = visible(str(error))
+                raise HostLost(f"the link to {self.name} broke: {said}") from error
 
     def retry_now(self) -> None:
         """Whoever waits for its turn has it."""
@@ -149,8 +152,8 @@ class Pool:
         async with self._opening:
             if found := pick():
                 return found
-            if self.attempts.failures != failures:  # the attempt that we waited for was ours, too
-                self._raise_last()
+            if self.attempts.failures != failures and self.attempts.error:
+                self._raise_last()  # the attempt that we waited for was ours, too
             return await self._open()
 
     def _raise_last(self) -> None:
@@ -169,7 +172,8 @@ class Pool:
                 self.attempts.failed(error)
                 if patience and isinstance(error, ClosedEarly):
                     continue
-                self._become(_state_after(error), str(error))
+                if not self._connections:  # else one more was wanted, and the link is up
+                    self._become(_state_after(error), str(error))
                 raise
         self.attempts.succeeded()
         self._connections.append(connection)
@@ -211,6 +215,8 @@ class Pool:
         jump = jump_config(self.config, way)
         if jump is None:
             return None
+        if self._closed:
+            raise HostError(f"{self.name} was let go of")
         passed = (*_on_the_way.get(), self.config)
         if jump in passed:
             raise ConnectError(f"the jump hosts of {self.name} lead back to {jump.name}")
@@ -235,7 +241,7 @@ class Pool:
             self._waking.stop()
             self._waking = None
         if not connection.torn:
-            self._become("down", f"the link to {self.name} broke: {error or 'closed'}")
+            self._become("down", f"the link to {self.name} broke: {visible(str(error))}")
 
     def _emptied(self, connection: Connection) -> None:
         if connection in self._connections[1:]:

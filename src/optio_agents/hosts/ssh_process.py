@@ -162,7 +162,7 @@ class SshProcess(asyncssh.SSHClientSession[bytes]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._channel = None
-        broken = f"the link to {self._name} broke: {exc or 'closed by us'}"
+        broken = f"the link to {self._name} broke: {visible(str(exc or 'closed by us'))}"
         if self._code is None:  # whatever else it looks like: nobody told us how it ended
             self._lost = broken
         whole = self._code is not None and exc is None and not self._torn()

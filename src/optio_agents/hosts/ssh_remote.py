@@ -12,17 +12,20 @@ import anyio
 import asyncssh
 
 from optio_agents.errors import CommandTimedOut, HostError, ServerSilent
+from optio_agents.protocol.display import visible
 
 from . import environment, ssh_pool
 from .bootstrap import COMMAND, RUN, new_mark, packed, payload, script
 from .collect import collected
 from .link import LinkStatus
+from .ssh_channel import FarEnd
 from .ssh_process import GRACE, SshProcess
 from .ssh_warm import WarmShell
 from .tunnel import forwarded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from optio_agents.following.batches import Batches, FollowOptions
     from optio_agents.following.cursor import Cursor
@@ -107,14 +110,25 @@ class SshRemote:
                 _log.warning("%s: %d scripts may still run", self.name, len(self._orphans))
             await self.pool.leave()
 
-    @asynccontextmanager
-    async def shell(
+    def shell(
         self,
         script: str,
         args: Sequence[str] = (),
         *,
         env: Mapping[str, str] | None = None,
         bulk: bool = False,
+    ) -> AbstractAsyncContextManager[SshProcess]:
+        return self._shell(script, args, env=env, bulk=bulk)
+
+    @asynccontextmanager
+    async def _shell(
+        self,
+        script: str,
+        args: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        bulk: bool = False,
+        stops: bool = True,
     ) -> AsyncIterator[SshProcess]:
         run, mark = new_mark(), new_mark()
         text = packed(payload(script, args, env={**(env or {}), RUN: run}, mark=mark))
@@ -128,7 +142,7 @@ class SshRemote:
             whole = process.poll() is not None
         finally:
             with anyio.CancelScope(shield=True):
-                if not whole and not process.silent() and process.pid:
+                if stops and not whole and not process.silent():
                     await self._stop_tree(run, process)
                 process.close()
             del self._running[run]
@@ -192,15 +206,22 @@ class SshRemote:
             connection = await self.pool.connection()
             try:
                 with anyio.fail_after(_DIALLING):
-                    return await connection.ssh.open_connection(host, port, encoding=None)
+                    far = FarEnd(*await connection.ssh.open_connection(host, port, encoding=None))
             except (asyncssh.Error, OSError) as error:
-                raise HostError(f"{self.name} does not reach {host}:{port}: {error}") from error
+                said = visible(str(error))
+                raise HostError(f"{self.name} does not reach {host}:{port}: {said}") from error
+            return far, far
 
         async with forwarded(dial, local_port) as ours:
             yield ours
 
     async def _stop_tree(self, run: str, process: SshProcess) -> None:
         """End what *process* started; logged, not raised, where that fails."""
+        if not process.pid:  # given up on its way: it begins all the same, if it can
+            with suppress(HostError), anyio.move_on_after(self._start_seconds + _STARTING):
+                await process.started()
+        if not process.pid and not process.lost:
+            return
         root = f"{process.pid}:{process.start}"
         if process.lost:
             self._orphans.append((run, root))
@@ -208,7 +229,7 @@ class SshRemote:
         args = [f"{RUN}={run}", f"{process.grace:g}", "-", root]
         left = None
         with suppress(HostError), anyio.move_on_after(self._start_seconds + _STARTING) as patience:
-            async with self.shell(script("stop"), args) as stopping:
+            async with self._shell(script("stop"), args, stops=False) as stopping:
                 patience.deadline = anyio.current_time() + process.grace + _STOPPING
                 left = await collected(stopping)
         if left is None:

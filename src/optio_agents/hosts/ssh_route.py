@@ -9,6 +9,8 @@ from typing import Any, cast
 import anyio
 import asyncssh
 
+from optio_agents.errors import ConnectError
+
 from .ssh_config import SSHConfig
 from .ssh_errors import translated
 
@@ -40,6 +42,10 @@ async def route(config: SSHConfig) -> Route:
             found = await asyncssh.SSHClientConnectionOptions.construct(
                 client_keys=None, agent_path=None, **asked(config)
             )
+    except TimeoutError:
+        raise ConnectError(
+            f"{config.name}: your ssh configuration was not read within {_READING:g} s"
+        ) from None
     except (asyncssh.Error, OSError, ValueError) as error:
         raise translated(error, config.name) from error
     port = "" if found.port == 22 else f":{found.port}"
