@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+
 import anyio
 import pytest
 
 from optio_agents.conversation import ClaudeCodeConversation, Conversation
+from optio_agents.conversation.launch import ARGUMENTS
+from optio_agents.hosts.host import LocalHost
 from optio_agents.testing.transcript import names
 from tests.behaviours import BEHAVIOURS
-from tests.claude_cli import from_transcript, over_pipes
+from tests.claude_cli import OFF, executable, from_transcript, over_pipes, surroundings
+from tests.model_api import ModelApi, scripted
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
@@ -31,3 +36,24 @@ def test_every_behaviour_is_recorded_and_nothing_else():
 
 def test_it_is_a_conversation():
     assert isinstance(ClaudeCodeConversation(), Conversation)
+
+
+async def test_it_is_attached_to_what_a_host_has_launched(tmp_path):
+    quiet = " ".join([*ARGUMENTS, *OFF])
+    async with ModelApi().serve() as api, LocalHost(str(tmp_path / "task")) as host:
+        await host.setup_workdir()
+        handle = await host.launch_subprocess(
+            f"env -i {shlex.join(f'{k}={v}' for k, v in surroundings(tmp_path, api).items())} "
+            f"{executable()} {quiet}",
+            stdin=True,
+            merge_stderr=False,
+        )
+        conversation = ClaudeCodeConversation(close_timeout=1.0)
+        conversation.attach(handle)
+        with anyio.fail_after(15):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(conversation.run_reader)
+                result = await conversation.ask(scripted({"text": "hello"}))
+                assert result.text == "hello"
+                await conversation.close()
+        assert handle.ended or await handle.wait() == 0

@@ -396,3 +396,14 @@ def test_a_turn_that_nobody_asked_for_answers_nobody():
     assert end.answered == ()
     assert ledger.pending
     assert [one.text for one in ledger.unconfirmed] == ["x"]
+
+
+def test_what_was_perhaps_not_sent_is_awaited_only_once_it_is_heard_of():
+    ledger = TurnLedger(named=True)
+    ledger.send("a", "x")
+    ledger.doubt("a")
+    assert not ledger.pending
+    assert [one.uuid for one in ledger.unconfirmed] == ["a"]
+    ledger.feed({"type": "command_lifecycle", "command_uuid": "a", "state": "queued"})
+    assert ledger.pending
+    assert ledger.unconfirmed == ()

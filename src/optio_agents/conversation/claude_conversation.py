@@ -239,9 +239,12 @@ class ClaudeCodeConversation:
         self._turns.send(uuid, text)  # before it is said: its echo may be faster than our return
         try:
             await wire.say(data)
-        except OptioAgentsError as error:
+        except ConversationClosed as error:
             self._turns.forget(uuid)
             raise self._closed_by(error) from error
+        except BaseException:  # cancelled, or the way to it is lost
+            self._turns.doubt(uuid)
+            raise
 
     async def interrupt(self) -> Interrupted:
         """End the turn that runs; returns when it has ended, and says how.

@@ -25,6 +25,7 @@ class _Sent:
     text: str | None  # kept until the message is confirmed
     confirmed: bool = False
     in_turn: bool = False
+    sure: bool = True  # that it is in the CLI's input
 
 
 class TurnLedger:
@@ -43,7 +44,7 @@ class TurnLedger:
 
     @property
     def pending(self) -> bool:
-        return self.running or bool(self._sent)
+        return self.running or any(sent.sure for sent in self._sent.values())
 
     @property
     def unconfirmed(self) -> tuple[Unconfirmed, ...]:
@@ -60,6 +61,11 @@ class TurnLedger:
 
     def send(self, uuid: str, text: str) -> None:
         self._sent[uuid] = _Sent(text)
+
+    def doubt(self, uuid: str) -> None:
+        """Nobody knows whether it was sent: it is awaited once the CLI is heard to know it."""
+        if (sent := self._sent.get(uuid)) is not None:
+            sent.sure = sent.confirmed
 
     def forget(self, uuid: str) -> None:
         """It was not sent after all."""
@@ -113,7 +119,7 @@ class TurnLedger:
             sent.in_turn = True
 
     def _confirm(self, sent: _Sent) -> None:
-        self._named = sent.confirmed = True
+        self._named = sent.confirmed = sent.sure = True
         sent.text = None
 
     def _result(self, event: Event) -> TurnEnd:

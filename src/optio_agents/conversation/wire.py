@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +16,8 @@ import anyio
 
 from optio_agents.errors import HostLost
 from optio_agents.following.lines import LineSplitter
+from optio_agents.hosts import launched
+from optio_agents.hosts.launched import ProcessHandle
 from optio_agents.hosts.tasks import task_group
 
 from .contract import ConversationClosed
@@ -101,6 +104,8 @@ class HandleWire:
     """
 
     def __init__(self, handle: Any, terminate: Callable[[], Any] | None = None) -> None:
+        if terminate is None and isinstance(handle, ProcessHandle):
+            terminate = partial(launched.terminate, handle, aggressive=False)
         self._handle, self._terminate = handle, terminate
         self._process = getattr(handle, "pid_like", None) or handle
         self._group = _own_group(self._process)
@@ -143,7 +148,7 @@ class HandleWire:
             self._handle.stdin.close()
 
     async def signal(self, name: str) -> None:
-        with suppress(ProcessLookupError, OSError):
+        with suppress(OSError, AttributeError):
             self._process.send_signal(getattr(signal, f"SIG{name}"))
 
     async def stop(self, grace: float) -> None:
@@ -153,7 +158,7 @@ class HandleWire:
                 await result
             return
         for verb in "terminate", "kill":
-            with suppress(ProcessLookupError, OSError, AttributeError):
+            with suppress(OSError, AttributeError):
                 getattr(self._process, verb)()
             with anyio.move_on_after(grace):
                 await self.ended()
@@ -163,7 +168,7 @@ class HandleWire:
                 os.killpg(self._group, signal.SIGKILL)
 
     async def ended(self) -> End:
-        wait = getattr(self._process, "wait", None)
+        wait = getattr(self._handle, "wait", None) or getattr(self._process, "wait", None)
         if wait is None:
             return End("unknown", stderr=self._last_words())
         result = wait()
@@ -231,9 +236,9 @@ class _Ahead:
 async def _pieces(stream: Any) -> AsyncIterator[bytes]:
     try:
         # iterating over a StreamReader fails at 64 KiB without a newline; reading does not
-        if (read := getattr(stream, "read", None)) is not None:
-            while piece := await read(_CHUNK):
-                yield _bytes(piece)
+        if isinstance(stream, asyncio.StreamReader):
+            while piece := await stream.read(_CHUNK):
+                yield piece
         else:
             async for piece in stream:
                 yield _bytes(piece)
