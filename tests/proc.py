@@ -77,7 +77,7 @@ def process_is_gone(pid: int, start_time: int) -> bool:
 def tagged(tag: str) -> list[Process]:
     """Live processes that inherited *tag*, in one of `TAGS`, in their environment."""
     wanted = {f"{name}={tag}".encode() for name in TAGS}
-    return [found for found in processes() if wanted & _environment(found) and not found.gone]
+    return [found for found in processes() if wanted & environment(found) and not found.gone]
 
 
 def kill(*victims: Process, within: float = 5) -> None:
@@ -96,7 +96,8 @@ def wait_until(condition: Callable[[], bool], within: float = 5) -> None:
         time.sleep(0.001)
 
 
-def _environment(found: Process) -> set[bytes]:
+def environment(found: Process) -> set[bytes]:
+    """The variables that it was started with, as `NAME=value`."""
     try:
         return set((_PROC / str(found.pid) / "environ").read_bytes().split(b"\0"))
     except OSError:  # ended meanwhile, or of another user

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from tests import proc
 from tests.components import CLAUDE, needs
 
 if TYPE_CHECKING:
@@ -197,7 +198,10 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
+def desk(tmp_path: Path) -> Iterator[Desk]:
     home = tmp_path / "home"
     home.mkdir()
-    return Desk(home)
+    yield Desk(home)
+    left = [one for one in proc.processes() if f"HOME={home}".encode() in proc.environment(one)]
+    proc.kill(*left)
+    assert not left, f"left running: {[one.name for one in left]}"

@@ -21,7 +21,6 @@ from optio_agents.cli.tell import Program, notifier
 from optio_agents.errors import OptioAgentsError, SessionFailed
 from optio_agents.hosts.tasks import task_group
 from optio_agents.protocol.display import visible
-from optio_agents.session import remote_control
 from optio_agents.session.result import SessionResult
 
 if TYPE_CHECKING:
@@ -106,6 +105,8 @@ class Supervised:
             await anyio.sleep(_LOOKING)
 
     async def interrupt(self) -> None:
+        from optio_agents.session import remote_control  # knows claude, which takes a while
+
         try:
             with anyio.fail_after(_INTERRUPTING):
                 async with remote_control.find(self.manner.store, self.session) as reached:
