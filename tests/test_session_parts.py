@@ -13,7 +13,7 @@ from hypothesis import given, strategies as st
 from optio_agents.session.guests import Guests
 from optio_agents.session.hints import near_miss
 from optio_agents.session.on_demand import OnDemand
-from optio_agents.session.pulse import INTERVAL, Pulse, pulse
+from optio_agents.session.pulse import QUICK, SLOW, Pulse, pulse
 from optio_agents.session.saving import safe_name, safe_parts, save
 from optio_agents.session.workplace import Workplace
 from tests.sessions import Context, write
@@ -142,14 +142,14 @@ async def test_all_sessions_share_one_timer():
         if len(beats) == 100:
             all_beat.set()
 
-    leave = [pulse().join(beat) for _ in range(100)]
-    assert pulse() is pulse()
+    leave = [pulse(QUICK).join(beat) for _ in range(100)]
+    assert pulse(QUICK) is pulse(QUICK) is not pulse(SLOW)
     with anyio.fail_after(5):
         await all_beat.wait()
     for go in leave:
         go()
     count = len(beats)
-    await anyio.sleep(2 * INTERVAL)
+    await anyio.sleep(2 * QUICK)
     assert len(beats) == count
 
 
@@ -165,12 +165,12 @@ async def test_time_in_which_we_did_not_run_is_not_counted():
             return asyncio.get_running_loop().call_later(1000, tick)
 
     clock, beats = Clock(), []
-    stop = Pulse(clock).join(beats.append)
+    stop = Pulse(clock, QUICK).join(beats.append)
     for now in (0.2, 0.4, 60.4, 60.6):  # stopped for a minute
         clock.now = now
         clock.tick()
     stop()
-    assert [round(beat, 3) for beat in beats] == [0.2, 0.2, INTERVAL, 0.2]
+    assert [round(beat, 3) for beat in beats] == [0.2, 0.2, QUICK, 0.2]
 
 
 # Foreign code

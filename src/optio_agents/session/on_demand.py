@@ -26,28 +26,31 @@ class OnDemand:
         failed: Callable[[Exception], None],
     ) -> None:
         self._tasks, self._work, self._failed = tasks, work, failed
-        self._woken = self._broken = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._woken = self._running = False
+        self._idle: asyncio.Event | None = None  # only where somebody waits for it
 
     def wake(self) -> None:
         """There is something to do. Cheap while a run is under way."""
         self._woken = True
-        if self._idle.is_set() and not self._broken:
-            self._idle.clear()
+        if not self._running:
+            self._running = True
             self._tasks.start_soon(self._run)
 
     async def idle(self) -> None:
         """Return once everything asked for so far is done."""
-        await self._idle.wait()
+        if self._running:
+            self._idle = self._idle or asyncio.Event()
+            await self._idle.wait()
 
     async def _run(self) -> None:
         try:
             while self._woken:
                 self._woken = False
                 await self._work()
-        except Exception as error:
-            self._broken = True
+        except Exception as error:  # it stays "running": nobody is to call it again
             self._failed(error)
-        else:
+            return
+        self._running = False
+        if self._idle is not None:
             self._idle.set()
+            self._idle = None

@@ -1,4 +1,4 @@
-"""One timer for all sessions of an event loop, which counts only time that we were awake.
+"""Timers that all sessions of an event loop share, and that count only time we were awake.
 
 Monotonic time goes on while a process is stopped, and the boot clock while the laptop sleeps.
 A session that was not there to listen must not conclude that nobody spoke.
@@ -13,17 +13,18 @@ from weakref import WeakKeyDictionary
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-INTERVAL = 0.2  # seconds
+QUICK = 0.2  # seconds: for what a person waits for
+SLOW = 1.0
 _SLEPT = 5.0  # seconds: a beat later than this was no busy loop
 
-_pulses: WeakKeyDictionary[asyncio.AbstractEventLoop, Pulse] = WeakKeyDictionary()
+_pulses: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[float, Pulse]] = WeakKeyDictionary()
 
 
 class Pulse:
     """Lives on the loop's own callbacks and owns no task."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, loop: asyncio.AbstractEventLoop, interval: float) -> None:
+        self._loop, self._interval = loop, interval
         self._beats: dict[object, Callable[[float], None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._last = 0.0
@@ -34,7 +35,7 @@ class Pulse:
         self._beats[key] = beat
         if self._timer is None:
             self._last = self._loop.time()
-            self._timer = self._loop.call_later(INTERVAL, self._tick)
+            self._timer = self._loop.call_later(self._interval, self._tick)
         return lambda: self._leave(key)
 
     def _leave(self, key: object) -> None:
@@ -46,13 +47,16 @@ class Pulse:
     def _tick(self) -> None:
         now = self._loop.time()
         elapsed, self._last = now - self._last, now
-        self._timer = self._loop.call_later(INTERVAL, self._tick)
-        awake = elapsed if elapsed < _SLEPT else INTERVAL
+        self._timer = self._loop.call_later(self._interval, self._tick)
+        awake = elapsed if elapsed < _SLEPT else self._interval
         for beat in tuple(self._beats.values()):
             beat(awake)
 
 
-def pulse() -> Pulse:
-    """The pulse of the running loop."""
+def pulse(interval: float) -> Pulse:
+    """The pulse of the running loop that beats every *interval* seconds."""
     loop = asyncio.get_running_loop()
-    return _pulses.setdefault(loop, Pulse(loop))
+    pulses = _pulses.setdefault(loop, {})
+    if interval not in pulses:
+        pulses[interval] = Pulse(loop, interval)
+    return pulses[interval]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -14,7 +15,7 @@ from optio_agents.protocol.display import visible
 
 from .hints import near_miss
 from .on_demand import OnDemand
-from .pulse import pulse
+from .pulse import QUICK, SLOW, pulse
 from .tactful import Tactful
 from .verdict import Cancelled, Stalled, Unreachable
 
@@ -42,13 +43,16 @@ class Cancellation:
         if self._flag is not None:
             common.workers.start_soon(self._wait, self._flag)
 
-    def look(self) -> None:
-        """Ask the context; five times a second is enough."""
-        if self._flag is None:
-            if self._should_continue.blocks:
-                self._asker.wake()
-            else:
-                self._judge(self._should_continue.now)
+    @property
+    def must_be_asked(self) -> bool:
+        return self._flag is None
+
+    def look(self, _: float) -> None:
+        """Ask the context."""
+        if self._should_continue.blocks:
+            self._asker.wake()
+        else:
+            self._judge(self._should_continue.now)
 
     def _judge(self, ask: Callable[[], Any]) -> None:
         try:
@@ -225,11 +229,14 @@ class Watch:
 
     def start(self) -> Callable[[], None]:
         """Begin; returns how to stop."""
-        self._cancellation.look()
-        return pulse().join(self._beat)
+        leaving = ExitStack()
+        leaving.callback(pulse(SLOW).join(self._beat))
+        if self._cancellation.must_be_asked:
+            self._cancellation.look(0)
+            leaving.callback(pulse(QUICK).join(self._cancellation.look))
+        return leaving.close
 
     def _beat(self, awake: float) -> None:
-        self._cancellation.look()
         self._absence.look(awake)
         batches = self.batches
         if self._waiting() or self._absence.away:
