@@ -20,8 +20,8 @@ from optio_agents.hosts.ssh import SSHConfig, SshMachine
 from tests.components import unavailable
 from tests.sshd import SshLogin
 
-TOOLS = """awk cat chmod cmp cut date df env find grep head id ln ls mkdir mkfifo mv rm sed setsid
-    sleep sort stat tail touch tr uname wc"""
+TOOLS = """awk cat chmod cmp cut date dd df env find grep head id ln ls mkdir mkfifo mv rm sed
+    setsid sleep sort stat tail touch tr uname wc"""
 SHELLS = ("dash", "bash", "ash")
 LOGINS = ("ssh-me", "ssh-zsh")
 PLAIN = {"PATH": "/usr/local/bin:/usr/bin:/bin"}

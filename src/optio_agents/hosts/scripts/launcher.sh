@@ -16,22 +16,24 @@ identity() { # of this very shell, be it a subshell: PID START BOOT
   printf '%s %s %s\n' "$pid" "${20}" "$boot"
 }
 
-# Each name enters said/ before its bytes enter the pipe, and only once: nothing is fed twice.
+# What was fed moves to said/. There is one feeder and never another, so nothing is fed twice: a
+# ghost that comes back into in/ meets its own name.
 feed() {
   trap '' HUP INT TERM QUIT USR1 USR2 # a signal to the agent's group does not end its input
   exec 3<>bell 4>pipe </dev/null >/dev/null 2>&1
   while :; do
     for message in in/*; do
       name=${message#in/}
-      [ "$name" != '*' ] || break
-      if ln "$message" "said/$name"; then
-        case $name in *.eof) break 2 ;; esac
-        cat "$message" >&4 || break 2
-      elif [ ! -e "said/$name" ]; then # the disk is full
-        sleep 1
-        continue 2
+      case $name in
+        '*') break ;;
+        *.eof) break 2 ;;
+      esac
+      if [ -e "said/$name" ]; then
+        rm -f "$message"
+        continue
       fi
-      rm -f "$message"
+      cat "$message" >&4 || break 2
+      until mv "$message" "said/$name"; do sleep 1; done
     done
     read -r _ <&3 || sleep 1
   done
@@ -55,8 +57,10 @@ guard() { # LIMIT
 
 # The session may have been put aside while we came here.
 { mkfifo pipe && [ "$dir" -ef . ]; } 2>/dev/null || { echo taken 1<>"$ready"; exit 125; }
-identity >launcher.new && mv launcher.new launcher
-echo '    ' >exit.new # room, so that a full disk cannot hide the end
+{
+  identity >launcher.new && mv launcher.new launcher &&
+    echo '    ' >exit.new # room, so that a full disk cannot hide the end
+} || { echo failed 1<>"$ready"; exit 125; }
 feed &
 behind=$!
 if read -r most 2>/dev/null <limit; then
@@ -64,7 +68,9 @@ if read -r most 2>/dev/null <limit; then
   behind="$behind $!"
 fi
 (
-  identity >pid.new && mv pid.new pid && read -r line <pid && echo "$line" 1<>"$ready"
+  { identity >pid.new && mv pid.new pid && read -r line <pid; } || line=failed
+  echo "$line" 1<>"$ready"
+  [ "$line" != failed ] || exit 125
   umask "$mask"
   . ./launch
   exec "$@"

@@ -3,7 +3,7 @@
 # One whose agent has ended, or never began, is put aside as DIR.ITS-TAG. Safe to repeat.
 # shellcheck shell=sh disable=SC2094,SC2154
 [ -r /proc/self/stat ] || refuse "$foreign" "agents need a host with /proc"
-for tool in setsid mkfifo; do
+for tool in setsid env mkfifo; do
   command -v $tool >/dev/null || refuse "$foreign" "agents need $tool on the host"
 done
 [ -d "$3" ] || refuse "$missing" "there is no directory $3"

@@ -35,9 +35,16 @@ whole() { # FILE LENGTH: it holds just so many bytes
   [ $(($(wc -c <"$1"))) -eq "$2" ]
 }
 
-receive() { # FILE LENGTH: append standard input, all or nothing
-  cat >>"$1" || { rm -f "$1"; refuse "$unwritten" "what was said cannot be written there"; }
-  whole "$1" "$2" || { rm -f "$1"; refuse "$cut" "only a part arrived"; }
+receive() { # FILE LENGTH: standard input, all or nothing
+  heard=$(LC_ALL=C dd bs=65536 of="$1" 2>&1) || {
+    rm -f "$1"
+    refuse "$unwritten" "what was said cannot be written there: ${heard%%
+*}"
+  }
+  # It counts as it writes, "N bytes" behind its records: a process less than to look again.
+  # shellcheck disable=SC2086 # the words
+  set -- "$1" "$2" ${heard##*records out}
+  [ "$2" = "${3-}" ] || whole "$1" "$2" || { rm -f "$1"; refuse "$cut" "only a part arrived"; }
 }
 
 same() { # A B: one file, or the same bytes
