@@ -116,6 +116,26 @@ async def test_the_next_supervisor_sees_everything_when_it_has_no_cursor(world):
             ] == [event for event in talk.events if event["type"] != "control_response"]
 
 
+async def test_what_a_handler_has_not_had_comes_again_behind_the_cursor(world):
+    stood = anyio.Event()
+
+    async def stand(event):
+        if event["type"] == "result":
+            stood.set()
+            await anyio.sleep_forever()
+
+    async with world() as (host, root, api):
+        async with journaled(host, root, api) as talk:
+            talk.conversation.on_event(stand)
+            assert (await talk.conversation.ask(scripted({"text": "one"}))).ok
+            await stood.wait()
+            cursor = talk.conversation.cursor
+            talk.conversation.detach()
+        async with adopt_agent(host) as agent, claude_code_adopt(agent, cursor=cursor) as again:
+            result = await Talk(again, api).heard(lambda event: event["type"] == "result")
+            assert result["result"] == "one"
+
+
 async def test_another_terminal_may_answer_and_the_handler_hears_of_it(world):
     cancelled = anyio.Event()
 
@@ -188,7 +208,7 @@ async def test_closing_does_not_wait_for_a_background_shell(world):
     async with world() as (host, root, api):
         async with journaled(host, root, api, arguments=["--allowed-tools=Bash"]) as talk:
             await talk.conversation.ask(scripted(step, {"text": "started"}))
-            with anyio.fail_after(4):
+            with anyio.fail_after(8):  # the shell sleeps much longer
                 await talk.conversation.close()
             assert talk.conversation.close_reason.exit_code == 0
         assert not any("4711" in command_of(one) for one in proc.processes())

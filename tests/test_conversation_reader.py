@@ -483,7 +483,7 @@ async def test_a_pipe_that_nobody_reads_holds_up_no_caller():
         "sleep", "1000", stdin=-1, stdout=-1, stderr=-1, start_new_session=True
     )
     async with talking(process, interrupt_timeout=0.1, close_timeout=0.2) as (conversation, _):
-        with anyio.fail_after(2):
+        with anyio.fail_after(4):
             for _ in range(3):
                 await conversation.send("x" * (4 << 20))
             assert len(conversation.unconfirmed) == 3
@@ -551,7 +551,7 @@ async def test_closing_kills_what_ignores_everything_else():
         "sh", "-c", stubborn, stdin=-1, stdout=-1, stderr=-1, start_new_session=True
     )
     async with talking(process, close_timeout=0.1) as (conversation, _):
-        with anyio.fail_after(3):
+        with anyio.fail_after(5):
             await conversation.close()
         assert conversation.close_reason.signal == "KILL"
     assert process.returncode == -9
@@ -603,3 +603,40 @@ async def test_rate_limits_are_a_state_with_an_end():
         handle.hear({**retry, "retry_delay_ms": 500, "error": "rate_limit"})
         await until(lambda: conversation.state.phase == "rate limited")
         assert conversation.state.until is not None
+
+
+async def test_a_handler_that_hangs_delays_closing_by_one_bound_only():
+    entered = anyio.Event()
+
+    async def hang(_):
+        entered.set()
+        await anyio.sleep_forever()
+
+    async with talking(close_timeout=0.2) as (conversation, handle):
+        conversation.on_event(hang)
+        words = "x" * 10_000
+        handle.hear(*({"type": "x", "words": words} for _ in range(3 * BACKLOG // len(words))))
+        await entered.wait()
+        with anyio.fail_after(4):
+            await conversation.close()
+        assert conversation.close_reason.exit_code == 0
+
+
+async def test_a_handler_that_ignores_its_cancellation_is_left_behind(caplog):
+    entered, released = anyio.Event(), anyio.Event()
+
+    async def stay(_):
+        entered.set()
+        while not released.is_set():
+            with suppress(asyncio.CancelledError):
+                await released.wait()
+
+    async with talking(close_timeout=0.1) as (conversation, handle):
+        conversation.on_event(stay)
+        handle.hear(number(1))
+        await entered.wait()
+        with anyio.fail_after(4):
+            await conversation.close()
+        assert "ignores its cancellation" in caplog.text
+        released.set()
+        await anyio.wait_all_tasks_blocked()

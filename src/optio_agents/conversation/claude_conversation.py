@@ -78,6 +78,8 @@ class ClaudeCodeConversation:
         self._events = Subscribers[Event]("on_event", _skipped)
         self._messages = Subscribers[str]("on_message")
         self._answers = dict[str, asyncio.Future[TurnResult]]()
+        self._read: Cursor | None = None
+        self._delivered: Cursor | None = None
         self._heard = False
         self._init: Event | None = None
         self._usage = Usage()
@@ -152,17 +154,14 @@ class ClaudeCodeConversation:
 
         Bounded, and nothing is handed over any more once it returns. Twice is fine.
         """
-        if self._wire is None or self._finished.is_set():
-            self._end(None)
-            return
         self._closing = True
+        end: End | None = None
         with anyio.CancelScope(shield=True):
-            await self._end_process(self._wire)
-            self._end(None)
-            if self._reading:
-                with anyio.move_on_after(self._close_timeout):
-                    await self._drain()
-                await self._drop()
+            if self._wire is not None and not self._finished.is_set():
+                end = await self._end_process(self._wire)
+            if self._reading and not self._finished.is_set():
+                await self._finish()
+        self._end(end)
 
     def detach(self) -> None:
         """Leaving its block leaves the CLI running, for `claude_code_adopt`."""
@@ -174,19 +173,25 @@ class ClaudeCodeConversation:
         if not self._detached:
             await self.close()
 
-    async def _end_process(self, wire: Wire) -> None:
+    async def _end_process(self, wire: Wire) -> End | None:
         with anyio.move_on_after(self._close_timeout), suppress(OptioAgentsError):
             # the end of the input alone would wait for background shells and API retries
             await wire.say(control_request("optio-end", "end_session"))
             await wire.end_input()
-            await self._gone(wire)
-            return
+            return await wire.ended()
         with anyio.move_on_after(3 * self._close_timeout), suppress(OptioAgentsError):
             await wire.stop(self._close_timeout)
-            await self._gone(wire)
+            return await wire.ended()
+        return None
 
-    async def _gone(self, wire: Wire) -> None:
-        await (self._ended.wait() if self._reading else wire.ended())
+    async def _finish(self) -> None:
+        """Let the reader read to the end and the handlers have it, and then drop what is left."""
+        with anyio.move_on_after(self._close_timeout):
+            await self._ended.wait()
+            await self._drain()
+        await self._drop()  # which also frees a reader that waits for a handler
+        with anyio.move_on_after(self._close_timeout):
+            await self._ended.wait()
 
     # -- what it says
 
@@ -306,8 +311,11 @@ class ClaudeCodeConversation:
 
     @property
     def cursor(self) -> Cursor | None:
-        """Behind the last line of the journal that was read, for `claude_code_adopt`."""
-        return self._wire.cursor if self._wire is not None else None
+        """Behind the last line of the journal that every handler has had.
+
+        For `claude_code_adopt`. While handlers are busy it may stand too far back, never too far.
+        """
+        return self._read if self._handed_over() else self._delivered
 
     @property
     def init(self) -> Init | None:
@@ -352,6 +360,8 @@ class ClaudeCodeConversation:
     # -- inside
 
     async def _take(self, chunk: Chunk, wire: Wire) -> None:
+        if self._handed_over():
+            self._delivered = self._read
         events, texts = list[Event](), list[str]()
         heard = not self._heard
         for index, line in enumerate(chunk.lines):
@@ -373,6 +383,10 @@ class ClaudeCodeConversation:
             await self._events.deliver(events, chunk.size)
         if texts:
             await self._messages.deliver(texts, sum(map(len, texts)))
+        self._read = wire.cursor
+
+    def _handed_over(self) -> bool:
+        return self._events.idle and self._messages.idle
 
     def _feed(self, kind: str, event: Event, texts: list[str] | None) -> None:
         if kind in Approvals.TYPES:

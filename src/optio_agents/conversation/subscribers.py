@@ -30,8 +30,10 @@ class Subscribers(Generic[T]):
         self._skipped = skipped  # tells a handler that skips how many items it missed
         self._all: tuple[_Subscriber[T], ...] = ()
 
-    def __bool__(self) -> bool:
-        return bool(self._all)
+    @property
+    def idle(self) -> bool:
+        """Every handler has had everything."""
+        return all(subscriber.idle for subscriber in self._all)
 
     def add(self, handler: Callable[[T], Awaitable[None] | None], *, skip: bool) -> Unsubscribe:
         """With *skip* the handler misses items rather than making the reader wait."""
@@ -81,6 +83,10 @@ class _Subscriber(Generic[T]):
         self._task: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()  # the backlog became shorter
         self._dropped = False
+
+    @property
+    def idle(self) -> bool:
+        return self._task is None
 
     def put(self, items: Sequence[T], size: int) -> bool:
         """Take *items*; False, and not taken, while what waits is too much."""
