@@ -33,6 +33,10 @@ class ShellMachine(LocalMachine):
     def __init__(self, shell: str, path: str) -> None:
         super().__init__()
         self._sh, self._path = shell, path
+        self.login: Mapping[str, str] | None = None
+
+    async def login_environment(self) -> Mapping[str, str]:
+        return await super().login_environment() if self.login is None else self.login
 
     @asynccontextmanager
     async def shell(

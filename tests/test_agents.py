@@ -159,6 +159,34 @@ async def test_the_agent_finds_only_what_it_should(host, monkeypatch):
         assert here(agent, ".").stat().st_mode & 0o777 == 0o700
 
 
+async def test_a_login_environment_is_inherited_without_its_credentials(tmp_path):
+    host = Host(machine("dash", tmp_path), str(tmp_path / "task"))
+    dropped = """ANTHROPIC_API_KEY GITHUB_TOKEN AWS_SECRET_ACCESS_KEY AWS_ACCESS_KEY_ID DB_PASSWORD
+        MYSQL_PWD GOOGLE_CREDENTIALS GOOGLE_APPLICATION_CREDENTIALS npm_token CLIENT_SECRET_FILE
+        SSH_AUTH_SOCK OPTIO_RUN OPTIO_SESSION BASH_FUNC_x%% UID PWD"""
+    kept = "LANG EDITOR TOKENIZERS_PARALLELISM KEYBOARD PASSAGE IFS HOME"
+    host.machine.login = {**PLAIN, **dict.fromkeys(f"{dropped} {kept}".split(), "value")}
+    async with ready(host):
+        env = {"GITHUB_TOKEN": "named", "EDITOR": "mine"}
+        async with start_agent(host, ["env"], env=env) as agent:
+            await agent.wait()
+            told = (await said(host, agent)).decode().splitlines()
+    assert {f"{name}=value" for name in kept.split() if name != "EDITOR"} <= set(told)
+    assert {"EDITOR=mine", "GITHUB_TOKEN=named", f"OPTIO_SESSION={agent.session}"} <= set(told)
+    names = {line.partition("=")[0] for line in told}
+    assert names & set(dropped.split()) <= {"GITHUB_TOKEN", "OPTIO_SESSION", "PWD"}
+    assert "PWD=value" not in told
+
+
+async def test_what_no_shell_can_export_is_refused(tmp_path):
+    host = Host(machine("dash", tmp_path), str(tmp_path / "task"))
+    async with ready(host):
+        for env in {"a.b": "x"}, {"UID": "0"}, {"": "x"}, {"NUL": "a\0b"}:
+            with pytest.raises(ValueError, match="cannot"):
+                async with start_agent(host, ["true"], env=env):
+                    pass
+
+
 @everywhere
 async def test_interrupting_the_group_ends_neither_launcher_nor_input(host):
     command = 'trap "echo caught" INT TERM; echo ready; while :; do read -r x && echo $x; done'

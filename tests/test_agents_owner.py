@@ -75,8 +75,24 @@ async def test_a_take_over_does_not_wait(host):
         await lease.confirm()
 
 
-async def test_of_many_claimants_one_wins(host):
-    won = list[int]()
+LINK = """#!/bin/sh
+case $2 in owner/*)
+    : >arrived.$$
+    until [ "$(ls | grep -c ^arrived)" -ge 8 ]; do sleep 0.01; done ;;
+esac
+exec ${0%/ln}/busybox ln "$@"
+"""
+
+
+async def test_of_many_who_claim_at_once_one_wins(tmp_path):
+    """All have seen that nobody owns it before the first of them links its claim."""
+    host = Host(machine("ash", tmp_path), str(tmp_path / "task"))
+    link = tmp_path / "tools-ash/ln"
+    link.with_name("busybox").symlink_to(link.readlink())
+    link.unlink()
+    link.write_text(LINK)
+    link.chmod(0o755)
+    won, lost, done = list[int](), list[int](), anyio.Event()
 
     async def claim(number):
         try:
@@ -88,7 +104,6 @@ async def test_of_many_claimants_one_wins(host):
         if len(lost) == 7:
             done.set()
 
-    lost, done = list[int](), anyio.Event()
     async with with_agent(host) as agent, anyio.create_task_group() as tasks:
         for number in range(8):
             tasks.start_soon(claim, number)

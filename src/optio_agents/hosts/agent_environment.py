@@ -12,7 +12,7 @@ EnvBase: TypeAlias = Literal["login", "empty"]
 
 _CREDENTIAL = re.compile(
     r"(?:^|_)(?:API_?KEY|ACCESS_KEY(?:_ID)?|PRIVATE_KEY|TOKEN|PASSPHRASE|CREDENTIALS?)S?$"
-    r"|SECRET|PASSW(?:OR)?D|^PGPASS|^SSH_AUTH_SOCK$",
+    r"|SECRET|PASSW(?:OR)?D|_PWD$|^SSH_AUTH_SOCK$",
     re.IGNORECASE,
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
