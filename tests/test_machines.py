@@ -9,6 +9,7 @@ import resource
 import secrets
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ from optio_agents.hosts.streams import UNREAD
 from tests.accounts import SHELLS
 from tests.hosts import KINDS, USUAL, ssh_config
 from tests.leaks import no_leaks
-from tests.proc import Process as Found, process as look_up, tagged, wait_until
+from tests.proc import Process as Found, process as look_up, processes, tagged, wait_until
 from tests.sshd import SshLogin, SshServer
 
 Enter = Callable[[], Any]
@@ -626,6 +627,28 @@ def test_what_ignores_the_signal_is_killed_in_the_end(stop: Callable[..., Any]) 
     with started(text, tag):
         assert stop(tag).returncode == 0
         assert tagged(tag) == []
+
+
+def test_what_only_the_session_gives_away_is_found(stop: Callable[..., Any]) -> None:
+    program = """if True:
+        import os
+        if os.fork(): os._exit(0)
+        os.setpgid(0, 0)
+        os.write(1, b"ready\\n")
+        os.execv("/bin/sleep", ["sleep", "300"])
+    """
+    text = 'env -i "$1" -c "$2" & wait; sleep 300'
+    with started(text, tag := secrets.token_hex(8), sys.executable, program) as found:
+        wait_until(
+            lambda: any(each.name == "sleep" and each.parent != found.pid for each in of(found))
+        )
+        others = of(found)
+        assert stop(tag, f"{found.pid}:{found.start_time}").returncode == 0
+        assert [each for each in others if not each.gone] == []
+
+
+def of(leader: Found) -> list[Found]:
+    return [each for each in processes() if each.session == leader.pid]
 
 
 def test_a_name_made_to_confuse_helps_nobody(stop: Callable[..., Any], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -217,7 +218,8 @@ async def test_everything_may_stand_in_the_users_configuration(
         "StrictHostKeyChecking no",
         "Compression yes",
     )
-    assert len((await answer(config)).split()) == 4  # no agent behind it
+    config = replace(config, agent_path=str(tmp_path / "agent"))
+    assert len((await answer(config)).split()) == 4  # nothing of the agent behind it
 
 
 async def test_no_known_hosts_file_does_not_mean_no_check(login: SshLogin, tmp_path: Path) -> None:
@@ -305,6 +307,15 @@ async def test_a_jump_host_that_is_not_trusted(
 def test_a_config_that_cannot_be_meant(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"cannot be|one of"):
         SSHConfig(**bad)
+
+
+def test_a_machine_is_named_without_asyncssh() -> None:
+    program = (
+        "import sys; from optio_agents.hosts.ssh import SSHConfig, SshMachine; "
+        "SshMachine(SSHConfig('box')); print('asyncssh' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
+    assert said == b"False\n"
 
 
 def test_a_config_has_a_name_and_can_be_compared(tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import asyncssh
 import pytest
 
 from optio_agents.errors import HostKeyRefused
 from optio_agents.hosts.ssh import SshMachine
+from optio_agents.hosts.ssh_known_hosts import KnownHosts
 from tests.hosts import ssh_config
 from tests.sshd import SshLogin, SshServer, make_key
 
@@ -217,6 +219,17 @@ async def test_a_certified_host_is_trusted_by_its_authority(
     assert (await refused(login)).reason == "unknown"
     await accepted(login, host_key_policy="accept-new")  # its plain key, then
     assert _public(server.host_key) in login.known_hosts_path.read_text()
+
+
+def test_another_one_may_have_been_quicker(login: SshLogin, sshd: SshServer, other: str) -> None:
+    files = KnownHosts([str(login.known_hosts_path)])
+    key = asyncssh.read_public_key(sshd.host_key.with_suffix(".pub"))
+    write(login)
+    assert [files.add(login.host, login.port, key) for _ in range(2)] == [True, True]
+    assert login.known_hosts_path.read_text().count(here(login)) == 1
+    write(login, f"{here(login)} {other}")
+    assert not files.add(login.host, login.port, key)
+    assert login.known_hosts_path.read_text().count(here(login)) == 1
 
 
 async def test_many_at_once_write_it_once(login: SshLogin, tmp_path: Path) -> None:

@@ -204,6 +204,19 @@ async def test_a_connection_that_we_abort_is_no_end_either(
                 await process.wait()
 
 
+async def test_a_connection_that_we_let_go_of_is_no_end_either(
+    server: SshServer, ssh_login: SshLogins
+) -> None:
+    async with linked(server, ssh_login, keepalive=5) as (machine, proxy):
+        async with machine.shell("setsid sleep 300 & exit 4") as process:
+            assert await process.wait() == 4
+            proxy.stall()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(machine.close)
+                with pytest.raises(HostLost):
+                    await process.read()
+
+
 async def test_what_was_in_flight_is_never_repeated(
     server: SshServer, ssh_login: SshLogins, tmp_path: Path
 ) -> None:
@@ -252,6 +265,7 @@ async def test_a_link_that_is_back_is_found_within_two_seconds(
             with anyio.fail_after(2):
                 await until(machine, "up")
         assert all(isinstance(error, PortClosed) for error in failures)
+        assert len(failures) >= 5 * attempts  # each told all who waited
         assert 3 <= attempts <= 14  # one at a time for all ten, and not one after the other
         assert proxy.connections == 2
 
