@@ -115,7 +115,7 @@ async def test_whoever_reads_a_few_lines_only_leaves_the_agent_running(desk: Des
 async def test_ctrl_c_once_interrupts_a_command(desk: Desk) -> None:
     async with desk.terminal() as terminal:
         await terminal.type(agent("STATUS: 10% on it", "sleep 60"))
-        await terminal.until("on it")
+        await terminal.until("status +10% on it")
         await terminal.key("C-c")
         seen = await terminal.ends(3)
     assert "interrupting; Ctrl-C again leaves, and the agent goes on" in seen
@@ -126,7 +126,7 @@ async def test_ctrl_c_twice_leaves_the_agent_and_says_how_to_come_back(desk: Des
     steps = ("run trap '' INT", "STATUS: 10% on it", desk.hold("go"), "DONE: after all")
     async with desk.terminal() as terminal:
         await terminal.type(agent(*steps))
-        await terminal.until("on it")
+        await terminal.until("status +10% on it")
         await leave(terminal)
         seen = await terminal.ends(6)
         found = re.search(r"come back with: optio-agents attach (\w+)", seen.replace("\n", " "))
@@ -142,7 +142,7 @@ async def test_stop_on_exit_ends_the_agent_and_all_it_started(desk: Desk) -> Non
     steps = ("run trap '' INT", f"run {nap} &", "STATUS: 10% on it", "sleep 66")
     async with desk.terminal() as terminal:
         await terminal.type(agent(*steps, flags="--stop-on-exit"))
-        await terminal.until("on it")
+        await terminal.until("status +10% on it")
         await leave(terminal)
         seen = await terminal.ends(130)
     assert "Ctrl-C again stops the agent" in seen
@@ -157,7 +157,7 @@ async def test_a_session_that_ends_while_attached_elsewhere(desk: Desk) -> None:
     steps = ("STATUS: 30% first", desk.hold("go"), "STATUS: 60% second", "DONE: ended")
     async with desk.terminal() as one, desk.terminal() as two:
         await one.type(agent(*steps))
-        await one.until("30% first")
+        await one.until("status +30% first")
         await two.type('clear; optio-agents attach; echo "exit $?"')
         await two.until("this is what it wrote down")
         await two.until(r"^t +[━╺╸]+ +30%")
@@ -173,7 +173,7 @@ async def test_whoever_looks_on_becomes_the_owner_when_the_owner_leaves(desk: De
     more = ("DELIVERABLE: deliverables/a.txt", "hear", "DONE: heard it")
     async with desk.terminal() as one, desk.terminal() as two:
         await one.type(agent(*steps, *more))
-        await one.until("30% first")
+        await one.until("status +30% first")
         await two.type('clear; optio-agents attach --save kept; echo "exit $?"')
         await two.until("this is what it wrote down")
         await leave(one)

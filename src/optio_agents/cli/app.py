@@ -11,8 +11,8 @@ import click
 from optio_agents.cli import exits
 from optio_agents.cli.config import CONFIGURED, defaults
 from optio_agents.cli.output import mute
+from optio_agents.cli.words import told
 from optio_agents.errors import OptioAgentsError
-from optio_agents.protocol.display import visible_block
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ class Verbs(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
-            formatter.write_dl([(verb, told) for verb, (_, told) in VERBS.items()])
+            formatter.write_dl([(verb, words) for verb, (_, words) in VERBS.items()])
 
 
 @click.group(
@@ -90,9 +90,9 @@ def run_command(argv: Sequence[str]) -> int:
         mute()
         return exits.DONE
     except (KeyboardInterrupt, OptioAgentsError, ValueError, OSError) as error:
-        return _told(error, debug=debug)
+        return _reported(error, debug=debug)
     except Exception as error:
-        return _told(error, debug=debug, ours=True)
+        return _reported(error, debug=debug, ours=True)
     return code if isinstance(code, int) else exits.DONE
 
 
@@ -102,12 +102,11 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
     return argv[:at], argv[at:]
 
 
-def _told(error: BaseException, *, debug: bool, ours: bool = False) -> int:
+def _reported(error: BaseException, *, debug: bool, ours: bool = False) -> int:
     if debug:
         traceback.print_exception(error)
     elif not isinstance(error, KeyboardInterrupt):
         kind = f"a fault of ours, {type(error).__name__}: " if ours else ""
         after = " (--debug shows where; please report it)" if ours else ""
-        words = str(error) or "it took too long"  # a TimeoutError has no words of its own
-        click.echo(f"optio-agents: {kind}{visible_block(words)}{after}", err=True)
+        click.echo(f"optio-agents: {kind}{told(error)}{after}", err=True)
     return exits.OUR_FAULT if ours else exits.exit_code(error)

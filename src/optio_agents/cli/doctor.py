@@ -13,6 +13,7 @@ import click
 
 from optio_agents.cli import exits
 from optio_agents.cli.places import host_options, ssh_of
+from optio_agents.cli.words import told
 from optio_agents.errors import ConnectError
 from optio_agents.hosts.ssh_config import SSHConfig
 from optio_agents.protocol.display import visible
@@ -99,10 +100,10 @@ async def _there(ssh: SSHConfig | None) -> list[Finding]:
         with anyio.fail_after(_PATIENCE):
             facts = await _facts(ssh)
     except TimeoutError:
-        told = f"{name} did not answer all questions within {_PATIENCE:.0f} s"
-        return [Finding("bad", told, "try again when it has less to do", unreachable=True)]
-    except ConnectError as error:  # which says what to do
-        return [Finding("bad", str(error), unreachable=True)]
+        late = f"{name} did not answer all questions within {_PATIENCE:.0f} s"
+        return [Finding("bad", late, "try again when it has less to do", unreachable=True)]
+    except ConnectError as error:
+        return [Finding("bad", told(error), unreachable=True)]
     return [_reached(name, ssh), *judged(facts)]
 
 

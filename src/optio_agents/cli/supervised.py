@@ -18,6 +18,7 @@ from optio_agents.cli.observed import records_of
 from optio_agents.cli.output import mute, noticing_silence
 from optio_agents.cli.questions import deny
 from optio_agents.cli.tell import Program, notifier
+from optio_agents.cli.words import told
 from optio_agents.errors import OptioAgentsError, SessionFailed
 from optio_agents.hosts.tasks import task_group
 from optio_agents.protocol.display import visible
@@ -114,7 +115,7 @@ class Supervised:
         except TimeoutError:
             self.manner.view.say("not interrupted: the agent could not be reached in time")
         except OptioAgentsError as error:
-            self.manner.view.say(f"not interrupted: {visible(str(error))}")
+            self.manner.view.say(f"not interrupted: {told(error)}")
 
     def leave(self) -> None:
         """End our part: the agent goes on, or is stopped where that was asked for."""
@@ -165,7 +166,7 @@ async def _to_its_end(supervision: Supervised, start: Start, *, alone: bool) -> 
     except OptioAgentsError as error:
         if alone:
             raise
-        say(f"{supervision.session}: {visible(str(error))}")  # the others go on
+        say(f"{supervision.session}: {told(error)}")  # the others go on
         return exits.exit_code(error)
     code = result if isinstance(result, int) else exits.OUTCOMES[result.outcome]
     if code == exits.DETACHED:
