@@ -55,7 +55,9 @@ class Reader:
     def look(self):
         place, file = self.framer.place, self.file
         window = file.content[place.offset - place.window : place.offset]
-        verdict = decide(place, Seen(file.inode, len(file.content), 9.0, window))
+        verdict = decide(
+            place, Seen(file.inode, len(file.content), 9.0, digest(window) == place.tail)
+        )
         fresh = verdict == REPLACED
         offset = 0 if fresh else place.offset
         data = file.content[offset : offset + self.size]

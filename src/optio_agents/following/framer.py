@@ -126,17 +126,18 @@ class Framer:
         passed, repeats = self._delivered.sort(lines, cut)
         behind = self._delivered.lines - len(lines)
         batches = []
-        for start, stop, repeated in (
-            (passed, passed + repeats, True),
-            (passed + repeats, len(lines), False),
-        ):
+        for start, stop in (passed, passed + repeats), (passed + repeats, len(lines)):
             if start < stop:
-                cursor = self._cursor(ends[stop - 1], behind + stop, window(ends[stop - 1]))
-                part = {n: size for n, size in shifted(cut, start).items() if n < stop - start}
-                told = self._delivered.tell()
-                batches.append(
-                    Batch(lines[start:stop], ends[start:stop], cursor, told, repeated, part)
+                end = ends[stop - 1]
+                batch = Batch(
+                    lines[start:stop],
+                    ends[start:stop],
+                    self._cursor(end, behind + stop, window(end)),
+                    digests=self._delivered.tell(),
+                    repeated=stop <= passed + repeats,
+                    cut={n - start: size for n, size in cut.items() if start <= n < stop},
                 )
+                batches.append(batch)
         return batches
 
     def _cursor(self, offset: int, lines: int, window: bytes) -> Cursor:

@@ -35,7 +35,7 @@ class Seen(NamedTuple):
     inode: int
     size: int
     age: float  # seconds for which size and times are known to stand as they are
-    window: bytes  # what stands in the `window` bytes before the place now
+    intact: bool  # the bytes of the check window, before the reader's place, are what they were
     regular: bool = True
 
 
@@ -66,7 +66,7 @@ def decide(place: Place, seen: Seen) -> str:
     """
     if not seen.regular:
         return NO_FILE
-    if place.inode != seen.inode or seen.size < place.offset or digest(seen.window) != place.tail:
+    if place.inode != seen.inode or seen.size < place.offset or not seen.intact:
         return REPLACED
     if seen.size > place.offset:
         return APPENDED

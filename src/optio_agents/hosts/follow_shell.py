@@ -196,7 +196,8 @@ class _File:
         """Tell the reader what was found; False: look again, from the front."""
         _, device, inode, size, seconds, *_ = status.split()
         place, age = self.place, anyio.current_time() - self._since
-        verdict = decide(place, Seen(int(inode), int(size), age, window))
+        intact = digest(window) == place.tail
+        verdict = decide(place, Seen(int(inode), int(size), age, intact))
         fresh = verdict == REPLACED
         if fresh and place.offset:
             self.place, self._introduced = Place(), True

@@ -22,7 +22,7 @@ _MASK = (
     _MODIFY | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF
 ) | _ONLY_DIRECTORY
 _EVENT = struct.Struct("iIII")
-_BUFFER = 65_536
+_BUFFER = 8192  # bytes: a larger one costs more to make than it saves
 
 
 class Inotify:

@@ -59,9 +59,10 @@ class Scan:
         hold: bool = True,
     ) -> None:
         self.path, self.place = path, place
-        self._root, self._process, self._hold = root, process, hold
+        self._root, self._process, self._hold, self._keep = root, process, hold, hold
         self._ended = False
-        self._descriptor = -1
+        self._descriptor, self._identity = -1, (0, 0)
+        self._window: bytes | None = None  # the bytes before the place, once they are known
         self._introduced = not place.window  # the reader knows the bytes before its place
         self._stamp: tuple[int, ...] = (-1,)
         self._since = 0.0  # when the stamp was seen first
@@ -106,7 +107,7 @@ class Scan:
 
     def _look(self, now: float, size: int) -> Chunk:
         found = self._find()
-        if self._descriptor >= 0 and not _same(found, os.fstat(self._descriptor)):
+        if self._descriptor >= 0 and (found is None or _identity(found) != self._identity):
             chunk = self._read(now, size)
             if chunk.at_end:  # else somebody who goes on writing to the old file would keep us
                 self.close()
@@ -121,7 +122,7 @@ class Scan:
         try:
             return self._read(now, size)
         finally:
-            if not self._hold or Scan.held > _allowance():
+            if not self._keep:
                 self.close()
 
     def _find(self) -> os.stat_result | None:
@@ -141,26 +142,32 @@ class Scan:
         except PermissionError as error:
             raise Refused("unreadable", os.strerror(errno.EACCES)) from error
         Scan.held += 1
-        _expect_regular(os.fstat(self._descriptor))
+        self._keep = self._hold and Scan.held <= _allowance()
+        status = os.fstat(self._descriptor)
+        self._identity = _identity(status)
+        _expect_regular(status)
         if self._root and not _below(_real_path(self._descriptor, self.path), self._root):
             raise Refused("outside", "leads out of " + os.fsdecode(self._root))
 
     def _read(self, now: float, size: int) -> Chunk:
         status, place = os.fstat(self._descriptor), self.place
         self._note(_stamp(status), now)
+        start = place.offset - place.window
+        wanted = min(place.window + size, max(status.st_size - start, place.window))
         # One read for both: what was compared is what the data stands behind.
-        found = os.pread(self._descriptor, place.window + size, place.offset - place.window)
+        found = os.pread(self._descriptor, wanted, start)
         window, data = found[: place.window], found[place.window :]
-        verdict = decide(place, Seen(status.st_ino, status.st_size, now - self._since, window))
+        age = now - self._since
+        verdict = decide(place, Seen(status.st_ino, status.st_size, age, self._is_intact(window)))
         fresh = verdict == REPLACED
         if fresh:
             self._introduced, window, place = True, b"", Place()
-            data = os.pread(self._descriptor, size, 0)
+            data = os.pread(self._descriptor, min(size, status.st_size), 0)
         self._trusted = verdict == NOTHING
-        behind = last_bytes(window, data, len(data))
-        offset = place.offset + len(data)
-        self.place = Place(status.st_dev, status.st_ino, offset, digest(behind), len(behind))
         introduction, self._introduced = b"" if self._introduced else window, True
+        self._window = last_bytes(window, data, len(data))
+        offset = place.offset + len(data)
+        self.place = Place(status.st_dev, status.st_ino, offset, "", len(self._window))
         return Chunk(
             status.st_dev,
             status.st_ino,
@@ -170,8 +177,13 @@ class Scan:
             data,
             introduction,
             fresh,
-            at_end=len(data) < size and offset >= status.st_size,
+            at_end=offset >= status.st_size,
         )
+
+    def _is_intact(self, window: bytes) -> bool:
+        if self._window is None:  # all we have is the cursor's word
+            return digest(window) == self.place.tail
+        return window == self._window
 
     def _note(self, stamp: tuple[int, ...], now: float) -> None:
         if stamp != self._stamp:
@@ -185,8 +197,8 @@ def _stamp(status: os.stat_result | None) -> tuple[int, ...]:
     return (status.st_dev, status.st_ino, status.st_size, *times)
 
 
-def _same(found: os.stat_result | None, held: os.stat_result) -> bool:
-    return found is not None and os.path.samestat(found, held)
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _expect_regular(status: os.stat_result) -> None:

@@ -1,0 +1,34 @@
+"""Workers that follow, ours and the peer's, and the server that they log in to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.bench import Measure
+from tests.bench.ground import Ground, ground
+from tests.bench.peers import Worker, our_python, worker
+
+SIDE = Path(__file__).with_name("side_follow.py")
+
+
+@asynccontextmanager
+async def sides() -> AsyncIterator[tuple[Worker, Worker, Ground]]:
+    """Ours, the peer's, and where they meet."""
+    with ground() as place:
+        arguments = [*place.arguments(), place.server.tag]
+        async with (
+            worker(our_python(), SIDE, *arguments) as ours,
+            worker(our_python(), SIDE, *arguments) as peer,
+        ):
+            yield ours, peer, place
+
+
+def asking(side: Worker) -> Callable[..., Measure]:
+    """Makes measures of words: what `side_follow` is asked."""
+
+    def measure(*words: object) -> Measure:
+        return lambda: side.round(" ".join(map(str, words)))
+
+    return measure
