@@ -147,7 +147,7 @@ async def test_another_terminal_may_answer_and_the_handler_hears_of_it(world):
 
     async with world() as (host, root, api), journaled(host, root, api) as talk:
         talk.conversation.on_permission_request(ponder)
-        await talk.conversation.send(scripted(TOUCH, {"text": "touched"}))
+        await talk.conversation.send(scripted(TOUCH, {"text": "touched", "hold": "x"}))
         await talk.heard(lambda event: event["type"] == "control_request")
         (request,) = talk.conversation.open_requests
         async with adopt_agent(host) as other:
@@ -157,10 +157,38 @@ async def test_another_terminal_may_answer_and_the_handler_hears_of_it(world):
             late = await other.answer(request.id, denied, by="too late")
             assert (late.won, late.by) == (False, "the other")
             other.detach()
-        await cancelled.wait()
+        await cancelled.wait()  # while the turn goes on
+        api.release("x")
         await talk.heard(lambda event: event["type"] == "result")
         assert talk.conversation.open_requests == ()
         assert (talk.work / "made").exists()
+
+
+async def test_a_request_that_was_answered_and_not_yet_read_is_not_asked_again(world):
+    asked = list[str]()
+
+    async with world() as (host, root, api):
+        async with journaled(host, root, api) as talk:
+            await talk.conversation.send(scripted(TOUCH, {"text": "touched"}))
+            await talk.heard(lambda event: event["type"] == "control_request")
+            (request,) = talk.conversation.open_requests
+            cli = pid_of(talk)
+            os.kill(cli, signal.SIGSTOP)
+            allowed = PermissionDecision("allow")
+            assert await talk.conversation.answer(request, allowed, by="the first") == "the first"
+            await talk.conversation.send("by the way")
+            talk.conversation.detach()
+        async with adopt_agent(host) as agent, claude_code_adopt(agent) as again:
+            again.on_permission_request(lambda request: asked.append(request.id))
+            heard = Talk(again, api)
+            await heard.heard(lambda event: event["type"] == "control_request")
+            await anyio.wait_all_tasks_blocked()
+            assert [one.text for one in again.unconfirmed] == ["by the way"]
+            assert again.is_pending()
+            os.kill(cli, signal.SIGCONT)
+            result = await heard.heard(lambda event: event["type"] == "result")
+            assert (result["result"], asked) == ("touched", [])
+            assert again.unconfirmed == ()
 
 
 async def test_killed_in_a_tool_it_says_so_and_resume_continues(world):
