@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import threading
@@ -15,7 +16,7 @@ import anyio
 import pytest
 
 from optio_agents.errors import FileRefused
-from optio_agents.hosts import Host
+from optio_agents.hosts import Host, confined_local
 from optio_agents.testing.proxy import FaultProxy
 from tests.hosts import Ground, both_ways, every_kind, over_ssh, usual_kinds
 
@@ -101,6 +102,9 @@ async def test_the_root_is_resolved_but_is_no_link_itself(ground: Ground) -> Non
         root.rename(Path(host.workdir, "elsewhere"))
         root.symlink_to("elsewhere")
         assert await _refused(host, "deliverables/report") == "outside"
+        assert await host.fetch_bytes_from_host(f"{root}/report") == b"fine"  # no root, no matter
+        with pytest.raises(FileRefused, match="is a symbolic link"):
+            await host.fetch_file("deliverables/report", io.BytesIO(), root="deliverables")
         (root.parent / "deliverables-of-others").mkdir()
         _file(root.parent / "deliverables-of-others" / "x", b"x")
         assert await _refused(host, "deliverables-of-others/x") == "outside"
@@ -123,6 +127,39 @@ async def test_a_file_that_changes_while_it_is_read_is_refused(ground: Ground, s
         with pytest.raises(FileRefused) as refused:
             await _read_slowly(host, path)
         assert refused.value.reason == "changed"
+
+
+@both_ways
+async def test_a_file_that_is_rewritten_in_place_meanwhile_is_refused(ground: Ground) -> None:
+    async with ground.ready() as host:
+        path = _deliverables(ground, host) / "big"
+        with path.open("wb") as file:
+            file.truncate(64 << 20)  # more than may be on its way to us before we read
+        async with host.open_confined("deliverables/big", "deliverables") as opened:
+            os.utime(path, ns=(1, 1))
+            with pytest.raises(FileRefused) as refused:
+                await opened.read()
+        assert refused.value.reason == "changed"
+
+
+async def test_a_fifo_that_comes_between_look_and_open_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = list[str]()
+    look = confined_local._refuse_special  # noqa: SLF001 - the step behind which it happens
+
+    def swap(path: str, seen: os.stat_result) -> None:
+        look(path, seen)
+        if not looked:
+            Path(path).unlink()
+            os.mkfifo(path)
+        looked.append(path)
+
+    ground = Ground("local", tmp_path, None, None)
+    async with ground.ready() as host:
+        _file(_deliverables(ground, host) / "report", b"ours")
+        monkeypatch.setattr(confined_local, "_refuse_special", swap)
+        assert await _refused(host, "deliverables/report") == "special"
 
 
 @both_ways

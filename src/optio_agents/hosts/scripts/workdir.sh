@@ -38,7 +38,7 @@ taken() { # NAME: something stands there, be it a link that leads nowhere
 }
 
 ours() { # the task directory carries our mark
-    [ -f "$marker" ] && [ ! -L $marker ] && [ -O $marker ]
+    [ -f "$marker" ] && [ ! -L "$marker" ] && [ -O "$marker" ]
 }
 
 place() { # the identity of the current directory
