@@ -13,5 +13,6 @@ pytest_plugins = [
     "tests.sshd",
     "tests.hosts",
     "tests.sessions",
+    "tests.supervising",
     "tests.terminal",
 ]

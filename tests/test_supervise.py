@@ -4,8 +4,6 @@
 
 import os
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from optio_agents.errors import (
     StoreError,
     WorkDirRefused,
 )
-from optio_agents.hosts.host import Host, make_host
+from optio_agents.hosts.host import make_host
 from optio_agents.hosts.ssh import SSHConfig
 from optio_agents.protocol.protocol import get_protocol
 from optio_agents.session import observe, remote_control
@@ -35,8 +33,8 @@ from optio_agents.testing.scripted import scripted_agent
 from tests.leaks import no_process_left
 from tests.proc import tagged
 from tests.sessions import BOUND
+from tests.supervising import PLAIN, Office, Watching
 
-PLAIN = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 HANDING_OVER = ("write a.txt hello", "DELIVERABLE: deliverables/a.txt", "hear")
 
 
@@ -44,62 +42,11 @@ def command(*steps: str, env: dict[str, str] = PLAIN, **more: Any) -> Command:
     return Command(scripted_agent(*steps), env={**PLAIN, **env}, env_base="empty", **more)
 
 
-class Watching:
-    """An observer that remembers."""
-
-    def __init__(self) -> None:
-        self.seen: list[observe.Observation] = []
-        self._came = anyio.Event()
-
-    def __call__(self, seen: observe.Observation) -> None:
-        self.seen.append(seen)
-        self._came.set()
-        self._came = anyio.Event()
-
-    def of(self, kind: type[Any]) -> list[Any]:
-        return [seen for seen in self.seen if isinstance(seen, kind)]
-
-    @property
-    def lines(self) -> list[str]:
-        return [entry.line for seen in self.of(observe.Recorded) for entry in seen.entries]
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        while not condition():
-            await self._came.wait()
-
-
-class Ground:
-    """A journal and task directories below a directory of the test."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.taskdir = str(directory / "task")
-
-    @asynccontextmanager
-    async def store(self, name: str = "journal") -> AsyncIterator[Store]:
-        async with Store(self.directory / name / "j.sqlite3") as store:
-            yield store
-
-    def host(self, workdir: str | None = None) -> Host:
-        return make_host(taskdir=self.taskdir, workdir=workdir)
-
-    def heard(self) -> list[str]:
-        return Path(self.taskdir, "session/stdout").read_text().splitlines()
-
-    def tag(self) -> str:
-        return Path(self.taskdir, "session/tag").read_text().strip()
-
-
-@pytest.fixture
-def ground(tmp_path: Path) -> Ground:
-    return Ground(tmp_path)
-
-
-async def test_from_its_start_to_done(ground: Ground, leaks: Any) -> None:
+async def test_from_its_start_to_done(office: Office, leaks: Any) -> None:
     watching = Watching()
     async with leaks():
         with anyio.fail_after(BOUND):
-            async with ground.store() as store, ground.host() as host:
+            async with office.store() as store, office.host() as host:
                 result = await supervise(
                     host,
                     command("STATUS: 50% half", *HANDING_OVER, "DONE: all"),
@@ -111,7 +58,7 @@ async def test_from_its_start_to_done(ground: Ground, leaks: Any) -> None:
                 (delivery,) = await store.deliveries(stored.id)
     assert (result.outcome, result.summary, result.statuses) == ("done", "all", 1)
     assert (result.agent.exit_code, result.agent.how) == (0, "exited")
-    assert ground.heard() == ["heard: System: deliverable a.txt: accepted."]
+    assert office.heard() == ["heard: System: deliverable a.txt: accepted."]
     assert (stored.outcome, stored.over, stored.host) == ("done", True, "local")
     assert stored.facts["title"] == "the title"
     assert (delivery.path, delivery.size, delivery.taken) == ("a.txt", 6, True)
@@ -123,23 +70,23 @@ async def test_from_its_start_to_done(ground: Ground, leaks: Any) -> None:
     assert watching.of(observe.Progressed)[0] == observe.Progressed(50, "half")
 
 
-async def test_it_needs_no_journal(ground: Ground) -> None:
+async def test_it_needs_no_journal(office: Office) -> None:
     with anyio.fail_after(BOUND):
-        async with ground.host() as host:
+        async with office.host() as host:
             result = await supervise(host, command("DONE"))
     assert result.outcome == "done"
 
 
-async def test_the_agent_that_reports_an_error_is_not_left_running(ground: Ground) -> None:
+async def test_the_agent_that_reports_an_error_is_not_left_running(office: Office) -> None:
     watching = Watching()
     with anyio.fail_after(BOUND):
-        async with ground.store() as store, ground.host() as host:
+        async with office.store() as store, office.host() as host:
             with pytest.raises(AgentReportedError, match="no luck") as failure:
                 await supervise(
                     host, command("ERROR: no luck", "hear"), store=store, observer=watching
                 )
             assert (await store.sessions())[0].outcome == "error"
-        await no_process_left(ground.tag())
+        await no_process_left(office.tag())
     result: Any = failure.value.result
     assert (result.outcome, result.agent.how) == ("error", "exited")
     assert watching.of(observe.Finished) == [observe.Finished(result)]
@@ -148,23 +95,23 @@ async def test_the_agent_that_reports_an_error_is_not_left_running(ground: Groun
 # Where it works, and what it is taught
 
 
-async def test_in_a_directory_of_ours_agents_md_says_it_all(ground: Ground) -> None:
+async def test_in_a_directory_of_ours_agents_md_says_it_all(office: Office) -> None:
     with anyio.fail_after(BOUND):
-        async with ground.host() as host:
+        async with office.host() as host:
             await supervise(host, command("hear", "DONE", prompt="Do this."))
-    taught = Path(ground.taskdir, "workdir/AGENTS.md").read_text()
+    taught = Path(office.taskdir, "workdir/AGENTS.md").read_text()
     assert taught.startswith("Do this.\n\n## Log channel")
-    assert ground.heard() == ["heard: ## Log channel"]  # the prompt stands behind it
-    (message,) = Path(ground.taskdir, "session/said").glob("*-prompt")
+    assert office.heard() == ["heard: ## Log channel"]  # the prompt stands behind it
+    (message,) = Path(office.taskdir, "session/said").glob("*-prompt")
     assert message.read_text().endswith("\n\nDo this.\n")
 
 
-async def test_in_the_users_directory_nothing_else_is_made(ground: Ground) -> None:
-    project = ground.directory / "my project"
+async def test_in_the_users_directory_nothing_else_is_made(office: Office) -> None:
+    project = office.directory / "my project"
     project.mkdir()
     (project / "AGENTS.md").write_text("mine")
     with anyio.fail_after(BOUND):
-        async with ground.store() as store, ground.host(str(project)) as host:
+        async with office.store() as store, office.host(str(project)) as host:
             await supervise(host, command(*HANDING_OVER, "DONE", prompt="Do this."), store=store)
             (stored,) = await store.sessions()
     assert stored.facts["cwd"] == str(project)
@@ -177,43 +124,43 @@ async def test_in_the_users_directory_nothing_else_is_made(ground: Ground) -> No
 
 
 async def test_what_is_not_this_sessions_is_left_alone_and_no_session_remains(
-    ground: Ground,
+    office: Office,
 ) -> None:
-    project = ground.directory / "project"
+    project = office.directory / "project"
     project.mkdir()
     (project / "optio.log").write_text("mine")
     with anyio.fail_after(BOUND):
-        async with ground.store() as store, ground.host(str(project)) as host:
+        async with office.store() as store, office.host(str(project)) as host:
             with pytest.raises(WorkDirRefused):
                 await supervise(host, command("DONE"), store=store)
             assert await store.sessions() == []
     assert (project / "optio.log").read_text() == "mine"
 
 
-async def test_an_agent_that_reads_to_the_end_is_told_of_no_replies(ground: Ground) -> None:
+async def test_an_agent_that_reads_to_the_end_is_told_of_no_replies(office: Office) -> None:
     spec = command("run cat >prompt", "DONE", prompt="Do this.", reads_to_end=True)
     with anyio.fail_after(BOUND):
-        async with ground.host() as host:
+        async with office.host() as host:
             await supervise(host, spec)
-    prompt = Path(ground.taskdir, "workdir/prompt").read_text()
+    prompt = Path(office.taskdir, "workdir/prompt").read_text()
     assert prompt.endswith("\nDo this.\n")
     assert "harness" not in prompt
 
 
 async def test_a_protocol_without_its_callback_is_refused_before_anything_starts(
-    ground: Ground,
+    office: Office,
 ) -> None:
-    async with ground.host() as host:
+    async with office.host() as host:
         with pytest.raises(ValueError, match="caller_messages"):
             await supervise(host, command("DONE"), protocol=get_protocol(caller_messages=True))
-    assert not Path(ground.taskdir).exists()
+    assert not Path(office.taskdir).exists()
 
 
 # Leaving, and coming back
 
 
 async def test_detached_it_goes_on_and_is_found_again_by_the_journal_alone(
-    ground: Ground,
+    office: Office,
 ) -> None:
     detach, watching = anyio.Event(), Watching()
 
@@ -223,8 +170,8 @@ async def test_detached_it_goes_on_and_is_found_again_by_the_journal_alone(
             detach.set()
 
     with anyio.fail_after(BOUND):
-        async with ground.store() as store:
-            async with ground.host() as host:
+        async with office.store() as store:
+            async with office.host() as host:
                 steps = "STATUS: on", "hear", *HANDING_OVER, "DONE: all"
                 result = await supervise(
                     host, command(*steps), store=store, observer=see, detach_when=detach
@@ -232,13 +179,13 @@ async def test_detached_it_goes_on_and_is_found_again_by_the_journal_alone(
             assert (result.outcome, result.statuses) == ("detached", 1)
             (stored,) = await store.sessions()
             assert (stored.outcome, stored.over) == ("detached", False)
-            assert tagged(ground.tag())
+            assert tagged(office.tag())
             async with remote_control.find(store, stored.id[:5]) as reached:
                 await remote_control.send(reached, "go on")
             again = Watching()
             result = await supervise(None, resume=stored.id[:5], store=store, observer=again)
     assert (result.outcome, result.statuses) == ("done", 1)
-    assert ground.heard() == ["heard: go on", "heard: System: deliverable a.txt: accepted."]
+    assert office.heard() == ["heard: go on", "heard: System: deliverable a.txt: accepted."]
     assert watching.lines + again.lines == [
         "STATUS: on",
         "DELIVERABLE: deliverables/a.txt",
@@ -248,10 +195,10 @@ async def test_detached_it_goes_on_and_is_found_again_by_the_journal_alone(
 
 
 @pytest.mark.parametrize("how", ["asked", "cancelled"])
-async def test_otherwise_leaving_stops_the_agent(ground: Ground, how: str) -> None:
+async def test_otherwise_leaving_stops_the_agent(office: Office, how: str) -> None:
     cancel, watching = anyio.Event(), Watching()
     with anyio.fail_after(BOUND):
-        async with ground.store() as store, ground.host() as host:
+        async with office.store() as store, office.host() as host:
             async with anyio.create_task_group() as tasks:
                 results = []
 
@@ -268,12 +215,12 @@ async def test_otherwise_leaving_stops_the_agent(ground: Ground, how: str) -> No
 
                 tasks.start_soon(run)
                 await watching.until(lambda: watching.lines)
-                assert tagged(ground.tag())
+                assert tagged(office.tag())
                 if how == "asked":
                     cancel.set()
                 else:
                     tasks.cancel_scope.cancel()
-            assert not tagged(ground.tag())
+            assert not tagged(office.tag())
             assert [result.outcome for result in results] == ["cancelled"] * (how == "asked")
             assert (await store.sessions())[0].outcome == "cancelled"
 
@@ -282,11 +229,11 @@ async def test_otherwise_leaving_stops_the_agent(ground: Ground, how: str) -> No
     ("steps", "exit_code"), [(("DONE: all",), 0), (("exit 3",), 3), (("run kill -9 $$",), 137)]
 )
 async def test_an_agent_that_ended_meanwhile_is_reported_with_its_true_end(
-    ground: Ground, steps: tuple[str, ...], exit_code: int
+    office: Office, steps: tuple[str, ...], exit_code: int
 ) -> None:
     with anyio.fail_after(BOUND):
-        async with ground.store() as store:
-            stored = await detached_at_once(ground, store, "hear", *steps)
+        async with office.store() as store:
+            stored = await detached_at_once(office, store, "hear", *steps)
             async with remote_control.find(store, stored) as reached:
                 await remote_control.send(reached, "go on")
                 await reached.agent.wait()
@@ -301,11 +248,11 @@ async def test_an_agent_that_ended_meanwhile_is_reported_with_its_true_end(
                 await supervise(None, resume=stored, store=store)
 
 
-async def detached_at_once(ground: Ground, store: Store, *steps: str, **more: Any) -> str:
+async def detached_at_once(office: Office, store: Store, *steps: str, **more: Any) -> str:
     """The id of a session whose agent runs, unsupervised."""
     detach = anyio.Event()
     detach.set()
-    async with ground.host() as host:
+    async with office.host() as host:
         result = await supervise(
             host, command(*steps, **more), store=store, detach_when=detach, title="t"
         )
@@ -313,8 +260,8 @@ async def detached_at_once(ground: Ground, store: Store, *steps: str, **more: An
     return result.session
 
 
-async def test_with_the_journal_lost_the_session_directory_is_enough(ground: Ground) -> None:
-    project = ground.directory / "project"
+async def test_with_the_journal_lost_the_session_directory_is_enough(office: Office) -> None:
+    project = office.directory / "project"
     project.mkdir()
     given: list[str] = []
 
@@ -322,27 +269,27 @@ async def test_with_the_journal_lost_the_session_directory_is_enough(ground: Gro
         given.append(text)
 
     with anyio.fail_after(BOUND):
-        async with ground.store() as store, ground.host(str(project)) as host:
+        async with office.store() as store, office.host(str(project)) as host:
             detach = anyio.Event()
             detach.set()
             spec = command("write a.txt x", "DELIVERABLE: deliverables/a.txt", "hear", "DONE")
             session = (await supervise(host, spec, store=store, detach_when=detach)).session
-        async with ground.store("another") as store, ground.host() as host:
+        async with office.store("another") as store, office.host() as host:
             with pytest.raises(StoreError):
                 await supervise(None, resume=session, store=store)
             result = await supervise(
-                host, resume=ground.taskdir, store=store, on_deliverable=on_deliverable
+                host, resume=office.taskdir, store=store, on_deliverable=on_deliverable
             )
             assert [s.id for s in await store.sessions()] == [session]
             assert (await store.sessions())[0].facts["cwd"] == str(project)
     assert (result.session, result.outcome, given) == (session, "done", ["x\n"])
 
 
-async def test_without_agent_there_is_nothing_to_resume(ground: Ground) -> None:
+async def test_without_agent_there_is_nothing_to_resume(office: Office) -> None:
     with anyio.fail_after(BOUND):
-        async with ground.host() as host:
+        async with office.host() as host:
             with pytest.raises(FileRefused, match="no session"):
-                await supervise(host, resume=ground.taskdir)
+                await supervise(host, resume=office.taskdir)
             with pytest.raises(ValueError, match="on which host"):
                 await supervise(None, resume="abc")
             with pytest.raises(ValueError, match="what to run"):
@@ -352,13 +299,13 @@ async def test_without_agent_there_is_nothing_to_resume(ground: Ground) -> None:
 # One owner at a time
 
 
-async def test_a_second_supervisor_is_refused_and_told_who_is_first(ground: Ground) -> None:
+async def test_a_second_supervisor_is_refused_and_told_who_is_first(office: Office) -> None:
     watching = Watching()
     with anyio.fail_after(BOUND):
         async with (
-            ground.store() as store,
-            ground.host() as host,
-            ground.store("another") as another,
+            office.store() as store,
+            office.host() as host,
+            office.store("another") as another,
             anyio.create_task_group() as tasks,
         ):
             results = []
@@ -373,25 +320,25 @@ async def test_a_second_supervisor_is_refused_and_told_who_is_first(ground: Grou
             me = f"process {os.getpid()} on "
             with pytest.raises(AlreadyOwned, match=me):
                 await supervise(None, resume=stored.id, store=store)
-            async with ground.host() as other:
+            async with office.host() as other:
                 with pytest.raises(AlreadyOwned, match=me):
-                    await supervise(other, resume=ground.taskdir, store=another)
+                    await supervise(other, resume=office.taskdir, store=another)
             async with remote_control.find(store, stored.id) as reached:
                 await remote_control.send(reached, "go on")
         assert [result.outcome for result in results] == ["done"]
 
 
 async def test_whoever_takes_over_has_it_and_the_first_one_notices(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
+    office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("optio_agents.hosts.agent_owner._RENEWED", 0.1)
     first, second = Watching(), Watching()
     with anyio.fail_after(BOUND):
         async with (
-            ground.store() as store,
-            ground.host() as host,
-            ground.store("another") as another,
-            ground.host() as other,
+            office.store() as store,
+            office.host() as host,
+            office.store("another") as another,
+            office.host() as other,
             anyio.create_task_group() as tasks,
         ):
 
@@ -405,7 +352,7 @@ async def test_whoever_takes_over_has_it_and_the_first_one_notices(
             tasks.start_soon(run)
             await first.until(lambda: first.lines)
             result = await supervise(
-                other, resume=ground.taskdir, store=another, observer=second, take_over=True
+                other, resume=office.taskdir, store=another, observer=second, take_over=True
             )
             assert result.outcome == "done"
             assert (await store.sessions())[0].outcome is None  # how it ended is not ours to say
@@ -416,7 +363,7 @@ async def test_whoever_takes_over_has_it_and_the_first_one_notices(
 
 
 async def test_a_journal_that_cannot_be_written_stops_us_and_not_the_agent(
-    ground: Ground, small_disk: Path
+    office: Office, small_disk: Path
 ) -> None:
     watching, ballast = Watching(), small_disk / "ballast"
 
@@ -436,13 +383,13 @@ async def test_a_journal_that_cannot_be_written_stops_us_and_not_the_agent(
         async with Store(small_disk / "j.sqlite3") as store, anyio.create_task_group() as tasks:
 
             async def run() -> None:
-                async with ground.host() as host:
+                async with office.host() as host:
                     with pytest.raises(StoreError, match=r"full|I/O"):
                         await supervise(host, command(*steps), store=store, observer=fill)
 
             tasks.start_soon(run)
             await watching.until(lambda: watching.lines)
-            host = ground.host()
+            host = office.host()
             async with host, host.adopt_agent() as agent:
                 await agent.say(b"go on\n")
                 agent.detach()
@@ -455,17 +402,17 @@ async def test_a_journal_that_cannot_be_written_stops_us_and_not_the_agent(
     assert watching.lines == [step for step in steps if step != "hear"]
 
 
-async def test_an_observer_that_raises_harms_nobody(ground: Ground) -> None:
+async def test_an_observer_that_raises_harms_nobody(office: Office) -> None:
     def raising(seen: observe.Observation) -> None:
         raise RuntimeError("oh")
 
     with anyio.fail_after(BOUND):
-        async with ground.host() as host:
+        async with office.host() as host:
             result = await supervise(host, command("STATUS: x", "DONE"), observer=raising)
     assert (result.outcome, result.troubles) == ("done", {})
 
 
-async def test_credentials_are_neither_kept_nor_shown_also_after_a_resume(ground: Ground) -> None:
+async def test_credentials_are_neither_kept_nor_shown_also_after_a_resume(office: Office) -> None:
     secret = "s3cret 'value' \\ of\nmine"
     steps = (
         'run printf "STATUS: with %s\\n" "${A_TOKEN%%\\n*}" >>"$OPTIO_LOG"',
@@ -482,8 +429,8 @@ async def test_credentials_are_neither_kept_nor_shown_also_after_a_resume(ground
             detach.set()
 
     with anyio.fail_after(BOUND):
-        async with ground.store() as store:
-            async with ground.host() as host:
+        async with office.store() as store:
+            async with office.host() as host:
                 spec = command(*steps, env=env)
                 assert secret not in repr(spec)
                 await supervise(host, spec, store=store, observer=see, detach_when=detach)
@@ -496,7 +443,7 @@ async def test_credentials_are_neither_kept_nor_shown_also_after_a_resume(ground
     assert "STATUS: again [B_TOKEN]" in second.lines
     assert observe.Progressed(None, "again [B_TOKEN]") in second.seen
     everything = repr(first.seen + second.seen) + repr(stored)
-    for path in ground.directory.joinpath("journal").iterdir():
+    for path in office.directory.joinpath("journal").iterdir():
         everything += path.read_bytes().decode(errors="replace") if path.is_file() else ""
     assert "another-one" not in everything
 
@@ -518,11 +465,11 @@ async def ssh_ground(login: Any, port: int) -> tuple[SSHConfig, str]:
 
 
 async def test_a_lost_host_keeps_its_agent_and_is_found_again(
-    ground: Ground, make_sshd: Any, ssh_login: Any
+    office: Office, make_sshd: Any, ssh_login: Any
 ) -> None:
     server, watching = make_sshd(), Watching()
     with anyio.fail_after(BOUND):
-        async with FaultProxy(server.host, server.port) as proxy, ground.store() as store:
+        async with FaultProxy(server.host, server.port) as proxy, office.store() as store:
             login = ssh_login("me", server=server, port=proxy.port)
             config, taskdir = await ssh_ground(login, proxy.port)
 
@@ -548,10 +495,10 @@ async def test_a_lost_host_keeps_its_agent_and_is_found_again(
 # From another terminal, and afterwards
 
 
-async def test_stopping_from_another_terminal_is_no_failure_of_the_agent(ground: Ground) -> None:
+async def test_stopping_from_another_terminal_is_no_failure_of_the_agent(office: Office) -> None:
     watching = Watching()
     with anyio.fail_after(BOUND):
-        async with ground.store() as store, ground.host() as host:
+        async with office.store() as store, office.host() as host:
             async with anyio.create_task_group() as tasks:
                 results = []
 
@@ -568,19 +515,19 @@ async def test_stopping_from_another_terminal_is_no_failure_of_the_agent(ground:
             assert (await store.sessions())[0].outcome == "cancelled"
 
 
-async def test_stopping_what_nobody_supervises_ends_the_session(ground: Ground) -> None:
+async def test_stopping_what_nobody_supervises_ends_the_session(office: Office) -> None:
     with anyio.fail_after(BOUND):
-        async with ground.store() as store:
-            session = await detached_at_once(ground, store, "run sleep 1000")
+        async with office.store() as store:
+            session = await detached_at_once(office, store, "run sleep 1000")
             async with remote_control.find(store, session) as reached:
                 assert (await remote_control.stop(reached, grace=1)).empty
             assert (await store.session(session)).outcome == "cancelled"
 
 
-async def test_interrupting_a_command_is_sigint(ground: Ground) -> None:
+async def test_interrupting_a_command_is_sigint(office: Office) -> None:
     with anyio.fail_after(BOUND):
-        async with ground.store() as store:
-            session = await detached_at_once(ground, store, "run exec sleep 1000")
+        async with office.store() as store:
+            session = await detached_at_once(office, store, "run exec sleep 1000")
             async with remote_control.find(store, session) as reached:
                 await remote_control.interrupt(reached)
                 assert (await reached.agent.wait()).signal == "INT"
@@ -590,41 +537,41 @@ async def test_interrupting_a_command_is_sigint(ground: Ground) -> None:
 
 
 async def test_prune_removes_what_ended_here_and_on_the_host_and_nothing_else(
-    ground: Ground,
+    office: Office,
 ) -> None:
     with anyio.fail_after(BOUND):
-        async with ground.store() as store:
+        async with office.store() as store:
             ids = {}
             for name, steps in ("done", ("DONE",)), ("runs", ("hear", "DONE")):
-                ground.taskdir = str(ground.directory / name)
-                ids[name] = await detached_at_once(ground, store, *steps)
-            ground.taskdir = str(ground.directory / "done")
+                office.taskdir = str(office.directory / name)
+                ids[name] = await detached_at_once(office, store, *steps)
+            office.taskdir = str(office.directory / "done")
             await supervise(None, resume=ids["done"], store=store)
             assert await prune(store, 3600) == []
             (pruned,) = await prune(store, 0)
             assert (pruned.session.id, pruned.trouble) == (ids["done"], None)
             assert [s.id for s in await store.sessions()] == [ids["runs"]]
-            assert not (ground.directory / "done").exists()
-            assert (ground.directory / "runs/session").exists()
+            assert not (office.directory / "done").exists()
+            assert (office.directory / "runs/session").exists()
             async with remote_control.find(store, ids["runs"]) as reached:
                 await remote_control.stop(reached)
 
 
-async def test_what_cannot_be_removed_on_the_host_is_not_forgotten(ground: Ground) -> None:
+async def test_what_cannot_be_removed_on_the_host_is_not_forgotten(office: Office) -> None:
     with anyio.fail_after(BOUND):
-        async with ground.store() as store, ground.host() as host:
+        async with office.store() as store, office.host() as host:
             result = await supervise(host, command("DONE"), store=store)
-            Path(ground.taskdir, ".optio-task").unlink()  # as if it were another's
+            Path(office.taskdir, ".optio-task").unlink()  # as if it were another's
             (pruned,) = await prune(store, 0)
             assert pruned.trouble is not None
             assert (await store.session(result.session)).over
-    assert Path(ground.taskdir).exists()
+    assert Path(office.taskdir).exists()
 
 
 async def test_the_facts_lead_back_to_an_ssh_host_from_any_directory(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
+    office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(ground.directory)
+    monkeypatch.chdir(office.directory)
     jump = SSHConfig("gate", key_path="keys/gate")
     config = SSHConfig("box", user="me", port=2222, key_path="id", config="cfg", jump=jump)
     from optio_agents.session.facts import Facts
@@ -634,9 +581,9 @@ async def test_the_facts_lead_back_to_an_ssh_host_from_any_directory(
     facts = Facts.of(host, command("DONE"), title="", features=get_protocol().features)
     again: Any = host_of(StoredSession("x", 1.0, "me@box:2222", "/home/me/t", facts.to_json()))
     assert (again.machine.name, again.taskdir, again.workdir) == ("me@box:2222", "/home/me/t", "/w")
-    assert again.machine.config.key_path == str(ground.directory / "id")
-    assert again.machine.config.config == (str(ground.directory / "cfg"),)
-    assert again.machine.config.jump.key_path == str(ground.directory / "keys/gate")
+    assert again.machine.config.key_path == str(office.directory / "id")
+    assert again.machine.config.config == (str(office.directory / "cfg"),)
+    assert again.machine.config.jump.key_path == str(office.directory / "keys/gate")
 
 
 def test_each_session_has_an_id_and_a_directory_of_its_own() -> None:
