@@ -676,6 +676,25 @@ def test_a_pid_that_was_reused_is_left_alone(stop: Callable[..., Any]) -> None:
         assert found.gone
 
 
+@pytest.mark.parametrize("failing", [5, 100_000])
+def test_a_list_that_cannot_be_had_is_not_an_empty_one(tmp_path: Path, failing: int) -> None:
+    """As when no process can be started: the tree is as large as it may be."""
+    count, awk = tmp_path / "count", shutil.which("awk")
+    (tmp_path / "awk").write_text(
+        f"#!/bin/sh\necho >>{count}\n"
+        f'[ "$(wc -l <{count})" -gt {failing} ] || exit 1\nexec {awk} "$@"\n'
+    )
+    (tmp_path / "awk").chmod(0o755)
+    with started("echo ready; sleep 300", tag := secrets.token_hex(8)) as found:
+        done = subprocess.run(
+            ["/bin/sh", "-c", script("stop"), "stop", f"OPTIO_RUN={tag}", "0", "-"],
+            env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            capture_output=True,
+            timeout=15,
+        )
+        assert (done.returncode == 0) == found.gone == (failing == 5)
+
+
 def test_only_the_whole_tag_counts(stop: Callable[..., Any]) -> None:
     tag = secrets.token_hex(8)
     with started("echo ready; exec sleep 300", f"{tag}more") as found:

@@ -19,7 +19,8 @@ else
   }
 fi
 
-# PID:START of all that live and are to go; never this script, its helpers or its ancestors.
+# A dot, or the scan failed; then PID:START of all that live and are to go; never this script, its
+# helpers or its ancestors.
 # A process names itself, newlines and parentheses included: a record ends with its 40th number.
 scan() {
   { echo "known $known"; tagged; cat /proc/[0-9]*/stat 2>/dev/null; } | awk -v me=$$ -v anchor="$anchor" '
@@ -48,6 +49,7 @@ scan() {
         for (p in state) if (!(p in in_set) && (hit(parent[p]) || hit(group[p]) || hit(session[p]))) { in_set[p] = 1; more = 1 }
       } while (more)
       for (p = me; p > 1 && (p in parent); p = parent[p]) above[p] = 1
+      if (me in state) print "."
       for (p in in_set)
         if (state[p] != "Z" && state[p] != "X" && !(p in above) && !mine(p) && p ":" born[p] != anchor) print p ":" born[p]
     }'
@@ -101,12 +103,21 @@ while [ "${p:-0}" -gt 1 ]; do
 done
 nursery=/proc/${anchor%:*}/task/${anchor%:*}/children
 clock
-kill_at=$(($(awk -v up="$up" -v g="$grace" 'BEGIN { printf "%d", up + g * 100 }')))
+case $grace in *.*) part=${grace#*.}00 ;; *) part=00 ;; esac
+kill_at=$((up + ${grace%%.*} * 100 + 1${part%"${part#??}"} - 100))
 give_up_at=$((kill_at + 500)) quiet=0 rounds=0
 while :; do
   gone=yes fresh='' all='' foreign=''
   # shellcheck disable=SC2046 # the list
   set -- $(scan)
+  if [ "${1-}" != . ]; then # no process left for it, perhaps: that is not "nothing found"
+    nap 0.05
+    clock
+    [ "$up" -lt "$give_up_at" ] && continue
+    echo "? the processes could not be listed"
+    exit 1
+  fi
+  shift
   for p; do
     if ours "${p%:*}"; then gone=no; all="$all ${p%:*}"; else foreign="$foreign $p"; continue; fi
     case $known in *" $p "*) ;; *) known="$known$p " ;; esac
