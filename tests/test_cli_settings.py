@@ -123,6 +123,12 @@ def test_a_file_that_cannot_be_read_is_told(
     assert f"{settings} cannot be read" in capsys.readouterr().err
 
 
+def test_the_example_of_the_readme_is_valid(settings: Path) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    settings.write_text(readme.partition("```toml\n")[2].partition("```")[0])
+    assert chosen("run", "x")["notify"] == "notify-me"
+
+
 # Variables for the agent
 
 

@@ -76,12 +76,8 @@ def split_remote(text: str) -> tuple[str | None, str]:
 
 def host_options(verb: _Verb) -> _Verb:
     """Give *verb* what names a host: its arguments `host` and `host_key`."""
-    for option in (
-        click.option("--host", metavar="USER@BOX", help="Where; without it, on this machine."),
-        host_key_option,
-    ):
-        verb = option(verb)
-    return verb
+    where = click.option("--host", metavar="USER@BOX", help="Where; without it, on this machine.")
+    return where(host_key_option(verb))
 
 
 def host_key_option(verb: _Verb) -> _Verb:

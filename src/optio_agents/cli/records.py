@@ -79,7 +79,7 @@ def words(record: Mapping[str, Any]) -> str:
         case {"kind": "status", "percent": int(percent), "text": text}:
             return f"{percent}% {visible(text)}"
         case {"kind": "client_message" | "caller_message", "keyword": keyword, "data": data}:
-            return visible(f"{keyword} {data!r}")
+            return visible(f"{keyword} {json.dumps(data, ensure_ascii=False)}")
         case {"kind": "delivery", "path": path}:
             return f"{visible(path)}: {_delivery(record)}"
         case {"kind": "permission" | "question", "request": request, "tool": tool, "input": asked}:

@@ -118,6 +118,11 @@ class Wish:
     metavar="F",
     help="Hand over the NAME=VALUE lines of F.",
 )
+@click.option(
+    "--end-input",
+    is_flag=True,
+    help="Close a command's input behind PROMPT, for one that reads it to its end.",
+)
 @click.option("--title", help="What to call the session.")
 @click.option("--detach", is_flag=True, help="Start it, and come back with `attach`.")
 @supervision_options
@@ -136,12 +141,14 @@ def run(
     allow: tuple[str, ...],
     env: tuple[str, ...],
     env_file: Path | None,
+    end_input: bool,
     title: str | None,
     **rest: Any,
 ) -> int:
-    """Start an agent with PROMPT and supervise it to its end.
+    """Start claude with PROMPT and supervise it to its end.
 
-    Any program can be the agent: `run [PROMPT] -- COMMAND…`; PROMPT is then its first input.
+    Any program can be the agent: `run [PROMPT] -- COMMAND…`; PROMPT, with how to use the log in
+    front of it, is then its first input.
     """
     from optio_agents.session.spec import Claude, Command
 
@@ -152,7 +159,7 @@ def run(
     if command:
         if model or allow:
             raise click.UsageError("--model and --allow are claude's, not a command's")
-        spec = Command(command, prompt=text, env=given)
+        spec = Command(command, prompt=text, reads_to_end=end_input, env=given)
     elif text is None:
         raise click.UsageError("say what to do: run PROMPT, or run -- COMMAND")
     elif permission == "deny" and allow:
