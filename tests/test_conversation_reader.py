@@ -272,7 +272,7 @@ async def test_a_line_of_a_few_mebibytes_is_one_event():
 
 
 async def test_a_line_beyond_the_limit_is_told_and_survived(monkeypatch):
-    monkeypatch.setattr("optio_agents.conversation.wire.LINE_LIMIT", 1000)
+    monkeypatch.setattr("optio_agents.conversation.handle_wire.LINE_LIMIT", 1000)
     events = []
     async with talking() as (conversation, handle):
         conversation.on_event(events.append)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -29,16 +28,13 @@ from .contract import (
     Unsubscribe,
 )
 from .controls import ControlRefused, Controls
+from .delivery import Delivery
 from .endings import ended, unheard
-from .limits import Limits
+from .handle_wire import HandleWire
 from .models import Init, RateLimit, TurnResult, Usage
+from .standing import Standing
 from .stream_json import control_request, cut, decode, user_message
-from .subscribers import Subscribers
-from .turns import TurnEnd, TurnLedger
-from .wire import Chunk, End, HandleWire, Wire
-
-if TYPE_CHECKING:
-    pass
+from .wire import Chunk, End, Wire
 
 if TYPE_CHECKING:
     from optio_agents.following.cursor import Cursor
@@ -47,7 +43,7 @@ _log = logging.getLogger(__name__)
 PermissionMode = Literal[
     "default", "acceptEdits", "plan", "dontAsk", "auto", "manual", "bypassPermissions"
 ]
-_TYPES = TurnLedger.TYPES | Approvals.TYPES | Controls.TYPES | Limits.TYPES
+_TYPES = Standing.TYPES | Approvals.TYPES | Controls.TYPES
 _CONTROL = 60.0  # s that a live CLI may take to acknowledge a change
 
 
@@ -71,19 +67,11 @@ class ClaudeCodeConversation:
         self._label = agent_label
         self._interrupt_timeout, self._close_timeout = interrupt_timeout, close_timeout
         self._wire: Wire | None = None
-        self._turns = TurnLedger()
-        self._limits = Limits()
+        self._standing = Standing()
         self._controls = Controls()
         self._approvals = Approvals(permission_timeout=permission_timeout, by=by)
-        self._events = Subscribers[Event]("on_event", _skipped)
-        self._messages = Subscribers[str]("on_message")
-        self._answers = dict[str, asyncio.Future[TurnResult]]()
-        self._read: Cursor | None = None
-        self._delivered: Cursor | None = None
+        self._delivery = Delivery()
         self._heard = False
-        self._init: Event | None = None
-        self._usage = Usage()
-        self._cost: float | None = 0.0  # before the turn that runs; None where nobody knows
         self._changed = asyncio.Event()
         self._reading = self._closing = self._detached = False
         self._ended = asyncio.Event()
@@ -115,10 +103,7 @@ class ClaudeCodeConversation:
         if self._wire is not None:
             raise ValueError("a conversation has one process")
         self._wire = wire
-        self._turns = TurnLedger(named=echoes)
-        for message in said:
-            self._turns.send(message.uuid, message.text)
-        self._cost = None if resumed else 0.0
+        self._standing = Standing(said=said, resumed=resumed, echoes=echoes)
 
     async def run_reader(self) -> None:
         """Read what the CLI says until it has ended, and hand it over.
@@ -144,7 +129,7 @@ class ClaudeCodeConversation:
             with anyio.CancelScope(shield=True):
                 await self._approvals.end(self._close_timeout)
         try:
-            await self._drain()
+            await self._delivery.drain()
         finally:
             with anyio.CancelScope(shield=True):
                 await self._drop()
@@ -188,7 +173,7 @@ class ClaudeCodeConversation:
         """Let the reader read to the end and the handlers have it, and then drop what is left."""
         with anyio.move_on_after(self._close_timeout):
             await self._ended.wait()
-            await self._drain()
+            await self._delivery.drain()
         await self._drop()  # which also frees a reader that waits for a handler
         with anyio.move_on_after(self._close_timeout):
             await self._ended.wait()
@@ -201,11 +186,11 @@ class ClaudeCodeConversation:
         Ours begin with `x-optio-`. A handler that is too slow makes the reading wait; with
         *skip* it misses events instead, and hears of it by `x-optio-skipped`.
         """
-        return self._events.add(handler, skip=skip)
+        return self._delivery.events.add(handler, skip=skip)
 
     def on_message(self, handler: MessageHandler) -> Unsubscribe:
         """Call *handler* with the final text of each completed turn; failed ones have none."""
-        return self._messages.add(handler, skip=False)
+        return self._delivery.messages.add(handler, skip=False)
 
     def on_permission_request(self, handler: PermissionHandler) -> Unsubscribe:
         """Let *handler* decide, also about requests that wait already. A later one replaces it.
@@ -231,24 +216,22 @@ class ClaudeCodeConversation:
         Cancel it to wait no longer. Raises ConversationClosed when the CLI ends before.
         """
         uuid = str(uuid4())
-        answer: asyncio.Future[TurnResult] = asyncio.get_running_loop().create_future()
-        self._answers[uuid] = answer
-        try:
+        with self._standing.awaiting(uuid) as answer:
             await self._send(uuid, text, command=command)
             return await answer
-        finally:
-            del self._answers[uuid]
 
     async def _send(self, uuid: str, text: str, *, command: bool) -> None:
         wire, data = self._attached(), user_message(text, uuid, command=command)
-        self._turns.send(uuid, text)  # before it is said: its echo may be faster than our return
+        self._standing.turns.send(
+            uuid, text
+        )  # before it is said: its echo may be faster than our return
         try:
             await wire.say(data)
         except ConversationClosed as error:
-            self._turns.forget(uuid)
+            self._standing.turns.forget(uuid)
             raise self._closed_by(error) from error
         except BaseException:  # cancelled, or the way to it is lost
-            self._turns.doubt(uuid)
+            self._standing.turns.doubt(uuid)
             raise
 
     async def interrupt(self) -> Interrupted:
@@ -259,14 +242,16 @@ class ClaudeCodeConversation:
         """
         if not self.is_pending():
             return "idle"
-        wire, before = self._attached(), self._turns.results
+        wire, before = self._attached(), self._standing.turns.results
         with anyio.move_on_after(self._interrupt_timeout), suppress(ControlRefused):
             await self._controls.ask(wire, "interrupt")
-            await self._until(lambda: self._turns.results > before or not self._turns.pending)
+            await self._until(
+                lambda: self._standing.turns.results > before or not self._standing.turns.pending
+            )
             return "interrupted"
         with anyio.move_on_after(self._interrupt_timeout), suppress(OptioAgentsError):
             await wire.signal("INT")
-            await self._until(lambda: self._turns.results > before or self.closed)
+            await self._until(lambda: self._standing.turns.results > before or self.closed)
             return "signalled"
         with anyio.move_on_after(3 * self._close_timeout):
             await wire.stop(self._close_timeout)
@@ -307,7 +292,7 @@ class ClaudeCodeConversation:
     @property
     def session_id(self) -> str | None:
         """What `resume=` continues; known from the first turn on."""
-        return self._turns.session_id
+        return self._standing.turns.session_id
 
     @property
     def cursor(self) -> Cursor | None:
@@ -315,21 +300,21 @@ class ClaudeCodeConversation:
 
         For `claude_code_adopt`. While handlers are busy it may stand too far back, never too far.
         """
-        return self._read if self._handed_over() else self._delivered
+        return self._delivery.cursor
 
     @property
     def init(self) -> Init | None:
         """What the CLI said of itself at the start of the latest turn."""
-        return Init.model_validate(self._init) if self._init else None
+        return self._standing.init
 
     @property
     def usage(self) -> Usage:
-        return self._usage
+        return self._standing.usage
 
     @property
     def rate_limit(self) -> RateLimit | None:
         """The limits of the account, as last told to a CLI that is logged in."""
-        return RateLimit.model_validate(self._limits.told) if self._limits.told else None
+        return self._standing.rate_limit
 
     @property
     def open_requests(self) -> tuple[PermissionRequest, ...]:
@@ -339,11 +324,11 @@ class ClaudeCodeConversation:
     @property
     def unconfirmed(self) -> tuple[Unconfirmed, ...]:
         """What was sent and has not been echoed. It is not said again unless you do."""
-        return self._turns.unconfirmed
+        return self._standing.turns.unconfirmed
 
     def is_pending(self) -> bool:
         """The CLI works on a turn, or has yet to answer something that was sent."""
-        return not self.closed and self._turns.pending
+        return not self.closed and self._standing.turns.pending
 
     @property
     def state(self) -> ConversationState:
@@ -351,17 +336,15 @@ class ClaudeCodeConversation:
             return ConversationState("closed", reason=str(self._reason))
         if self._approvals.open:
             return ConversationState("waiting for permission")
-        if (limited := self._limits.now) is not None:
+        if (limited := self._standing.limits.now) is not None:
             return ConversationState("rate limited", limited.until, limited.reason)
-        if self._turns.pending or self._turns.busy:
+        if self._standing.turns.pending or self._standing.turns.busy:
             return ConversationState("working")
         return ConversationState("idle" if self._heard else "starting")
 
     # -- inside
 
     async def _take(self, chunk: Chunk, wire: Wire) -> None:
-        if self._handed_over():
-            self._delivered = self._read
         events, texts = list[Event](), list[str]()
         heard = not self._heard
         for index, line in enumerate(chunk.lines):
@@ -372,57 +355,23 @@ class ClaudeCodeConversation:
                 # a foreign type may be anything, also what cannot be hashed
                 if type(kind) is str and kind in _TYPES:
                     heard = True
-                    self._feed(kind, event, texts if new else None)
+                    turn = self._feed(kind, event)
+                    if new and turn is not None and turn.ok:
+                        texts.append(turn.text)
             if new:
                 events += found
         if heard:
             self._heard = True
             self._approvals.work(wire)
             self._pulse()
-        if events:
-            await self._events.deliver(events, chunk.size)
-        if texts:
-            await self._messages.deliver(texts, sum(map(len, texts)))
-        self._read = wire.cursor
+        await self._delivery.hand_over(events, chunk.size, texts, wire.cursor)
 
-    def _handed_over(self) -> bool:
-        return self._events.idle and self._messages.idle
-
-    def _feed(self, kind: str, event: Event, texts: list[str] | None) -> None:
+    def _feed(self, kind: str, event: Event) -> TurnResult | None:
         if kind in Approvals.TYPES:
             self._approvals.feed(event)
-        if kind in Limits.TYPES:
-            self._limits.feed(event, time.time())
         if kind in Controls.TYPES:
             self._controls.feed(event)
-        if kind in TurnLedger.TYPES and (turn := self._turns.feed(event)) is not None:
-            self._turn(turn, texts)
-        if kind == "system" and event.get("subtype") == "init":
-            self._init = event
-
-    def _turn(self, turn: TurnEnd, texts: list[str] | None) -> None:
-        if turn.result is None:
-            for uuid in turn.answered:
-                self._resolve(uuid, TurnResult.dropped(uuid))
-            return
-        result = TurnResult.of(turn.result, answered=turn.answered, cost_usd=self._cost_of(turn))
-        self._usage = self._usage.plus(result)
-        for uuid in turn.answered:
-            self._resolve(uuid, result)
-        if texts is not None and result.ok:
-            texts.append(result.text)
-
-    def _cost_of(self, turn: TurnEnd) -> float | None:
-        total = (turn.result or {}).get("total_cost_usd")
-        if not isinstance(total, int | float):
-            return None
-        before, self._cost = self._cost, float(total)
-        return None if before is None else max(0.0, total - before)
-
-    def _resolve(self, uuid: str, result: TurnResult) -> None:
-        answer = self._answers.get(uuid)
-        if answer is not None and not answer.done():
-            answer.set_result(result)
+        return self._standing.feed(event) if kind in Standing.TYPES else None
 
     async def _control(self, subtype: str, **fields: object) -> None:
         wire = self._attached()
@@ -452,7 +401,7 @@ class ClaudeCodeConversation:
     def _end(self, end: End | None) -> None:
         """Nothing more will come: whoever waits for something hears why."""
         if self._reason is None:
-            last, asked = self._turns.last_result, self._closing
+            last, asked = self._standing.turns.last_result, self._closing
             self._reason = (
                 unheard(self._label, self._failed, last, asked=asked)
                 if end is None
@@ -460,21 +409,10 @@ class ClaudeCodeConversation:
             )
             closed = ConversationClosed(self._reason)
             self._controls.end(closed)
-            for answer in self._answers.values():
-                if not answer.done():
-                    answer.set_exception(closed)
+            self._standing.end(closed)
         self._ended.set()
         self._pulse()
 
-    async def _drain(self) -> None:
-        await self._events.drain()
-        await self._messages.drain()
-
     async def _drop(self) -> None:
-        await self._events.end(self._close_timeout)
-        await self._messages.end(self._close_timeout)
+        await self._delivery.end(self._close_timeout)
         self._finished.set()
-
-
-def _skipped(count: int) -> Event:
-    return {"type": "x-optio-skipped", "count": count}
