@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from optio_agents.errors import FileRefused, InputClosed, NameTaken, WorkDirRefused
+from optio_agents.errors import AgentError, FileRefused, InputClosed, NameTaken, WorkDirRefused
 from optio_agents.hosts.agents import Agent, adopt_agent, sessions_on, start_agent
 from optio_agents.hosts.host import Host
 from tests import proc
@@ -463,12 +463,35 @@ async def test_a_task_directory_that_others_may_write_to_is_refused(host):
                 pass
 
 
+async def test_an_agent_that_removes_its_own_session_is_stopped_all_the_same(host):
+    async with ready(host):
+        command = f"setsid sleep 1000 & rm -rf {host.taskdir}/session; exec sleep 1000"
+        async with started(host, command) as agent:
+            await until(lambda: not here(agent, "").exists())
+            assert proc.tagged(agent.session)
+            with pytest.raises(FileRefused):
+                await agent.status()
+        await no_process_left(agent.session)
+
+
+async def test_a_damaged_session_is_an_error_of_the_agent(host):
+    async with ready(host), started(host, "exec sleep 1000") as agent:
+        here(agent, "pid").write_text("nonsense\n")
+        with pytest.raises(AgentError, match="damaged"):
+            await agent.status()
+
+
 async def test_sessions_are_found_without_a_journal(host):
     meta = {"n": 1}
     async with ready(host), started(host, "exec sleep 1000", name="found", meta=meta) as agent:
+        damaged = beside(host) / "damaged" / "session"
+        damaged.mkdir(parents=True)
+        (damaged / "meta").write_text("{\n---")
+        (damaged / "tag").write_text("its tag\n")
         (beside(host) / "other").mkdir()
-        found = await sessions_on(host, str(beside(host)))
+        lost, *found = await sessions_on(host, str(beside(host)))
         assert [(each.session, each.state) for each in found] == [(agent.session, "running")]
+        assert (lost.session, lost.state, lost.meta) == ("its tag", "never-started", {})
         assert found[0].directory == agent.directory
         assert found[0].meta["meta"] == {"n": 1}
         assert json.loads(here(agent, "meta").read_text())["session"] == agent.session

@@ -76,7 +76,7 @@ async def test_a_take_over_does_not_wait(host):
 
 
 LINK = """#!/bin/sh
-case $2 in owner/*)
+case "$*" in *" owner/"*)
     : >arrived.$$
     until [ "$(ls | grep -c ^arrived)" -ge 8 ]; do sleep 0.01; done ;;
 esac

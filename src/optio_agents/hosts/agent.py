@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from optio_agents.errors import AgentError, OptioAgentsError
+from optio_agents.errors import AgentError, FileRefused, OptioAgentsError
 
 from .agent_directory import over_a_cut, until_heard
 from .agent_input import Input
@@ -93,7 +93,10 @@ class Agent:
     async def _status_once(self) -> AgentStatus:
         args = *self._watched, self.session
         said = await self._directory.run_once("state status", *args)
-        return parse_status(said.decode(errors="replace"))
+        try:
+            return parse_status(said.decode(errors="replace"))
+        except (KeyError, ValueError) as error:
+            raise AgentError(f"{self.directory} was damaged: {error}") from error
 
     async def wait(self) -> AgentEnd:
         """Until the agent has ended, through any number of lost links."""
@@ -123,9 +126,14 @@ class Agent:
         return await over_a_cut(lambda: self._stop(grace))
 
     async def _stop(self, grace: float) -> StopReport:
-        status = await self._status_once()
-        roots = [_root(found) for found in (status.process, status.launcher) if found]
-        anchor = _root(status.launcher) if status.launcher else "-"
+        launcher = None
+        try:
+            status = await self._status_once()
+            self.process, launcher = status.process or self.process, status.launcher
+        except (AgentError, FileRefused) as error:  # it may have removed its own session
+            _log.warning("stopping %s by its tag alone: %s", self.session, error)
+        roots = [_root(found) for found in (self.process, launcher) if found]
+        anchor = _root(launcher) if launcher else "-"
         args = [f"OPTIO_SESSION={self.session}", f"{grace:g}", anchor, *roots]
         async with self._machine.shell(script("stop"), args) as process:
             answer = await collected(process)

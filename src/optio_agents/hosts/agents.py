@@ -19,7 +19,6 @@ from .agent_launch import launch, planned, prepare
 from .agent_owner import Lease
 from .agent_status import AgentEnd, AgentState, AgentStatus
 from .bootstrap import script
-from .collect import collected
 
 if TYPE_CHECKING:
     from .agent_environment import EnvBase
@@ -40,7 +39,7 @@ __all__ = [
     "start_agent",
 ]
 
-_STARTING = 60.0  # seconds that a start may take once an agent may exist
+_STARTING = 30.0  # seconds that a start may take once an agent may exist
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +124,22 @@ async def adopt_agent(host: Host, *, session_dir: str | None = None) -> AsyncIte
 async def sessions_on(host: Host, base: str) -> list[Found]:
     """Every session in a task directory of ours below *base*, for when the journal is lost."""
     text = "\n".join(map(script, ("session", "state", "sessions")))
+    said = bytearray()
     async with host.machine.shell(text, [await host.path(base)]) as process:
-        answer = await collected(process)
-    found = list[Found]()
-    for record in answer.stdout.decode(errors="replace").split("---\n")[1:]:
-        first, directory, meta = record.split("\n", 2)
-        state, session = first.split(" ", 1)
-        found.append(Found(directory, session, cast("AgentState", state), _read_meta(meta)))
-    return found
+        await process.close_input()
+        while data := await process.read():
+            said += data
+    lines = said.decode(errors="replace").split("\n")
+    return [_found(*lines[at : at + 3]) for at in range(0, len(lines) - 3, 3)]
+
+
+def _found(state: str, directory: str, meta: str) -> Found:
+    how, _, session = state.partition(" ")
+    try:
+        told = _read_meta(meta)
+    except AgentError:  # the agent itself may have written to it
+        told = {}
+    return Found(directory, session, cast("AgentState", how), told)
 
 
 def _read_meta(text: bytes | str) -> Mapping[str, Any]:
