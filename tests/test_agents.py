@@ -78,7 +78,6 @@ async def test_first_input_is_there_before_the_agent(host):
         assert await said(host, agent) == b"first second\n"
 
 
-@everywhere
 async def test_a_message_of_five_megabytes_with_every_byte(host):
     data = bytes(range(256)) * 20_000
     async with ready(host):
@@ -211,7 +210,6 @@ async def test_an_agent_with_default_signals_dies_of_an_interrupt(host):
             await agent.signal("INT")
 
 
-@everywhere
 @pytest.mark.parametrize("name", ["KILL", "TERM"])
 async def test_the_signal_that_ended_an_agent_is_known(host, name):
     async with ready(host), started(host, "exec sleep 1000") as agent:
@@ -235,7 +233,6 @@ async def test_a_missing_directory_is_refused_before_anything_starts(host):
                 pass
 
 
-@everywhere
 async def test_status_tells_sizes_space_and_silence(host):
     async with ready(host), started(host, "printf 12345; printf 678 >&2; read -r x") as agent:
         await until(lambda: here(agent, "stderr").stat().st_size)
@@ -299,7 +296,6 @@ async def _speak(agent: Agent, n: int) -> None:
 # What may go wrong, one by one.
 
 
-@everywhere
 async def test_half_a_message_is_never_fed(host):
     async with ready(host):
         async with started(host, "cat") as agent:

@@ -15,6 +15,7 @@ import pytest
 from optio_agents.errors import TransferFailed
 from optio_agents.hosts.agents import adopt_agent
 from optio_agents.hosts.host import Host, LocalHost
+from optio_agents.hosts.local import LocalMachine
 from optio_agents.testing.proxy import FaultProxy
 from tests import proc
 from tests.agent_ground import (
@@ -209,18 +210,20 @@ async def test_after_kill_9_of_the_supervisor_the_agent_is_adopted(tmp_path):
         await no_process_left(agent.session)
 
 
-async def test_a_full_disk_is_told_and_nothing_is_half_said(tmp_path):
+@pytest.mark.parametrize("way", ["by a script", "in this process"])
+async def test_a_full_disk_is_told_and_nothing_is_half_said(tmp_path, way):
+    here_or_there = machine("ash", tmp_path) if way == "by a script" else LocalMachine()
     with small_disk(tmp_path / "disk") as disk:
-        host = Host(machine("ash", tmp_path), str(disk / "task"))
+        host = Host(here_or_there, str(disk / "task"))
         async with ready(host), started(host, "exec cat") as agent:
             ballast = disk / "ballast"
             with pytest.raises(OSError, match="space"):
                 ballast.write_bytes(b"x" * (8 << 20))
             with pytest.raises(TransferFailed, match="space"):
-                await agent.say(b"y" * 100_000, name="m")
+                await agent.say(b"y" * 50_000, name="m")
             assert list(here(agent, "in").iterdir()) == []
             with pytest.raises(TransferFailed):
-                await agent.answer("r", b"y" * 100_000, by="me")
+                await agent.answer("r", b"y" * 50_000, by="me")
             assert list(here(agent, "answers").iterdir()) == []
             ballast.unlink()
             await agent.say(b"said\n", name="m")

@@ -75,11 +75,18 @@ def _read(session: int, name: str) -> bytes:
 
 def _write(session: int, name: str, data: bytes) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with os.fdopen(os.open(name, flags, 0o600, dir_fd=session), "wb", buffering=0) as file:
-        if file.write(data) != len(data):
+    written = inode = -1
+    with (
+        suppress(OSError),
+        os.fdopen(os.open(name, flags, 0o600, dir_fd=session), "wb", buffering=0) as file,
+    ):
+        inode = os.fstat(file.fileno()).st_ino
+        written = file.write(data)
+    if written != len(data):
+        with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=session)
-            raise OSError("the disk is full")
-        return os.fstat(file.fileno()).st_ino
+        raise OSError("the disk is full")
+    return inode
 
 
 def _ring(session: int) -> None:
