@@ -172,6 +172,32 @@ async def test_an_agent_that_finished_while_nobody_lived_is_reported_with_its_tr
 
 
 @pytest.mark.parametrize("ground", ["local"], indirect=True)
+async def test_with_the_journal_lost_a_reply_in_other_words_is_not_said_again(case: Case) -> None:
+    async def mend(hook: Any, deliverable: Any) -> str:
+        return "Mend it."
+
+    async def differ(hook: Any, keyword: str, data: Any) -> str:
+        return "Something else."
+
+    with anyio.fail_after(BOUND):
+        await case.dies(case.plan(*SCRIPT, step="before the end is written"))
+        async with (
+            Store(case.directory / "other" / "j.sqlite3") as store,
+            case.ground.host() as host,
+        ):
+            result = await supervise(
+                host,
+                resume=case.taskdir,
+                store=store,
+                on_deliverable_file=mend,
+                on_caller_message=differ,
+                take_over=True,
+            )
+    assert (result.outcome, [d.taken for d in result.deliverables]) == ("done", [True, True])
+    assert case.file("stdout").read_text().splitlines() == HEARD
+
+
+@pytest.mark.parametrize("ground", ["local"], indirect=True)
 async def test_with_the_journal_lost_after_the_kill_replies_are_still_said_once(
     case: Case,
 ) -> None:

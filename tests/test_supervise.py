@@ -147,6 +147,32 @@ async def test_an_agent_that_reads_to_the_end_is_told_of_no_replies(office: Offi
     assert "harness" not in prompt
 
 
+async def test_nobody_tries_to_answer_what_reads_to_the_end(office: Office, caplog: Any) -> None:
+    steps = ("run cat >prompt", "write a.txt x", "DELIVERABLE: deliverables/a.txt", "DONE")
+    with anyio.fail_after(BOUND):
+        async with office.host() as host:
+            spec = command(*steps, prompt="Do this.", reads_to_end=True)
+            result = await supervise(host, spec)
+    assert (result.replies, [d.taken for d in result.deliverables]) == ("none", [None])
+    assert not caplog.records
+
+
+async def test_a_callback_may_speak_to_the_agent(office: Office) -> None:
+    async def on_deliverable(hook: Any, path: str, text: str) -> None:
+        assert await hook.send_to_agent("twice")
+        assert await hook.send_to_agent("twice")
+
+    with anyio.fail_after(BOUND):
+        async with office.host() as host:
+            spec = command(*HANDING_OVER, "hear", "hear", "DONE")
+            await supervise(host, spec, on_deliverable=on_deliverable)
+    assert office.heard() == [
+        "heard: System: twice",
+        "heard: System: twice",
+        "heard: System: deliverable a.txt: accepted.",
+    ]
+
+
 async def test_a_protocol_without_its_callback_is_refused_before_anything_starts(
     office: Office,
 ) -> None:
@@ -154,6 +180,17 @@ async def test_a_protocol_without_its_callback_is_refused_before_anything_starts
         with pytest.raises(ValueError, match="caller_messages"):
             await supervise(host, command("DONE"), protocol=get_protocol(caller_messages=True))
     assert not Path(office.taskdir).exists()
+
+
+async def test_an_id_is_a_plain_name_and_used_once(office: Office) -> None:
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, office.host() as host:
+            for name in "../x", "a/b", ".x":
+                with pytest.raises(ValueError, match="cannot be the id"):
+                    await supervise(host, command("DONE"), store=store, session=name)
+            await supervise(host, command("DONE"), store=store, session="mine")
+            with pytest.raises(ValueError, match="already"):
+                await supervise(host, command("DONE"), store=store, session="mine")
 
 
 # Leaving, and coming back

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import anyio
 
@@ -18,10 +19,11 @@ from optio_agents.errors import StoreError
 from optio_agents.hosts.tasks import task_group
 
 from .observe import Answered, Asked, Decided, Phase, Spoke
+from .pulse import pulse
 from .voices import message_uuid, say_once
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from optio_agents.conversation.contract import (
         ConversationState,
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
     from .observe import Eyes
     from .observed import ObservedJournal
 
-_LATE = 5.0  # seconds by which the conversation's own time-out comes behind ours
+_BEAT = 0.2  # seconds
+_NEVER = float("inf")  # the conversation's own time-out: ours knows how long we slept
 _KEPT = ("subtype", "is_error", "result", "num_turns", "duration_ms", "total_cost_usd", "usage")
 _WORDS = 4096  # characters of a turn's answer that are kept
 
@@ -56,7 +59,7 @@ async def claude_voice(
     by: str,
 ) -> AsyncIterator[ClaudeVoice]:
     """Converse with the CLI that *agent* is; the first events, *heard*, were shown before."""
-    conversation = ClaudeCodeConversation(permission_timeout=permission_timeout + _LATE, by=by)
+    conversation = ClaudeCodeConversation(permission_timeout=_NEVER, by=by)
     conversation.attach_wire(AgentWire(agent), said=await said_to(agent), echoes=True)
     voice = ClaudeVoice(agent, conversation, journal, eyes, heard=heard)
     conversation.on_event(voice.hear)
@@ -91,8 +94,8 @@ class ClaudeVoice:
         self._changed = anyio.Event()
 
     async def reply(self, name: str, text: str) -> None:
-        uuid = message_uuid(self._journal.session, name)
-        await say_once(self._agent, name, user_message(text, uuid))
+        uuid = message_uuid(self._journal.session, name) if name else str(uuid4())
+        await say_once(self._agent, name or None, user_message(text, uuid))
 
     async def body(self, host: Any, hook: Any) -> object:
         conversation = self._conversation
@@ -185,10 +188,28 @@ class _Asking:
                     await self._journal.note("permission", request.id, {**asked, **settled})
 
     async def _asked(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
-        with anyio.move_on_after(self._timeout):
+        with anyio.CancelScope() as patience, patient(self._timeout, patience.cancel):
             if self._handler is None:
                 await anyio.sleep_forever()
             else:
                 answer = self._handler(request)
                 return await answer if isawaitable(answer) else answer, self._by
         return PermissionDecision("deny", message=NOBODY_ANSWERED), "nobody"
+
+
+@contextmanager
+def patient(seconds: float, tired: Callable[[], None]) -> Iterator[None]:
+    """Call *tired* once the block has lasted *seconds* in which we were awake."""
+    left = seconds
+
+    def beat(awake: float) -> None:
+        nonlocal left
+        left -= awake
+        if left <= 0:
+            tired()
+
+    leave = pulse(_BEAT).join(beat)
+    try:
+        yield
+    finally:
+        leave()

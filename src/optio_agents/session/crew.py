@@ -58,8 +58,8 @@ def hire(
     """The crew for *plan*."""
     channel = Channel(
         common,
-        agent=plan.agent,
-        reply_sender=plan.reply_sender,
+        agent=None if plan.deaf else plan.agent,
+        reply_sender=None if plan.deaf else plan.reply_sender,
         agent_sender=plan.agent_sender,
     )
     hook = HookContext(ctx, host, agent_sender=None if channel.kind == "none" else channel.send)

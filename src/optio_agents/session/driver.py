@@ -61,6 +61,7 @@ async def run_log_protocol_session(
     reply_sender: ReplySender | None = None,
     resuming: bool = False,
     busy: Callable[[], bool] = lambda: False,
+    deaf: bool = False,
 ) -> SessionResult:
     """Supervise what *body* does on *host* by the log it writes, to one true end.
 
@@ -68,7 +69,7 @@ async def run_log_protocol_session(
     the body has ended, or has had *body_grace* seconds after DONE. With an *agent* (detached and
     journaled, and at work in a prepared directory) the body may be left out: the agent's end is
     its end. *resuming* goes on from *journal*; neither prepares anything. *busy* says that the
-    agent waits for a person: no stall.
+    agent waits for a person: no stall. A *deaf* agent takes nothing that it is told.
 
     Code that blocks the event loop cannot be bounded; everything else of yours is cancelled when
     the session fails, awaited for 10 s, and then left behind and named in the result.
@@ -118,6 +119,7 @@ async def run_log_protocol_session(
         agent=agent,
         resuming=resuming or agent is not None,
         busy=busy,
+        deaf=deaf,
     )
     session = Session(host, ctx, plan, journal or MemoryJournal())
     return await _to_its_end(session)

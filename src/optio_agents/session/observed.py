@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .journal import Delivery, Entry, Journal, Resumed
     from .result import SessionResult
 
-Leaving: TypeAlias = Literal["detached", "taken over"]
+Leaving: TypeAlias = Literal["detached", "taken over", "cut off"]
 
 
 class ObservedJournal:

@@ -42,3 +42,4 @@ class Plan:
     agent: Agent | None
     resuming: bool
     busy: Callable[[], bool]
+    deaf: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from .deliverables import DeliverableCallback, DeliverableFileCallback
     from .observe import Observer
     from .spec import AgentSpec
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 __all__ = ["TASKS", "host_of", "new_session_id", "supervise", "task_directory"]
 
@@ -84,9 +87,6 @@ async def supervise(
         ValueError: a session that is over cannot be resumed.
         WorkDirRefused, AgentError, HostError: it could not be started.
     """
-    features = protocol.features if protocol is not None else get_protocol().features
-    if resume is None and features.caller_messages != (on_caller_message is not None):
-        raise ValueError("on_caller_message and a protocol with caller_messages belong together")
     wishes = Wishes(
         hooks={
             "on_deliverable": on_deliverable,
@@ -132,7 +132,11 @@ async def _begun(
     title: str,
     journal_limit: int | None,
 ) -> SessionResult:
-    protocol = wishes.protocol or get_protocol()
+    protocol = _checked(wishes.protocol or get_protocol(), wishes)
+    if not _ID.fullmatch(session):
+        raise ValueError(f"{session!r} cannot be the id of a session")
+    if store is not None and session in {known.id for known in await store.sessions()}:
+        raise ValueError(f"there is a session {session} already: resume it, or name another")
     facts = Facts.of(host, spec, title=title, features=protocol.features)
     stored = StoredSession(session, time.time(), host.machine.name, host.taskdir, facts.to_json())
     hidden = {name: value for name, value in spec.env.items() if looks_like_credential(name)}
@@ -185,7 +189,8 @@ async def _taken_up(
             stored = stored_of(host, agent.meta)
             host = host_of(stored, host.machine)
         facts = Facts.read(stored.facts)
-        protocol = wishes.protocol or get_protocol(**(facts.features or {}))
+        taught = wishes.protocol or get_protocol(**(facts.features or {}))
+        protocol = _checked(taught, wishes)
         secrets = Secrets(await credentials_of(host, agent, facts.hidden))
         async with _kept(store, stored, secrets, wishes) as (journal, eyes):
             eyes(Began(stored, resumed=True))
@@ -195,6 +200,12 @@ async def _taken_up(
     finally:
         if not in_good_hands:
             agent.detach()
+
+
+def _checked(protocol: Protocol, wishes: Wishes) -> Protocol:
+    if protocol.features.caller_messages != (wishes.hooks["on_caller_message"] is not None):
+        raise ValueError("on_caller_message and a protocol with caller_messages belong together")
+    return protocol
 
 
 async def _never_started(

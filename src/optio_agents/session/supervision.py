@@ -142,11 +142,18 @@ class Supervision:
         try:
             result = await self._drive(agent, voice)
         except (HostUnreachable, StoreError):
-            agent.detach()  # it goes on, and can be found again
+            self._leave(agent, "cut off")  # it goes on, and can be found again
+            if self._journal.result is not None:
+                self._told(self._journal.result)
             raise
         except SessionFailed as failed:
             self._finished = True
             return await self._failed(agent, failed)
+        except Exception:
+            self._finished = True
+            if self._journal.result is not None:
+                self._told(self._journal.result)
+            raise
         self._finished = True
         await voice.close()
         return await self._complete(agent, result)
@@ -179,6 +186,7 @@ class Supervision:
             reply_sender=voice.reply,
             resuming=True,  # its place was prepared before the agent was started
             busy=voice.busy,
+            deaf=self._facts.reads_to_end,
             **self._wishes.hooks,
         )
 
@@ -187,13 +195,11 @@ class Supervision:
         try:
             with anyio.fail_after(_STOPPING):
                 await agent.stop()
-                end = (await agent.status()).end()
+                if end := (await agent.status()).end():
+                    result = replace(result, agent=ended(end))
+            await self._journal.end(result)
         except (OptioAgentsError, OSError) as error:
-            _log.info("how the agent ended is not known: %s", error)
-            return result
-        if end is not None:
-            result = replace(result, agent=ended(end))
-        await self._journal.end(result)
+            _log.warning("the end of the agent is not recorded: %s", error)
         return result
 
     # Meanwhile
@@ -217,9 +223,11 @@ class Supervision:
 
     def _leave(self, agent: Agent, how: Leaving) -> None:
         if not self._finished:
+            self._finished = True
             self._journal.leaving = how
             agent.detach()
-            self._living.cancel()
+            if how != "cut off":
+                self._living.cancel()
 
     async def _cancel(self, when: anyio.Event) -> None:
         await when.wait()

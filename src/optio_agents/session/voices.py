@@ -18,7 +18,10 @@ class Voice(Protocol):
     """One agent, as the driver needs it."""
 
     async def reply(self, name: str, text: str) -> None:
-        """Say *text* under *name*, once however often, and by whomever, this is asked for."""
+        """Say *text* under *name*, once however often, and by whomever, this is asked for.
+
+        Without a name each time counts.
+        """
 
     async def body(self, host: Any, hook: Any) -> object:
         """Return when the agent has ended, or has nothing to do any more."""
@@ -40,7 +43,7 @@ class LineVoice:
         self._agent = agent
 
     async def reply(self, name: str, text: str) -> None:
-        await say_once(self._agent, name, f"{text}\n".encode())
+        await say_once(self._agent, name or None, f"{text}\n".encode())
 
     async def body(self, host: Any, hook: Any) -> object:
         return await self._agent.wait()
@@ -61,7 +64,7 @@ async def line_voice(agent: Agent) -> AsyncIterator[LineVoice]:
     yield LineVoice(agent)
 
 
-async def say_once(agent: Agent, name: str, data: bytes) -> None:
+async def say_once(agent: Agent, name: str | None, data: bytes) -> None:
     """Say *data* under *name*, unless that was said before, maybe in other words."""
     # Another supervisor may have died between saying it and writing that down.
     with suppress(NameTaken):
