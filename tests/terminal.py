@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import coverage
 import pytest
 
 from tests import proc
@@ -100,11 +101,22 @@ class Desk:
             "SHELL": "/bin/sh",
             **self.env,
         }
+        if coverage.Coverage.current() is not None:  # what runs in other processes counts, too
+            self.env["COVERAGE_PROCESS_START"] = str(self._coverage())
         binaries = self.home / "bin"
         binaries.mkdir()
         self.program("agent", files("optio_agents.testing").joinpath("agent.sh").read_text())
         profile = "PATH=$HOME/bin:$PATH; export PATH\n"
         (self.home / ".profile").write_text(profile)
+
+    def _coverage(self) -> Path:
+        settings = self.home.with_name("coveragerc")
+        measuring = coverage.Coverage.current()
+        assert measuring is not None
+        data = Path(__file__).parents[1] / str(measuring.get_option("run:data_file"))
+        wanted = f"source=optio_agents\nbranch=true\nparallel=true\ndata_file={data}"
+        settings.write_text(f"[run]\n{wanted}\n")
+        return settings
 
     def program(self, name: str, text: str) -> Path:
         """Put a shell script into ~/bin."""
@@ -202,6 +214,13 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     home = tmp_path / "home"
     home.mkdir()
     yield Desk(home)
-    left = [one for one in proc.processes() if f"HOME={home}".encode() in proc.environment(one)]
-    proc.kill(*left)
-    assert not left, f"left running: {[one.name for one in left]}"
+
+    def left() -> list[proc.Process]:
+        mark = f"HOME={home}".encode()
+        return [one for one in proc.processes() if not one.gone and mark in proc.environment(one)]
+
+    with suppress(TimeoutError):
+        proc.wait_until(lambda: not left())
+    names = [one.name for one in left()]
+    proc.kill(*left())
+    assert not names, f"left running: {names}"

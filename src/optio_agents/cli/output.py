@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import stat
@@ -29,6 +28,8 @@ def mute() -> None:
 @contextmanager
 def noticing_silence(gone: Callable[[], None]) -> Iterator[None]:
     """Call *gone* as soon as whoever reads us through a pipe has left, before the next line."""
+    import asyncio  # `prompt` does without
+
     loop, output = asyncio.get_running_loop(), sys.stdout.fileno()
     if not stat.S_ISFIFO(os.fstat(output).st_mode):
         yield

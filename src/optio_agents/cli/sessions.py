@@ -188,7 +188,7 @@ async def _logs(beginning: str, follow: bool, as_lines: bool) -> None:
         after = 0
         while True:
             # Asked before the events are read, or the last of them are lost.
-            over = (await store.session(session.id)).outcome is not None
+            over = (await store.session(session.id)).over
             events = await store.events(session.id, after=after, most=_PAGE)
             for event in events:
                 after = event.number
