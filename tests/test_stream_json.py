@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from optio_agents.conversation import PermissionDecision, PermissionRequest
+from optio_agents.conversation.endings import ended
 from optio_agents.conversation.permissions import (
     Asked,
     PermissionLedger,
@@ -26,6 +27,7 @@ from optio_agents.conversation.stream_json import (
     user_message,
 )
 from optio_agents.conversation.turns import TurnLedger
+from optio_agents.conversation.wire import End
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -60,6 +62,8 @@ def test_no_bytes_raise(line):
         (b"null", "not an object"),
         (b"[1, 2]", "not an object"),
         (b'"text"', "not an object"),
+        (b"\x0b{}", "not JSON"),  # white space, but not to JSON
+        ("\N{EM SPACE}x".encode(), "not JSON"),
         (b"[" * 100_000 + b"]" * 100_000, "nested too deep"),
     ],
 )
@@ -407,3 +411,42 @@ def test_what_was_perhaps_not_sent_is_awaited_only_once_it_is_heard_of():
     ledger.feed({"type": "command_lifecycle", "command_uuid": "a", "state": "queued"})
     assert ledger.pending
     assert ledger.unconfirmed == ()
+
+
+def test_what_was_not_sent_after_all_is_forgotten():
+    ledger = TurnLedger(named=True)
+    ledger.send("a", "x")
+    ledger.forget("a")
+    ledger.doubt("a")
+    assert not ledger.pending
+    assert ledger.unconfirmed == ()
+
+
+def test_what_was_read_and_is_not_answered_when_nothing_waits_was_dropped():
+    ledger = TurnLedger(named=True)
+    ledger.send("a", "x")
+    ledger.feed({"type": "user", "isReplay": True, "uuid": "a"})
+    ledger.feed({"type": "user", "isReplay": True, "uuid": ["no", "uuid"]})
+    ledger.feed({"type": "system", "subtype": "session_state_changed", "state": "running"})
+    assert ledger.busy
+    end = ledger.feed({"type": "system", "subtype": "session_state_changed", "state": "idle"})
+    assert end is not None
+    assert (end.result, end.answered) == (None, ("a",))
+    assert not ledger.busy
+    assert not ledger.pending
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (End("exited", 0), "claude exited with 0"),
+        (End("exited", 137, "KILL"), "claude was ended by SIGKILL"),
+        (End("exited", 1), "claude exited with 1; its last turn failed: API Error"),
+        (End("lost"), "claude is gone, and nobody knows how it ended"),
+        (End("rebooted"), "claude is gone: its host was restarted"),
+        (End("unknown"), "claude has ended"),
+    ],
+)
+def test_an_end_is_told_in_one_sentence(end, words):
+    last = {"subtype": "success", "is_error": True, "result": "API Error"}
+    assert str(ended("claude", end, last, asked=False)) == words

@@ -20,7 +20,12 @@ def ended(label: str, end: End, last_result: Event | None, *, asked: bool) -> Cl
             how = f"{label} is gone: its host was restarted"
         case _:
             how = f"{label} has ended"
-    if not asked and end.exit_code and last_result and (words := failure(last_result)):
+    if (
+        end.exit_code
+        and not (asked or end.signal)
+        and last_result
+        and (words := failure(last_result))
+    ):
         how = f"{how}; its last turn failed: {words}"
     return CloseReason(how, asked, end.exit_code, end.signal, end.stderr, last_result)
 

@@ -55,7 +55,7 @@ def _parse(text: str) -> list[Event]:
         if end < len(text) and not text[end:].isspace():
             return [_unreadable("not JSON", text)]
     except (StopIteration, ValueError):
-        if text[:1].isspace() and (front := text.lstrip(" \t\r\n")):
+        if (front := text.lstrip(" \t\r\n")) not in {"", text}:
             return _parse(front)
         return [_unreadable("not JSON", text)] if text and not text.isspace() else []
     except RecursionError:

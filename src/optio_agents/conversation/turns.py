@@ -55,10 +55,6 @@ class TurnLedger:
             if not sent.confirmed
         )
 
-    def awaits(self, uuid: str) -> bool:
-        """The message *uuid* was sent, and no turn has answered it yet."""
-        return uuid in self._sent
-
     def send(self, uuid: str, text: str) -> None:
         self._sent[uuid] = _Sent(text)
 

@@ -167,7 +167,7 @@ class TranscriptPlayer:
 
     async def _meet(self, position: int) -> None:
         """Wait until what stands at *position* has been said, or the end has come."""
-        while not self._exited.is_set() and not self._met(position):
+        while not (self._met(position) or self._exited.is_set()):
             self._changed.clear()
             await self._changed.wait()
 
