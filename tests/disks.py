@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.components import unavailable
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A directory on a disk of 1 MiB. Only root may make one: elsewhere the test skips."""
+    """A directory on a disk of 1 MiB. Only root may make one."""
     where = tmp_path / "disk"
     where.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(where)]
     if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("a small disk needs the rights to mount one")
+        unavailable("a small disk needs the rights to mount one")
     yield where
     subprocess.run(["umount", "-l", str(where)], check=True)

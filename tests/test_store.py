@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from optio_agents.errors import StoreError
+from optio_agents.errors import AlreadyOwned, StoreError
 from optio_agents.following.cursor import Cursor
 from optio_agents.protocol.secrets import Secrets
 from optio_agents.session.journal import Delivery, Entry, Journal, Kind, MemoryJournal
@@ -457,6 +457,49 @@ async def test_a_line_of_a_session_that_was_never_added_is_an_error(path: Path) 
     async with Store(path) as store:
         with pytest.raises(StoreError, match="FOREIGN KEY"):
             await store.journal("unknown").record([line(10)], Cursor(offset=10), b"")
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from optio_agents.store import Store
+with Store(Path(sys.argv[1])).claim("abc", "somebody"):
+    print("held", flush=True)
+    time.sleep(1000)
+"""
+
+
+def test_a_session_has_one_supervisor_for_as_long_as_that_one_lives(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    store, lock = Store(path), path.parent / "locks" / "abc"
+    argv = [sys.executable, "-c", HOLDER, str(path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(AlreadyOwned, match="somebody supervises this session") as refused:
+            store.claim("abc", "me").__enter__()
+        assert refused.value.owner == "somebody"
+        with store.claim("another", "me"):
+            pass
+        holder.kill()
+    with store.claim("abc", "me"):
+        assert lock.read_text() == "me"
+        with pytest.raises(AlreadyOwned, match="me supervises"):
+            store.claim("abc", "me too").__enter__()
+    assert list(lock.parent.iterdir()) == []
+
+
+def test_a_lock_that_cannot_be_made_is_an_error_of_the_journal(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    (path.parent / "locks").touch()
+    with pytest.raises(StoreError, match="lock"):
+        Store(path).claim("abc", "me").__enter__()
+
+
+def test_claiming_passes_on_what_its_block_raises(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="mine"), Store(path).claim("abc", "me"):
+        raise FileNotFoundError("mine")
 
 
 LOCK = """

@@ -415,7 +415,8 @@ async def test_a_journal_that_cannot_be_written_stops_us_and_not_the_agent(
                     pass
 
     long = "x" * 2000
-    steps = "STATUS: on", "hear", *(f"STATUS: {n} {long}" for n in range(8)), "DONE: all"
+    lines = [f"STATUS: {n} {long}" for n in range(8)]
+    steps = "STATUS: on", "hear", *lines, "hear", "DONE: all"
     with anyio.fail_after(BOUND):
         async with Store(small_disk / "j.sqlite3") as store, anyio.create_task_group() as tasks:
 
@@ -434,9 +435,20 @@ async def test_a_journal_that_cannot_be_written_stops_us_and_not_the_agent(
         async with Store(small_disk / "j.sqlite3") as store:
             (stored,) = await store.sessions()
             assert not stored.over
+            async with remote_control.find(store, stored.id) as reached:
+                await remote_control.send(reached, "go on")
             result = await supervise(None, resume=stored.id, store=store, observer=watching)
     assert (result.outcome, result.statuses) == ("done", 9)
     assert watching.lines == [step for step in steps if step != "hear"]
+
+
+async def test_an_agent_that_says_too_much_is_stopped_with_that_reason(office: Office) -> None:
+    spec = command("run head -c 200000 /dev/zero", "run sleep 1000")
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, office.host() as host:
+            with pytest.raises(AgentExited, match="its output reached 100000 bytes"):
+                await supervise(host, spec, store=store, journal_limit=100_000)
+            assert "100000 bytes" in str((await store.sessions())[0].summary)
 
 
 async def test_an_observer_that_raises_harms_nobody(office: Office) -> None:

@@ -168,7 +168,10 @@ class Supervision:
             return await self._complete(
                 agent, replace(failed.result, outcome="cancelled", summary=words)
             )
-        failed.result = self._told(await self._complete(agent, failed.result))
+        result = await self._complete(agent, failed.result)
+        if result.summary != failed.result.summary:
+            failed.args = (f"{result.summary}; {failed}",)
+        failed.result = self._told(result)
         raise failed
 
     def _told(self, result: SessionResult) -> SessionResult:
@@ -197,6 +200,8 @@ class Supervision:
                 await agent.stop()
                 if end := (await agent.status()).end():
                     result = replace(result, agent=ended(end))
+                    if end.reason and result.outcome == "exited":
+                        result = replace(result, summary=f"it was stopped: {end.reason}")
             await self._journal.end(result)
         except (OptioAgentsError, OSError) as error:
             _log.warning("the end of the agent is not recorded: %s", error)
