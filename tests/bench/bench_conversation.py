@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
+import struct
 import sys
 import tempfile
 import threading
@@ -24,6 +27,8 @@ from tests.model_api import ModelApi, scripted
 
 SPEED = Path(__file__).with_name("side_conversation.py")
 MEMORY = Path(__file__).with_name("side_conversation_memory.py")
+_LIBC = ctypes.CDLL(None)
+_MODIFIED, _READ_TO_ITS_END, _REMOVED = 0x2, 0x10, 0x200  # of inotify
 PEER = "optio-claudecode==0.3.4"
 READING, SAYING = "ms p50, line in the file to handler", "ms p50, send() to bytes in the pipe"
 BOTH = "ms p50, both together"
@@ -114,31 +119,32 @@ def _delays(earlier: list[float], later: list[float]) -> list[float]:
 
 
 class _Watch(threading.Thread):
-    """Sees when lines appear in the journal, and when messages have left for the pipe."""
+    """Sees when lines appear in the journal, and when a message has been read into the pipe."""
 
     def __init__(self, session: Path) -> None:
         super().__init__(daemon=True)
-        self._stdout, self._said, self._in = session / "stdout", session / "said", session / "in"
+        self._journal = (session / "stdout").open("rb")
+        self._journal.seek(0, 2)
+        self._events, ours = _LIBC.inotify_init1(os.O_CLOEXEC), str(session).encode()
+        self._stdout = _LIBC.inotify_add_watch(self._events, ours + b"/stdout", _MODIFIED)
+        _LIBC.inotify_add_watch(self._events, ours + b"/in", _READ_TO_ITS_END | _REMOVED)
         self.lines, self.fed = list[float](), list[float]()
-        self.over = False
 
     def run(self) -> None:
-        fed = {path.name for path in self._said.iterdir()}
-        with self._stdout.open("rb") as journal:
-            journal.seek(0, 2)
-            while not self.over:
-                new = journal.read().count(b"\n")
-                now = time.perf_counter()
-                self.lines += [now] * new
-                # it leaves in/ when all its bytes are in the pipe
-                for name in self._names() - fed:
-                    fed.add(name)
+        over = False
+        while not over:
+            data, now, at = os.read(self._events, 1 << 16), time.perf_counter(), 0
+            while at < len(data):
+                watch, mask, _, size = struct.unpack_from("iIII", data, at)
+                name = data[at + 16 : at + 16 + size].rstrip(b"\0")
+                at += 16 + size
+                if watch == self._stdout:
+                    self.lines += [now] * self._journal.read().count(b"\n")
+                elif mask & _READ_TO_ITS_END and name[:1].isdigit():
                     self.fed.append(now)
-                time.sleep(0.0001)
-
-    def _names(self) -> set[str]:
-        said = {path.name for path in self._said.iterdir()}
-        return said - {path.name for path in self._in.iterdir()}
+                over = over or name == b".over"
+        self._journal.close()
+        os.close(self._events)
 
 
 @contextmanager
@@ -149,6 +155,7 @@ def _watched(session: Path) -> Iterator[_Watch]:
     try:
         yield watch
     finally:
-        watch.over = True
+        (session / "in" / ".over").touch()
+        (session / "in" / ".over").unlink()
         watch.join()
         sys.setswitchinterval(before)
