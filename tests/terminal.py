@@ -71,6 +71,15 @@ class Terminal:
             return seen
         raise AssertionError(f"{wanted!r} was not seen within {within} s in:\n{seen}")
 
+    async def until_gone(self, unwanted: str, *, within: float = WITHIN) -> None:
+        """Wait until *unwanted*, a regular expression, is not seen any more."""
+        seen = ""
+        with anyio.move_on_after(within):
+            while re.search(unwanted, seen := await self.screen()):  # noqa: ASYNC110
+                await anyio.sleep(_NAP)
+            return
+        raise AssertionError(f"{unwanted!r} was still seen after {within} s in:\n{seen}")
+
     async def ends(self, code: int) -> str:
         """Wait until the command before has ended with *code*; type `; echo "exit $?"` with it."""
         seen = await self.until(r"^exit \d+$")

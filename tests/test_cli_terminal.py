@@ -272,9 +272,31 @@ async def test_a_permission_is_given_from_a_second_pane(desk: Desk) -> None:
         await two.ends(0)
         # gone from the first pane although the command that was allowed still runs
         await one.until(r"^answered at another terminal: allow by \S+@")
-        assert not re.search(ASKS, await one.screen())
+        await one.until_gone(ASKS)
         desk.release("go")
         assert "was let" in await one.ends(0)
+
+
+async def test_a_question_is_answered_with_a_number_while_another_pane_looks_on(
+    desk: Desk,
+) -> None:
+    options = [{"label": "left", "description": "l"}, {"label": "right", "description": "r"}]
+    asked = {"question": "Which way?", "header": "Way", "multiSelect": False, "options": options}
+    ask = {"tool": "AskUserQuestion", "input": {"questions": [asked]}}
+    done = {"tool": "Bash", "input": {"command": "echo 'DONE: gone' >>optio.log"}}
+    async with asking(desk, "touch x", ask, done) as (one, api), desk.terminal() as two:
+        await two.type('clear; TERM=dumb optio-agents attach; echo "exit $?"')
+        await two.until("permission .*touch x")
+        await one.key("y")
+        await one.until(r"Which way\?\n +1 left\n +2 right\na number answers")
+        await one.key("7", "y", "2")
+        await one.until(ASKS)
+        assert "right" in json.dumps(api.requests[-1]["messages"])
+        await one.key("y")
+        await one.ends(0)
+        seen = await two.ends(0)
+    for words in ("decision .*allow by", "question .*Which way", "done gone", "finished done"):
+        assert re.search(words, seen), words
 
 
 async def test_ctrl_c_once_interrupts_the_turn_and_the_agent_stays(desk: Desk) -> None:

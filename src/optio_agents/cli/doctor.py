@@ -138,7 +138,7 @@ def judged(facts: Mapping[str, list[str]]) -> Iterator[Finding]:
     """What the facts of a host mean."""
 
     def first(name: str) -> str:
-        return facts.get(name, [""])[0]
+        return (facts.get(name) or [""])[0]
 
     yield Finding("ok", f"{first('system')}, login shell {first('shell')}")
     if first("proc") != "yes":
@@ -181,7 +181,7 @@ def _languages(python: str, perl: str) -> Iterator[Finding]:
 
 def _limits(facts: Mapping[str, list[str]]) -> Iterator[Finding]:
     def number(name: str) -> int | None:
-        value = facts.get(name, [""])[0]
+        value = (facts.get(name) or [""])[0]
         return int(value) if value.isdecimal() else None
 
     instances, descriptors = number("inotify_instances"), number("descriptors")

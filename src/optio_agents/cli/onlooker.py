@@ -56,9 +56,9 @@ class Onlooker:
     def _new_requests(self, notes: Sequence[Note]) -> Iterator[Observation]:
         for note in notes:
             decided = note.value.get("behavior")
-            if note.key not in self._requests and not decided:
+            if note.key not in self._requests:
                 yield observe.Asked(_request(note), note.value.get("digest", ""))
-            if decided and self._requests.get(note.key, "") is None:
+            if decided and self._requests.get(note.key) is None:
                 yield observe.Decided(note.key, decided, note.value.get("by", ""))
             self._requests[note.key] = decided
 
