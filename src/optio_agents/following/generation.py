@@ -55,7 +55,9 @@ class Delivered:
         return told
 
     def _pass_over(self, lines: Sequence[bytes], cut: Mapping[int, int]) -> int:
-        compared = max(len(self._digests) // _SIZE - self._at, 0)
+        compared = len(self._digests) // _SIZE - self._at
+        if compared <= 0:
+            return 0
         new = _digests(lines[:compared], cut)
         old = self._digests[_SIZE * self._at :][: len(new)]
         if new == old:
@@ -80,4 +82,6 @@ def _digests(lines: Iterable[bytes], cut: Mapping[int, int]) -> bytes:
 
 def shifted(cut: Mapping[int, int], by: int) -> Mapping[int, int]:
     """The same marks for the lines from *by* on."""
+    if not cut:
+        return cut
     return {index - by: size for index, size in cut.items() if index >= by}

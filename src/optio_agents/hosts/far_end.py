@@ -143,42 +143,56 @@ class FarEnd:
                 select.select([], [self._output], [])
 
 
-def serve(source: int = 0, output: int = 1) -> None:
-    """Serve until *source* ends."""
-    end, waiting = FarEnd(Ears(), output), b""
-    next_sweep = next_poll = 0.0
-    while True:
-        now = time.monotonic()
-        if now >= next_sweep:
-            end.sweep()
-            next_sweep = now + SWEEP
-        deaf = end.ears.deaf()
-        if deaf and now >= next_poll:
-            end.poll(deaf)
-            next_poll = now + max(_POLL, _POLL_EACH * len(deaf))
-        due = min(next_sweep, next_poll) if deaf else next_sweep
-        bell = end.ears.fileno()
-        ready = select.poll()
-        for descriptor in (source, bell):
-            if descriptor >= 0:
-                ready.register(descriptor, select.POLLIN)
-        pause = 0.0 if end.dirty else max(due - time.monotonic(), 0.0)
-        found = [descriptor for descriptor, _ in ready.poll(pause * 1000 + 1 if pause else 0)]
-        if bell in found:
-            end.hear()
-        if source in found:
-            data = os.read(source, 65536)
-            if not data:
-                return
-            *lines, waiting = (waiting + data).split(b"\n")
-            for line in lines:
-                end.obey(line)
-        end.serve()
+class Loop:
+    """Waits for commands, for the file system and for the time of the next sweep."""
+
+    def __init__(self, end: FarEnd, source: int) -> None:
+        self._end, self._source, self._unread = end, source, b""
+        self._poll = select.poll()
+        self._poll.register(source, select.POLLIN)
+        self._bell = -1
+        self._next_sweep = self._next_poll = 0.0
+
+    def run(self) -> None:
+        """Serve until the commands end."""
+        while True:
+            due = self._look_around(time.monotonic())
+            pause = 0.0 if self._end.dirty else max(due - time.monotonic(), 0.001)
+            for descriptor, _ in self._poll.poll(pause * 1000):
+                if descriptor == self._bell:
+                    self._end.hear()
+                elif not self._read_commands():
+                    return
+            self._end.serve()
+
+    def _look_around(self, now: float) -> float:
+        """Sweep and poll when it is time to; when it will be the next time."""
+        ears = self._end.ears
+        if now >= self._next_sweep:
+            self._end.sweep()
+            self._next_sweep = now + SWEEP
+        if ears.fileno() != self._bell:
+            self._bell = ears.fileno()  # it comes once, and stays
+            self._poll.register(self._bell, select.POLLIN)
+        deaf = ears.deaf()
+        if not deaf:
+            return self._next_sweep
+        if now >= self._next_poll:
+            self._end.poll(deaf)
+            self._next_poll = now + max(_POLL, _POLL_EACH * len(deaf))
+        return min(self._next_sweep, self._next_poll)
+
+    def _read_commands(self) -> bool:
+        data = os.read(self._source, 65536)
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        for line in lines:
+            self._end.obey(line)
+        return bool(data)
 
 
 def main() -> None:
     try:
-        serve()
+        Loop(FarEnd(Ears(), 1), 0).run()
     except BrokenPipeError:  # nobody listens any more
         pass
 

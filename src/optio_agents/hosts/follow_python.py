@@ -59,15 +59,19 @@ class PythonEnd:
 
     def __init__(self, process: Process) -> None:
         self._process = process
+        self._heard: Callable[[], None] = lambda: None
         self._numbers = count(1)  # never used twice: what comes for an old one is dropped
         self._keys: dict[RemoteFollowing, int] = {}
         self._follows: dict[int, RemoteFollowing] = {}
+        self._taken: dict[int, int] = {}  # bytes that the far end does not know to be read
+        self._frames = FrameReader()
+        self._complaint = ""
         self._commands = bytearray()
         self._told = anyio.Event()
 
     def add(self, follow: RemoteFollowing) -> None:
         key = self._keys[follow] = next(self._numbers)
-        self._follows[key] = follow
+        self._follows[key], self._taken[key] = follow, 0
         options, process = follow.options, follow.options.process
         self._command(
             do="add",
@@ -83,44 +87,51 @@ class PythonEnd:
     def drop(self, follow: RemoteFollowing) -> None:
         key = self._keys.pop(follow, None)
         if key is not None:
-            del self._follows[key]
+            del self._follows[key], self._taken[key]
             self._command(do="drop", key=key)
 
     def took(self, follow: RemoteFollowing, size: int) -> None:
-        if size and follow in self._keys:
-            self._command(do="more", key=self._keys[follow], bytes=size)
+        key = self._keys.get(follow)
+        if key is not None:
+            taken = self._taken[key] = self._taken[key] + size
+            if taken >= _ROOM // 2:  # a word for every line would cost more than the line
+                self._taken[key] = 0
+                self._command(do="more", key=key, bytes=taken)
 
     def finish(self, follow: RemoteFollowing) -> None:
         if follow in self._keys:
             self._command(do="finish", key=self._keys[follow])
 
     async def serve(self, heard: Callable[[], None]) -> None:
+        self._heard = heard
         await self._process.write(program())
+        self._process.divert(self._receive)  # no task stands between a frame and its reader
         async with task_group() as tasks:
             tasks.start_soon(self._send)
-            await self._receive(heard)
+            await self._process.read()
+            raise HostError(self._complaint or "the far end of a follow ended")
 
-    async def _receive(self, heard: Callable[[], None]) -> None:
-        frames = FrameReader()
-        while data := await self._process.read():
-            try:
-                found = frames.feed(data)
-            except BadFrame as error:
-                raise HostError(f"the far end of a follow said {error}") from None
-            heard()
-            for key, content in found:
+    def _receive(self, data: bytes) -> None:
+        if self._complaint:
+            return
+        try:
+            for key, content in self._frames.feed(data):
                 if follow := self._follows.get(key):
                     follow.put(content)
-        raise HostError("the far end of a follow ended")
+            self._heard()
+        except BadFrame as error:
+            self._complaint = f"the far end of a follow said {error}"
+            self._told.set()
 
     async def _send(self) -> None:
         """Apart from receiving: a far end that waits for us to read does not read itself."""
-        while True:
+        while not self._complaint:
             if not self._commands:
                 self._told = anyio.Event()
                 await self._told.wait()
             commands, self._commands = bytes(self._commands), bytearray()
             await self._process.write(commands)
+        await self._process.close_input()  # it ends at that, and so do we
 
     def _command(self, **words: Any) -> None:
         self._commands += json.dumps(words).encode() + b"\n"

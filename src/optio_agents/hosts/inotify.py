@@ -102,7 +102,8 @@ class Ears:
 
     def deaf(self) -> set[bytes]:
         """The paths whose changes are not heard."""
-        return {path for directory in self._deaf | self._remote for path in self._paths[directory]}
+        unheard = self._deaf | self._remote
+        return {path for directory in unheard for path in self._paths[directory]}
 
     def heard(self) -> set[bytes]:
         """The paths that may have changed since the last time."""
@@ -114,7 +115,9 @@ class Ears:
                 if mask & _IGNORED:
                     self._forget(directory)
                 if name:
-                    found |= {os.path.join(directory, name)} & self._paths[directory]
+                    path = os.path.join(directory, name)
+                    if path in self._paths[directory]:
+                        found.add(path)
                 else:  # something happened to the directory itself
                     found |= self._paths[directory]
         return found

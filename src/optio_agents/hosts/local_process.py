@@ -10,6 +10,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
@@ -19,6 +20,9 @@ from optio_agents.errors import HostError
 
 from .bootstrap import LOADER
 from .streams import Incoming
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GRACE = 2.0  # seconds between TERM and KILL for what is left of its tree
 _CHUNK = 262_144
@@ -70,6 +74,9 @@ class LocalProcess:
 
     async def read(self, limit: int = _CHUNK) -> bytes:
         return await self._out.incoming.read(limit)
+
+    def divert(self, sink: Callable[[bytes], None]) -> None:
+        self._out.incoming.divert(sink)
 
     async def read_error(self, limit: int = _CHUNK) -> bytes:
         return await self._err.incoming.read(limit)

@@ -57,6 +57,9 @@ class Process(Protocol):
     async def read(self, limit: int = 262_144) -> bytes:
         """Some bytes of its stdout, none at the end. Raises HostLost, never a false end."""
 
+    def divert(self, sink: Callable[[bytes], None]) -> None:
+        """Give *sink*, which must not raise, its stdout as it comes; `read` waits for the end."""
+
     async def read_error(self, limit: int = 262_144) -> bytes:
         """Some bytes of its stderr, none at the end."""
 

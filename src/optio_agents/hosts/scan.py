@@ -59,7 +59,7 @@ class Scan:
         hold: bool = True,
     ) -> None:
         self.path, self.place = path, place
-        self._root, self._process, self._hold, self._keep = root, process, hold, hold
+        self._root, self._process, self._hold = root, process, hold
         self._ended = False
         self._descriptor, self._identity = -1, (0, 0)
         self._window: bytes | None = None  # the bytes before the place, once they are known
@@ -107,8 +107,10 @@ class Scan:
 
     def _look(self, now: float, size: int) -> Chunk:
         found = self._find()
-        if self._descriptor >= 0 and (found is None or _identity(found) != self._identity):
-            chunk = self._read(now, size)
+        if self._descriptor >= 0:
+            if found is not None and _identity(found) == self._identity:
+                return self._read(found, now, size)
+            chunk = self._read(os.fstat(self._descriptor), now, size)
             if chunk.at_end:  # else somebody who goes on writing to the old file would keep us
                 self.close()
             if chunk.data or chunk.fresh:
@@ -117,12 +119,11 @@ class Scan:
         if found is None:
             self._note((), now)
             return Chunk(missing=True)
-        if self._descriptor < 0:
-            self._open(found)
+        status = self._open(found)
         try:
-            return self._read(now, size)
+            return self._read(status, now, size)
         finally:
-            if not self._keep:
+            if not self._hold or Scan.held > _allowance():
                 self.close()
 
     def _find(self) -> os.stat_result | None:
@@ -135,22 +136,22 @@ class Scan:
                 raise Refused("unreadable", os.strerror(error.errno)) from error
             raise
 
-    def _open(self, found: os.stat_result) -> None:
+    def _open(self, found: os.stat_result) -> os.stat_result:
         _expect_regular(found)  # before the open: to open a device can mean something to it
         try:
             self._descriptor = os.open(self.path, _FLAGS)
         except PermissionError as error:
             raise Refused("unreadable", os.strerror(errno.EACCES)) from error
         Scan.held += 1
-        self._keep = self._hold and Scan.held <= _allowance()
         status = os.fstat(self._descriptor)
         self._identity = _identity(status)
         _expect_regular(status)
         if self._root and not _below(_real_path(self._descriptor, self.path), self._root):
             raise Refused("outside", "leads out of " + os.fsdecode(self._root))
+        return status
 
-    def _read(self, now: float, size: int) -> Chunk:
-        status, place = os.fstat(self._descriptor), self.place
+    def _read(self, status: os.stat_result, now: float, size: int) -> Chunk:
+        place = self.place
         self._note(_stamp(status), now)
         start = place.offset - place.window
         wanted = min(place.window + size, max(status.st_size - start, place.window))

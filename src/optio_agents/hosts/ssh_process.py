@@ -80,6 +80,9 @@ class SshProcess(asyncssh.SSHClientSession[bytes]):
     async def read(self, limit: int = _CHUNK) -> bytes:
         return await self._out.incoming.read(limit)
 
+    def divert(self, sink: Callable[[bytes], None]) -> None:
+        self._out.incoming.divert(sink)
+
     async def read_error(self, limit: int = _CHUNK) -> bytes:
         return await self._err.incoming.read(limit)
 

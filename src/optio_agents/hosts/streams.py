@@ -18,7 +18,17 @@ UNREAD = 1 << 20  # bytes: a stream may lag this far behind before its process h
 class Incoming:
     """Fed by callbacks, read by tasks; asks its source to pause when too much lies unread."""
 
-    __slots__ = ("_chunks", "_ended", "_fed", "_lost", "_pause", "_paused", "_resume", "_size")
+    __slots__ = (
+        "_chunks",
+        "_ended",
+        "_fed",
+        "_lost",
+        "_pause",
+        "_paused",
+        "_resume",
+        "_sink",
+        "_size",
+    )
 
     def __init__(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
         self._chunks: deque[bytes] = deque()
@@ -26,13 +36,26 @@ class Incoming:
         self._ended = False
         self._lost = ""
         self._fed: anyio.Event | None = None
+        self._sink: Callable[[bytes], None] | None = None
         self._pause, self._resume, self._paused = pause, resume, False
 
     @property
     def ended(self) -> bool:
         return self._ended
 
+    def divert(self, sink: Callable[[bytes], None]) -> None:
+        """Give *sink* what is and will be fed, as it comes; `read` then waits for the end."""
+        self._sink = sink
+        if self._size:
+            sink(self._take(self._size))
+        if self._paused:
+            self._paused = False
+            self._resume()
+
     def feed(self, data: bytes) -> None:
+        if self._sink is not None:
+            self._sink(data)
+            return
         self._chunks.append(data)
         self._size += len(data)
         self._wake()
