@@ -58,9 +58,11 @@ async def test_an_agent_that_exits_without_done_says_how(started, ctx):
 
 
 async def test_an_agent_that_is_killed_says_so(started, ctx):
-    async with started("STATUS: x", "run kill -9 $PPID") as (host, agent):
-        with pytest.raises(AgentExited):
+    async with started("STATUS: x", "run kill -9 $$") as (host, agent):
+        with pytest.raises(AgentExited, match="ended by") as failure:
             await run_log_protocol_session(host, ctx, agent=agent)
+    assert failure.value.exit_code == 137
+    assert failure.value.result.agent.signal == "KILL"
 
 
 async def test_an_agent_that_hears_nothing_after_done_is_done(started, ctx):

@@ -83,6 +83,11 @@ def hand_over(host, name, data):
     Path(host.workdir, "deliverables", name).write_bytes(data)
 
 
+def swap(path):
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+
+
 async def test_a_whole_session(foreign, ctx):
     sent, texts = [], []
 
@@ -228,6 +233,55 @@ async def test_a_link_that_comes_back_has_lost_nothing(foreign, ctx, sshd, monke
         result = await run_log_protocol_session(host, ctx, body=body)
     assert result.outcome == "done"
     assert ctx.messages == ["one", "two"]
+
+
+async def test_a_tail_that_comes_late_repeats_nothing(ctx, tmp_path, monkeypatch):
+    monkeypatch.setattr("optio_agents.session.foreign_log._WITH_TAIL", 0.1)
+    looked = anyio.Event()
+
+    class Late(optio_host.LocalHost):
+        async def tail_file(self, absolute_path):
+            await looked.wait()
+            async for line in super().tail_file(absolute_path):
+                yield line
+
+    async def body(host, _):
+        append(host, b"STATUS: one\nSTATUS: two\n")
+        await ctx.until(lambda: "two" in ctx.messages)  # found by a look at the file
+        looked.set()
+        append(host, b"STATUS: three\n")
+        await ctx.until(lambda: "three" in ctx.messages)
+        await anyio.sleep(0.2)  # the tail comes to what it missed
+        append(host, b"DONE\n")
+
+    with anyio.fail_after(BOUND):
+        result = await run_log_protocol_session(Late(str(tmp_path / "task")), ctx, body=body)
+    assert result.outcome == "done"
+    assert ctx.messages == ["one", "two", "three"]
+
+
+async def test_a_file_that_is_swapped_while_it_is_fetched_is_not_handed_over(ctx, tmp_path):
+    texts = []
+
+    class Swapped(optio_host.LocalHost):
+        async def fetch_bytes_from_host(self, absolute_path, **given):
+            if absolute_path.endswith("a.txt"):
+                swap(Path(absolute_path))
+            return await super().fetch_bytes_from_host(absolute_path, **given)
+
+    async def on_deliverable(_, path, text):
+        texts.append(text)
+
+    async def body(host, _):
+        hand_over(host, "a.txt", b"content")
+        append(host, b"DELIVERABLE: deliverables/a.txt\nDONE\n")
+
+    with anyio.fail_after(BOUND):
+        result = await run_log_protocol_session(
+            Swapped(str(tmp_path / "task")), ctx, body=body, on_deliverable=on_deliverable
+        )
+    assert texts == []
+    assert "not in deliverables/" in result.deliverables[0].reply
 
 
 # What was delivered, against the file

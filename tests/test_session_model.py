@@ -195,6 +195,7 @@ class Play:
             assert result.skipped == 0, told
 
 
+@pytest.mark.timeout(900)  # for as many rounds as are asked for
 async def test_every_schedule_ends_as_the_model_says(sessions, chance):
     async def one(number: int, dice: random.Random) -> None:
         async with sessions.host() as host:
@@ -253,6 +254,7 @@ class FaultyPlay:
         self.got.append((file.path, file.size))
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_faulty_link_changes_no_outcome(fault, ssh_login, sshd, chance, tmp_path):
     for number in range(max(1, chance.rounds // 10)):

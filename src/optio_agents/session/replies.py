@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import anyio
 
 from optio_agents.context import SYSTEM_MESSAGE_PREFIX
+from optio_agents.errors import NameTaken
 from optio_agents.protocol.display import visible_block
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Channel:
                 await self._common.guests.call(
                     "agent_sender", lambda: self._say(name, text), seconds=_SENDING
                 )
+            except NameTaken:  # by an earlier supervisor, who found other words for it
+                return True
             except Exception:
                 self._common.troubles["agent_sender"] += 1
                 _log.warning("the agent was not told: %s", visible_block(text), exc_info=True)

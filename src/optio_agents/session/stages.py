@@ -86,10 +86,12 @@ class Session:
             if (failed_at := self.decision.failed_at) is not None:
                 await self._last_calls(until=failed_at + BOUND - _LAST_CALLS)
             workers.cancel_scope.cancel()
-        deadline = (self.decision.failed_at or anyio.current_time()) + BOUND
-        await self._guests.leave(seconds=deadline - anyio.current_time())
-        await self._after_execute()
-        self._crew.deliverables.close()
+        try:
+            deadline = (self.decision.failed_at or anyio.current_time()) + BOUND
+            await self._guests.leave(seconds=deadline - anyio.current_time())
+            await self._after_execute()
+        finally:
+            self._crew.deliverables.close()
         return await self._conclude()
 
     def _hire(self, workers: TaskGroup) -> None:

@@ -241,6 +241,6 @@ class Watch:
         batches = self.batches
         if self._waiting() or self._absence.away:
             self.silence.heard()
-        elif batches is not None and batches.caught_up:
+        elif batches is not None and (batches.caught_up or not self.lines):
             self.silence.look(awake)
         self.hints.look(awake, batches, self.lines)
