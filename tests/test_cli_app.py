@@ -11,6 +11,7 @@ import pytest
 from optio_agents import errors
 from optio_agents.cli import exits
 from optio_agents.cli.app import VERBS, app, run_command
+from tests.components import needs
 from tests.terminal import Desk
 
 START_UP = 0.25  # seconds for `prompt`
@@ -102,11 +103,30 @@ def test_prompt_is_there_in_a_quarter_of_a_second(desk: Desk) -> None:
     assert min(seconds() for _ in range(5)) < START_UP
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_each_shell_gets_its_completion(shell: str, desk: Desk) -> None:
-    ran = desk.run(env={"_OPTIO_AGENTS_COMPLETE": f"{shell}_source"})
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert "_OPTIO_AGENTS_COMPLETE=" in ran.stdout
+README = (Path(__file__).parents[1] / "README.md").read_text()
+ASKED = {  # what each shell would offer
+    "bash": "COMP_WORDS=(optio-agents wa); COMP_CWORD=1; "
+    '"$(complete -p optio-agents | sed "s/.*-F //;s/ .*//")" optio-agents; echo "${COMPREPLY[@]}"',
+    "zsh": 'echo "${_comps[optio-agents]:+watch}"',
+    "fish": "complete -C 'optio-agents wa'",
+}
+
+
+@pytest.mark.parametrize("shell", ASKED)
+def test_the_line_of_the_readme_completes_in_each_shell(shell: str, desk: Desk) -> None:
+    program = str(needs(shell))
+    line = next(line for line in README.splitlines() if f"COMPLETE={shell}_source" in line)
+    before = "autoload -Uz compinit && compinit -u; " if shell == "zsh" else ""
+    ran = subprocess.run(
+        [program, "-c", f"{before}{line}\n{ASKED[shell]}"],
+        env=desk.env,
+        cwd=desk.home,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    assert ran.stdout.split()[:1] == ["watch"], ran.stderr
 
 
 def test_completion_knows_verbs_and_flags(desk: Desk) -> None:

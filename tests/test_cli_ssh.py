@@ -72,6 +72,37 @@ def test_a_host_that_is_not_there_is_unreachable(desk: Desk) -> None:
         assert ran.stderr.count("\n") == 1
 
 
+async def test_ctrl_c_gives_up_a_host_that_does_not_answer(desk: Desk) -> None:
+    async def silent(client: anyio.abc.SocketStream) -> None:
+        async with client:
+            await anyio.sleep_forever()
+
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as tasks,
+        desk.terminal() as terminal,
+    ):
+        tasks.start_soon(listener.serve, silent)
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        line = f'clear; optio-agents run --host 127.0.0.1:{port} -- true; echo "exit $?"'
+        await terminal.type(line)
+        await terminal.until(r"0:0\d starting")
+        await terminal.key("C-c")
+        await terminal.ends(130)
+        tasks.cancel_scope.cancel()
+
+
+def test_a_relative_directory_starts_at_home_on_the_host(
+    box: Desk, ssh_login: Callable[..., SshLogin]
+) -> None:
+    project = ssh_login().account.home / box.home.parent.name
+    project.mkdir()
+    steps = ("run pwd >here", "DONE")
+    ran = box.run("run", "--host", "box", "--cwd", project.name, "--", *agent(box, *steps))
+    assert ran.returncode == 0, ran.stderr
+    assert (project / "here").read_text() == f"{project}\n"
+
+
 def test_the_demo_runs_on_a_host(box: Desk) -> None:
     ran = box.run("demo", "--host", "box", "--save", "kept")
     assert ran.returncode == 0, ran.stderr

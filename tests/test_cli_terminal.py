@@ -150,6 +150,18 @@ async def test_stop_on_exit_ends_the_agent_and_all_it_started(desk: Desk) -> Non
     assert not [one for one in processes() if one.name.startswith("nap-of-this")]
 
 
+async def test_closing_the_terminal_leaves_the_agent_running(desk: Desk) -> None:
+    async with desk.terminal() as terminal:
+        await terminal.type(agent("STATUS: 10% on it", desk.hold("go"), "DONE: after all"))
+        await terminal.until("status +10% on it")
+    session = await session_id(desk)
+    desk.release("go")
+    ran = await desk.runs("attach", session)
+    assert ran.returncode == 0, ran.stderr
+    assert "after all" in ran.stdout
+    assert "OSError" not in ran.stderr
+
+
 # Attach
 
 
@@ -237,8 +249,13 @@ async def test_a_permission_is_asked_inline_and_given_with_a_key(desk: Desk) -> 
 
 async def test_a_permission_is_refused_with_a_key(desk: Desk) -> None:
     error = {"tool": "Bash", "input": {"command": "echo 'ERROR: not let' >>optio.log"}}
-    async with asking(desk, "touch forbidden", error) as (terminal, api):
+    async with asking(desk, "touch forbidden", error) as (terminal, api), desk.terminal() as two:
+        await two.type(f'clear; optio-agents approve {await session_id(desk)}; echo "exit $?"')
+        await two.until(r"^Allow\? \[y/N\]:")
         await terminal.key("n")
+        await terminal.until("decision +.* deny by")
+        await two.type("y")  # to what is not asked any more
+        assert re.search(r"no request '.*' is open|it was answered before", await two.ends(2))
         await terminal.until(r"echo 'ERROR: not let'")
         told = json.dumps(api.requests[-1]["messages"])
         assert "The operator said no" in told

@@ -23,7 +23,7 @@ from optio_agents.protocol.display import visible
 from optio_agents.session import observe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from rich.console import RenderableType
 
@@ -109,7 +109,8 @@ class LiveView:
         )
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
+    def shown(self, sessions: Iterable[str]) -> Iterator[None]:
+        self._rows = {session: _Row(session) for session in sessions}
         with self._live, keys(self._asking.pressed):
             self._tick()
             try:
@@ -120,7 +121,7 @@ class LiveView:
                 self._live.refresh()
 
     def observe(self, session: str, seen: observe.Observation) -> None:
-        self._rows.setdefault(session, _Row(session)).see(seen)
+        self._rows[session].see(seen)
         for record in records_of(seen, session):
             if not self._seen_otherwise(record):
                 style = _STYLES.get(record["kind"], "dim")

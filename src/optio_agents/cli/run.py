@@ -97,7 +97,7 @@ class Wish:
 @click.command(
     cls=RunVerb,
     context_settings={"auto_envvar_prefix": "OPTIO_AGENTS_RUN"},
-    epilog="Example:  optio-agents run --host me@box --cwd ~/project 'Fix the failing tests'",
+    epilog="Example:  optio-agents run --host me@box --cwd project 'Fix the failing tests'",
 )
 @host_options
 @click.option("--agent", type=click.Choice(["claude"]), default="claude", show_default=True)
@@ -200,8 +200,10 @@ async def supervise_wish(wish: Wish, **callbacks: Any) -> int:
     async def start(here: Supervised) -> Any:
         if wish.detach:
             here.detach.set()
-        taskdir = task_directory(session)
-        async with make_host(wish.ssh, taskdir=taskdir, workdir=wish.cwd) as host:
+        taskdir, workdir = task_directory(session), wish.cwd
+        if wish.ssh and workdir and not workdir.startswith(("/", "~")):
+            workdir = f"~/{workdir}"  # as scp has it: from the home directory there
+        async with make_host(wish.ssh, taskdir=taskdir, workdir=workdir) as host:
             await _check_executable(host, wish.spec)
             return await supervise(
                 host,

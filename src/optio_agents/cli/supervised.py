@@ -16,12 +16,13 @@ import anyio
 from optio_agents.cli import exits
 from optio_agents.cli.observed import records_of
 from optio_agents.cli.output import mute, noticing_silence
-from optio_agents.cli.questions import deny
+from optio_agents.cli.questions import deny, questions
 from optio_agents.cli.tell import Program, notifier
 from optio_agents.cli.words import told
 from optio_agents.errors import OptioAgentsError, SessionFailed
 from optio_agents.hosts.tasks import task_group
 from optio_agents.protocol.display import visible
+from optio_agents.session.observe import Asked
 from optio_agents.session.result import SessionResult
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
         PermissionHandler,
         PermissionRequest,
     )
-    from optio_agents.session import observe
+    from optio_agents.session.observe import Observation
     from optio_agents.store import Store
 
 # A supervision to its end: how it ended, or, where another process had it, its exit code.
@@ -66,8 +67,11 @@ class Supervised:
     notifier: Notifier | None
     detach: anyio.Event = field(default_factory=anyio.Event)
     cancel: anyio.Event = field(default_factory=anyio.Event)
+    trying: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    began: bool = False  # until then there is nothing to leave behind
 
-    def observe(self, seen: observe.Observation) -> None:
+    def observe(self, seen: Observation) -> None:
+        self.began = True
         for record in records_of(seen, self.session) if self.notifier else ():
             if self.notifier and _calls_for_somebody(record):
                 self.notifier.tell(record)
@@ -76,6 +80,10 @@ class Supervised:
         except BrokenPipeError:
             mute()
             self.leave()
+        if isinstance(seen, Asked) and self.on_permission_request is None:
+            request = visible(seen.request.id, limit=40)
+            verb = "answer" if questions(seen.request) else "approve"
+            self.manner.view.say(f"decide it: optio-agents {verb} {self.session} {request}")
 
     @property
     def on_permission_request(self) -> PermissionHandler | None:
@@ -119,6 +127,8 @@ class Supervised:
 
     def leave(self) -> None:
         """End our part: the agent goes on, or is stopped where that was asked for."""
+        if not self.began:
+            self.trying.cancel()
         (self.cancel if self.manner.stop_on_exit else self.detach).set()
 
 
@@ -139,12 +149,14 @@ async def supervised(manner: Manner, sessions: Mapping[str, Start]) -> int:
             program = Program(manner.notify, manner.view.say, output)
             telling = await stack.enter_async_context(notifier(program))
         every = [Supervised(session, manner, telling) for session in sessions]
-        stack.enter_context(manner.view.shown())
+        stack.enter_context(manner.view.shown(sessions))
         await stack.enter_async_context(_signals(every))
 
         async def one(supervision: Supervised) -> None:
-            start = sessions[supervision.session]
-            codes.append(await _to_its_end(supervision, start, alone=len(every) == 1))
+            start, code = sessions[supervision.session], exits.CANCELLED
+            with supervision.trying:
+                code = await _to_its_end(supervision, start, alone=len(every) == 1)
+            codes.append(code)
 
         async with task_group() as tasks:
             for supervision in every:
@@ -187,7 +199,7 @@ async def _signals(sessions: Sequence[Supervised]) -> AsyncIterator[None]:
     def interrupt() -> None:
         nonlocal pressed
         before, pressed = pressed, loop.time()
-        if pressed - before < _AGAIN:
+        if pressed - before < _AGAIN or not any(one.began for one in sessions):
             return leave()
         after = "stops the agent" if manner.stop_on_exit else "leaves, and the agent goes on"
         if len(sessions) > 1:  # whose turn was meant?

@@ -12,7 +12,7 @@ from optio_agents.cli.output import as_json
 from optio_agents.cli.records import plain, words
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
     from contextlib import AbstractContextManager
 
     from optio_agents.cli.records import Record
@@ -31,8 +31,8 @@ class View(Protocol):
     def ask(self) -> Ask | None:
         """Puts a question to whoever sits here, if anybody; cancelled when answered elsewhere."""
 
-    def shown(self) -> AbstractContextManager[None]:
-        """Show while the block lasts; entered on the event loop."""
+    def shown(self, sessions: Iterable[str]) -> AbstractContextManager[None]:
+        """Show these while the block lasts; entered on the event loop."""
 
     def observe(self, session: str, seen: Observation) -> None:
         """Show what was seen, at once. Raises BrokenPipeError when nobody looks any more."""
@@ -63,7 +63,7 @@ class LinesView:
     def __init__(self, *, as_lines: bool) -> None:
         self._json, self._repeats = as_lines, Repeats()
 
-    def shown(self) -> AbstractContextManager[None]:
+    def shown(self, sessions: Iterable[str]) -> AbstractContextManager[None]:
         return nullcontext()
 
     def observe(self, session: str, seen: Observation) -> None:
