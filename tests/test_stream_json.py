@@ -20,6 +20,7 @@ from optio_agents.conversation.permissions import (
 from optio_agents.conversation.stream_json import (
     cut,
     decode,
+    decode_all,
     encode,
     failure,
     message_of,
@@ -92,6 +93,11 @@ def test_a_line_beyond_the_limit_is_told_with_its_size():
     event = cut(b"x" * 1000, 70 << 20)
     assert (event["reason"], event["size"]) == ("too long", 70 << 20)
     assert len(event["excerpt"]) == 200
+
+
+@given(st.lists(st.binary(max_size=30) | st.sampled_from([b"{}", b'{"a": 1}\r', b" {}", b"[1]"])))
+def test_many_lines_are_read_as_each_of_them(lines):
+    assert decode_all(lines) == [event for line in lines for event in decode(line)]
 
 
 # -- what we say

@@ -33,7 +33,7 @@ from .endings import ended, unheard
 from .handle_wire import HandleWire
 from .models import Init, RateLimit, TurnResult, Usage
 from .standing import Standing
-from .stream_json import control_request, cut, decode, user_message
+from .stream_json import control_request, user_message
 from .wire import Chunk, End, Wire
 
 if TYPE_CHECKING:
@@ -345,26 +345,24 @@ class ClaudeCodeConversation:
     # -- inside
 
     async def _take(self, chunk: Chunk, wire: Wire) -> None:
-        events, texts = list[Event](), list[str]()
-        heard = not self._heard
-        for index, line in enumerate(chunk.lines):
-            new = index >= chunk.old
-            found = [cut(line, chunk.cut[index])] if index in chunk.cut else decode(line)
-            for event in found:
-                kind = event.get("type")
-                # a foreign type may be anything, also what cannot be hashed
-                if type(kind) is str and kind in _TYPES:
-                    heard = True
-                    turn = self._feed(kind, event)
-                    if new and turn is not None and turn.ok:
-                        texts.append(turn.text)
-            if new:
-                events += found
-        if heard:
-            self._heard = True
-            self._approvals.work(wire)
-            self._pulse()
+        self._learn(chunk.events(0, chunk.old))
+        events = chunk.events(chunk.old, len(chunk.lines))
+        texts = [turn.text for turn in self._learn(events) if turn.ok]
+        self._heard = True
+        self._approvals.work(wire)
+        self._pulse()
         await self._delivery.hand_over(events, chunk.size, texts, wire.cursor)
+
+    def _learn(self, events: Sequence[Event]) -> list[TurnResult]:
+        """The turns that ended with *events*."""
+        return [
+            turn
+            for event in events
+            # a foreign type may be anything, also what cannot be hashed
+            if type(kind := event.get("type")) is str
+            and kind in _TYPES
+            and (turn := self._feed(kind, event)) is not None
+        ]
 
     def _feed(self, kind: str, event: Event) -> TurnResult | None:
         if kind in Approvals.TYPES:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .contract import Event, PermissionDecision, PermissionRequest, Unconfirmed
@@ -25,6 +25,22 @@ _SAID = re.compile(  # what `user_message` writes, cut anywhere in its text
 )
 
 
+def decode_all(lines: Iterable[bytes]) -> list[Event]:
+    """The events of *lines*, in order; see `decode`."""
+    found, scan = list[Event](), _scan
+    for line in lines:
+        try:
+            text = line.decode()
+            value, end = scan(text, 0)
+            if end == len(text) and type(value) is dict:
+                found.append(value)
+                continue
+        except (StopIteration, ValueError, RecursionError):
+            pass
+        found += decode(line)
+    return found
+
+
 def decode(line: bytes) -> list[Event]:
     """The events of one line: the CLI's object as it is, or one of ours (`x-optio-unreadable`).
 
@@ -32,14 +48,9 @@ def decode(line: bytes) -> list[Event]:
     """
     try:
         text = line.decode()
-        value, end = _scan(text, 0)
-        if end == len(text) and type(value) is dict:
-            return [value]
     except UnicodeDecodeError:
         text = line.decode(errors="replace")
         return [_unreadable("not UTF-8", text), *_parse(text)]
-    except (StopIteration, ValueError, RecursionError):
-        pass
     return _parse(text)
 
 

@@ -7,6 +7,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from .contract import Event
+from .stream_json import cut, decode, decode_all
+
 if TYPE_CHECKING:
     from optio_agents.following.cursor import Cursor
 
@@ -19,6 +22,16 @@ class Chunk:
     size: int  # bytes
     cut: Mapping[int, int] = field(default_factory=dict)  # index of a shortened line: its size
     old: int = 0  # so many in front were delivered before, by whoever spoke with it then
+
+    def events(self, start: int, stop: int) -> list[Event]:
+        """What the lines from *start* to before *stop* say."""
+        if not self.cut:
+            return decode_all(self.lines[start:stop])
+        found = list[Event]()
+        for index in range(start, stop):
+            line, size = self.lines[index], self.cut.get(index)
+            found += decode(line) if size is None else [cut(line, size)]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
