@@ -43,7 +43,7 @@ class Framer:
         if self._place is None:
             device, inode, *_ = self._file
             tail, window = digest(self._window), len(self._window)
-            self._place = Place(device, inode, self._read, tail, window)
+            self._place = Place(device, inode, self.read, tail, window)
         return self._place
 
     @property
@@ -56,7 +56,8 @@ class Framer:
         return self._splitter.size
 
     @property
-    def _read(self) -> int:
+    def read(self) -> int:
+        """How many bytes of this generation were read: the offset of that place."""
         return self._offset + self._splitter.size
 
     def feed(self, chunk: Chunk) -> list[Batch]:
@@ -66,8 +67,8 @@ class Framer:
             return []
         if chunk.fresh:
             self._renew()
-        elif chunk.offset != self._read:
-            raise ValueError(f"a chunk of offset {chunk.offset} where {self._read} is next")
+        elif chunk.offset != self.read:
+            raise ValueError(f"a chunk of offset {chunk.offset} where {self.read} is next")
         elif chunk.window:
             self._resume(chunk.window)
         self._file, self._place = (chunk.device, chunk.inode, chunk.size, chunk.mtime_ns), None
@@ -77,7 +78,7 @@ class Framer:
         """The unterminated rest as a line of its own, if there is one."""
         if not self._splitter.size:
             return []
-        self._offset, line = self._read, self._splitter.close()
+        self._offset, line = self.read, self._splitter.close()
         self._torn = True
         batches = self._batches([line], [self._offset], self._splitter.cut, lambda _: self._window)
         for batch in batches:
@@ -85,12 +86,12 @@ class Framer:
         return batches
 
     def _change(self, what: str) -> None:
-        if self._journal and self._read:
-            raise JournalChanged(f"the journal {what} when {self._read} bytes of it were read")
+        if self._journal and self.read:
+            raise JournalChanged(f"the journal {what} when {self.read} bytes of it were read")
 
     def _renew(self) -> None:
         self._change("was replaced or cut")
-        if self._read:
+        if self.read:
             self._generation += 1
             self._delivered.renew()
             self._splitter, self._offset = LineSplitter(self._limit), 0
@@ -102,7 +103,7 @@ class Framer:
             self._torn = not window.endswith(b"\n")
 
     def _split(self, data: bytes) -> list[Batch]:
-        read, before = self._read, self._window
+        read, before = self.read, self._window
         lines = self._splitter.feed(data)
         cut: Mapping[int, int] = self._splitter.cut
         self._window = last_bytes(before, data, len(data))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _ROOM = 1 << 20  # bytes that may be on their way to one reader
 _PACKAGES = ("", "following", "hosts")
-_MODULES = (  # in the order in which they import one another
+MODULES = (  # in the order in which they import one another
     "following.look",
     "following.frames",
     "hosts.liveness",
@@ -46,11 +46,11 @@ def program() -> bytes:
     """The far end, as one text that needs nothing but python3 >= 3.7."""
     root = __name__.partition(".")[0]
     parts = [f"add({'.'.join(filter(None, (root, name)))!r}, '')\n" for name in _PACKAGES]
-    for name in _MODULES:
+    for name in MODULES:
         package, _, module = name.partition(".")
         source = (files(f"{root}.{package}") / f"{module}.py").read_text("utf-8")
         parts.append(f"add({f'{root}.{name}'!r}, {source!r})\n")
-    end = f"sys.modules[{f'{root}.{_MODULES[-1]}'!r}].main()\n"
+    end = f"sys.modules[{f'{root}.{MODULES[-1]}'!r}].main()\n"
     return "".join([_UNPACK, *parts, end]).encode()
 
 

@@ -88,6 +88,8 @@ class RemoteFollows:
                 if self._machine.link.state == "closed":
                     return self._fail(HostLost(f"{self._machine.name} was let go of"))
                 failures = 0 if self._heard else failures + 1
+                if failures and not isinstance(error, HostLost | ConnectError):
+                    self._by_shell = True  # whatever began there does not work
                 _log.info("%s: following begins again: %s", self._machine.name, error)
             except Exception as error:
                 _log.exception("following on %s broke", self._machine.name)
@@ -130,7 +132,6 @@ class RemoteFollows:
             greeting += more
         if greeting == b"python\n":
             return PythonEnd(process)
-        self._by_shell = True
         if greeting.startswith(b"shell "):
             return ShellEnd(process, greeting.split()[1].decode())
         raise HostError(f"no far end for following began there, but {greeting!r}")

@@ -15,12 +15,11 @@ import struct
 
 from optio_agents.hosts.mounts import is_remote, mount_table
 
-_MODIFY, _ATTRIB, _MOVED_FROM, _MOVED_TO, _CREATE = 0x2, 0x4, 0x40, 0x80, 0x100
+_MODIFY, _MOVED_FROM, _MOVED_TO, _CREATE = 0x2, 0x40, 0x80, 0x100
 _DELETE, _DELETE_SELF, _MOVE_SELF = 0x200, 0x400, 0x800
 _OVERFLOW, _IGNORED, _ONLY_DIRECTORY = 0x4000, 0x8000, 0x1000000
-_MASK = (
-    _MODIFY | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF
-) | _ONLY_DIRECTORY
+_NAMES = _MODIFY | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE
+_MASK = _NAMES | _DELETE_SELF | _MOVE_SELF | _ONLY_DIRECTORY
 _EVENT = struct.Struct("iIII")
 _BUFFER = 8192  # bytes: a larger one costs more to make than it saves
 

@@ -102,7 +102,7 @@ class RemoteFollowing(Following):
             self._rung = True
         if isinstance(content, Refusal):
             raise FileRefused(self.path, content.reason, content.detail)
-        if not (content.fresh or content.missing) and content.offset != self.place.offset:
+        if not (content.fresh or content.missing) and content.offset != self._framer.read:
             self._begin_again()
             return None
         if self._end:
