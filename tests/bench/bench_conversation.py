@@ -126,6 +126,8 @@ class _Watch(threading.Thread):
         self._journal = (session / "stdout").open("rb")
         self._journal.seek(0, 2)
         self._events, ours = _LIBC.inotify_init1(os.O_CLOEXEC), str(session).encode()
+        if self._events < 0:
+            raise Unavailable("no inotify instance is free")
         self._stdout = _LIBC.inotify_add_watch(self._events, ours + b"/stdout", _MODIFIED)
         _LIBC.inotify_add_watch(self._events, ours + b"/in", _READ_TO_ITS_END | _REMOVED)
         self.lines, self.fed = list[float](), list[float]()
