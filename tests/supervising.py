@@ -21,7 +21,7 @@ from optio_agents.session.supervise import supervise
 from optio_agents.store import Store
 from optio_agents.testing.scripted import scripted_agent
 from tests.hosts import Ground
-from tests.proc import processes
+from tests.proc import kill, tagged
 from tests.supervisor import Given, Plan
 
 PLAIN = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
@@ -107,9 +107,14 @@ class Case:
         return str(self.ground.directory / "task")
 
     def start(self, plan: Plan) -> subprocess.Popen[str]:
-        child = subprocess.Popen(
-            plan.run(), stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
-        )
+        with (self.directory / "stderr").open("w") as words:
+            child = subprocess.Popen(
+                plan.run(),
+                stdout=subprocess.PIPE,
+                stderr=words,
+                text=True,
+                cwd=Path(__file__).parents[1],
+            )
         self.children.append(child)
         return child
 
@@ -124,7 +129,8 @@ class Case:
     async def dies(self, plan: Plan) -> None:
         child = self.start(plan)
         said, _ = await asyncio.to_thread(child.communicate)
-        assert child.returncode == -signal.SIGKILL, f"it lived: {said}"
+        words = (self.directory / "stderr").read_text()
+        assert child.returncode == -signal.SIGKILL, f"it lived: {said}\n{words}"
 
     async def resume(self, store: Store, **more: Any) -> Any:
         given = Given(str(self.directory))
@@ -136,6 +142,14 @@ class Case:
             on_caller_message=given.on_caller_message,
             **more,
         )
+
+    def let_go(self) -> None:
+        """End the wait of agents that wait for us."""
+        Path(self.taskdir, "workdir/go").touch()
+
+    def tags(self) -> list[str]:
+        """Of every agent that was started below our directory."""
+        return [tag.read_text().strip() for tag in self.ground.directory.glob("**/session/tag")]
 
     def file(self, name: str) -> Path:
         return Path(self.taskdir, "session", name)
@@ -150,12 +164,6 @@ def case(ground: Ground, tmp_path: Path) -> Iterator[Case]:
         child.wait()
         assert child.stdout is not None
         child.stdout.close()
-    for left in processes():
-        assert b"OPTIO_SESSION=s1." not in _environment(left.pid), f"{left} was left running"
-
-
-def _environment(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return b""
+    left = [process for tag in made.tags() for process in tagged(tag)]
+    kill(*left)
+    assert not left, f"left running: {left}"
