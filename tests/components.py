@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-CLAUDE = "2.1.329"  # everything
+CLAUDE = os.environ.get("OPTIO_AGENTS_CLAUDE") or "2.1.329"  # everything
 OLDER_CLAUDE = "2.1.197"  # a smoke subset
 
 
