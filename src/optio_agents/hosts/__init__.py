@@ -1,42 +1,29 @@
 """Machines that agents run on: files, commands and agents there."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from optio_agents._face import face
 
+# A public name stands here twice: for type checkers, and for whoever uses it first.
 if TYPE_CHECKING:
-    from .commands import ProcessHandle, RunResult
-    from .host import Host, LocalHost, RemoteHost, make_host
-    from .machine import Machine, ProcessId
-    from .ssh_config import SSHConfig
-
-_HOMES = {
-    "Host": "host",
-    "LocalHost": "host",
-    "Machine": "machine",
-    "ProcessHandle": "commands",
-    "ProcessId": "machine",
-    "RemoteHost": "host",
-    "RunResult": "commands",
-    "SSHConfig": "ssh_config",
-    "make_host": "host",
-}
-
-__all__ = [
-    "Host",
-    "LocalHost",
-    "Machine",
-    "ProcessHandle",
-    "ProcessId",
-    "RemoteHost",
-    "RunResult",
-    "SSHConfig",
-    "make_host",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if home := _HOMES.get(name):
-        return getattr(import_module(f".{home}", __package__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .commands import RunResult as RunResult
+    from .host import (
+        Host as Host,
+        LocalHost as LocalHost,
+        RemoteHost as RemoteHost,
+        make_host as make_host,
+    )
+    from .launched import ProcessHandle as ProcessHandle
+    from .machine import Machine as Machine, ProcessId as ProcessId
+    from .ssh_config import SSHConfig as SSHConfig
+else:
+    __all__, __dir__, __getattr__ = face(
+        __name__,
+        {
+            "commands": "RunResult",
+            "host": "Host LocalHost RemoteHost make_host",
+            "launched": "ProcessHandle",
+            "machine": "Machine ProcessId",
+            "ssh_config": "SSHConfig",
+        },
+    )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import posixpath
 from contextlib import asynccontextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import anyio
 
 from optio_agents.errors import FileRefused, HostError
 from optio_agents.following.batches import FollowOptions
@@ -19,7 +22,6 @@ from optio_agents.hosts.following import Following
 from optio_agents.hosts.link import LinkStatus
 from optio_agents.hosts.machine import Answer
 from optio_agents.hosts.put import Put
-from optio_agents.hosts.sources import Source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -81,8 +83,12 @@ class MemoryHost:
 
     async def put_file_to_host(self, source: Readable, absolute_target: str, **options: Any) -> Put:
         """Put a file, bytes or an iterator there. *options* are taken and not needed."""
-        read = Source.of(source)
-        data = b"".join([block async for block in read.blocks()])
+        if isinstance(source, bytes):
+            data = source
+        elif isinstance(source, str | os.PathLike):
+            data = await anyio.Path(source).read_bytes()
+        else:
+            data = b"".join([block async for block in source])
         self._write(self._path(absolute_target), data)
         return Put(len(data), hashlib.sha256(data).hexdigest(), sent=True)
 
