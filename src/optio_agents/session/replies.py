@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 
 from optio_agents.context import SYSTEM_MESSAGE_PREFIX
-from optio_agents.errors import NameTaken
+from optio_agents.errors import FileRefused, HostError, HostKeyRefused, NameTaken
 from optio_agents.protocol.display import visible_block
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ ReplySender: TypeAlias = Callable[[str, str], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
 _SENDING = 30.0  # seconds for one message to be taken
+_PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds between attempts while the host takes nothing
 
 
 class Channel:
@@ -44,29 +46,41 @@ class Channel:
         self.kind: Replies = "agent" if self._by_name else "sender" if agent_sender else "none"
 
     async def reply(self, name: str, text: str) -> bool | None:
-        """Say it as the harness; whether it was taken, None where nobody takes anything."""
-        return await self._send(name, SYSTEM_MESSAGE_PREFIX + text)
+        """Say it as the harness; whether it was taken, None where nobody takes anything.
+
+        A journaled agent waits for it: a host without room, or out of reach, is tried again
+        until it takes it.
+        """
+        if self.kind == "none":
+            return None
+        for attempt in count():
+            try:
+                await self._send(name, SYSTEM_MESSAGE_PREFIX + text)
+                return True
+            except Exception as error:
+                if self.kind != "agent" or not _passes(error):
+                    return False
+            await anyio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
+        return None
 
     async def send(self, text: str) -> None:
         """Say *text* as it is, for `HookContext.send_to_agent`. Raises where it is not taken."""
-        if not await self._send(None, text):
-            raise ConnectionError("nobody took the message")
-
-    async def _send(self, name: str | None, text: str) -> bool | None:
         if self.kind == "none":
-            return None
+            raise ConnectionError("nobody takes messages")
+        await self._send(None, text)
+
+    async def _send(self, name: str | None, text: str) -> None:
         async with self._one_at_a_time:
             try:
                 await self._common.guests.call(
                     "agent_sender", lambda: self._say(name, text), seconds=_SENDING
                 )
             except NameTaken:  # by an earlier supervisor, who found other words for it
-                return True
+                return
             except Exception:
                 self._common.troubles["agent_sender"] += 1
                 _log.warning("the agent was not told: %s", visible_block(text), exc_info=True)
-                return False
-        return True
+                raise
 
     async def _say(self, name: str | None, text: str) -> None:
         if self._by_name is not None:
@@ -74,6 +88,12 @@ class Channel:
         else:
             assert self._plain is not None
             await self._plain(text)
+
+
+def _passes(error: Exception) -> bool:
+    """It may be over by the next time: a full disk, a lost link, no descriptor left."""
+    final = HostKeyRefused | FileRefused  # the latter: there is no such session any more
+    return isinstance(error, HostError | OSError) and not isinstance(error, final)
 
 
 def _saying(agent: Agent) -> ReplySender:

@@ -244,7 +244,7 @@ class Session:
         if self._body is not None:
             ask_to_leave(self._body)
         with anyio.move_on_after(until - anyio.current_time()):
-            if isinstance(self.decision.verdict, Reported):
+            if isinstance(self.decision.verdict, Reported | Exited):
                 await self._crew.deliverables.idle()
                 await self._crew.callers.idle()
         await self._crew.progress.finish(_LAST_CALLS / 2)
