@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.model_api import ModelApi
     from tests.sshd import SshLogin
 
-WITHIN = 15.0  # seconds that nothing on a screen takes
+WITHIN = 30.0  # seconds that nothing on a screen takes
 _NAP = 0.02  # seconds between two looks at a screen: tmux tells nobody
 
 
@@ -155,7 +155,11 @@ class Desk:
         return f"{flags} --env CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"
 
     def run(
-        self, *words: str, env: Mapping[str, str] | None = None, given: str = "", within: float = 20
+        self,
+        *words: str,
+        env: Mapping[str, str] | None = None,
+        given: str = "",
+        within: float = WITHIN,
     ) -> subprocess.CompletedProcess[str]:
         """The command, where nobody sits at a terminal. Blocks."""
         return subprocess.run(
@@ -170,7 +174,7 @@ class Desk:
         )
 
     async def runs(
-        self, *words: str, env: Mapping[str, str] | None = None, within: float = 20
+        self, *words: str, env: Mapping[str, str] | None = None, within: float = WITHIN
     ) -> subprocess.CompletedProcess[str]:
         """The same, and the loop of the test goes on."""
         with anyio.fail_after(within):

@@ -17,6 +17,8 @@ from tests.components import needs
 from tests.model_api import ModelApi, scripted
 from tests.terminal import Desk
 
+pytestmark = pytest.mark.timeout(60)
+
 
 def records(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]

@@ -14,7 +14,9 @@ import pytest
 
 from optio_agents.testing.proxy import FaultProxy
 from tests.sshd import SshLogin
-from tests.terminal import Desk
+from tests.terminal import WITHIN, Desk
+
+pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture
@@ -185,7 +187,7 @@ async def test_a_log_on_a_host_is_watched_over_a_link_that_breaks(
         async with await anyio.open_process(argv, env=desk.env, cwd=desk.home) as watching:
             assert watching.stdout
             log.write_text("STATUS: 1% first\n")
-            with anyio.fail_after(15):
+            with anyio.fail_after(WITHIN):
                 first = await watching.stdout.receive()
                 proxy.cut()
                 with log.open("a") as file:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,8 +13,9 @@ import anyio
 
 from optio_agents.cli import exits
 from optio_agents.cli.observed import records_of
-from optio_agents.cli.output import mute, noticing_silence
+from optio_agents.cli.output import mute
 from optio_agents.cli.questions import deny, questions
+from optio_agents.cli.signals import signals
 from optio_agents.cli.tell import Program, notifier
 from optio_agents.cli.words import told
 from optio_agents.errors import OptioAgentsError, SessionFailed
@@ -26,9 +25,8 @@ from optio_agents.session.observe import Asked
 from optio_agents.session.result import SessionResult
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
 
-    from optio_agents.cli.records import Record
     from optio_agents.cli.tell import Notifier
     from optio_agents.cli.view import View
     from optio_agents.conversation.contract import (
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
 # A supervision to its end: how it ended, or, where another process had it, its exit code.
 Start: TypeAlias = Callable[["Supervised"], Awaitable[SessionResult | int]]
 
-_AGAIN = 5.0  # seconds within which a second Ctrl-C leaves
 _LOOKING = 0.5  # seconds between looks for an answer from another terminal
 _INTERRUPTING = 20.0  # seconds for the agent to be reached with an interrupt
 
@@ -72,9 +69,7 @@ class Supervised:
 
     def observe(self, seen: Observation) -> None:
         self.began = True
-        for record in records_of(seen, self.session) if self.notifier else ():
-            if self.notifier and _calls_for_somebody(record):
-                self.notifier.tell(record)
+        self._notify(seen)
         try:
             self.manner.view.observe(self.session, seen)
         except BrokenPipeError:
@@ -84,6 +79,14 @@ class Supervised:
             request = visible(seen.request.id, limit=40)
             verb = "answer" if questions(seen.request) else "approve"
             self.manner.view.say(f"decide it: optio-agents {verb} {self.session} {request}")
+
+    def _notify(self, seen: Observation) -> None:
+        """Tell a person who is away from the terminal, where it takes one."""
+        for record in records_of(seen, self.session) if self.notifier else ():
+            asked = record["kind"] in ("permission", "question") and self.manner.permission == "ask"
+            lost = record["kind"] == "link" and record["state"] not in ("new", "up", "closed")
+            if self.notifier and (asked or lost or record["kind"] in ("attention", "finished")):
+                self.notifier.tell(record)
 
     @property
     def on_permission_request(self) -> PermissionHandler | None:
@@ -132,12 +135,6 @@ class Supervised:
         (self.cancel if self.manner.stop_on_exit else self.detach).set()
 
 
-def _calls_for_somebody(record: Record) -> bool:
-    """Whether a person who is away from the terminal wants to be told."""
-    lost = record["kind"] == "link" and record["state"] not in ("new", "up", "closed")
-    return lost or record["kind"] in ("permission", "question", "attention", "finished")
-
-
 async def supervised(manner: Manner, sessions: Mapping[str, Start]) -> int:
     """Run all *sessions* to their ends; the exit code is the highest of theirs."""
     codes: list[int] = []
@@ -150,7 +147,7 @@ async def supervised(manner: Manner, sessions: Mapping[str, Start]) -> int:
             telling = await stack.enter_async_context(notifier(program))
         every = [Supervised(session, manner, telling) for session in sessions]
         stack.enter_context(manner.view.shown(sessions))
-        await stack.enter_async_context(_signals(every))
+        await stack.enter_async_context(signals(every))
 
         async def one(supervision: Supervised) -> None:
             start, code = sessions[supervision.session], exits.CANCELLED
@@ -184,39 +181,3 @@ async def _to_its_end(supervision: Supervised, start: Start, *, alone: bool) -> 
     if code == exits.DETACHED:
         say(f"the agent goes on; come back with: optio-agents attach {supervision.session}")
     return code
-
-
-@asynccontextmanager
-async def _signals(sessions: Sequence[Supervised]) -> AsyncIterator[None]:
-    """Ctrl-C once interrupts the turn, twice leaves; a polite end of ours leaves at once."""
-    loop, manner = asyncio.get_running_loop(), sessions[0].manner
-    pressed = float("-inf")
-
-    def leave() -> None:
-        for supervision in sessions:
-            supervision.leave()
-
-    def interrupt() -> None:
-        nonlocal pressed
-        before, pressed = pressed, loop.time()
-        if pressed - before < _AGAIN or not any(one.began for one in sessions):
-            return leave()
-        after = "stops the agent" if manner.stop_on_exit else "leaves, and the agent goes on"
-        if len(sessions) > 1:  # whose turn was meant?
-            manner.view.say(f"Ctrl-C again {after}; one turn ends with: optio-agents interrupt ID")
-            return None
-        manner.view.say(f"interrupting; Ctrl-C again {after}")
-        tasks.start_soon(sessions[0].interrupt)
-        return None
-
-    async with task_group() as tasks:
-        loop.add_signal_handler(signal.SIGINT, interrupt)
-        for number in signal.SIGTERM, signal.SIGHUP:
-            loop.add_signal_handler(number, leave)
-        try:
-            with noticing_silence(leave):
-                yield
-        finally:
-            for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
-                loop.remove_signal_handler(number)
-            tasks.cancel_scope.cancel()
