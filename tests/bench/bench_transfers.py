@@ -33,6 +33,13 @@ async def benchmark(quick: bool) -> AsyncIterator[list[Comparison]]:
             yield [
                 *(_against_scp(there, near, verb, size) for verb in ("fetch", "put")),
                 *(_against_gcm(there, near, verb, size) for verb in ("fetch", "put")),
+                Comparison(  # scp takes none
+                    title=f"fetch {size} MiB and its SHA-256",
+                    ours=near.measure("digest"),
+                    peer=_scp(there.login, there.directory, "fetch"),
+                    peer_name="scp",
+                    figures=[Figure("s")],
+                ),
                 Comparison(
                     title="most memory of these",
                     ours=near.memory,

@@ -1,6 +1,6 @@
-"""Our side of a transfer: "fetch" and "put" of `big`, each over a connection of its own.
+"""Our side of a transfer: "fetch", "digest" and "put" of `big`, each over a connection of its own.
 
-"fetch DIRECTORY" takes the one of that directory.
+"fetch DIRECTORY" takes the one of that directory, "digest" its SHA-256 as well.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ async def measure(verb: str, config: SSHConfig, directory: Path) -> dict[str, fl
     idle = resident("VmRSS")
     began = anyio.current_time()
     async with make_host(config, taskdir=str(directory / "task")) as host:
-        if verb == "fetch":
-            await host.fetch_file(str(directory / "big"), directory / "fetched")
-        else:
+        if verb == "put":
             await host.put_file_to_host(directory / "big", str(directory / "put"))
+        else:
+            there, here = str(directory / "big"), directory / "fetched"
+            await host.fetch_file(there, here, digest=verb == "digest")
         seconds = anyio.current_time() - began
     return {"s": seconds, "MiB above idle": (resident("VmHWM") - idle) / (1 << 20)}
 

@@ -50,7 +50,7 @@ class Seen:
 class Confined:
     """A regular file on a host, open. Raises FileRefused when it changes while it is read."""
 
-    def __init__(self, path: str, seen: Seen, more: Callable[[], Awaitable[bytes]]) -> None:
+    def __init__(self, path: str, seen: Seen, more: Callable[[], Awaitable[list[bytes]]]) -> None:
         self.path, self.seen = path, seen
         self._more = more
 
@@ -66,16 +66,16 @@ class Confined:
     def real_path(self) -> str:
         return self.seen.real_path
 
-    async def some(self) -> bytes:
+    async def pieces(self) -> list[bytes]:
         """The next bytes; none at the end, once it is known that the file stayed as it was."""
         return await self._more()
 
     async def read(self) -> bytes:
         """All bytes, those excepted that were read before."""
-        pieces = []
-        while piece := await self.some():
-            pieces.append(piece)
-        return b"".join(pieces)
+        whole = []
+        while pieces := await self.pieces():
+            whole += pieces
+        return b"".join(whole)
 
 
 def open_confined(
@@ -120,10 +120,12 @@ def _from_answer(path: str, answer: Answer) -> Confined:
     seen = Seen.parse(header)
     if len(data) != seen.size:
         raise _changed(path)
-    pieces = iter([data] if data else [])
+    rest = [data] if data else []
 
-    async def more() -> bytes:
-        return next(pieces, b"")
+    async def more() -> list[bytes]:
+        pieces = rest.copy()
+        rest.clear()
+        return pieces
 
     return Confined(path, seen, more)
 
@@ -148,17 +150,18 @@ class _Rest:
     """The bytes behind the header, and the exit code that says whether the file stayed."""
 
     def __init__(self, path: str, process: Process, seen: Seen, first: bytes, offset: int) -> None:
-        self._path, self._process, self._first = path, process, first
+        self._path, self._process = path, process
+        self._first = [first] if first else []
         self._left = seen.size - offset
 
-    async def __call__(self) -> bytes:
-        data, self._first = self._first or await self._process.read(), b""
-        self._left -= len(data)
-        if not data:
+    async def __call__(self) -> list[bytes]:
+        pieces, self._first = self._first or await self._process.read_pieces(), []
+        self._left -= sum(map(len, pieces))
+        if not pieces:
             _check(self._path, await self._process.wait(), b"")
-        if self._left < 0 or (self._left and not data):
+        if self._left < 0 or (self._left and not pieces):
             raise _changed(self._path)
-        return data
+        return pieces
 
 
 _LARGE = 68  # of open.sh: more than may come inline

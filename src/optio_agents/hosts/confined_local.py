@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from optio_agents.errors import FileRefused
+from optio_agents.errors import FileRefused, HostError
 
 from .confined import Confined, Seen
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 _PIECE = 1 << 20  # bytes
+_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # nothing that the file could help
 _F_GETPATH = 50  # of macOS
 
 
@@ -34,11 +36,11 @@ async def open_here(
         was = os.fstat(fd)
         seen = await anyio.to_thread.run_sync(_look, fd, path, root, limit, offset)
 
-        async def more() -> bytes:
+        async def more() -> list[bytes]:
             data = await anyio.to_thread.run_sync(os.read, fd, _PIECE)
             if not data and not (_same(was, os.fstat(fd)) and _at(fd) == was.st_size):
                 raise FileRefused(path, "changed", "changed while it was read")
-            return data
+            return [data] if data else []
 
         yield Confined(path, seen, more)
     finally:
@@ -52,6 +54,8 @@ def _open(path: str) -> int:
     except (FileNotFoundError, NotADirectoryError):
         raise FileRefused(path, "missing", "does not exist") from None
     except OSError as error:
+        if error.errno in _OURS:
+            raise HostError(f"{path} could not be opened: {error.strerror}") from error
         raise FileRefused(path, "unreadable", f"cannot be read: {error.strerror}") from error
 
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import anyio
 import anyio.to_thread
 
-from optio_agents.errors import ConnectError, HostKeyRefused, HostLost, LoginRefused, TransferFailed
+from optio_agents.errors import (
+    ConnectError,
+    HostError,
+    HostKeyRefused,
+    HostLost,
+    LoginRefused,
+    TransferFailed,
+)
 
 from .confined import open_confined
 from .landing import Landing
@@ -24,9 +31,10 @@ if TYPE_CHECKING:
     from .confined import Confined, Seen
     from .machine import Machine
     from .progress import Progress
+    from .sources import Digest
 
-_AHEAD = 4  # pieces read ahead of our disk
-_AT_ONCE = 1 << 20  # bytes that one visit to a worker thread writes and hashes
+_AHEAD = 4  # handfuls of pieces read ahead of our disk
+_AT_ONCE = 32  # pieces, or a few more, that one visit to a worker thread writes and hashes
 _TRIES = 8  # in a row that brought nothing, before a lost host is told
 _LONGEST_WAIT = 5.0  # seconds between two of them
 
@@ -36,7 +44,7 @@ class Fetched:
     """A file that arrived whole."""
 
     size: int
-    sha256: str
+    sha256: str  # empty if nobody asked for it
     path: Path | None  # where it landed, if in a file that we named
     real_path: str = ""  # where it lay on its host
 
@@ -49,16 +57,18 @@ async def fetch(
     max_bytes: int | None = None,
     progress: Progress | None = None,
     root: str = "",
+    digest: bool = True,
 ) -> Fetched:
     """See `Host.fetch_file`."""
     meter = Meter()
     with Landing.at(destination) as landing:
-        one = _Fetch(machine, path, root, max_bytes, landing, meter)
+        hashed = hashlib.sha256() if digest else None
+        one = _Fetch(machine, path, root, max_bytes, landing, meter, hashed)
         async with metered(meter, progress):
             seen = await one.run()
             await anyio.to_thread.run_sync(landing.finish)
     target = destination if isinstance(destination, Path) else None
-    return Fetched(meter.done, one.digest.hexdigest(), target, seen.real_path)
+    return Fetched(meter.done, hashed.hexdigest() if hashed else "", target, seen.real_path)
 
 
 @dataclass(slots=True)
@@ -69,7 +79,7 @@ class _Fetch:
     max_bytes: int | None
     landing: Landing
     meter: Meter
-    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+    digest: Digest
     seen: Seen | None = None
 
     async def run(self) -> Seen:
@@ -83,7 +93,7 @@ class _Fetch:
                 raise
             except (HostLost, ConnectError) as error:
                 tries = 0 if self.meter.done > before else tries + 1
-                if tries == _TRIES or (self.seen is None and isinstance(error, ConnectError)):
+                if tries == _TRIES or not self._may_go_on(error):
                     raise
                 await anyio.sleep(min(0.1 * 2**tries, _LONGEST_WAIT))
 
@@ -99,39 +109,42 @@ class _Fetch:
             await self._take(file)
         return self.seen
 
+    def _may_go_on(self, error: HostError) -> bool:
+        if self.seen is None:  # not even begun
+            return isinstance(error, HostLost)
+        return self.digest is not None  # it proves that what comes belongs to what came
+
     def _same(self, now: Seen) -> bool:
         assert self.seen
-        prefix = self.digest.hexdigest() if self.meter.done else "-"
+        prefix = self.digest.hexdigest() if self.digest and self.meter.done else "-"
         return (now.identity, now.prefix) == (self.seen.identity, prefix)
 
     async def _take(self, file: Confined) -> None:
         """Read ahead of our disk, a little; what was read before the link broke is kept."""
         lost: HostLost | None = None
-        send, receive = anyio.create_memory_object_stream[bytes](_AHEAD)
+        send, receive = anyio.create_memory_object_stream[list[bytes]](_AHEAD)
         async with task_group() as tasks:
             tasks.start_soon(self._store, receive)
             with suppress(anyio.BrokenResourceError):  # the other side says why it left
                 async with send:
                     try:
-                        while data := await file.some():
-                            await send.send(data)
-                            self.meter.done += len(data)
+                        while pieces := await file.pieces():
+                            await send.send(pieces)
+                            self.meter.done += sum(map(len, pieces))
                     except HostLost as error:
                         lost = error
         if lost:
             raise lost
 
-    async def _store(self, receive: MemoryObjectReceiveStream[bytes]) -> None:
+    async def _store(self, receive: MemoryObjectReceiveStream[list[bytes]]) -> None:
         async with receive:
-            async for data in receive:
-                batch, size = [data], len(data)
+            async for pieces in receive:
                 with suppress(anyio.WouldBlock, anyio.EndOfStream):
-                    while size < _AT_ONCE:
-                        batch.append(more := receive.receive_nowait())
-                        size += len(more)
-                await anyio.to_thread.run_sync(self._write, batch)
+                    while len(pieces) < _AT_ONCE:
+                        pieces += receive.receive_nowait()
+                await anyio.to_thread.run_sync(self._write, pieces)
 
-    def _write(self, batch: list[bytes]) -> None:
-        for data in batch:
-            self.landing.write(data)
-            self.digest.update(data)
+    def _write(self, pieces: list[bytes]) -> None:
+        self.landing.write(pieces)
+        if self.digest:
+            self.digest.update(b"".join(pieces))  # one wait for the interpreter, not one a piece

@@ -257,12 +257,14 @@ class Host:
         max_bytes: int | None = None,
         progress: Progress | None = None,
         root: str | None = None,
+        digest: bool = True,
     ) -> Fetched:
         """Bring a regular file of the host here, whole or not at all.
 
         With *root*, its real path must lie below that directory. *progress* is told the bytes
         done and the size, every tenth of a second. A link that breaks meanwhile is waited for,
-        and the copy goes on if the file stayed the same.
+        and the copy goes on if the file stayed the same; without *digest*, the SHA-256 taken in
+        passing, nobody could tell, and it fails.
         Raises FileRefused with the reason, TransferFailed, HostLost.
         """
         target = Path(destination) if isinstance(destination, str) else destination
@@ -273,6 +275,7 @@ class Host:
             max_bytes=max_bytes,
             progress=progress,
             root=await self.path(root) if root else "",
+            digest=digest,
         )
 
     @asynccontextmanager

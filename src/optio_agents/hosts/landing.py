@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from optio_agents.errors import TransferFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
@@ -50,12 +50,13 @@ class Landing:
             with suppress(FileNotFoundError):
                 os.fchmod(fd, S_IMODE(self.target.stat().st_mode))
 
-    def write(self, data: bytes) -> None:
+    def write(self, pieces: Sequence[bytes]) -> None:
         assert self.file
         with told(self.target):
-            rest = memoryview(data)
-            while rest:
-                rest = rest[self.file.write(rest) :]
+            if self.target is None:
+                self.file.writelines(pieces)
+            else:
+                _write_all(self.file.fileno(), pieces)
 
     def finish(self) -> None:
         """Put it in its place, safe on the disk."""
@@ -74,6 +75,15 @@ class Landing:
         if self.temporary:
             with suppress(OSError):
                 self.temporary.unlink()
+
+
+def _write_all(fd: int, pieces: Sequence[bytes]) -> None:
+    written = os.writev(fd, pieces)
+    for piece in pieces:  # a disk that is nearly full takes a part
+        rest = memoryview(piece)[max(written, 0) :]
+        written -= len(piece)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
 
 
 @contextmanager

@@ -75,6 +75,9 @@ class LocalProcess:
     async def read(self, limit: int = _CHUNK) -> bytes:
         return await self._out.incoming.read(limit)
 
+    async def read_pieces(self, limit: int = _CHUNK) -> list[bytes]:
+        return await self._out.incoming.pieces(limit)
+
     def divert(self, sink: Callable[[bytes], None]) -> None:
         self._out.incoming.divert(sink)
 

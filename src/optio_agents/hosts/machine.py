@@ -57,6 +57,9 @@ class Process(Protocol):
     async def read(self, limit: int = 262_144) -> bytes:
         """Some bytes of its stdout, none at the end. Raises HostLost, never a false end."""
 
+    async def read_pieces(self, limit: int = 262_144) -> list[bytes]:
+        """The same bytes as they came: joining big ones costs more than moving them."""
+
     def divert(self, sink: Callable[[bytes], None]) -> None:
         """Give *sink*, which must not raise, its stdout as it comes; `read` waits for the end."""
 

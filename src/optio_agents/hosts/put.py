@@ -40,7 +40,7 @@ class Put:
     """What stands at the target now."""
 
     size: int
-    sha256: str
+    sha256: str  # empty unless an expected one was given, or what is there compared with it
     sent: bool  # False: it stood there already
 
 
@@ -54,8 +54,9 @@ async def put(
     progress: Progress | None = None,
 ) -> Put:
     """See `Host.put_file_to_host`."""
-    source = _looked_at(readable)
-    if skip_if_unchanged and (wanted := expected_sha256 or await sha256(readable)):
+    source = _looked_at(readable, hashed=expected_sha256 is not None)
+    wanted = expected_sha256
+    if skip_if_unchanged and (wanted := wanted or await sha256(readable)):
         there = await run_script(machine, script("digest"), [target, _or_dash(source.size)])
         if there.stdout.decode() == wanted.lower():
             return Put(source.size or 0, wanted, sent=False)
@@ -67,7 +68,7 @@ async def put(
         else:
             mode = "-" if source.mode is None else f"{source.mode:o}"
             await _send(machine, blocks, [target, secrets.token_hex(16), mode, expected], meter)
-    return Put(meter.done, source.digest.hexdigest(), sent=True)
+    return Put(meter.done, source.sha256() or wanted or "", sent=True)
 
 
 async def _land(
@@ -77,9 +78,9 @@ async def _land(
     with Landing.at(target) as landing:
         await anyio.to_thread.run_sync(_begin_here, landing, target, source.mode)
         async for block in blocks:
-            await anyio.to_thread.run_sync(landing.write, block)
+            await anyio.to_thread.run_sync(landing.write, [block])
             meter.done += len(block)
-        if expected and source.digest.hexdigest() != expected:
+        if expected and source.sha256() != expected:
             raise _not_expected(str(target))
         await anyio.to_thread.run_sync(landing.finish)
 
@@ -138,9 +139,9 @@ async def _read_ahead(blocks: AsyncIterator[bytes], send: MemoryObjectSendStream
                 await send.send(block)
 
 
-def _looked_at(readable: Readable) -> Source:
+def _looked_at(readable: Readable, *, hashed: bool) -> Source:
     try:
-        return Source.of(readable)
+        return Source.of(readable, hashed=hashed)
     except OSError as error:
         raise TransferFailed(f"{readable!r} cannot be read: {error.strerror}") from error
 

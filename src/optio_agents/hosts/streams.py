@@ -47,7 +47,7 @@ class Incoming:
         """Give *sink* what is and will be fed, as it comes; `read` then waits for the end."""
         self._sink = sink
         if self._size:
-            sink(self._take(self._size))
+            sink(b"".join(self._take(self._size)))
         if self._paused:
             self._paused = False
             self._resume()
@@ -71,11 +71,16 @@ class Incoming:
 
     async def read(self, limit: int) -> bytes:
         """Some bytes, none at the end. Raises HostLost instead of telling a false end."""
+        pieces = await self.pieces(limit)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def pieces(self, limit: int) -> list[bytes]:
+        """The same bytes as they came."""
         while not self._size:
             if self._lost:
                 raise HostLost(self._lost)
             if self._ended:
-                return b""
+                return []
             self._fed = self._fed or anyio.Event()
             await self._fed.wait()
         data = self._take(limit)
@@ -84,8 +89,8 @@ class Incoming:
             self._resume()
         return data
 
-    def _take(self, limit: int) -> bytes:
-        taken, size = [], 0
+    def _take(self, limit: int) -> list[bytes]:
+        taken, size = list[bytes](), 0
         while self._chunks and size < limit:
             chunk = self._chunks.popleft()
             if size + len(chunk) > limit:
@@ -95,7 +100,7 @@ class Incoming:
             taken.append(chunk)
             size += len(chunk)
         self._size -= size
-        return taken[0] if len(taken) == 1 else b"".join(taken)
+        return taken
 
     def _wake(self) -> None:
         if self._fed is not None:
