@@ -11,6 +11,7 @@ from optio_agents.cli.app import VERBS, app, run_command
 from optio_agents.cli.environment import named_environment
 from optio_agents.cli.places import split_remote, ssh_of
 from optio_agents.cli.settings import Run, Settings
+from tests.terminal import Desk
 
 
 @pytest.fixture
@@ -78,6 +79,14 @@ def test_the_environment_wins_over_the_file_and_a_flag_over_both(
         30,
     )
     assert chosen("run", "x")["model"] == "env-model"
+
+
+def test_a_model_in_the_settings_does_not_keep_a_command_from_running(desk: Desk) -> None:
+    file = desk.home / ".config" / "optio-agents" / "config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text("[run]\nmodel = 'opus'\n")
+    assert desk.run("run", "--", "agent", "DONE").returncode == 0
+    assert desk.run("run", "--model", "opus", "--", "agent", "DONE").returncode == 2
 
 
 def test_every_setting_is_a_flag_with_a_variable_of_its_name() -> None:

@@ -12,7 +12,8 @@ import click
 from optio_agents.cli import exits
 from optio_agents.cli.inside import refuse_inside_a_session
 from optio_agents.cli.places import SessionId, host_key_option, split_remote, ssh_of
-from optio_agents.cli.run import supervision_options, view_of
+from optio_agents.cli.run import supervision_options
+from optio_agents.cli.wish import view_of
 from optio_agents.errors import AlreadyOwned, NoSuchSession
 from optio_agents.protocol.display import visible
 

@@ -9,7 +9,8 @@ import anyio
 import click
 
 from optio_agents.cli.places import host_options, ssh_of
-from optio_agents.cli.run import Wish, supervise_wish, supervision_options
+from optio_agents.cli.run import supervision_options
+from optio_agents.cli.wish import Wish, supervise_wish
 
 if TYPE_CHECKING:
     from optio_agents.context import HookContext
