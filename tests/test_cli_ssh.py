@@ -176,6 +176,35 @@ async def test_a_lost_host_can_be_left_and_is_found_again_without_the_journal(
         assert found[1] not in await sessions(desk, "--host", "box")
 
 
+async def test_a_host_that_stays_away_is_given_up_and_its_agent_goes_on(
+    desk: Desk, ssh_login: Callable[..., SshLogin]
+) -> None:
+    login = ssh_login()
+    async with FaultProxy(login.host, login.port) as proxy:
+        desk.knows("box", login.at(proxy.port))
+        steps = agent(desk, "STATUS: 10% first", desk.hold("go"), "DONE: all")
+        argv = ["optio-agents", "run", "--host", "box", "--lost-after", "0.5", "--", *steps]
+        async with await anyio.open_process(argv, env=desk.env, cwd=desk.home) as running:
+            assert running.stdout
+            assert running.stderr
+            with anyio.fail_after(WITHIN):
+                said = b""
+                while b"first" not in said:
+                    said += await running.stdout.receive()
+                proxy.refuse()
+                proxy.cut()
+                told = b"".join([chunk async for chunk in running.stderr])
+                assert await running.wait() == 4
+        assert b"Traceback" not in told
+        session = re.search(r"began (\w+)", said.decode())
+        assert session
+        assert f"once it is back: optio-agents attach {session[1]}" in told.decode()
+        assert (await sessions(desk))[session[1]]["outcome"] == "unreachable"
+        proxy.accept()
+        desk.release("go")
+        assert (await desk.runs("attach", session[1])).returncode == 0
+
+
 async def test_a_log_on_a_host_is_watched_over_a_link_that_breaks(
     desk: Desk, ssh_login: Callable[..., SshLogin], tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from optio_agents.cli.questions import deny, questions
 from optio_agents.cli.signals import signals
 from optio_agents.cli.tell import Program, notifier
 from optio_agents.cli.words import told
-from optio_agents.errors import OptioAgentsError, SessionFailed
+from optio_agents.errors import HostUnreachable, OptioAgentsError, SessionFailed
 from optio_agents.hosts.tasks import task_group
 from optio_agents.protocol.display import visible
 from optio_agents.session.observe import Asked
@@ -171,6 +171,8 @@ async def _to_its_end(supervision: Supervised, start: Start, *, alone: bool) -> 
             say(f"  {visible(line)}")
         if failed.stderr.strip():
             say(f"  stderr: {visible(failed.stderr.strip()[-400:])}")
+        if isinstance(failed, HostUnreachable):
+            say(f"once it is back: optio-agents attach {supervision.session}")
         return exits.exit_code(failed)
     except OptioAgentsError as error:
         if alone:
