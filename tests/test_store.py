@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import anyio
@@ -494,6 +494,19 @@ def test_a_lock_that_cannot_be_made_is_an_error_of_the_journal(path: Path) -> No
     (path.parent / "locks").touch()
     with pytest.raises(StoreError, match="lock"):
         Store(path).claim("abc", "me").__enter__()
+
+
+def test_a_claim_that_found_the_disk_full_is_given_back(small_disk: Path) -> None:
+    store, ballast = Store(small_disk / "j.sqlite3"), small_disk / "ballast"
+    (small_disk / "locks").mkdir()
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    with pytest.raises(StoreError, match="No space left"):
+        store.claim("abc", "me").__enter__()
+    ballast.unlink()
+    with store.claim("abc", "me"):
+        pass
 
 
 def test_claiming_passes_on_what_its_block_raises(path: Path) -> None:

@@ -22,17 +22,24 @@ def claimed(path: Path, owner: str) -> Iterator[None]:
 
     Raises AlreadyOwned, which names the other, and StoreError.
     """
-    try:
+    with _told(path):
         descriptor = _locked(path)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, owner.encode()[:_OWNER], 0)
-    except OSError as error:
-        raise StoreError(f"the lock {path} failed: {error}") from error
     try:
+        with _told(path):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, owner.encode()[:_OWNER], 0)
         yield
     finally:
         path.unlink(missing_ok=True)  # while it is held: whoever comes looks whether it is still it
         os.close(descriptor)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"the lock {path} failed: {error}") from error
 
 
 def _locked(path: Path) -> int:
