@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import socket
 import threading
 from collections import Counter
@@ -15,8 +16,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from optio_agents.errors import FileRefused
+from optio_agents.errors import CommandTimedOut, FileRefused, HostError
 from optio_agents.hosts import Host, confined_local
+from optio_agents.hosts.local import LocalMachine
 from optio_agents.testing.proxy import FaultProxy
 from tests.hosts import Ground, both_ways, every_kind, over_ssh, usual_kinds
 
@@ -36,6 +38,21 @@ async def test_a_file_below_its_root_is_read_whole(ground: Ground) -> None:
                 assert await file.read() == b""
             async with host.open_confined(str(path), f"{root}/") as again:
                 assert again.identity == file.identity
+
+
+async def test_that_we_are_out_of_descriptors_is_not_the_fault_of_the_file(tmp_path: Path) -> None:
+    file = _file(tmp_path / "a", b"x")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with Host(LocalMachine(), str(tmp_path / "task")) as host:
+        await anyio.to_thread.run_sync(int)  # the thread that opens files
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            with pytest.raises(HostError, match="Too many open files") as failure:
+                async with host.open_confined(str(file), str(tmp_path)):
+                    pytest.fail("it had a descriptor")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not isinstance(failure.value, FileRefused)
 
 
 @every_kind
@@ -201,6 +218,26 @@ async def test_a_fifo_that_is_swapped_in_keeps_us_no_longer_than_agreed(
             while outcomes.total() < 60 or not outcomes["special"]:
                 with anyio.fail_after(2):
                     outcomes[await _outcome(host)] += 1
+
+
+@over_ssh
+async def test_a_link_that_stalls_is_not_the_fault_of_the_file(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optio_agents.hosts.confined._OPENING", 0.2)
+    assert ground.login
+    async with (
+        FaultProxy("127.0.0.1", ground.login.port) as proxy,
+        ground.through(proxy.port).ready() as host,
+    ):
+        root = _deliverables(ground, host)
+        for size in 10, INLINE + 1:
+            _file(root / "report", bytes(size))
+            proxy.stall()
+            with pytest.raises(CommandTimedOut):
+                async with host.open_confined("deliverables/report", "deliverables"):
+                    pytest.fail("it came through")
+            proxy.flow()
 
 
 @usual_kinds

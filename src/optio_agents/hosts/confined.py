@@ -83,7 +83,7 @@ def open_confined(
 ) -> AbstractAsyncContextManager[Confined]:
     """Open *path*, whose real path must lie below *root*, to be read from *offset* on.
 
-    Never waits for a FIFO. Raises FileRefused with the reason, HostLost.
+    Never waits for a FIFO. Raises FileRefused with the reason, HostLost, CommandTimedOut.
     """
     if machine.is_local:
         from .confined_local import open_here
@@ -104,14 +104,14 @@ async def _open_there(
             return
     async with machine.shell(script("open"), [*args, "-", str(offset)], bulk=True) as process:
         await process.close_input()
-        yield await _from_process(path, process, offset)
+        yield await _from_process(machine, path, process, offset)
 
 
 async def _opened(machine: Machine, path: str, args: list[str]) -> Answer:
     try:
         return await machine.ask(script("open"), args, seconds=_OPENING)
     except CommandTimedOut:
-        raise _not_in_time(path) from None
+        raise await _not_in_time(machine, path) from None
 
 
 def _from_answer(path: str, answer: Answer) -> Confined:
@@ -130,7 +130,7 @@ def _from_answer(path: str, answer: Answer) -> Confined:
     return Confined(path, seen, more)
 
 
-async def _from_process(path: str, process: Process, offset: int) -> Confined:
+async def _from_process(machine: Machine, path: str, process: Process, offset: int) -> Confined:
     said = bytearray()
     with anyio.move_on_after(_OPENING + offset / _HASHING) as opening:
         while b"\0" not in said and len(said) < _HEADER_LIMIT:
@@ -138,7 +138,7 @@ async def _from_process(path: str, process: Process, offset: int) -> Confined:
                 break
             said += data
     if opening.cancelled_caught:
-        raise _not_in_time(path)
+        raise await _not_in_time(machine, path)
     if b"\0" not in said:
         _check(path, await process.wait(), bytes(said))
         raise _changed(path)
@@ -184,5 +184,6 @@ def _changed(path: str) -> FileRefused:
     return FileRefused(path, "changed", "changed while it was read")
 
 
-def _not_in_time(path: str) -> FileRefused:
+async def _not_in_time(machine: Machine, path: str) -> FileRefused:
+    await machine.ask(":", seconds=_OPENING)  # or it is the link that takes its time
     return FileRefused(path, "unreadable", f"did not open within {_OPENING:g} s")

@@ -17,6 +17,7 @@ import anyio
 import anyio.to_thread
 
 from optio_agents.errors import (
+    CommandTimedOut,
     ConnectError,
     EndSession,
     FileRefused,
@@ -197,7 +198,7 @@ class Deliverables:
                 return await self._fetch_once(item)
             except HostKeyRefused:
                 raise
-            except (HostLost, ConnectError):  # reading again harms nobody
+            except (HostLost, CommandTimedOut, ConnectError):  # reading again harms nobody
                 await anyio.sleep(_RETRY[min(attempt, len(_RETRY) - 1)])
             except TransferFailed:
                 if attempt + 1 >= _TRIES:
