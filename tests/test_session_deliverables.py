@@ -7,7 +7,7 @@ import hashlib
 import anyio
 import pytest
 
-from optio_agents.errors import AgentReportedError
+from optio_agents.errors import AgentExited, AgentReportedError, HostLost, TransferFailed
 from optio_agents.session import deliverables as module
 from optio_agents.session.driver import run_log_protocol_session
 from optio_agents.session.journal import MemoryJournal
@@ -272,6 +272,47 @@ async def test_error_still_answers_what_was_announced_before_it(sessions, ctx, s
     assert finished == ["before.txt"]
     assert sent == ["System: deliverable before.txt: accepted."]
     assert [delivery.path for delivery in failure.value.result.deliverables] == ["before.txt"]
+
+
+async def test_what_an_agent_announced_before_it_broke_down_is_handed_over_all_the_same(
+    sessions, ctx, sent, agent_sender
+):
+    finished = []
+
+    async def body(host, _):
+        hand_over(host, "a.txt")
+        hand_over(host, "b.txt")
+
+    async def on_deliverable(_, path, text):
+        await anyio.sleep(0.1)
+        finished.append(path)
+
+    with pytest.raises(AgentExited) as failure:
+        await sessions.run(ctx, body=body, on_deliverable=on_deliverable, agent_sender=agent_sender)
+    assert finished == ["a.txt", "b.txt"]
+    assert [delivery.taken for delivery in failure.value.result.deliverables] == [True, True]
+
+
+@pytest.mark.parametrize("trouble", [TransferFailed("full"), HostLost("cut"), TimeoutError()])
+async def test_a_journaled_agent_gets_its_replies_however_long_its_host_takes_none(
+    sessions, ctx, trouble
+):
+    troubles, said = [trouble, trouble], []
+
+    async def sender(name, text):
+        if troubles:
+            raise troubles.pop()
+        said.append(text)
+
+    async def body(host, _):
+        hand_over(host, "a.txt")
+        hand_over(host, "b.txt")
+        write(host, "DONE")
+
+    result = await sessions.run(ctx, body=body, reply_sender=sender)
+    assert said == [f"System: deliverable {name}: accepted." for name in ("a.txt", "b.txt")]
+    assert [delivery.taken for delivery in result.deliverables] == [True, True]
+    assert result.troubles["agent_sender"] == 2
 
 
 async def test_too_many_open_announcements_are_refused_one_by_one(
