@@ -15,7 +15,6 @@ from optio_agents.cli.places import SessionId, host_key_option, split_remote, ss
 from optio_agents.cli.run import supervision_options
 from optio_agents.cli.wish import view_of
 from optio_agents.errors import AlreadyOwned, NoSuchSession
-from optio_agents.protocol.display import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -128,7 +127,7 @@ async def _own_or_watch(
             return await supervise(None, resume=session, **_shared(here), **wishes)
         except AlreadyOwned as owned:
             if not told:
-                here.manner.view.say(f"{visible(str(owned))}; this is what it wrote down")
+                here.manner.view.say(f"{owned}; this is what it wrote down")
                 told = True
         with anyio.move_on_after(_OWN_AGAIN):
             while True:

@@ -19,7 +19,7 @@ from optio_agents.cli.keys import can_be_read, keys
 from optio_agents.cli.observed import doing, records_of
 from optio_agents.cli.records import words
 from optio_agents.cli.view import Repeats
-from optio_agents.protocol.display import visible
+from optio_agents.protocol.display import visible, visible_block
 from optio_agents.session import observe
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class LiveView:
         return asked or record["kind"] in _QUIET or record in self._repeats
 
     def say(self, text: str) -> None:
-        self._print(Text(text, "italic"))
+        self._print(Text(visible_block(text), "italic"))
 
     async def _ask(self, session: str, request: PermissionRequest) -> PermissionDecision:
         return await self._asking.ask(self._rows[session].title, request)

@@ -94,7 +94,8 @@ def _row(row: Record) -> str:
     title = visible(str(row["text"] or ""), limit=50)
     state = visible(str(row["state"]), limit=14)
     host = visible(str(row["host"]), limit=24)
-    return f"{row['session']:<14} {state:<14} {age:>4}  {host:<12} {title}".rstrip()
+    name = visible(str(row["session"]), limit=24)
+    return f"{name:<14} {state:<14} {age:>4}  {host:<12} {title}".rstrip()
 
 
 def _age(seconds: float) -> str:

@@ -76,8 +76,7 @@ class Supervised:
             mute()
             self.leave()
         if isinstance(seen, Asked) and self.on_permission_request is None:
-            request = visible(seen.request.id, limit=40)
-            verb = "answer" if questions(seen.request) else "approve"
+            verb, request = "answer" if questions(seen.request) else "approve", seen.request.id
             self.manner.view.say(f"decide it: optio-agents {verb} {self.session} {request}")
 
     def _notify(self, seen: Observation) -> None:
@@ -110,8 +109,8 @@ class Supervised:
         while True:
             for note in await self.manner.store.notes(self.session, "permission"):
                 if note.key == request and (how := note.value.get("behavior")):
-                    by = visible(str(note.value.get("by")))
-                    self.manner.view.say(f"answered at another terminal: {visible(how)} by {by}")
+                    by = note.value.get("by")
+                    self.manner.view.say(f"answered at another terminal: {how} by {by}")
                     asking.cancel()
                     return
             await anyio.sleep(_LOOKING)

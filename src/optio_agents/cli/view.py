@@ -10,6 +10,7 @@ import click
 from optio_agents.cli.observed import records_of
 from optio_agents.cli.output import as_json
 from optio_agents.cli.records import plain, words
+from optio_agents.protocol.display import visible_block
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -38,7 +39,7 @@ class View(Protocol):
         """Show what was seen, at once. Raises BrokenPipeError when nobody looks any more."""
 
     def say(self, text: str) -> None:
-        """Tell the operator a sentence of ours."""
+        """Tell the operator a sentence, safe to print whatever it quotes."""
 
 
 class Repeats:
@@ -74,4 +75,4 @@ class LinesView:
                 click.echo(plain(record))
 
     def say(self, text: str) -> None:
-        click.echo(f"optio-agents: {text}", err=True)
+        click.echo(f"optio-agents: {visible_block(text)}", err=True)
