@@ -231,6 +231,25 @@ def test_one_directory_under_two_names_is_heard_under_both(tmp_path, ears):
     assert ears.heard() == {os.fsencode(tmp_path / "a" / "log")}
 
 
+def test_what_an_overflowing_queue_lost_counts_as_changed(tmp_path, ears):
+    noisy, quiet = [tmp_path / name for name in "ab"], tmp_path / "quiet"
+    for path in (*noisy, quiet):
+        path.touch()
+    for path in (*noisy, quiet):
+        ears.add(os.fsencode(path))
+    files = [path.open("wb", buffering=0) for path in noisy]
+    events = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    for n in range(events + 2):  # equal neighbours would be merged
+        files[n % 2].write(b"x")
+    quiet.write_bytes(b"x")
+    for file in files:
+        file.close()
+    heard = set()
+    while found := ears.heard():
+        heard |= found
+    assert os.fsencode(quiet) in heard
+
+
 def test_what_is_sent_to_hosts_is_python_3_7():
     root = Path(follow_python.__file__).parents[1]
     for name in follow_python.MODULES:

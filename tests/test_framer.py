@@ -132,6 +132,7 @@ def test_every_history_of_a_file_is_told_as_the_model_tells_it(steps, size):
         change(file, step, what)
         if step == "look":
             assert reader.read() == model.look(file.inode, file.content)
+            assert not any(batch.repeated for batch in reader.told)
         elif step == "restart":
             reader.restart()
             model.restart()
@@ -175,6 +176,19 @@ def test_looking_in_the_middle_of_a_rewrite_changes_nothing():
         reader.file.content = b"a\nb\nc\nd\n"
         reader.file.inode += 1
         assert reader.read() == [b"d"]
+
+
+def test_once_generations_part_nothing_is_compared_any_more():
+    reader = Reader(File(content=b"a\nb\nc\nd\n"))
+    reader.read()
+    reader.file.replace(b"a\nx\n")
+    assert reader.read() == [b"x"]
+    assert len(reader.digests) == 2 * 8
+    reader.file.content += b"c\nd\n"
+    assert reader.read() == [b"c", b"d"]
+    reader.file.replace(b"y\nx\nc\nd\n")
+    assert reader.read() == [b"y", b"x", b"c", b"d"]
+    assert not any(batch.repeated for batch in reader.told)
 
 
 def test_beyond_what_digests_compare_lines_come_again_and_say_so():
