@@ -120,7 +120,7 @@ class FatefulJournal(SessionJournal):
 
 
 class FatefulStore(Store):
-    fate: Fate
+    fate: Callable[[str], None]
 
     async def add(self, session: Any) -> None:
         await super().add(session)
@@ -133,7 +133,7 @@ class FatefulStore(Store):
         return journal
 
 
-def fateful(host: Host, fate: Fate) -> Host:
+def fateful(host: Host, fate: Callable[[str], None]) -> Host:
     """*host*, whose fetches may be the last."""
     fetch = host.fetch_file
 
@@ -147,7 +147,7 @@ def fateful(host: Host, fate: Fate) -> Host:
     return host
 
 
-def lease_dies_by(fate: Fate) -> None:
+def lease_dies_by(fate: Callable[[str], None], renewed: float = 0.05) -> None:
     own: Callable[..., Any] = Agent.own
     confirm: Callable[..., Any] = agent_owner.Lease.confirm
 
@@ -162,7 +162,7 @@ def lease_dies_by(fate: Fate) -> None:
 
     Agent.own = owned  # type: ignore[method-assign]
     agent_owner.Lease.confirm = confirmed  # type: ignore[method-assign]
-    agent_owner._RENEWED = 0.05  # noqa: SLF001 - nobody here waits for twenty seconds
+    agent_owner._RENEWED = renewed  # noqa: SLF001 - nobody here waits for twenty seconds
 
 
 def spec_of(data: dict[str, Any]) -> AgentSpec:

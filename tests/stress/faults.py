@@ -1,0 +1,117 @@
+"""What goes wrong inside a supervisor, at which step, and how often it did."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.supervisor import STEPS
+
+KILLED, CUT, STALLED, REFUSED = "supervisor killed", "link cut", "link stalled", "link refused"
+FORWARD, BACK, GONE = "clock stepped forward", "clock stepped back", "descriptors gone"
+
+_TALKS = [step for step in STEPS if step not in {"added before start", "marked"}]
+DEATHS = [(KILLED, step) for step in STEPS]
+CUTS = [(CUT, step) for step in _TALKS]
+LINKS = [
+    *(
+        (STALLED, step)
+        for step in ("mid-fetch", "judged before said", "recorded before handed over")
+    ),
+    *((REFUSED, step) for step in ("decided before said", "handed over before marked")),
+]
+ANY = ""  # a step, whichever it is
+CLOCKS = [(FORWARD, ANY), (BACK, ANY)]
+EARLY = ("added before start", "started before owned", "owned before read")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """*what* happens when *step* comes up for the first time *after* so many seconds."""
+
+    what: str
+    step: str
+    after: float
+    seconds: float = 0.0  # how long it lasts, if it does
+
+    @property
+    def name(self) -> str:
+        return f"{self.what}: {self.step}" if self.step else self.what
+
+
+class Tally:
+    """How often what was hit, in a file that any number of processes write to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._file = os.open(path, flags, 0o600)  # now: later there may be no descriptor left
+
+    def hit(self, name: str) -> None:
+        os.write(self._file, f"{name}\n".encode())
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def counts(self) -> Counter[str]:
+        return Counter(self.path.read_text().splitlines())
+
+
+class Schedule:
+    """Makes each fault happen once, behind its tally: some are deadly. To be told every step."""
+
+    def __init__(
+        self, faults: Sequence[Fault], acts: Mapping[str, Callable[[Fault], None]], tally: Tally
+    ) -> None:
+        self._left, self._acts, self._tally = list(faults), acts, tally
+        self._began = time.monotonic()
+
+    def __call__(self, step: str) -> None:
+        lived = time.monotonic() - self._began
+        for fault in [f for f in self._left if f.step in {step, ANY} and f.after <= lived]:
+            self._left.remove(fault)
+            self._tally.hit(fault.name)
+            self._acts[fault.what](fault)
+
+
+class Clock:
+    """The clocks of this process that go on in sleep, to be set; the monotonic one stands."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+        real, real_ns, real_of = time.time, time.time_ns, time.clock_gettime
+        sleepless = {time.CLOCK_MONOTONIC, time.CLOCK_PROCESS_CPUTIME_ID}
+        time.time = lambda: real() + self._ahead
+        time.time_ns = lambda: real_ns() + int(self._ahead * 1e9)
+        time.clock_gettime = lambda which: (
+            real_of(which) + (0 if which in sleepless else self._ahead)
+        )
+
+    def step(self, seconds: float) -> None:
+        self._ahead += seconds
+
+
+class Hoard:
+    """Takes every descriptor that this process may have, and gives them back."""
+
+    def __init__(self) -> None:
+        self._held = list[int]()
+
+    def take(self) -> None:
+        with suppress(OSError):
+            while True:
+                self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+
+    def give_back(self) -> None:
+        while self._held:
+            os.close(self._held.pop())
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,226 @@
+"""One supervisor process with many sessions, some faults ahead of it, and no second thoughts.
+
+    python -m tests.stress.supervisor PLAN.json
+
+A session that meets trouble which is not its end (a lost host, a full disk) is resumed until it
+has ended; what the trouble was is tallied. Exit code 0: all have ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import resource
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from optio_agents.errors import OptioAgentsError, SessionFailed, StoreError
+from optio_agents.hosts.host import make_host
+from optio_agents.hosts.inotify import Inotify
+from optio_agents.hosts.ssh_config import SSHConfig
+from optio_agents.protocol.protocol import get_protocol
+from optio_agents.session.spec import Command
+from optio_agents.session.supervise import supervise
+from optio_agents.testing.proxy import FaultProxy
+from tests.leaks import no_leaks
+from tests.stress import faults
+from tests.stress.faults import Clock, Fault, Hoard, Schedule, Tally
+from tests.supervisor import FatefulStore, fateful, lease_dies_by
+
+AGENT = Path(__file__).with_name("agent.py")
+_AGAIN = 1.0  # seconds between two attempts at a session in trouble
+_ATTEMPTS = 200
+FOR_NOW = 75  # the exit code when there is no journal to be had
+_log = logging.getLogger(__name__)
+_PROTOCOL = get_protocol(caller_messages=True)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One session: its agent's plan, where it lives, and when it begins (s since the epoch)."""
+
+    session: str
+    taskdir: str
+    begins: float
+    agent: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The life of one supervisor process."""
+
+    directory: str  # for what it leaves to the books
+    journal: str
+    run: str  # the tag of this run, in the environment of every process of it
+    work: Sequence[Work]
+    faults: Sequence[Fault] = ()
+    ssh: Mapping[str, Any] | None = None
+    descriptors: int | None = None
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        data = json.loads(path.read_text())
+        work, ahead = [Work(**w) for w in data["work"]], [Fault(**f) for f in data["faults"]]
+        return cls(**{**data, "work": work, "faults": ahead})
+
+
+class Supervisor:
+    def __init__(self, plan: Plan, store: FatefulStore, tally: Tally, fate: Schedule) -> None:
+        self._plan, self._store, self._tally, self._fate = plan, store, tally, fate
+        self._given = Path(plan.directory, "given").open("a", buffering=1)  # noqa: SIM115 - for life
+        self.left = list[str]()  # sessions that did not end
+
+    async def run(self, ssh: SSHConfig | None) -> None:
+        known = {session.id: session for session in await self._store.sessions()}
+        async with anyio.create_task_group() as tasks:
+            for work in self._plan.work:
+                stored = known.get(work.session)
+                if stored is None or not stored.over:
+                    tasks.start_soon(self._attend, work, ssh, stored is not None)
+        self._given.close()
+
+    async def _attend(self, work: Work, ssh: SSHConfig | None, known: bool) -> None:
+        await anyio.sleep(max(0, work.begins - time.time()))
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._supervised(work, ssh, known)
+            except SessionFailed:
+                return None  # how it ended stands in the journal
+            except (OptioAgentsError, OSError) as error:
+                self._tally.hit(f"trouble: {type(error).__name__}")
+                _log.exception("%s is in trouble", work.session)
+            except Exception:
+                _log.exception("%s met a bug", work.session)
+                break
+            await anyio.sleep(_AGAIN)
+            known = await self._known(work.session, known)
+        self.left.append(work.session)
+        return None
+
+    async def _known(self, session: str, known: bool) -> bool:
+        try:
+            return any(stored.id == session for stored in await self._store.sessions())
+        except OptioAgentsError:
+            return known
+
+    async def _supervised(self, work: Work, ssh: SSHConfig | None, known: bool) -> None:
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "STRESS": self._plan.run}
+        argv = (sys.executable, "-I", "-S", str(AGENT), json.dumps(work.agent))
+        spec = Command(argv, env=environment, env_base="empty")
+        what: dict[str, Any] = {"agent": spec, "session": work.session, "protocol": _PROTOCOL}
+        async with make_host(ssh, taskdir=work.taskdir) as host:
+            await supervise(
+                fateful(host, self._fate),
+                store=self._store,
+                on_deliverable_file=partial(self._receive, work.session),
+                on_caller_message=self._answer,
+                **({"resume": work.session} if known else what),
+            )
+
+    async def _receive(self, session: str, _: Any, deliverable: Any) -> None:
+        self._fate("fetched before judged")
+        assert hashlib.sha256(deliverable.read_bytes()).hexdigest() == deliverable.sha256
+        self._given.write(f"{session} {deliverable.path} {deliverable.sha256}\n")
+
+    async def _answer(self, _: Any, keyword: str, data: Any) -> str:
+        return f"answer {data['n']}"
+
+
+@asynccontextmanager
+async def way_in(plan: Plan) -> AsyncIterator[tuple[SSHConfig | None, FaultProxy | None]]:
+    """How to reach the host: over SSH, through a proxy of our own that is there to be broken."""
+    if plan.ssh is None:
+        yield None, None
+        return
+    config = SSHConfig(**plan.ssh)
+    assert config.port
+    assert config.known_hosts
+    async with FaultProxy(config.host, config.port) as proxy:
+        hosts = Path(plan.directory, "known_hosts")
+        _rewrite(Path(config.known_hosts), hosts, f":{config.port} ", f":{proxy.port} ")
+        yield replace(config, port=proxy.port, known_hosts=hosts), proxy
+
+
+def _rewrite(source: Path, target: Path, old: str, new: str) -> None:
+    target.write_text(source.read_text().replace(old, new))
+
+
+def acts(proxy: FaultProxy | None) -> dict[str, Any]:
+    clock, hoard, later = Clock(), Hoard(), asyncio.get_running_loop().call_later
+
+    def gone(fault: Fault) -> None:
+        hoard.take()
+        later(fault.seconds, hoard.give_back)
+
+    made = {
+        faults.KILLED: lambda _: faults.die(),
+        faults.FORWARD: lambda _: clock.step(3600),
+        faults.BACK: lambda _: clock.step(-7200),
+        faults.GONE: gone,
+    }
+    return made if proxy is None else {**made, **_link(proxy, later)}
+
+
+def _link(proxy: FaultProxy, later: Any) -> dict[str, Any]:
+    def stall(fault: Fault) -> None:
+        proxy.stall()
+        later(fault.seconds, proxy.flow)
+
+    def refuse(fault: Fault) -> None:
+        proxy.refuse()
+        proxy.cut()
+        later(fault.seconds, proxy.accept)
+
+    return {faults.CUT: lambda _: proxy.cut(), faults.STALLED: stall, faults.REFUSED: refuse}
+
+
+async def main(plan: Plan) -> int:
+    tally = Tally(Path(plan.directory, "tally"))
+    async with no_leaks(within=10), way_in(plan) as (ssh, proxy):
+        fate = Schedule(plan.faults, acts(proxy), tally)
+        FatefulStore.fate = fate
+        lease_dies_by(fate, renewed=20.0)
+        async with FatefulStore(Path(plan.journal)) as store:
+            supervisor = Supervisor(plan, store, tally, fate)
+            await supervisor.run(ssh)
+    _log.warning("all ended but %s", supervisor.left)
+    return 1 if supervisor.left else 0
+
+
+def look_around(tally: Tally) -> None:
+    """Say what this process lacks from the start."""
+    try:
+        Inotify().close()
+    except OSError:
+        tally.hit("inotify exhausted")
+    offsets = Path("/proc/self/timens_offsets")
+    if offsets.exists() and set(offsets.read_text().split()) - {"monotonic", "boottime", "0"}:
+        tally.hit("another monotonic clock")
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= 256:
+        tally.hit("descriptors few")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    given = Plan.load(Path(sys.argv[1]))
+    if given.descriptors:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (given.descriptors, given.descriptors))
+    look_around(Tally(Path(given.directory, "tally")))
+    try:
+        sys.exit(anyio.run(main, given))
+    except StoreError:
+        Tally(Path(given.directory, "tally")).hit("trouble: StoreError")
+        sys.exit(FOR_NOW)
