@@ -224,7 +224,7 @@ async def test_what_was_in_flight_is_never_repeated(
     witness, ran = tmp_path / "witness", 0
     async with linked(server, ssh_login) as (machine, proxy):
         for cut_at in (1, 60, 150, 300, 600, 1200, 2400, 4000):
-            await machine.ask("true")
+            await machine.ask("true")  # the link is up, and none of its faults is left
             fault = proxy.on_bytes(cut_at, source="client", then=proxy.cut)
             before = witness.stat().st_size if witness.exists() else 0
             try:
@@ -232,9 +232,10 @@ async def test_what_was_in_flight_is_never_repeated(
                 ran += 1
             except HostLost:
                 assert fault.is_set()
-            with anyio.move_on_after(0.1):
-                await fault.wait()
-            await machine.ask("true")
+            try:  # it may have fewer bytes left than this takes
+                await machine.ask("true")
+            except HostLost:
+                assert fault.is_set()
             assert (witness.stat().st_size if witness.exists() else 0) - before in {0, 1}
     assert witness.stat().st_size >= ran
 

@@ -85,9 +85,11 @@ class LocalMachine:
             whole = process.poll() is not None
         finally:
             with anyio.CancelScope(shield=True):
-                if stops and not whole and not process.silent():
-                    await self._stop_tree(run, process)
-                await process.close()
+                try:
+                    if stops and not whole and not process.silent():
+                        await self._stop_tree(run, process)
+                finally:  # also when the task is cancelled natively, which no shield keeps off
+                    await process.close()
             del self._running[run]
 
     async def ask(

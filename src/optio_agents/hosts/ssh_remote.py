@@ -20,7 +20,7 @@ from .collect import collected
 from .link import LinkStatus
 from .ssh_channel import FarEnd
 from .ssh_process import GRACE, SshProcess
-from .ssh_warm import WarmShell
+from .ssh_warm import WarmShells
 from .tunnel import forwarded
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class SshRemote:
         self.link = LinkStatus(self.pool.retry_now)
         self.pool.links.append(self.link)
         self._config = config
-        self._warm = WarmShell(self)
+        self._warm = WarmShells(self)
         self._follows: RemoteFollows | None = None  # one helper for all that is followed there
         self._environment: Mapping[str, str] | None = None
         self._running: dict[str, SshProcess] = {}
@@ -246,7 +246,9 @@ class SshRemote:
             await self.pool.connection()
             while self._orphans:
                 run, root = self._orphans[0]
-                text = f"(\n{script('stop')}\n) </dev/null >/dev/null 2>&1 &"
+                # A shell of its own: it needs its own $$, and outlives the one that we ask.
+                end = new_mark()
+                text = f"sh -s -- \"$@\" <<'{end}' >/dev/null 2>&1 &\n{script('stop')}\n{end}"
                 # not by the warm shell: it may be the one that is just being started
                 async with self.shell(text, [f"{RUN}={run}", f"{GRACE:g}", "-", root]) as sweep:
                     await collected(sweep)

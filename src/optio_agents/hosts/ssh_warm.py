@@ -1,4 +1,4 @@
-"""One shell that stays on the far side, so that a small question costs one round trip."""
+"""Shells that stay on the far side, so that a small question costs one round trip."""
 
 from __future__ import annotations
 
@@ -20,42 +20,69 @@ if TYPE_CHECKING:
     from .ssh_remote import SshRemote
 
 _NO_EXACT_DD = 3  # how it ends where it cannot work
-_BUSY = 0.25  # seconds that a question waits for its turn before it takes a channel of its own,
+_SHELLS = 3  # of one machine: a slow answer, or a long way, does not hold up the next question
+_GROW = 0.02  # seconds that a question waits for a shell before another one is started
+_BUSY = 0.25  # seconds that it waits when there are enough, before it takes a channel of its own,
 _TURNS = 4.0  # or so many times what an answer usually takes
 
 
-class WarmShell:
-    """Answers scripts one after the other. Started by the first, and again after a failure."""
+class WarmShells:
+    """Answers scripts; each shell one after the other. Started by the first that needs it."""
 
     def __init__(self, machine: SshRemote) -> None:
         self._machine = machine
-        self._turn = anyio.Lock()
-        self._running = AsyncExitStack()
-        self._process: SshProcess | None = None
+        self._idle: list[_Shell] = []
+        self._made = 0
+        self._freed = anyio.Event()
         self._usual = 0.0  # seconds, a moving average
         self._unfit = False  # no exact dd there
 
     async def ask(self, text: str, args: Sequence[str], data: bytes) -> Answer:
-        with anyio.move_on_after(max(_BUSY, _TURNS * self._usual)) as patience:
-            await self._turn.acquire()
-        if patience.cancelled_caught or self._unfit:
-            if not patience.cancelled_caught:
-                self._turn.release()
-            return await self._ask_apart(text, args, data)
-        try:
-            return await self._ask_here(text, args, data)
-        except _Unfit:
-            self._unfit = True
-        finally:
-            self._turn.release()
-        return await self._ask_apart(text, args, data)
-
-    async def _ask_apart(self, text: str, args: Sequence[str], data: bytes) -> Answer:
+        if (shell := await self._take()) is not None:
+            began = anyio.current_time()
+            try:
+                answer = await shell.ask(text, args, data)
+                self._usual += (anyio.current_time() - began - self._usual) / 5
+                return answer
+            except _Unfit:
+                self._unfit = True
+            finally:
+                self._give_back(shell)
         async with self._machine.shell(text, args) as process:
             return await collected(process, data)
 
-    async def _ask_here(self, text: str, args: Sequence[str], data: bytes) -> Answer:
-        began, done = anyio.current_time(), False
+    async def _take(self) -> _Shell | None:
+        if self._unfit:
+            return None
+        shell = await self._next_idle(_GROW if self._made else 0)
+        if shell is None and self._made < _SHELLS:
+            self._made += 1
+            return _Shell(self._machine)
+        return shell or await self._next_idle(max(_BUSY, _TURNS * self._usual))
+
+    async def _next_idle(self, seconds: float) -> _Shell | None:
+        with anyio.move_on_after(seconds):
+            while not self._idle:
+                await self._freed.wait()
+            return self._idle.pop()
+        return None
+
+    def _give_back(self, shell: _Shell) -> None:
+        self._idle.append(shell)
+        freed, self._freed = self._freed, anyio.Event()
+        freed.set()
+
+
+class _Shell:
+    """One of them, for one question at a time; another takes its place after a failure."""
+
+    def __init__(self, machine: SshRemote) -> None:
+        self._machine = machine
+        self._running = AsyncExitStack()
+        self._process: SshProcess | None = None
+
+    async def ask(self, text: str, args: Sequence[str], data: bytes) -> Answer:
+        done = False
         try:
             process = await self._started()
             try:
@@ -66,7 +93,6 @@ class WarmShell:
                     raise _Unfit from None
                 raise HostLost(f"the shell on {self._machine.name} ended with {code}") from None
             done = True
-            self._usual += (anyio.current_time() - began - self._usual) / 5
             return answer
         finally:
             if not done:
