@@ -249,7 +249,7 @@ async def test_its_environment_loses_and_gains(ground: Ground) -> None:
             await host.launch_subprocess("true", cwd="/does/not/exist")
 
 
-@every_kind
+@usual_kinds
 @pytest.mark.parametrize("aggressive", [False, True])
 async def test_terminating_reaches_the_whole_tree(ground: Ground, *, aggressive: bool) -> None:
     number = f"92{len(ground.kind)}{int(aggressive)}{ground.kind.encode()[0]}"

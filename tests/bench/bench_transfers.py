@@ -111,6 +111,7 @@ def _scp(login: SshLogin, directory: Path, verb: str, *options: str) -> Measure:
     program, *rest = login.scp_argv(*ends)
 
     async def once() -> Mapping[str, float]:
+        (directory / "scp").unlink(missing_ok=True)
         return {"s": await run_seconds([program, *options, *rest])}
 
     return once

@@ -27,6 +27,8 @@ def forget_the_peak() -> None:
 async def measure(verb: str, config: SSHConfig, directory: Path) -> dict[str, float]:
     async with make_host(config, taskdir=str(directory / "task")) as warm:
         await warm.run_command("true", cwd="/")  # all is imported now: the idle process
+    for name in "fetched", "put":  # giving an old file's memory back is nobody's transfer
+        (directory / name).unlink(missing_ok=True)
     forget_the_peak()
     idle = resident("VmRSS")
     began = anyio.current_time()
