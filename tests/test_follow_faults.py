@@ -20,7 +20,6 @@ from tests.components import needs, unavailable
 from tests.follow_ground import append, reading, replace, take, until
 from tests.hosts import ssh_config
 
-LINE = b"%06d " + b"." * 50 + b"\n"
 WRITER = """
 import os, sys, time
 log = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -153,6 +152,22 @@ async def test_a_link_that_breaks_again_and_again_loses_and_repeats_nothing(grou
     assert proxy.connections > 2
 
 
+async def test_every_connection_brings_something_however_short_it_lives(ground):
+    server, login, log = ground
+    log.write_bytes(b"".join(b"%06d %b\n" % (n, b"." * 50) for n in range(1500)))
+    async with FaultProxy(server.host, server.port) as proxy:
+
+        async def cut_often():
+            while True:
+                await proxy.on_bytes(40_000, then=proxy.cut).wait()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(cut_often)
+            async with following(machine_behind(proxy, login), log) as batches:
+                assert await take(batches, 1500) == lines_upto(1500)
+            tasks.cancel_scope.cancel()
+
+
 async def test_a_half_open_link_is_found_dead_and_another_is_made(ground):
     server, login, log = ground
     log.write_bytes(b"one\n")
@@ -170,6 +185,20 @@ async def test_a_half_open_link_is_found_dead_and_another_is_made(ground):
         proxy.flow()
         proxy.cut()
         assert await take(batches, 1) == [b"two"]
+
+
+async def test_a_follow_over_a_silent_link_can_be_left(ground):
+    server, login, log = ground
+    log.write_bytes(b"one\n")
+    async with FaultProxy(server.host, server.port) as proxy:
+        machine = machine_behind(proxy, login, keepalive=0)
+        async with machine.follow(str(log), None, FollowOptions()) as batches:
+            await take(batches, 1)
+            proxy.stall()
+            began = anyio.current_time()
+        assert anyio.current_time() - began < 7
+        proxy.cut()
+        await machine.close()
 
 
 async def test_what_happens_to_the_file_while_the_link_is_down_is_seen_when_it_is_back(ground):

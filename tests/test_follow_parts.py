@@ -15,12 +15,13 @@ from optio_agents.following.look import TRUSTED_AFTER, Chunk, Place
 from optio_agents.hosts import follow_python, scan
 from optio_agents.hosts.follow import follow_locally
 from optio_agents.hosts.follow_python import program
-from optio_agents.hosts.inotify import Ears, Inotify
+from optio_agents.hosts.inotify import Ears, Inotify, names_of
 from optio_agents.hosts.liveness import Named, gone, same
 from optio_agents.hosts.mounts import is_remote, mount_table
 from optio_agents.hosts.scan import Refused, Scan
+from optio_agents.hosts.watcher import SWEEP
 from tests.components import unavailable
-from tests.follow_ground import append, replace, take
+from tests.follow_ground import Deaf, append, replace, take
 from tests.proc import start_time
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -229,6 +230,34 @@ def test_one_directory_under_two_names_is_heard_under_both(tmp_path, ears):
     ears.remove(os.fsencode(tmp_path / "b" / "log"))
     (tmp_path / "a" / "log").write_bytes(b"x")
     assert ears.heard() == {os.fsencode(tmp_path / "a" / "log")}
+
+
+def test_a_link_is_listened_to_under_its_name_and_at_what_it_leads_to(log):
+    link = log.with_name("link")
+    link.symlink_to(log.name)
+    assert names_of(os.fsencode(link)) == {os.fsencode(link), os.fsencode(log.resolve())}
+    assert names_of(os.fsencode(log)) == {os.fsencode(log)}
+
+
+async def test_what_cannot_be_heard_is_polled_sooner_than_it_is_swept(log):
+    async with follow_locally(str(log), None, FollowOptions(), ear=Deaf) as batches:
+        await take(batches, 1)
+        with anyio.fail_after(SWEEP / 2):
+            for word in b"two", b"three":
+                append(log, word + b"\n")
+                assert await take(batches, 1) == [word]
+
+
+async def test_a_sweep_tries_again_to_hear(log):
+    tried = anyio.Event()
+
+    class Hopeful(Deaf):
+        def renew(self):
+            tried.set()
+
+    async with follow_locally(str(log), None, FollowOptions(), ear=Hopeful):
+        with anyio.fail_after(2 * SWEEP):
+            await tried.wait()
 
 
 def test_what_an_overflowing_queue_lost_counts_as_changed(tmp_path, ears):

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 _GREETING = 100  # bytes: the first line of a far end is shorter
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before what failed at once is tried again
 _ENDING = 2.0  # seconds for a far end to end when its input does
-_LEAVING = 20.0  # seconds for its channel, too
+_LEAVING = 5.0  # seconds for its channel, too; over a dead link it goes on behind us
 
 
 class RemoteFollows:

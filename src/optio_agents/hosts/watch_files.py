@@ -35,7 +35,8 @@ class WatchFiles:
 
     def add(self, path: bytes) -> None:
         self._paths.setdefault(os.path.dirname(path), set()).add(path)
-        self.renew()
+        if self._thread is None:  # else it is polled until all new ones are heard together
+            self.renew()
 
     def remove(self, path: bytes) -> None:
         directory = os.path.dirname(path)
@@ -58,6 +59,7 @@ class WatchFiles:
             )
             self._thread.start()
             self._listening = wanted
+        self._ring(set(map(os.path.realpath, wanted)))  # what changed meanwhile was not heard
 
     def deaf(self) -> set[bytes]:
         unheard = [d for d in self._paths if d not in self._listening]
