@@ -17,7 +17,7 @@ from tests.components import needs
 from tests.model_api import ModelApi, scripted
 from tests.terminal import Desk
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 def records(text: str) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.terminal import Desk
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 def run(desk: Desk, title: str, *steps: str, flags: tuple[str, ...] = ()) -> str:

@@ -16,7 +16,7 @@ from optio_agents.testing.proxy import FaultProxy
 from tests.sshd import SshLogin
 from tests.terminal import WITHIN, Desk
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture

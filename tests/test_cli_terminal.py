@@ -14,7 +14,7 @@ from tests.model_api import ModelApi, scripted
 from tests.proc import processes
 from tests.terminal import Desk, Terminal
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 ASKS = r"y allow · a always \(until this session ends\) · n deny"
 

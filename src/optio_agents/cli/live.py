@@ -133,7 +133,7 @@ class LiveView:
     def _seen_otherwise(self, record: Record) -> bool:
         """The session's own line, the question below, or the line before says it."""
         asked = self.ask is not None and record["kind"] in ("permission", "question")
-        return asked or record["kind"] in _QUIET or record in self._repeats
+        return asked or record["kind"] in _QUIET or self._repeats.told(record)
 
     def say(self, text: str) -> None:
         self._print(Text(visible_block(text), "italic"))

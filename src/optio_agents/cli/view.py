@@ -48,7 +48,8 @@ class Repeats:
     def __init__(self) -> None:
         self._told: dict[Any, str] = {}
 
-    def __contains__(self, record: Record) -> bool:
+    def told(self, record: Record) -> bool:
+        """Whether the words of *record* were told before; from now on they were."""
         if record["kind"] != "delivery":
             return False
         name, text = (record["session"], record["path"]), words(record)
@@ -71,7 +72,7 @@ class LinesView:
         for record in records_of(seen, session):
             if self._json:
                 click.echo(as_json(record))
-            elif record["kind"] not in _TOO_MUCH and record not in self._repeats:
+            elif record["kind"] not in _TOO_MUCH and not self._repeats.told(record):
                 click.echo(plain(record))
 
     def say(self, text: str) -> None:
