@@ -15,7 +15,7 @@ from .lines import LineSplitter
 from .look import Chunk, Place, digest, last_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
 
 class Framer:
@@ -80,7 +80,7 @@ class Framer:
             return []
         self._offset, line = self.read, self._splitter.close()
         self._torn = True
-        batches = self._batches([line], [self._offset], self._splitter.cut, lambda _: self._window)
+        batches = self._batches([line], [self._offset], self._splitter.cut, b"", self._window)
         for batch in batches:
             batch.unterminated = True
         return batches
@@ -103,7 +103,7 @@ class Framer:
             self._torn = not window.endswith(b"\n")
 
     def _split(self, data: bytes) -> list[Batch]:
-        read, before = self.read, self._window
+        before = self._window
         lines = self._splitter.feed(data)
         cut: Mapping[int, int] = self._splitter.cut
         self._window = last_bytes(before, data, len(data))
@@ -115,30 +115,35 @@ class Framer:
             self._torn = False
             if not lines[0]:  # the newline of a line that was delivered without it
                 lines, ends, cut = lines[1:], ends[1:], shifted(cut, 1)
-        return self._batches(lines, ends, cut, lambda end: last_bytes(before, data, end - read))
+        return self._batches(lines, ends, cut, data, before)
 
     def _batches(
         self,
         lines: list[bytes],
         ends: list[int],
         cut: Mapping[int, int],
-        window: Callable[[int], bytes],
+        data: bytes,
+        before: bytes,
     ) -> list[Batch]:
+        """What of *lines* is to be delivered; their last bytes are *before* and *data*."""
         passed, repeats = self._delivered.sort(lines, cut)
-        behind = self._delivered.lines - len(lines)
+        start = self.read - len(data)  # of the data
+        count, behind = len(lines), self._delivered.lines - len(lines)
         batches = []
-        for start, stop in (passed, passed + repeats), (passed + repeats, len(lines)):
-            if start < stop:
-                end = ends[stop - 1]
-                batch = Batch(
-                    lines[start:stop],
-                    ends[start:stop],
-                    self._cursor(end, behind + stop, window(end)),
-                    digests=self._delivered.tell(),
-                    repeated=stop <= passed + repeats,
-                    cut={n - start: size for n, size in cut.items() if start <= n < stop},
-                )
-                batches.append(batch)
+        for first, stop in (passed, passed + repeats), (passed + repeats, count):
+            if first == stop:
+                continue
+            window = last_bytes(before, data, ends[stop - 1] - start)
+            batch = Batch(
+                lines[first:stop],
+                ends[first:stop],
+                self._cursor(ends[stop - 1], behind + stop, window),
+                self._delivered.tell(),
+                stop <= passed + repeats,
+            )
+            if cut:
+                batch.cut = {n - first: size for n, size in cut.items() if first <= n < stop}
+            batches.append(batch)
         return batches
 
     def _cursor(self, offset: int, lines: int, window: bytes) -> Cursor:

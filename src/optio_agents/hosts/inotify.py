@@ -5,7 +5,7 @@ cannot tell truncation from writing, and says nothing of what other hosts do to 
 system.
 """
 
-# ruff: noqa: PTH114, PTH118, PTH120 - a path here is bytes
+# ruff: noqa: PTH114 - a path here is bytes
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Ears:
     """Hears of changes to paths by watching their directories, and says which it cannot hear."""
 
     def __init__(self) -> None:
-        self._paths: dict[bytes, set[bytes]] = {}  # directory -> the paths in it
+        self._paths: dict[bytes, dict[bytes, bytes]] = {}  # directory -> name in it -> path
         self._watches: dict[bytes, int] = {}  # directory -> watch
         self._directories: dict[int, set[bytes]] = {}  # watch -> names of one directory
         self._deaf: set[bytes] = set()  # directories without a watch
@@ -76,17 +76,17 @@ class Ears:
         return self._inotify.fileno() if self._inotify else -1
 
     def add(self, path: bytes) -> None:
-        directory = os.path.dirname(path)
+        directory, name = os.path.split(path)
         known = directory in self._paths
-        self._paths.setdefault(directory, set()).add(path)
+        self._paths.setdefault(directory, {})[name] = path
         if not known:
             if is_remote(directory, self._mounts):
                 self._remote.add(directory)
             self._watch(directory)
 
     def remove(self, path: bytes) -> None:
-        directory = os.path.dirname(path)
-        self._paths[directory].remove(path)
+        directory, name = os.path.split(path)
+        del self._paths[directory][name]
         if not self._paths[directory]:
             del self._paths[directory]
             self._unwatch(directory)
@@ -101,24 +101,26 @@ class Ears:
 
     def deaf(self) -> set[bytes]:
         """The paths whose changes are not heard."""
+        if not self._deaf and not self._remote:
+            return set()
         unheard = self._deaf | self._remote
-        return {path for directory in unheard for path in self._paths[directory]}
+        return {path for directory in unheard for path in self._paths[directory].values()}
 
     def heard(self) -> set[bytes]:
         """The paths that may have changed since the last time."""
         found: set[bytes] = set()
         for watch, mask, name in self._inotify.read() if self._inotify else ():
             if mask & _OVERFLOW:
-                return set().union(*self._paths.values())
-            for directory in tuple(self._directories.get(watch, ())):
-                if mask & _IGNORED:
+                return found.union(*(names.values() for names in self._paths.values()))
+            for directory in self._directories.get(watch, ()):
+                names = self._paths[directory]
+                if name in names:
+                    found.add(names[name])
+                elif not name:  # something happened to the directory itself
+                    found.update(names.values())
+            if mask & _IGNORED:
+                for directory in tuple(self._directories.get(watch, ())):
                     self._forget(directory)
-                if name:
-                    path = os.path.join(directory, name)
-                    if path in self._paths[directory]:
-                        found.add(path)
-                else:  # something happened to the directory itself
-                    found |= self._paths[directory]
         return found
 
     def close(self) -> None:

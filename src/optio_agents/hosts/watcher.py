@@ -107,8 +107,8 @@ class Watcher:
         for path in self._hearing.heard():
             for watched in self._by_path.get(path, ()):
                 watched.ring()
-        if self._poller is None:
-            self._poll_later()  # a directory may have gone, and its watch with it
+        if self._poller is None and self._hearing.deaf():  # a directory has gone, and its watch
+            self._poll_later()
 
     def _sweep(self) -> None:
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
