@@ -32,9 +32,10 @@ from optio_agents.testing.proxy import FaultProxy
 from optio_agents.testing.scripted import scripted_agent
 from tests.leaks import no_process_left
 from tests.proc import tagged
-from tests.sessions import BOUND
 from tests.supervising import PLAIN, Office, Watching
 
+BOUND = 40  # seconds that nothing here needs
+pytestmark = pytest.mark.timeout(60)
 HANDING_OVER = ("write a.txt hello", "DELIVERABLE: deliverables/a.txt", "hear")
 
 
@@ -102,7 +103,7 @@ async def test_in_a_directory_of_ours_agents_md_says_it_all(office: Office) -> N
     taught = Path(office.taskdir, "workdir/AGENTS.md").read_text()
     assert taught.startswith("Do this.\n\n## Log channel")
     assert office.heard() == ["heard: ## Log channel"]  # the prompt stands behind it
-    (message,) = Path(office.taskdir, "session/said").glob("*-prompt")
+    (message,) = Path(office.taskdir, "session").glob("*/*-prompt")
     assert message.read_text().endswith("\n\nDo this.\n")
 
 
