@@ -9,7 +9,8 @@ from typing import NoReturn
 
 import pytest
 
-CLAUDE = os.environ.get("OPTIO_AGENTS_CLAUDE") or "2.1.329"  # everything
+PINNED_CLAUDE = "2.1.329"
+CLAUDE = os.environ.get("OPTIO_AGENTS_CLAUDE") or PINNED_CLAUDE  # everything
 OLDER_CLAUDE = "2.1.197"  # a smoke subset
 
 

@@ -4,7 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from tests.components import CLAUDE, OLDER_CLAUDE
+from tests.components import OLDER_CLAUDE, PINNED_CLAUDE
 
 ROOT = Path(__file__).parents[1]
 TOP = {"LICENSE", "README.md", "prompts", "pyproject.toml", "src", "tests"}
@@ -26,7 +26,8 @@ def test_the_project_is_what_it_says() -> None:
 
 def test_the_test_command_fetches_the_agents_that_tests_ask_for() -> None:
     command = (ROOT / "tests/run").read_text()
-    assert f'claude_versions="{CLAUDE} {OLDER_CLAUDE}"' in command
+    pinned = f"${{OPTIO_AGENTS_CLAUDE:-{PINNED_CLAUDE}}}"
+    assert f'claude_versions="{pinned} {OLDER_CLAUDE}"' in command
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
