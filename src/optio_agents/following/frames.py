@@ -1,17 +1,20 @@
-"""Chunks of many files on one channel: a header of ASCII words, then the bytes.
+"""Chunks of many files on one channel: a header of fixed length, then the bytes.
 
 Sent to hosts as source: nothing newer than Python 3.7 here.
 """
 
 from __future__ import annotations
 
+import struct
 from typing import NamedTuple
 
 from optio_agents.following.look import Chunk
 
+# Mark, flags, key, device, inode, size, mtime, offset, bytes of window and of data.
+_HEADER = struct.Struct("!2sHIQQQqQII")
+_MARK = b"\nF"
 _FRESH, _AT_END, _MISSING, _FINAL, _REFUSED = 1, 2, 4, 8, 16
-_HEADER = 200  # bytes: no header is longer
-_PAYLOAD = 1 << 20  # nor is a payload
+_PAYLOAD = 1 << 20  # bytes: none is larger
 
 
 class Refusal(NamedTuple):
@@ -37,9 +40,10 @@ def pack(key: int, chunk: Chunk) -> bytes:
         | chunk.missing * _MISSING
         | chunk.final * _FINAL
     )
-    words = (
-        key,
+    header = _HEADER.pack(
+        _MARK,
         flags,
+        key,
         chunk.device,
         chunk.inode,
         chunk.size,
@@ -48,12 +52,12 @@ def pack(key: int, chunk: Chunk) -> bytes:
         len(chunk.window),
         len(chunk.data),
     )
-    return b"%d %d %d %d %d %d %d %d %d\n%b%b" % (*words, chunk.window, chunk.data)
+    return b"".join((header, chunk.window, chunk.data))
 
 
 def pack_refusal(key: int, refusal: Refusal) -> bytes:
     text = "\0".join(refusal).encode("utf-8", "backslashreplace")
-    return b"%d %d 0 0 0 0 0 0 %d\n%b" % (key, _REFUSED, len(text), text)
+    return _HEADER.pack(_MARK, _REFUSED, key, 0, 0, 0, 0, 0, 0, len(text)) + text
 
 
 class FrameReader:
@@ -62,63 +66,53 @@ class FrameReader:
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._held = 0
-        self._needed = 1  # bytes below which joining the pieces is of no use
+        self._needed = _HEADER.size  # bytes below which joining the pieces is of no use
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that *data* completes. Raises BadFrame."""
-        self._pieces.append(data)
-        self._held += len(data)
-        if self._held < self._needed:
-            return []
-        data, frames, at = b"".join(self._pieces), [], 0
-        while True:
-            start = data.find(b"\n", at, at + _HEADER) + 1
-            if not start:
-                if len(data) - at >= _HEADER:
-                    raise BadFrame(repr(data[at : at + _HEADER]))
-                self._needed = len(data) - at + 1
-                break
-            header = _header(data[at : start - 1])
-            end = start + header[7] + header[8]
-            if end > len(data):
+        if self._pieces:
+            self._pieces.append(data)
+            self._held += len(data)
+            if self._held < self._needed:
+                return []
+            data = b"".join(self._pieces)
+        frames, at, self._needed = [], 0, _HEADER.size
+        while len(data) - at >= _HEADER.size:
+            frame, end = _frame(data, at)
+            if frame is None:
                 self._needed = end - at
                 break
-            frames.append(_frame(header, data[start:end]))
+            frames.append(frame)
             at = end
-        self._pieces, self._held = [data[at:]], len(data) - at
+        self._pieces = [data[at:]] if at < len(data) else []
+        self._held = len(data) - at
         return frames
 
 
-def _header(line: bytes) -> tuple[int, ...]:
-    try:
-        key, flags, device, inode, size, mtime_ns, offset, window, length = map(
-            int, line.split(b" ")
-        )
-    except ValueError:
-        raise BadFrame(repr(line)) from None
-    if min(window, length) < 0 or window + length > _PAYLOAD:
-        raise BadFrame(repr(line))
-    return key, flags, device, inode, size, mtime_ns, offset, window, length
-
-
-def _frame(header: tuple[int, ...], payload: bytes) -> Frame:
-    key, flags, device, inode, size, mtime_ns, offset, window, _ = header
+def _frame(data: bytes, at: int) -> tuple[Frame | None, int]:
+    """The frame that begins at *at*, if it is whole, and where it ends."""
+    words = _HEADER.unpack_from(data, at)
+    mark, flags, key, device, inode, size, mtime_ns, offset, window, length = words
+    if mark != _MARK or window + length > _PAYLOAD:
+        raise BadFrame(repr(data[at : at + 80]))
+    start = at + _HEADER.size
+    middle, end = start + window, start + window + length
+    if end > len(data):
+        return None, end
     if flags & _REFUSED:
-        reason, _, detail = payload.decode("utf-8", "replace").partition("\0")
-        return Frame(key, Refusal(reason, detail))
-    return Frame(
-        key,
-        Chunk(
-            device=device,
-            inode=inode,
-            size=size,
-            mtime_ns=mtime_ns,
-            offset=offset,
-            data=payload[window:],
-            window=payload[:window],
-            fresh=bool(flags & _FRESH),
-            at_end=bool(flags & _AT_END),
-            missing=bool(flags & _MISSING),
-            final=bool(flags & _FINAL),
-        ),
+        reason, _, detail = data[start:end].decode("utf-8", "replace").partition("\0")
+        return Frame(key, Refusal(reason, detail)), end
+    chunk = Chunk(
+        device,
+        inode,
+        size,
+        mtime_ns,
+        offset,
+        data[middle:end],
+        data[start:middle],
+        bool(flags & _FRESH),
+        bool(flags & _AT_END),
+        bool(flags & _MISSING),
+        bool(flags & _FINAL),
     )
+    return Frame(key, chunk), end

@@ -84,27 +84,24 @@ class LocalFollowing(Following):
         elif self._scan.stirred(now):
             self.ring()
 
-    async def _look(self) -> Chunk:
+    def _look(self) -> Chunk | None:
         try:
-            if self._apart:
-                chunk = await self._look_apart()
-            else:
-                chunk = self._scan.look(time.monotonic())
+            chunk = self._look_apart() if self._apart else self._scan.look(time.monotonic())
         except Refused as refused:
             raise FileRefused(self._path, refused.reason, refused.detail) from None
-        if chunk.fresh:
+        if chunk is not None and chunk.fresh:
             self._watching.renew()
         return chunk
 
-    async def _look_apart(self) -> Chunk:
-        self._looked = time.monotonic()
-        looking = self._looking or self._loop.run_in_executor(None, self._look_in_thread)
-        self._looking = looking
-        try:
-            return await asyncio.shield(looking)
-        finally:
-            if looking.done():  # else we are cancelled: whoever asks next gets what it sees
-                self._looking = None
+    def _look_apart(self) -> Chunk | None:
+        if self._looking is None:
+            self._looked = time.monotonic()
+            self._looking = self._loop.run_in_executor(None, self._look_in_thread)
+            self._looking.add_done_callback(lambda _: self.ring())
+        if not self._looking.done():
+            return None
+        looking, self._looking = self._looking, None
+        return looking.result()
 
     def _look_in_thread(self) -> Chunk:
         self._scan.stirred(self._looked)

@@ -43,8 +43,8 @@ class Following:
     def finish(self) -> None:
         raise NotImplementedError
 
-    async def _look(self) -> Chunk | None:
-        """What came, or None if nothing did; does not wait for more."""
+    def _look(self) -> Chunk | None:
+        """What came, or None if nothing did; whatever comes later rings."""
         raise NotImplementedError
 
     def ring(self) -> None:
@@ -64,7 +64,7 @@ class Following:
             if self._idle:
                 await self._wait()
             self._rung = False
-            chunk = await self._look()
+            chunk = self._look()
             self._idle = chunk is None or chunk.at_end or not (chunk.data or chunk.fresh)
             if chunk is not None:
                 self._take(chunk)

@@ -92,7 +92,7 @@ class RemoteFollowing(Following):
         self._failure = error
         self.ring()
 
-    async def _look(self) -> Chunk | None:
+    def _look(self) -> Chunk | None:
         if self._failure:
             raise self._failure.with_traceback(None)
         if not self._inbox:
