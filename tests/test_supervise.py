@@ -16,6 +16,7 @@ from optio_agents.errors import (
     AgentReportedError,
     AlreadyOwned,
     FileRefused,
+    HostError,
     HostUnreachable,
     StoreError,
     WorkDirRefused,
@@ -27,7 +28,7 @@ from optio_agents.session import observe, remote_control
 from optio_agents.session.pruning import prune
 from optio_agents.session.spec import Command
 from optio_agents.session.supervise import host_of, new_session_id, supervise, task_directory
-from optio_agents.store import Store
+from optio_agents.store import SessionJournal, Store
 from optio_agents.testing.proxy import FaultProxy
 from optio_agents.testing.scripted import scripted_agent
 from tests.leaks import no_process_left
@@ -540,6 +541,41 @@ async def test_a_lost_host_keeps_its_agent_and_is_found_again(
             result = await supervise(None, resume=stored.id, store=store)
     assert (result.outcome, [d.taken for d in result.deliverables]) == ("done", [True])
     assert server.running() == []
+
+
+async def test_a_link_that_breaks_as_it_is_taken_up_leaves_the_agent_running(
+    office: Office, make_sshd: Any, ssh_login: Any
+) -> None:
+    server = make_sshd()
+    with anyio.fail_after(BOUND):
+        async with FaultProxy(server.host, server.port) as proxy, office.store() as store:
+            login = ssh_login("me", server=server, port=proxy.port)
+            config, taskdir = await ssh_ground(login, proxy.port)
+
+            class Cutting(SessionJournal):
+                async def start(self) -> Any:
+                    proxy.refuse()
+                    proxy.cut()
+                    return await super().start()
+
+                async def end(self, result: Any) -> None:
+                    await super().end(result)
+                    proxy.accept()  # in time to stop the agent, if somebody wanted to
+
+            async with make_host(config, taskdir=taskdir) as host:
+                detach = anyio.Event()
+                detach.set()
+                spec = command("hear", "DONE: all")
+                session = (await supervise(host, spec, store=store, detach_when=detach)).session
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr("optio_agents.store.SessionJournal", Cutting)
+                    with pytest.raises(HostError):
+                        await supervise(host, resume=session, store=store)
+            assert (await store.session(session)).outcome == "failed"
+            async with remote_control.find(store, session) as reached:
+                await remote_control.send(reached, "go on")
+            result = await supervise(None, resume=session, store=store)
+    assert (result.outcome, result.agent.exit_code) == ("done", 0)
 
 
 # From another terminal, and afterwards

@@ -75,7 +75,7 @@ async def supervise(
     yet are handed over again; replies are said once all the same.
 
     The agent works in the work directory of *host*. It is detached and journaled: when our
-    process dies or the host is lost, it goes on, and `resume` finds it. *detach_when* leaves it
+    process dies or the host fails us, it goes on, and `resume` finds it. *detach_when* leaves it
     so on purpose (outcome `detached`); *cancel_when* stops it (`cancelled`). Leaving in any other
     way, by cancellation too, stops the agent. A lost host is waited for, unless *lost_after*.
 

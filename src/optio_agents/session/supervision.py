@@ -14,6 +14,7 @@ import anyio
 from optio_agents.errors import (
     AgentExited,
     AlreadyOwned,
+    HostError,
     HostUnreachable,
     OptioAgentsError,
     SessionFailed,
@@ -102,6 +103,9 @@ class Supervision:
                 async with await self._voice(agent) as voice, self._watching(agent, lease.lost):
                     self._journal.on_ending = voice.ending
                     return await self._driven(agent, voice)
+        except HostError:
+            agent.detach()  # it goes on, and can be found again when its host can
+            raise
         finally:
             if not ours:
                 agent.detach()
