@@ -11,11 +11,12 @@ import anyio
 import pytest
 
 from optio_agents.errors import CommandTimedOut, FileRefused, HostLost
-from optio_agents.hosts import Host
+from optio_agents.hosts import Host, make_host
 from optio_agents.hosts.commands import OUTPUT_LIMIT
 from optio_agents.testing.proxy import FaultProxy
 from tests import proc
 from tests.hosts import Ground, both_ways, every_kind, over_ssh, usual_kinds
+from tests.leaks import no_leaks
 
 NASTY = "a'b\"c $HOME `id` \\ ; * \n\ttab ü\x01 !x"
 
@@ -396,3 +397,16 @@ async def test_connecting_twice_and_from_another_task_is_fine(ground: Ground) ->
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(host.disconnect)
         await host.disconnect()
+
+
+@over_ssh
+async def test_who_fails_to_enter_holds_no_connection_open(ground: Ground) -> None:
+    assert ground.login
+    async with FaultProxy("127.0.0.1", ground.login.port) as proxy, no_leaks():
+        there = ground.through(proxy.port)
+        async with there.host():
+            proxy.stall()
+            with anyio.move_on_after(0.3):
+                async with make_host(there.ssh, taskdir="~/task"):  # asks where that is
+                    pytest.fail("nobody could tell")
+            proxy.flow()

@@ -74,7 +74,11 @@ class Host:
             await self.machine.close()
 
     async def __aenter__(self) -> Self:
-        await self.connect()
+        try:
+            await self.connect()
+        except BaseException:
+            await self.disconnect()  # it shares in a connection by now, and nobody leaves it
+            raise
         return self
 
     async def __aexit__(
