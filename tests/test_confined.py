@@ -300,6 +300,8 @@ async def _outcome(host: Host) -> str:
             assert await file.read() == b"ours"
     except FileRefused as refused:
         return refused.reason
+    except CommandTimedOut:
+        return "not in time"
     return "read"
 
 

@@ -98,20 +98,14 @@ async def _open_there(
 ) -> AsyncIterator[Confined]:
     args = [path, root.rstrip("/"), "-" if limit is None else str(limit)]
     if not offset:
-        answer = await _opened(machine, path, [*args, str(_INLINE), "0"])
+        small = [*args, str(_INLINE), "0"]
+        answer = await machine.ask(script("open"), small, seconds=_OPENING)
         if answer.exit_code != _LARGE:
             yield _from_answer(path, answer)
             return
     async with machine.shell(script("open"), [*args, "-", str(offset)], bulk=True) as process:
         await process.close_input()
-        yield await _from_process(machine, path, process, offset)
-
-
-async def _opened(machine: Machine, path: str, args: list[str]) -> Answer:
-    try:
-        return await machine.ask(script("open"), args, seconds=_OPENING)
-    except CommandTimedOut:
-        raise await _not_in_time(machine, path) from None
+        yield await _from_process(path, process, offset)
 
 
 def _from_answer(path: str, answer: Answer) -> Confined:
@@ -130,7 +124,7 @@ def _from_answer(path: str, answer: Answer) -> Confined:
     return Confined(path, seen, more)
 
 
-async def _from_process(machine: Machine, path: str, process: Process, offset: int) -> Confined:
+async def _from_process(path: str, process: Process, offset: int) -> Confined:
     said = bytearray()
     with anyio.move_on_after(_OPENING + offset / _HASHING) as opening:
         while b"\0" not in said and len(said) < _HEADER_LIMIT:
@@ -138,7 +132,7 @@ async def _from_process(machine: Machine, path: str, process: Process, offset: i
                 break
             said += data
     if opening.cancelled_caught:
-        raise await _not_in_time(machine, path)
+        raise CommandTimedOut(f"{path} did not open in time")
     if b"\0" not in said:
         _check(path, await process.wait(), bytes(said))
         raise _changed(path)
@@ -182,8 +176,3 @@ def _check(path: str, exit_code: int, said: bytes) -> None:
 
 def _changed(path: str) -> FileRefused:
     return FileRefused(path, "changed", "changed while it was read")
-
-
-async def _not_in_time(machine: Machine, path: str) -> FileRefused:
-    await machine.ask(":", seconds=_OPENING)  # or it is the link that takes its time
-    return FileRefused(path, "unreadable", f"did not open within {_OPENING:g} s")

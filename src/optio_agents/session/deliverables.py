@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 DELIVERABLE_QUEUE_BOUND = 10_000  # open announcements; the next ones are refused
 _DEAF = 2 * DELIVERABLE_QUEUE_BOUND  # beyond this not even refused: the agent has run wild
 _AT_ONCE = 4
-_TRIES = 3  # for a file that changes while it is read
+_TRIES = 3  # for a file that changes while it is read, or a host that takes its time
 _RETRY = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds between attempts while the host is away
 _IN_THREAD = 1 << 20  # bytes above which decoding leaves the event loop
 
@@ -198,9 +198,9 @@ class Deliverables:
                 return await self._fetch_once(item)
             except HostKeyRefused:
                 raise
-            except (HostLost, CommandTimedOut, ConnectError):  # reading again harms nobody
+            except (HostLost, ConnectError):  # reading again harms nobody
                 await anyio.sleep(_RETRY[min(attempt, len(_RETRY) - 1)])
-            except TransferFailed:
+            except (TransferFailed, CommandTimedOut):
                 if attempt + 1 >= _TRIES:
                     raise
         raise TransferFailed(item.announced)
