@@ -57,6 +57,24 @@ async def test_an_agent_that_exits_without_done_says_how(started, ctx):
     assert failure.value.last_lines == ("STATUS: x",)
 
 
+async def test_what_a_dead_agent_announced_is_handed_over_however_long_that_takes(
+    started, ctx, monkeypatch
+):
+    monkeypatch.setattr("optio_agents.session.stages.BOUND", 2.1)  # of which 0.1 s for this
+    shown = []
+
+    async def on_deliverable(_, path, text):
+        await anyio.sleep(0.3)
+        shown.append(path)
+
+    names = ["a.txt", "b.txt", "c.txt"]
+    steps = [step for n in names for step in (f"write {n} x", f"DELIVERABLE: deliverables/{n}")]
+    async with started(*steps, "exit 7") as (host, agent):
+        with pytest.raises(AgentExited, match="exit code 7"):
+            await run_log_protocol_session(host, ctx, agent=agent, on_deliverable=on_deliverable)
+    assert shown == names
+
+
 async def test_an_agent_that_is_killed_says_so(started, ctx):
     async with started("STATUS: x", "run kill -9 $$") as (host, agent):
         with pytest.raises(AgentExited, match="ended by") as failure:

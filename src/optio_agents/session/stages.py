@@ -177,10 +177,16 @@ class Session:
             await self._until_over(self._start_body())
             batches.finish()
         self._crew.watch.batches = None
+        if self._plan.agent is not None and _returned(self._body):
+            await self._owed()  # its end is no emergency: nobody waits for us any more
         self._judge_body(keywords=True)
+        await self._owed()
+        await self._crew.progress.finish(_TELLING)
+
+    async def _owed(self) -> None:
+        """Hand over, and answer, all that the agent wrote."""
         await self._crew.deliverables.idle()
         await self._crew.callers.idle()
-        await self._crew.progress.finish(_TELLING)
 
     def _follow(self) -> Any:
         known = self._resumed
@@ -245,8 +251,7 @@ class Session:
             ask_to_leave(self._body)
         with anyio.move_on_after(until - anyio.current_time()):
             if isinstance(self.decision.verdict, Reported | Exited):
-                await self._crew.deliverables.idle()
-                await self._crew.callers.idle()
+                await self._owed()
         await self._crew.progress.finish(_LAST_CALLS / 2)
 
     async def _after_execute(self) -> None:
@@ -329,3 +334,8 @@ class Session:
     async def _other_log(self) -> str:
         answer = await self._host.ask("other-log.sh", self._workplace.workdir)
         return answer.stdout.decode(errors="replace").strip()
+
+
+def _returned(body: asyncio.Task[Any] | None) -> bool:
+    """It has ended by itself, and well."""
+    return body is not None and body.done() and not body.cancelled() and body.exception() is None
