@@ -6,6 +6,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -17,7 +18,8 @@ import anyio
 
 from tests.leaks import Census
 from tests.stress.books import Ledger, Totals, balance
-from tests.stress.circumstances import Ground, Scale, gathered
+from tests.stress.circumstances import Ground, gathered
+from tests.stress.crews import Scale
 from tests.stress.director import Director
 
 # ruff: noqa: T201  # a command prints
@@ -32,6 +34,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="deal the faults of an earlier run")
     parser.add_argument("--keep", action="store_true", help="leave the files behind")
     told = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # cleaning up on the way
     seed = random.SystemRandom().getrandbits(32) if told.seed is None else told.seed
     local, ssh, minutes = (6, 3, 1.5) if told.quick else (500, 100, 10.0)
     scale = Scale(
@@ -56,8 +59,8 @@ async def _run(ground: Ground) -> bool:
     director = Director(ground)
     with closing(director):
         await director.run()
-        counts = Counter(director.counts()) + _deaths(ground)
-    totals = await balance(ground, director.said)
+        counts = director.counts() + _deaths(ground)
+    totals = await balance(ground, director.talkers.said)
     problems = [*director.problems, *totals.wrong, *await _left_open(ground, census)]
     expected = set[str]().union(*(crew.steps | crew.killings for crew in ground.crews))
     problems += [f"never hit: {name}" for name in sorted(expected - counts.keys())]

@@ -12,8 +12,9 @@ from typing import Any
 
 from optio_agents.store import Store, StoredSession
 from tests import proc
-from tests.stress.circumstances import Crew, Ground
-from tests.stress.supervisor import Work
+from tests.stress.circumstances import Ground
+from tests.stress.crews import Crew
+from tests.stress.plans import Work
 
 _ALL = 1_000_000
 _HINT = "System: your line"  # the first near miss of a keyword earns one
@@ -67,7 +68,7 @@ class _Account:
     def __init__(self, work: Work, crew: Crew, said: Sequence[str], totals: Totals) -> None:
         self._work, self._said, self._totals = work, said, totals
         self._ledger = Ledger.read(Path(work.agent["ledger"]))
-        self._given = crew.directory / "given"
+        self._given = crew.directory / "given"  # what callbacks were shown
 
     async def balance(self, store: Store, stored: StoredSession | None) -> None:
         if stored is None or stored.result is None:
@@ -115,12 +116,14 @@ class _Account:
         self._totals.figures["deliverables announced"] += len(announced)
         self._totals.figures["deliverables answered"] += sum(bool(d.reply) for d in deliveries)
         self._same("deliveries", [d.path for d in deliveries], announced)
-        digests = dict(self._ledger.all("file"))
+        digests, given = dict(self._ledger.all("file")), set(self._given.read_text().splitlines())
         for delivery in deliveries:
             trouble = delivery.sha256 is None and "trouble" in (delivery.reply or "")
             if not trouble:
                 self._same(delivery.path, delivery.sha256, digests[delivery.path])
                 self._same("a verdict", delivery.reply, f"deliverable {delivery.path}: accepted.")
+                shown = f"{self._work.session} {delivery.path} {delivery.sha256}" in given
+                self._same(f"{delivery.path} shown to a callback", shown, True)
             if not self._died:
                 self._same(f"{delivery.path} taken", delivery.taken, True)
         return [f"System: {delivery.reply}" for delivery in deliveries]

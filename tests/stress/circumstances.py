@@ -6,11 +6,10 @@ import getpass
 import os
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,86 +18,14 @@ from tests import proc
 from tests.accounts import Accounts
 from tests.sshd import SSHD, SshServer, make_key
 from tests.stress import faults
-from tests.stress.supervisor import Plan, Work
+from tests.stress.crews import Crew, Scale
+from tests.stress.plans import Work
 
 _ORDER = (
     *("DONE", "killed in mid-line", "DONE", "killed as it waits", "DONE", "ERROR", "DONE"),
     *("killed behind an announcement", "DONE", "exit", "DONE", "DONE", "DONE"),
 )
 _DISK = 64  # MiB
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How many, and how long; seconds, but for the first two."""
-
-    local: int
-    ssh: int
-    within: float  # everything, the books included
-    quick: bool
-
-    @property
-    def lives(self) -> tuple[float, float]:
-        return (2, 6) if self.quick else (self.within * 0.05, self.within * 0.5)
-
-    @property
-    def starting(self) -> float:
-        return 1 if self.quick else self.within * 0.2
-
-    @property
-    def pace(self) -> float:
-        return 0.2 if self.quick else 4.0
-
-    @property
-    def quiet(self) -> tuple[float, float]:
-        """From then on nothing breaks any more: at once if everything has, and anyway."""
-        return (5 if self.quick else self.within * 0.5), self.within * 0.62
-
-    @property
-    def deaths(self) -> tuple[float, float]:
-        """When a supervisor is due to die."""
-        return (2, 4) if self.quick else (25, 60)
-
-    @property
-    def stopped(self) -> float:
-        return 2 if self.quick else 60
-
-    @property
-    def stalled(self) -> float:
-        return 1 if self.quick else 25
-
-
-@dataclass
-class Crew:
-    """One supervisor after the other, in the same circumstances."""
-
-    name: str
-    directory: Path
-    journal: Path
-    work: Sequence[Work]
-    deaths: Sequence[tuple[str, str]] = ()
-    others: Sequence[tuple[str, str]] = ()
-    prefix: Sequence[str] = ()
-    ssh: dict[str, Any] | None = None
-    descriptors: int | None = None
-    generation: int = 0
-    disk: Path | None = None  # a small one, of its task directories or of its journal
-    expected: list[str] = field(default_factory=list)  # steps besides those that it is dealt
-
-    def plan(self, run: str, ahead: Sequence[faults.Fault]) -> Plan:
-        place = str(self.directory), str(self.journal)
-        return Plan(*place, run, self.work, ahead, self.ssh, self.descriptors)
-
-    @property
-    def steps(self) -> set[str]:
-        """What must happen here, besides to its agents."""
-        dealt = {faults.Fault(what, step, 0).name for what, step in (*self.deaths, *self.others)}
-        return dealt | set(self.expected)
-
-    @property
-    def killings(self) -> set[str]:
-        endings = {work.agent["ending"] for work in self.work}
-        return {f"agent {end}" for end in endings if end.startswith("killed")}
 
 
 class Ground:
@@ -253,9 +180,3 @@ def _end(holder: subprocess.Popen[bytes]) -> None:
     holder.wait()
     assert holder.stdout
     holder.stdout.close()
-
-
-def command(crew: Crew, plan: Path) -> list[str]:
-    # The first one lives with the usual clock; those that resume find another.
-    prefix = crew.prefix if crew.ssh is None or crew.generation else ()
-    return [*prefix, sys.executable, "-m", "tests.stress.supervisor", str(plan)]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,40 +76,3 @@ class Schedule:
             self._left.remove(fault)
             self._tally.hit(fault.name)
             self._acts[fault.what](fault)
-
-
-class Clock:
-    """The clocks of this process that go on in sleep, to be set; the monotonic one stands."""
-
-    def __init__(self) -> None:
-        self._ahead = 0.0
-        real, real_ns, real_of = time.time, time.time_ns, time.clock_gettime
-        sleepless = {time.CLOCK_MONOTONIC, time.CLOCK_PROCESS_CPUTIME_ID}
-        time.time = lambda: real() + self._ahead
-        time.time_ns = lambda: real_ns() + int(self._ahead * 1e9)
-        time.clock_gettime = lambda which: (
-            real_of(which) + (0 if which in sleepless else self._ahead)
-        )
-
-    def step(self, seconds: float) -> None:
-        self._ahead += seconds
-
-
-class Hoard:
-    """Takes every descriptor that this process may have, and gives them back."""
-
-    def __init__(self) -> None:
-        self._held = list[int]()
-
-    def take(self) -> None:
-        with suppress(OSError):
-            while True:
-                self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-
-    def give_back(self) -> None:
-        while self._held:
-            os.close(self._held.pop())
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)

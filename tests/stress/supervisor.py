@@ -8,16 +8,12 @@ has ended; what the trouble was is tallied. Exit code 0: all have ended.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import logging
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,50 +27,17 @@ from optio_agents.hosts.ssh_config import SSHConfig
 from optio_agents.protocol.protocol import get_protocol
 from optio_agents.session.spec import Command
 from optio_agents.session.supervise import supervise
-from optio_agents.testing.proxy import FaultProxy
 from tests.leaks import no_leaks
-from tests.stress import faults
-from tests.stress.faults import Clock, Fault, Hoard, Schedule, Tally
+from tests.stress.acts import acts, way_in
+from tests.stress.faults import Schedule, Tally
+from tests.stress.plans import FOR_NOW, Plan, Work
 from tests.supervisor import FatefulStore, fateful, lease_dies_by
 
 AGENT = Path(__file__).with_name("agent.py")
 _AGAIN = 1.0  # seconds between two attempts at a session in trouble
 _ATTEMPTS = 200
-FOR_NOW = 75  # the exit code when there is no journal to be had
 _log = logging.getLogger(__name__)
 _PROTOCOL = get_protocol(caller_messages=True)
-
-
-@dataclass(frozen=True)
-class Work:
-    """One session: its agent's plan, where it lives, and when it begins (s since the epoch)."""
-
-    session: str
-    taskdir: str
-    begins: float
-    agent: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The life of one supervisor process."""
-
-    directory: str  # for what it leaves to the books
-    journal: str
-    run: str  # the tag of this run, in the environment of every process of it
-    work: Sequence[Work]
-    faults: Sequence[Fault] = ()
-    ssh: Mapping[str, Any] | None = None
-    descriptors: int | None = None
-
-    def save(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self)))
-
-    @classmethod
-    def load(cls, path: Path) -> Plan:
-        data = json.loads(path.read_text())
-        work, ahead = [Work(**w) for w in data["work"]], [Fault(**f) for f in data["faults"]]
-        return cls(**{**data, "work": work, "faults": ahead})
 
 
 class Supervisor:
@@ -137,54 +100,6 @@ class Supervisor:
 
     async def _answer(self, _: Any, keyword: str, data: Any) -> str:
         return f"answer {data['n']}"
-
-
-@asynccontextmanager
-async def way_in(plan: Plan) -> AsyncIterator[tuple[SSHConfig | None, FaultProxy | None]]:
-    """How to reach the host: over SSH, through a proxy of our own that is there to be broken."""
-    if plan.ssh is None:
-        yield None, None
-        return
-    config = SSHConfig(**plan.ssh)
-    assert config.port
-    assert config.known_hosts
-    async with FaultProxy(config.host, config.port) as proxy:
-        hosts = Path(plan.directory, "known_hosts")
-        _rewrite(Path(config.known_hosts), hosts, f":{config.port} ", f":{proxy.port} ")
-        yield replace(config, port=proxy.port, known_hosts=hosts), proxy
-
-
-def _rewrite(source: Path, target: Path, old: str, new: str) -> None:
-    target.write_text(source.read_text().replace(old, new))
-
-
-def acts(proxy: FaultProxy | None) -> dict[str, Any]:
-    clock, hoard, later = Clock(), Hoard(), asyncio.get_running_loop().call_later
-
-    def gone(fault: Fault) -> None:
-        hoard.take()
-        later(fault.seconds, hoard.give_back)
-
-    made = {
-        faults.KILLED: lambda _: faults.die(),
-        faults.FORWARD: lambda _: clock.step(3600),
-        faults.BACK: lambda _: clock.step(-7200),
-        faults.GONE: gone,
-    }
-    return made if proxy is None else {**made, **_link(proxy, later)}
-
-
-def _link(proxy: FaultProxy, later: Any) -> dict[str, Any]:
-    def stall(fault: Fault) -> None:
-        proxy.stall()
-        later(fault.seconds, proxy.flow)
-
-    def refuse(fault: Fault) -> None:
-        proxy.refuse()
-        proxy.cut()
-        later(fault.seconds, proxy.accept)
-
-    return {faults.CUT: lambda _: proxy.cut(), faults.STALLED: stall, faults.REFUSED: refuse}
 
 
 async def main(plan: Plan) -> int:
