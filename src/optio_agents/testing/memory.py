@@ -193,7 +193,7 @@ class _MemoryFollowing(Following):
         self._ended = True
         self.ring()
 
-    async def _look(self) -> Chunk | None:
+    def _look(self) -> Chunk | None:
         ended = self._ended  # asked before the read, or the last lines are lost
         place, data = self._framer.place, self._read()
         if data is None:
