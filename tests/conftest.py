@@ -5,6 +5,7 @@ from tests.components import needs
 __all__ = ["needs"]
 
 pytest_plugins = [
+    "tests.own_home",
     "tests.accounts",
     "tests.chance",
     "tests.disks",

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.bench import measure, report
+from tests.own_home import move_in, move_out
 
 OUTPUT = Path(__file__).parents[2] / ".bench"
 
@@ -22,12 +23,16 @@ def main() -> int:
     if unknown := set(options.names) - set(known):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}")
     rounds = options.rounds or (2 if options.quick else 5)
-    results = measure.run(
-        options.names or known,
-        quick=options.quick,
-        rounds=rounds,
-        within=60 if options.quick else 900,
-    )
+    move_in()
+    try:
+        results = measure.run(
+            options.names or known,
+            quick=options.quick,
+            rounds=rounds,
+            within=60 if options.quick else 900,
+        )
+    finally:
+        move_out()
     text = report.markdown(results, judged=not options.quick)
     sys.stdout.write(text)
     options.output.mkdir(parents=True, exist_ok=True)
