@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import anyio.lowlevel
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -32,18 +33,21 @@ class Histories(RuleBasedStateMachine):
         self.model, self.held = Model(), -1
         self.cursor, self.digests = None, b""
         self.loop = asyncio.Runner()
+        # It keeps the watcher, which the kernel takes its time to close.
+        self.other = follow_locally(str(self.directory / "other"), None, FollowOptions())
+        self.loop.run(self.enter(self.other))
         self.open()
 
     def open(self):
         options = FollowOptions(delivered=self.digests)
         self.block = follow_locally(str(self.log), self.cursor, options)
-        self.batches = self.loop.run(self.enter())
+        self.batches = self.loop.run(self.enter(self.block))
 
-    async def enter(self):
-        return await self.block.__aenter__()
+    async def enter(self, block):
+        return await block.__aenter__()
 
-    async def leave(self):
-        await self.block.__aexit__(None, None, None)
+    async def leave(self, block):
+        await block.__aexit__(None, None, None)
 
     def hold(self, descriptor):
         """As the follower does: what was open stays readable, whatever its name leads to."""
@@ -53,7 +57,8 @@ class Histories(RuleBasedStateMachine):
 
     def teardown(self):
         self.hold(-1)
-        self.loop.run(self.leave())
+        for block in self.block, self.other:
+            self.loop.run(self.leave(block))
         self.loop.close()
         shutil.rmtree(self.directory)
 
@@ -94,7 +99,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def restart(self):
-        self.loop.run(self.leave())
+        self.loop.run(self.leave(self.block))
         self.hold(-1)
         self.model.restart()
         self.open()
@@ -145,4 +150,4 @@ class Histories(RuleBasedStateMachine):
         assert len(self.digests) == 8 * self.cursor.lines
 
 
-TestHistories = Histories.TestCase
+TestHistories = pytest.mark.timeout(120)(Histories.TestCase)
