@@ -231,3 +231,15 @@ async def test_a_connection_may_be_used_again_after_all_have_left(
             await machine.close()
             assert server.sessions() == [] or machine.link.state == "closed"
         assert connections(server) == 3
+
+
+async def test_who_comes_while_the_last_one_leaves_leaves_nothing_open(
+    server: SshServer, ssh_login: SshLogins
+) -> None:
+    async with machines(ssh_login(server=server), 2) as (first, second):
+        async with first.shell("read -r line; sleep 0.5"), anyio.create_task_group() as tasks:
+            tasks.start_soon(first.close)  # which ends that script before it is done
+            await anyio.lowlevel.checkpoint()
+            await second.connect()
+        assert (await second.ask("echo hi")).stdout == b"hi\n"
+    assert connections(server) == 1

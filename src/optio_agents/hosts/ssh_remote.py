@@ -51,6 +51,7 @@ def join(config: SSHConfig, link: LinkStatus) -> SshRemote:
     """What this loop shares for *config*; `leave` it in the end."""
     here = _remotes.setdefault(asyncio.get_running_loop(), {})
     remote = here.get(config) or here.setdefault(config, SshRemote(config))
+    remote.users += 1
     remote.pool.links.append(link)
     if remote.pool.state != "new":
         link.become(remote.pool.state, remote.pool.reason)
@@ -63,6 +64,7 @@ class SshRemote:
     is_local = False
 
     def __init__(self, config: SSHConfig) -> None:
+        self.users = 0
         self.pool = ssh_pool.join(config)
         self.link = LinkStatus(self.pool.retry_now)
         self.pool.links.append(self.link)
@@ -82,7 +84,8 @@ class SshRemote:
     async def leave(self, link: LinkStatus) -> None:
         """Whoever leaves last ends the scripts and closes the connections."""
         self.pool.links.remove(link)
-        if self.pool.links != [self.link]:
+        self.users -= 1
+        if self.users:
             return
         here = _remotes.get(asyncio.get_running_loop(), {})
         if here.get(self._config) is self:
@@ -108,7 +111,8 @@ class SshRemote:
                         tasks.start_soon(self._stop_tree, run, process)
             if self._orphans:
                 _log.warning("%s: %d scripts may still run", self.name, len(self._orphans))
-            await self.pool.leave()
+            self.pool.links.remove(self.link)
+            await self.pool.leave()  # which somebody may have joined again meanwhile
 
     def shell(
         self,
