@@ -29,7 +29,7 @@ class Agent:
         self.ledger = os.open(plan["ledger"], flags, 0o600)
         self.owed = set(plan["words"])  # how what it waits for begins
         self.again = list[str]()  # files to announce once more
-        self.rest, self.count, self.open = b"", 0, True
+        self.rest, self.count, self.files, self.open = b"", 0, 0, True
         self.note("pid", os.getpid())
 
     def run(self) -> int:
@@ -69,7 +69,8 @@ class Agent:
             self.say(self.chance.choice(SAYINGS) % min(self.count, 100) + filling)
 
     def hand_over(self) -> None:
-        name = f"{len(self.owed)}-{self.count}.bin"
+        self.files += 1
+        name = f"{self.files}.bin"
         data = self.chance.randbytes(self.chance.choice((10, 5_000, LONGEST)))
         path = f"{os.environ['OPTIO_DELIVERABLES']}/{name}"
         self.write(path, data, os.O_TRUNC)

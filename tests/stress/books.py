@@ -17,7 +17,8 @@ from tests.stress.crews import Crew
 from tests.stress.plans import Work
 
 _ALL = 1_000_000
-_HINT = "System: your line"  # the first near miss of a keyword earns one
+# A near miss of a keyword, and a line that stood unfinished for a while, earn one hint each.
+_HINTS = "System: your line", "System: the last line of optio.log has no newline"
 _OUTCOMES = {"DONE": ("done", 0, None), "ERROR": ("error", None, None), "exit": ("exited", 3, None)}
 _KILLED = ("exited", 137, "KILL")
 
@@ -131,8 +132,8 @@ class _Account:
     def _check_input(self, said: Counter[str]) -> None:
         """*said* is in the agent's input once, each; what a killed agent left there, at most."""
         heard, words = Counter(self._ledger.all("heard")), self._work.agent["words"]
-        hints = Counter({line: n for line, n in heard.items() if line.startswith(_HINT)})
-        self._same("more than one hint", hints.total() > 1, False)
+        hints = Counter({line: n for line, n in heard.items() if line.startswith(_HINTS)})
+        self._same("hints", hints.total() <= len(_HINTS), True)
         heard -= hints
         self._totals.figures["messages said"] += said.total()
         self._totals.figures["messages heard"] += heard.total()

@@ -69,7 +69,7 @@ class Ground:
         """All of them, or a few that come up at once."""
         if not self.scale.quick:
             return list(cards)
-        soon = {"recorded before handed over", "judged before said", ""}
+        soon = {"recorded before handed over", "said before noted", ""}
         return [card for card in cards if card[1] in soon]
 
     def _crew(

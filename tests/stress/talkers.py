@@ -26,8 +26,9 @@ class Talkers:
         for number, word in enumerate(work.agent["words"]):
             due = work.begins + chance.random() * work.agent["life"]
             await anyio.sleep(max(0, due - time.time()))
+            pause = 0.5
             while not await self._said(work, f"word-{number}", word, ssh):  # noqa: ASYNC110
-                await anyio.sleep(1)
+                await anyio.sleep(pause := min(10, pause * 1.5))
 
     async def _said(self, work: Work, name: str, word: str, ssh: SSHConfig | None) -> bool:
         try:
