@@ -148,7 +148,10 @@ async def test_a_channel_is_taken_until_its_process_has_ended(
 
 
 async def sleeper(server: SshServer) -> int:
-    return next(found.pid for found in server.running() if found.name == "sleep")
+    with anyio.fail_after(10):  # its shell may have ended before it began to sleep
+        while not (pids := [found.pid for found in server.running() if found.name == "sleep"]):
+            await anyio.sleep(0.01)
+    return pids[0]
 
 
 async def test_a_connection_beyond_the_first_goes_when_it_is_idle(

@@ -13,14 +13,18 @@ exec 3<>"$ready" # open for both before the launcher writes, or its word could b
 ) &
 
 # A child subreaper adopts what its descendants leave behind: only so is all of it found again.
+# Whoever started us may ignore signals (nohup), and a shell cannot put that right.
 set -- /bin/sh run "$1" "$ready"
 case $(uname -m) in x86_64) prctl=157 ;; aarch64 | riscv64) prctl=167 ;; *) prctl= ;; esac
 if [ "$prctl" ] && command -v perl >/dev/null; then
-  set -- perl -e 'push @ARGV, syscall(shift, 36, 1, 0, 0, 0) ? "" : "perl"; exec @ARGV' "$prctl" "$@"
+  # shellcheck disable=SC2016 # perl's own
+  set -- perl -e '$SIG{$_} = "DEFAULT" for qw(HUP INT QUIT TERM);
+push @ARGV, syscall(shift, 36, 1, 0, 0, 0) ? "" : "perl"; exec @ARGV' "$prctl" "$@"
 elif command -v python3 >/dev/null; then
   # Python ignores two signals and names a locale, and the agent would inherit all three.
   set -- python3 -ISc 'import os, signal, sys
-for number in signal.SIGPIPE, signal.SIGXFSZ: signal.signal(number, signal.SIG_DFL)
+for name in "PIPE XFSZ HUP INT QUIT TERM".split():
+    signal.signal(getattr(signal, "SIG" + name), signal.SIG_DFL)
 os.environ.pop("LC_CTYPE", None)
 try:
     import ctypes

@@ -24,9 +24,9 @@ if [ "$last" ]; then
 fi
 number=${last#"${last%%[1-9]*}"}
 epoch=$(printf %010d $((${number:-0} + 1)))
-printf '%s %s\n' "$6" "$5" >".owner.$7" || refuse "$unwritten" "the lease cannot be written"
-ln ".owner.$7" "owner/$epoch" 2>/dev/null || lost=yes
-rm -f ".owner.$7"
+printf '%s %s\n' "$6" "$5" >".owner.$7.$$" || refuse "$unwritten" "the lease cannot be written"
+ln ".owner.$7.$$" "owner/$epoch" 2>/dev/null || lost=yes
+rm -f ".owner.$7.$$"
 [ ! "${lost-}" ] || {
   read -r _ owner <"owner/$epoch"
   refuse "$taken" "$owner"
