@@ -13,6 +13,7 @@ from optio_agents.hosts.machine import Process
 from optio_agents.hosts.ssh import SshMachine
 from optio_agents.hosts.ssh_channel import Connection
 from optio_agents.testing.proxy import FaultProxy
+from tests.agent_ground import until
 from tests.hosts import ssh_config
 from tests.leaks import no_leaks
 from tests.sshd import SshLogin, SshServer
@@ -148,10 +149,11 @@ async def test_a_channel_is_taken_until_its_process_has_ended(
 
 
 async def sleeper(server: SshServer) -> int:
-    with anyio.fail_after(10):  # its shell may have ended before it began to sleep
-        while not (pids := [found.pid for found in server.running() if found.name == "sleep"]):
-            await anyio.sleep(0.01)
-    return pids[0]
+    def asleep() -> list[int]:
+        return [found.pid for found in server.running() if found.name == "sleep"]
+
+    await until(asleep)  # its shell may have ended before it began to sleep
+    return asleep()[0]
 
 
 async def test_a_connection_beyond_the_first_goes_when_it_is_idle(
