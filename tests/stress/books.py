@@ -74,9 +74,10 @@ class _Account:
     async def balance(self, store: Store, stored: StoredSession | None) -> None:
         if stored is None or stored.result is None:
             return self._say("it has no end", self._ledger.entries[-1:])
-        self._totals.sessions[stored.outcome or "none"] += 1
         agent = stored.result["agent"]
-        if agent["how"] == "never-started":
+        never = agent["how"] == "never-started"
+        self._totals.sessions["never started" if never else stored.outcome or "none"] += 1
+        if never:  # its supervisor was killed on the way there
             return self._same("an agent that never started", self._ledger.entries, [])
         self._check_outcome(stored.outcome, agent)
         lines = await self._check_lines(store)

@@ -27,7 +27,7 @@ class Scale:
 
     @property
     def starting(self) -> float:
-        return 1 if self.quick else self.within * 0.2
+        return 1 if self.quick else self.within * 0.3
 
     @property
     def pace(self) -> float:
