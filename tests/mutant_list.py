@@ -28,7 +28,7 @@ MUTANTS = (
         "self._crew.dispatch.hand_over(heard)\n"
         "                await self._journal.record(heard.entries, batch.cursor, batch.digests)\n"
         "                continue\n",
-        ("tests/test_resume.py", "tests/test_session.py"),
+        ("tests/test_memory.py",),
     ),
     Mutant(
         "cursor in another transaction than its lines",
@@ -54,11 +54,10 @@ MUTANTS = (
         ("tests/test_cursor.py", "tests/test_follow.py"),
     ),
     Mutant(
-        "the end is asked after the read",
-        SRC + "hosts/scan.py",
-        "        if chunk.data:  # there may be more: only a look that finds nothing is the last\n"
-        "            return chunk._replace(at_end=False)\n",
-        "",
+        "the unterminated last line is lost",
+        SRC + "hosts/following.py",
+        "            self._final = True\n            self._close()\n",
+        "            self._final = True\n",
         ("tests/test_follow.py",),
     ),
     Mutant(
@@ -86,8 +85,8 @@ MUTANTS = (
     Mutant(
         "the last answer wins",
         SCRIPTS + "answer.sh",
-        'if ln "answers/.$5" "$answer" 2>/dev/null; then outcome=won; fi',
-        'if ln -f "answers/.$5" "$answer" 2>/dev/null; then outcome=won; fi',
+        'if ln "answers/.$5.$$" "$answer" 2>/dev/null; then outcome=won; fi',
+        'if ln -f "answers/.$5.$$" "$answer" 2>/dev/null; then outcome=won; fi',
         ("tests/test_agents.py", "tests/test_agents_faults.py"),
     ),
     Mutant(

@@ -11,6 +11,7 @@ from optio_agents import errors
 from optio_agents.context import HookContext
 from optio_agents.hosts.host import Host, LocalHost
 from optio_agents.session.driver import run_log_protocol_session
+from optio_agents.session.journal import MemoryJournal
 from optio_agents.testing.memory import MemoryContext, MemoryHost
 
 
@@ -87,3 +88,24 @@ async def test_an_error_of_the_agent_is_an_error_here_too() -> None:
 async def test_nobody_answers_for_a_command_unless_somebody_was_named() -> None:
     with pytest.raises(errors.HostError, match="commands="):
         await MemoryHost().run_command("true")
+
+
+async def test_a_line_that_cannot_be_recorded_is_not_handed_over() -> None:
+    class Full(MemoryJournal):
+        async def record(self, *_: object) -> None:
+            raise errors.StoreError("no space left")
+
+    host, context = MemoryHost(), MemoryContext()
+
+    async def body(_: Host, hook: HookContext) -> None:
+        host.append("ATTENTION: look")
+        await anyio.sleep_forever()
+
+    with anyio.fail_after(15), pytest.raises(errors.StoreError, match="no space left"):
+        await run_log_protocol_session(
+            host,  # type: ignore[arg-type]
+            context,
+            body=body,
+            journal=Full(),
+        )
+    assert context.attention == []

@@ -535,3 +535,16 @@ async def test_opening_it_again_leaves_the_locks_of_this_process(
             argv = [sys.executable, "-c", LOCK, str(path)]
             tried = await asyncio.to_thread(subprocess.run, argv, check=False, capture_output=True)
         assert b"locked" in tried.stderr
+
+
+async def test_lines_whose_cursor_cannot_be_kept_are_not_kept_either(tmp_path: Path) -> None:
+    class Lost(Cursor):
+        def to_json(self) -> str:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    async with Store(tmp_path / "journal") as store:
+        await store.add(SESSION)
+        journal = store.journal(SESSION.id)
+        with pytest.raises(StoreError, match="disk I/O error"):
+            await journal.record([Entry("optio.log", 0, 5, "DONE", "done")], Lost(), bytes(8))
+        assert (await journal.start()) == await MemoryJournal().start()
