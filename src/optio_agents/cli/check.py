@@ -13,7 +13,7 @@ from optio_agents.cli import exits
 from optio_agents.following.lines import LineSplitter
 from optio_agents.protocol.display import visible
 from optio_agents.protocol.events import DeliverableEvent, DoneEvent, ErrorEvent, UnknownLine
-from optio_agents.protocol.features import ProtocolFeatures
+from optio_agents.protocol.features import EVERYTHING
 from optio_agents.protocol.keywords import KEYWORDS
 from optio_agents.protocol.parser import parse_log_line
 from optio_agents.protocol.paths import relativize_deliverable_path, validate_deliverable_path
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-_ALL = ProtocolFeatures(browser="redirect", client_messages=True, caller_messages=True)
 _WORD = re.compile(r"[A-Z_]+(?=[:\s]|$)")
 _GRAMMAR = {row.name: row.grammar for row in KEYWORDS}
 _CHUNK = 262_144
@@ -66,7 +65,7 @@ def _faults_of_line(number: int, line: bytes, root: Path, ended: int) -> Iterato
         line.decode("utf-8")
     except UnicodeDecodeError:
         yield Fault(number, _shown(line), "not UTF-8: the bad bytes are shown as \ufffd")
-    event = parse_log_line(text, features=_ALL)
+    event = parse_log_line(text, features=EVERYTHING)
     if isinstance(event, UnknownLine):
         told = _nearly(text)
     elif ended:

@@ -9,7 +9,7 @@ from optio_agents.cli.exits import OUTCOMES
 from optio_agents.cli.questions import questions
 from optio_agents.cli.records import of_event, record
 from optio_agents.protocol.display import visible
-from optio_agents.protocol.features import ProtocolFeatures
+from optio_agents.protocol.features import EVERYTHING
 from optio_agents.protocol.parser import parse_log_line
 from optio_agents.session import observe
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from optio_agents.cli.records import Record
     from optio_agents.session.journal import Delivery, Entry
     from optio_agents.session.result import SessionResult
-
-_ALL = ProtocolFeatures(browser="redirect", client_messages=True, caller_messages=True)
 
 
 def records_of(  # noqa: C901 - the union is the list
@@ -85,7 +83,7 @@ def _gist(given: dict[str, Any]) -> str:
 
 def of_entry(entry: Entry, session: str, at: float | None = None) -> Record:
     """A line of the log."""
-    event = of_event(parse_log_line(entry.line, features=_ALL))
+    event = of_event(parse_log_line(entry.line, features=EVERYTHING))
     where: dict[str, Any] = {
         "file": entry.file,
         "generation": entry.generation,

@@ -17,7 +17,7 @@ from optio_agents.cli.records import of_event, plain, record
 from optio_agents.cli.tell import Program
 from optio_agents.protocol.display import visible
 from optio_agents.protocol.events import DoneEvent, ErrorEvent
-from optio_agents.protocol.features import ProtocolFeatures
+from optio_agents.protocol.features import EVERYTHING
 from optio_agents.protocol.parser import parse_log_line
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from optio_agents.following.batches import Batch
     from optio_agents.hosts.ssh_config import SSHConfig
     from optio_agents.protocol.events import LogEvent
-
-_ALL = ProtocolFeatures(browser="redirect", client_messages=True, caller_messages=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +94,7 @@ async def _hand_over(asked: _Watch, batch: Batch) -> int | None:
 
 
 def _parse(line: bytes) -> LogEvent:
-    return parse_log_line(line.decode("utf-8", "replace"), features=_ALL)
+    return parse_log_line(line.decode("utf-8", "replace"), features=EVERYTHING)
 
 
 def _ends(event: LogEvent) -> bool:

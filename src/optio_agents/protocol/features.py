@@ -25,3 +25,7 @@ class ProtocolFeatures:
         if self.browser not in get_args(BrowserMode):
             modes = ", ".join(get_args(BrowserMode))
             raise ValueError(f"browser is one of {modes}, not {self.browser!r}")
+
+
+EVERYTHING = ProtocolFeatures(browser="redirect", client_messages=True, caller_messages=True)
+"""All of it: for whoever reads a log without knowing what its agent was taught."""

@@ -19,9 +19,9 @@ from optio_agents.protocol.events import (
     StatusEvent,
     UnknownLine,
 )
-from optio_agents.protocol.features import ProtocolFeatures
+from optio_agents.protocol.features import EVERYTHING
 
-FEATURES = ProtocolFeatures(browser="redirect", client_messages=True, caller_messages=True)
+FEATURES = EVERYTHING
 """The corpus is read with everything switched on."""
 
 
