@@ -16,8 +16,9 @@ import anyio
 from optio_agents.hosts.agents import Agent, start_agent
 from optio_agents.hosts.host import Host
 from optio_agents.hosts.local import LocalMachine, LocalProcess
-from optio_agents.hosts.ssh import SSHConfig, SshMachine
+from optio_agents.hosts.ssh import SshMachine
 from tests.components import unavailable
+from tests.hosts import ssh_config
 from tests.sshd import SshLogin
 
 TOOLS = """awk cat chmod cmp cut date dd df env find grep head id ln ls mkdir mkfifo mv rm sed
@@ -87,16 +88,7 @@ def small_disk(path: Path) -> Iterator[Path]:
 
 def ssh_host(login: SshLogin) -> Host:
     """A host behind *login*, with a task directory of that account."""
-    config = SSHConfig(
-        login.host,
-        user=login.user,
-        port=login.port,
-        key_path=login.key_path,
-        known_hosts=login.known_hosts_path,
-        config=None,
-        agent_path=None,
-    )
-    return Host(SshMachine(config), str(login.account.make_dir() / "task"))
+    return Host(SshMachine(ssh_config(login)), str(login.account.make_dir() / "task"))
 
 
 @asynccontextmanager

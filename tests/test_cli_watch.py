@@ -87,8 +87,8 @@ async def test_a_log_that_comes_later_and_is_written_slowly_is_waited_for(desk: 
             with log.open("a") as file:
                 file.write(" line\n")
             assert b"status half a line" in await watching.stdout.receive()
-        watching.send_signal(2)
-        assert await watching.wait() == 130
+            watching.send_signal(2)
+            assert await watching.wait() == 130
 
 
 # The programs that are told

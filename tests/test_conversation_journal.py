@@ -22,11 +22,11 @@ from optio_agents.conversation.claude_code import plan_launch
 from optio_agents.conversation.stream_json import permission_answer
 from optio_agents.hosts.agents import adopt_agent
 from optio_agents.hosts.host import LocalHost, make_host
-from optio_agents.hosts.ssh import SSHConfig
 from optio_agents.testing.proxy import FaultProxy
 from tests import proc
 from tests.behaviours import BEHAVIOURS, TOUCH
 from tests.claude_cli import Talk, executable, journaled, surroundings
+from tests.hosts import ssh_config
 from tests.model_api import ModelApi, scripted
 
 
@@ -327,7 +327,7 @@ async def test_over_ssh_a_link_that_is_cut_in_mid_turn_loses_nothing(
         ModelApi().serve() as api,
         FaultProxy(server.host, server.port) as proxy,
         make_host(
-            config_of(ssh_login(server=server, port=proxy.port)), taskdir=str(tmp_path / "task")
+            ssh_config(ssh_login(server=server, port=proxy.port)), taskdir=str(tmp_path / "task")
         ) as host,
     ):
         with anyio.fail_after(19):
@@ -348,13 +348,3 @@ async def test_over_ssh_a_link_that_is_cut_in_mid_turn_loses_nothing(
                 assert [json.loads(line) for line in journal.stdout.splitlines()] == events
                 uuids = [event["uuid"] for event in events if "uuid" in event]
                 assert len(set(uuids)) == len(uuids)
-
-
-def config_of(login) -> SSHConfig:
-    return SSHConfig(
-        login.host,
-        user=login.user,
-        port=login.port,
-        key_path=login.key_path,
-        known_hosts=login.known_hosts_path,
-    )

@@ -31,8 +31,10 @@ from optio_agents.session.supervise import host_of, new_session_id, supervise, t
 from optio_agents.store import SessionJournal, Store
 from optio_agents.testing.proxy import FaultProxy
 from optio_agents.testing.scripted import scripted_agent
+from tests.hosts import ssh_config
 from tests.leaks import no_process_left
 from tests.proc import tagged
+from tests.sshd import SshLogin
 from tests.supervising import PLAIN, Office, Watching
 
 BOUND = 40  # seconds that nothing here needs
@@ -502,17 +504,8 @@ async def test_credentials_are_neither_kept_nor_shown_also_after_a_resume(office
 # Over SSH
 
 
-async def ssh_ground(login: Any, port: int) -> tuple[SSHConfig, str]:
-    config = SSHConfig(
-        login.host,
-        user=login.user,
-        port=port,
-        key_path=login.key_path,
-        known_hosts=login.known_hosts_path,
-        config=None,
-        agent_path=None,
-    )
-    return config, str(login.account.make_dir() / "task")
+def ssh_ground(login: SshLogin) -> tuple[SSHConfig, str]:
+    return ssh_config(login), str(login.account.make_dir() / "task")
 
 
 async def test_a_lost_host_keeps_its_agent_and_is_found_again(
@@ -522,7 +515,7 @@ async def test_a_lost_host_keeps_its_agent_and_is_found_again(
     with anyio.fail_after(BOUND):
         async with FaultProxy(server.host, server.port) as proxy, office.store() as store:
             login = ssh_login("me", server=server, port=proxy.port)
-            config, taskdir = await ssh_ground(login, proxy.port)
+            config, taskdir = ssh_ground(login)
 
             def see(seen: observe.Observation) -> None:
                 watching(seen)
@@ -550,7 +543,7 @@ async def test_a_link_that_breaks_as_it_is_taken_up_leaves_the_agent_running(
     with anyio.fail_after(BOUND):
         async with FaultProxy(server.host, server.port) as proxy, office.store() as store:
             login = ssh_login("me", server=server, port=proxy.port)
-            config, taskdir = await ssh_ground(login, proxy.port)
+            config, taskdir = ssh_ground(login)
 
             class Cutting(SessionJournal):
                 async def start(self) -> Any:

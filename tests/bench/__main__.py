@@ -17,12 +17,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(known)}")
     parser.add_argument("--quick", action="store_true", help="small and unjudged")
-    parser.add_argument("--rounds", type=int, help="5, or 2 when quick")
+    parser.add_argument("--rounds", type=int, help="5, or 1 when quick")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the reports go (.bench)")
     options = parser.parse_args()
     if unknown := set(options.names) - set(known):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}")
-    rounds = options.rounds or (2 if options.quick else 5)
+    rounds = options.rounds or (1 if options.quick else 5)
     move_in()
     try:
         results = measure.run(

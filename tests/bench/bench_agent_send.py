@@ -14,7 +14,7 @@ import anyio
 from optio_agents.hosts.agents import Agent, start_agent
 from optio_agents.hosts.host import RemoteHost
 from tests.bench import Comparison, Figure
-from tests.bench.loopback import loopback
+from tests.bench.ground import ground
 
 PYTHON = str(Path(sys.executable).resolve())
 READABLE = "ms to readable, p50"
@@ -34,8 +34,8 @@ while data := os.read(0, 1 << 20):
 @asynccontextmanager
 async def benchmark(quick: bool) -> AsyncIterator[list[Comparison]]:
     count = 20 if quick else 200
-    with loopback() as (login, directory):
-        async with RemoteHost(login, str(directory / "task")) as host:
+    with ground() as there:
+        async with RemoteHost(there.config(), str(there.directory / "task")) as host:
             await host.setup_workdir()
             argv = [PYTHON, "-ISc", READER]
             async with start_agent(host, argv, env_base="empty") as agent:

@@ -9,8 +9,6 @@ from statistics import median
 
 import anyio
 
-from optio_agents.hosts import SSHConfig, make_host
-from optio_agents.testing.proxy import FaultProxy
 from tests.bench import Comparison, Figure
 from tests.bench.ground import ground
 
@@ -23,35 +21,24 @@ async def benchmark(quick: bool) -> AsyncIterator[list[Comparison]]:
         (there.directory / "deliverables").mkdir()
         (there.directory / "deliverables" / "report").write_bytes(os.urandom(65_536))
         root = str(there.directory / "deliverables")
-        async with FaultProxy(there.server.host, there.server.port) as proxy:
-            login = there.login.at(proxy.port)
-            config = SSHConfig(
-                login.host,
-                user=login.user,
-                port=login.port,
-                key_path=login.key_path,
-                known_hosts=login.known_hosts_path,
-                config=None,
-                agent_path=None,
-            )
-            async with make_host(config, taskdir=str(there.directory / "task")) as host:
-                await host.ask(":")
-                proxy.delay = DELAY
+        async with there.through_proxy() as (proxy, host):
+            await host.ask(":")
+            proxy.delay = DELAY
 
-                async def measure() -> Mapping[str, float]:
-                    seconds, trips = list[float](), list[int]()
-                    for _ in range(3 if quick else 20):
-                        before, began = proxy.round_trips(), anyio.current_time()
-                        async with host.open_confined(f"{root}/report", root) as file:
-                            assert len(await file.read()) == 65_536
-                        seconds.append(anyio.current_time() - began)
-                        trips.append(proxy.round_trips() - before)
-                    return {"round trips, most": max(trips), "ms, p50": 1000 * median(seconds)}
+            async def measure() -> Mapping[str, float]:
+                seconds, trips = list[float](), list[int]()
+                for _ in range(3 if quick else 20):
+                    before, began = proxy.round_trips(), anyio.current_time()
+                    async with host.open_confined(f"{root}/report", root) as file:
+                        assert len(await file.read()) == 65_536
+                    seconds.append(anyio.current_time() - began)
+                    trips.append(proxy.round_trips() - before)
+                return {"round trips, most": max(trips), "ms, p50": 1000 * median(seconds)}
 
-                yield [
-                    Comparison(
-                        title="open and read 64 KiB, round trips of 100 ms",
-                        ours=measure,
-                        figures=[Figure("round trips, most", at_most=3), Figure("ms, p50")],
-                    )
-                ]
+            yield [
+                Comparison(
+                    title="open and read 64 KiB, round trips of 100 ms",
+                    ours=measure,
+                    figures=[Figure("round trips, most", at_most=3), Figure("ms, p50")],
+                )
+            ]

@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from tests.bench import Comparison, Figure
-from tests.bench.follow_ground import asking, sides
+from tests.bench.follow_ground import asking, idle, sides
 
 
 @asynccontextmanager
 async def benchmark(quick: bool) -> AsyncIterator[list[Comparison]]:
-    count, seconds = (50, 1) if quick else (500, 5)
+    count = 50 if quick else 500
     async with sides() as (many, one, _):
         yield [
             Comparison(
@@ -21,7 +21,7 @@ async def benchmark(quick: bool) -> AsyncIterator[list[Comparison]]:
             ),
             Comparison(
                 title="500 local followers, idle",
-                ours=asking(many)("idle", "local", 500, seconds),
+                ours=idle(many, "local", 500, quick=quick),
                 figures=[
                     Figure("% of a core here", at_most=0.5),
                     Figure("threads more", at_most=0),

@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from tests.bench import Comparison, Figure
-from tests.bench.follow_ground import asking, sides
+from tests.bench.follow_ground import asking, idle, sides
 
 
 @asynccontextmanager
 async def benchmark(quick: bool) -> AsyncIterator[list[Comparison]]:
-    count, seconds = (50, 1) if quick else (500, 5)
+    count = 50 if quick else 500
     async with sides() as (many, one, _):
         yield [
             Comparison(
@@ -21,7 +21,7 @@ async def benchmark(quick: bool) -> AsyncIterator[list[Comparison]]:
             ),
             Comparison(
                 title="100 follows on one SSH host, idle",
-                ours=asking(many)("idle", "ssh", 100, seconds),
+                ours=idle(many, "ssh", 100, quick=quick),
                 figures=[
                     Figure("% of a core here", at_most=0.5),
                     Figure("% of a core there", at_most=0.5),

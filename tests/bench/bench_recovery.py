@@ -14,7 +14,6 @@ from optio_agents.hosts.ssh import SshMachine
 from optio_agents.testing.proxy import FaultProxy
 from tests.bench import Comparison, Figure
 from tests.bench.ground import Ground, ground
-from tests.hosts import ssh_config
 
 WAITED = "s from its end to the next line"
 
@@ -57,7 +56,7 @@ async def outage(
     log = place.directory / "log"
     log.write_bytes(b"before\n")
     async with FaultProxy(place.server.host, place.server.port) as proxy:
-        machine = SshMachine(ssh_config(place.login.at(proxy.port)))
+        machine = SshMachine(place.config(proxy.port))
         try:
             async with machine.follow(str(log), None, FollowOptions()) as batches:
                 await anext(batches)

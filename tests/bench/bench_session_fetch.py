@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 
-from optio_agents.hosts import SSHConfig, make_host
 from optio_agents.session.driver import run_log_protocol_session
 from optio_agents.testing.proxy import FaultProxy
 from tests.bench import Comparison, Figure
@@ -23,25 +22,14 @@ COUNT = 20
 @asynccontextmanager
 async def benchmark(quick: bool) -> AsyncIterator[list[Comparison]]:
     with ground() as there:
-        async with FaultProxy(there.server.host, there.server.port) as proxy:
-            login = there.login.at(proxy.port)
-            config = SSHConfig(
-                login.host,
-                user=login.user,
-                port=login.port,
-                key_path=login.key_path,
-                known_hosts=login.known_hosts_path,
-                config=None,
-                agent_path=None,
-            )
-            async with make_host(config, taskdir=str(there.directory / "task")) as host:
-                yield [
-                    Comparison(
-                        title=f"{COUNT} deliverables of 64 KiB, round trips of 100 ms",
-                        ours=lambda: _measure(host, proxy, COUNT),
-                        figures=[Figure("round trips each", at_most=3), Figure("ms each")],
-                    )
-                ]
+        async with there.through_proxy() as (proxy, host):
+            yield [
+                Comparison(
+                    title=f"{COUNT} deliverables of 64 KiB, round trips of 100 ms",
+                    ours=lambda: _measure(host, proxy, COUNT),
+                    figures=[Figure("round trips each", at_most=3), Figure("ms each")],
+                )
+            ]
 
 
 async def _measure(host: Any, proxy: FaultProxy, count: int) -> Mapping[str, float]:

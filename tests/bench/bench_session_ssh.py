@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-from optio_agents.hosts import SSHConfig, make_host
+from optio_agents.hosts import make_host
 from optio_agents.session.driver import run_log_protocol_session
 from tests.bench import Comparison, Figure
 from tests.bench.ground import Ground, ground
@@ -76,17 +76,8 @@ class Many:
         }
 
     async def _run(self, number: int, ctx: FlaggedContext) -> None:
-        login = self.there.login
-        config = SSHConfig(
-            login.host,
-            user=login.user,
-            port=login.port,
-            key_path=login.key_path,
-            known_hosts=login.known_hosts_path,
-            config=None,
-            agent_path=None,
-        )
-        async with make_host(config, taskdir=str(self.there.directory / f"{number}")) as host:
+        taskdir = str(self.there.directory / f"{number}")
+        async with make_host(self.there.config(), taskdir=taskdir) as host:
             self.hosts[number] = host
             await run_log_protocol_session(host, ctx, body=self._body)
 

@@ -25,6 +25,12 @@ async def sides() -> AsyncIterator[tuple[Worker, Worker, Ground]]:
             yield ours, peer, place
 
 
+def idle(side: Worker, how: str, files: int, *, quick: bool) -> Measure:
+    """What *files* cost while nothing is written, once two sweeps have settled what was new."""
+    settle, seconds = (0.5, 0.5) if quick else (6, 5)
+    return asking(side)("idle", how, files, settle, seconds)
+
+
 def asking(side: Worker) -> Callable[..., Measure]:
     """Makes measures of words: what `side_follow` is asked."""
 

@@ -6,15 +6,18 @@ import getpass
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 
-from tests.accounts import Accounts
+from optio_agents.hosts import RemoteHost, SSHConfig, make_host
+from optio_agents.testing.proxy import FaultProxy
+from tests.accounts import Account, Accounts
 from tests.bench import Unavailable
+from tests.hosts import ssh_config
 from tests.sshd import SSHD, SshLogin, SshServer, make_key
 
 MEMORY = Path("/dev/shm")  # no disk in the way
@@ -28,12 +31,33 @@ class Ground:
     login: SshLogin
     directory: Path
 
+    def config(self, port: int | None = None) -> SSHConfig:
+        """How we get in, through a proxy on *port* if there is one."""
+        return ssh_config(self.login.at(port) if port else self.login)
+
     def arguments(self, port: int | None = None) -> Sequence[str]:
-        """How a worker gets in: host, port, user, key, known_hosts, directory."""
+        """The same for a worker, see `login_of`."""
         login = self.login.at(port) if port else self.login
         host, user = login.host, getpass.getuser()
         paths = (str(login.key_path), str(login.known_hosts_path), str(self.directory))
         return host, str(login.port), user, *paths
+
+    @asynccontextmanager
+    async def through_proxy(self) -> AsyncIterator[tuple[FaultProxy, RemoteHost]]:
+        """A host there, and what its link can be slowed down with."""
+        async with (
+            FaultProxy(self.server.host, self.server.port) as proxy,
+            make_host(self.config(proxy.port), taskdir=str(self.directory / "task")) as host,
+        ):
+            yield proxy, host
+
+
+def login_of(arguments: Sequence[str]) -> tuple[SshLogin, Path]:
+    """What `Ground.arguments` stands for: the login, and the directory that both ends see."""
+    host, port, user, *paths = arguments
+    key, known_hosts, directory = map(Path, paths)
+    account = Account(user, directory, "/bin/sh", os.getuid(), os.getgid())
+    return SshLogin(host, int(port), user, key, known_hosts, account), directory
 
 
 @contextmanager

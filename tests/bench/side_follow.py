@@ -1,7 +1,8 @@
-"""One side of following: "latency HOW FILES APPENDS", "lines HOW FILE" or "idle HOW FILES SECONDS".
+"""One side of following.
 
-HOW is ours ("local", "ssh") or the peer ("tail", "ssh-tail"). Ours keeps its follows and its
-connection from one round to the next, as the peer keeps its process.
+It is asked "latency HOW FILES APPENDS", "lines HOW FILE" or "idle HOW FILES SETTLE SECONDS". HOW
+is ours ("local", "ssh") or the peer ("tail", "ssh-tail"). Ours keeps its follows and its connection
+from one round to the next, as the peer keeps its process.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from optio_agents.following.batches import FollowOptions
 from optio_agents.hosts.local import LocalMachine
 from optio_agents.hosts.machine import Machine
 from optio_agents.hosts.ssh import SSHConfig, SshMachine
-from tests.accounts import Account
+from tests.bench.ground import login_of
+from tests.hosts import ssh_config
 from tests.proc import processes, tagged
-from tests.sshd import SshLogin
 
 # CLOCK_MONOTONIC is one clock for all processes of a machine.
 WRITER = """
@@ -93,12 +94,12 @@ class Side:
         assert count == LINES
         return {"M lines/s": count / seconds / 1e6}
 
-    async def idle(self, how: str, files: int, seconds: float) -> dict[str, float]:
+    async def idle(self, how: str, files: int, settle: float, seconds: float) -> dict[str, float]:
         """What following many files costs while nothing is written."""
         threads, children = _threads(), len(family(os.getpid()))
         before = far_processes(self._tag)
         async with self._following(how, self._files(files), lambda _: None):
-            await anyio.sleep(6)  # two sweeps: what was new has settled
+            await anyio.sleep(settle)
             far = far_processes(self._tag) - before
             began, ours, theirs = time.monotonic(), time.process_time(), cpu(far)
             await anyio.sleep(seconds)
@@ -203,27 +204,17 @@ async def answer(side: Side, words: list[str]) -> dict[str, float]:
             return await side.latency(how, int(files), int(appends))
         case ["lines", how, path]:
             return await side.lines(how, Path(path))
-        case ["idle", how, files, seconds]:
-            return await side.idle(how, int(files), float(seconds))
+        case ["idle", how, files, settle, seconds]:
+            return await side.idle(how, int(files), float(settle), float(seconds))
     raise ValueError(words)
 
 
 def make_side() -> Side:
-    host, port, user, key, known_hosts, directory, tag = sys.argv[1:]
-    config = SSHConfig(
-        host,
-        user=user,
-        port=int(port),
-        key_path=key,
-        known_hosts=known_hosts,
-        config=None,
-        agent_path=None,
-    )
-    account = Account(user, Path(directory), "/bin/sh", os.getuid(), os.getgid())
-    login = SshLogin(host, int(port), user, Path(key), Path(known_hosts), account)
-    own = Path(directory, str(os.getpid()))
+    *arguments, tag = sys.argv[1:]
+    login, directory = login_of(arguments)
+    own = directory / str(os.getpid())
     own.mkdir()
-    return Side(config, login.ssh_argv(), own, tag)
+    return Side(ssh_config(login), login.ssh_argv(), own, tag)
 
 
 async def serve() -> None:

@@ -11,7 +11,11 @@ from pathlib import Path
 
 import anyio
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # we are run as a script
+
 from optio_agents.hosts import SSHConfig, make_host
+from tests.bench.ground import login_of
+from tests.hosts import ssh_config
 
 
 def resident(field: str) -> int:
@@ -43,19 +47,11 @@ async def measure(verb: str, config: SSHConfig, directory: Path) -> dict[str, fl
 
 
 def main() -> None:
-    host, port, user, key, known_hosts, directory = sys.argv[1:]
-    config = SSHConfig(
-        host,
-        user=user,
-        port=int(port),
-        key_path=key,
-        known_hosts=known_hosts,
-        config=None,
-        agent_path=None,
-    )
+    login, directory = login_of(sys.argv[1:])
+    config = ssh_config(login)
     for line in sys.stdin:
         verb, *elsewhere = line.split()
-        place = Path(elsewhere[0] if elsewhere else directory)
+        place = Path(elsewhere[0]) if elsewhere else directory
         values = anyio.run(measure, verb, config, place)
         sys.stdout.write(json.dumps(values) + "\n")
         sys.stdout.flush()
