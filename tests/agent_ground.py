@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,19 +70,6 @@ def machine(shell: str, directory: Path) -> ShellMachine:
         (tools / name).symlink_to(shutil.which(name) or unavailable(f"there is no {name}"))
     (tools / "python3").symlink_to(Path(sys.executable).resolve())
     return ShellMachine(found, str(tools))
-
-
-@contextmanager
-def small_disk(path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "optio-test", str(path)]
-    if os.getuid() or subprocess.run(mount, check=False).returncode:
-        unavailable("a small file system needs root")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 def ssh_host(login: SshLogin) -> Host:

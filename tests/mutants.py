@@ -50,7 +50,7 @@ def copied() -> Path:
 
 
 def red(tree: Path, suite: tuple[str, ...]) -> str | None:
-    """What made *suite* fail there, or None if it is green."""
+    """The report of *suite* if it fails there, None if it is green."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *suite]
     environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
@@ -61,8 +61,13 @@ def red(tree: Path, suite: tuple[str, ...]) -> str | None:
         return f"it hung for {PATIENCE:.0f} s"
     if ran.returncode not in (0, 1):
         raise SystemExit(f"pytest could not run {suite}:\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}")
-    failed = [line for line in ran.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return (failed or [ran.stdout[-200:]])[0][:120] if ran.returncode else None
+    return ran.stdout if ran.returncode else None
+
+
+def gist(report: str) -> str:
+    """The line that names the test."""
+    failed = [line for line in report.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return (failed or [report[-200:]])[0][:120]
 
 
 def planted(tree: Path, mutant: Mutant) -> Told:
@@ -78,7 +83,7 @@ def planted(tree: Path, mutant: Mutant) -> Told:
         found = red(tree, mutant.suite)
     finally:
         path.write_text(before, "utf-8")
-    return Told(mutant, found is not None, found or "all green")
+    return Told(mutant, found is not None, gist(found) if found else "all green")
 
 
 def main(names: list[str]) -> int:
@@ -88,7 +93,7 @@ def main(names: list[str]) -> int:
     try:
         for suite in {one.suite for one in chosen}:
             if found := red(tree, suite):
-                sys.exit(f"without any bug {' '.join(suite)} is red already: {found}")
+                sys.exit(f"{found}\nwithout any bug {' '.join(suite)} is red already")
         survived = 0
         for mutant in chosen:
             started = time.monotonic()

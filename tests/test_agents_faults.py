@@ -23,12 +23,12 @@ from tests.agent_ground import (
     machine,
     ready,
     said,
-    small_disk,
     ssh_host,
     started,
     tags_in,
     until,
 )
+from tests.disks import disk_at
 from tests.leaks import no_process_left
 
 
@@ -213,7 +213,7 @@ async def test_after_kill_9_of_the_supervisor_the_agent_is_adopted(tmp_path):
 @pytest.mark.parametrize("way", ["by a script", "in this process"])
 async def test_a_full_disk_is_told_and_nothing_is_half_said(tmp_path, way):
     here_or_there = machine("ash", tmp_path) if way == "by a script" else LocalMachine()
-    with small_disk(tmp_path / "disk") as disk:
+    with disk_at(tmp_path / "disk") as disk:
         host = Host(here_or_there, str(disk / "task"))
         async with ready(host), started(host, "exec cat") as agent:
             ballast = disk / "ballast"
@@ -234,7 +234,7 @@ async def test_a_full_disk_is_told_and_nothing_is_half_said(tmp_path, way):
 
 
 async def test_a_full_disk_does_not_hide_how_an_agent_ended(tmp_path):
-    with small_disk(tmp_path / "disk") as disk:
+    with disk_at(tmp_path / "disk") as disk:
         host = Host(machine("dash", tmp_path), str(disk / "task"))
         async with ready(host), started(host, "cat >/dev/null; exit 5") as agent:
             await agent.end_input()

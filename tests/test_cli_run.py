@@ -372,6 +372,9 @@ async def test_claude_is_approved_denied_answered_and_told_from_elsewhere(desk: 
     story = (await desk.runs("show", session)).stdout
     assert "touch one" in story
     assert "$" in story
+    shown = records((await desk.runs("show", session, "--json")).stdout)
+    decided = [(one["behavior"], "@" in one["by"]) for one in shown if "behavior" in one]
+    assert decided == [("allow", True), ("allow", True), ("deny", True), ("allow", True)]
 
 
 async def test_what_was_not_allowed_beforehand_is_denied_where_nobody_is_asked(desk: Desk) -> None:

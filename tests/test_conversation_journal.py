@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -16,6 +16,7 @@ from optio_agents.conversation import (
     ConversationClosed,
     PermissionDecision,
     RootRefused,
+    approvals,
     claude_code_adopt,
 )
 from optio_agents.conversation.claude_code import plan_launch
@@ -24,8 +25,10 @@ from optio_agents.hosts.agents import adopt_agent
 from optio_agents.hosts.host import LocalHost, make_host
 from optio_agents.testing.proxy import FaultProxy
 from tests import proc
+from tests.agent_ground import until
 from tests.behaviours import BEHAVIOURS, TOUCH
 from tests.claude_cli import Talk, executable, journaled, surroundings
+from tests.disks import disk_at
 from tests.hosts import ssh_config
 from tests.model_api import ModelApi, scripted
 
@@ -35,8 +38,8 @@ def world(tmp_path):
     """A host with an empty work directory, and a model: (host, root, api)."""
 
     @asynccontextmanager
-    async def make():
-        async with ModelApi().serve() as api, LocalHost(str(tmp_path / "task")) as host:
+    async def make(place=tmp_path):
+        async with ModelApi().serve() as api, LocalHost(str(place / "task")) as host:
             await host.setup_workdir()
             with anyio.fail_after(18):
                 yield host, tmp_path, api
@@ -95,6 +98,35 @@ async def test_permissions_are_asked_again_after_a_restart_and_answers_are_not_r
             assert again_of == []
             assert events[-1]["uuid"] != uuid
         assert names_in(host.workdir) >= {"a", "b"}
+
+
+async def test_an_answer_that_finds_the_disk_full_arrives_once_there_is_room(
+    world, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(approvals, "_AGAIN", 0.05)
+    with disk_at(tmp_path / "disk") as disk:
+        ballast = disk / "ballast"
+
+        def allow(_):
+            with suppress(OSError):
+                ballast.write_bytes(b"x" * (8 << 20))
+            return PermissionDecision("allow")
+
+        async with world(disk) as (host, root, api), journaled(host, root, api) as talk:
+            talk.conversation.on_permission_request(allow)
+            async with anyio.create_task_group() as tasks:
+
+                async def answered():
+                    asked = scripted(TOUCH, {"text": "it was let"})
+                    assert (await talk.conversation.ask(asked)).text == "it was let"
+                    tasks.cancel_scope.cancel()
+
+                tasks.start_soon(answered)
+                await until(lambda: caplog.text.count("is said again") > 1)
+                assert talk.conversation.open_requests
+                ballast.unlink()
+                await anyio.sleep_forever()
+            assert not talk.conversation.open_requests
 
 
 async def test_the_next_supervisor_sees_everything_when_it_has_no_cursor(world):

@@ -18,6 +18,7 @@ from optio_agents.conversation.permissions import (
     allow_for_session,
 )
 from optio_agents.conversation.stream_json import (
+    behavior_of,
     cut,
     decode,
     decode_all,
@@ -25,6 +26,7 @@ from optio_agents.conversation.stream_json import (
     failure,
     message_of,
     permission_answer,
+    refusal,
     user_message,
 )
 from optio_agents.conversation.turns import TurnLedger
@@ -154,6 +156,13 @@ def test_allowing_always_names_the_input():
     other = answered(PermissionDecision("allow", {"command": "pwd"}))
     assert other["updatedInput"] == {"command": "pwd"}
     assert answered(PermissionDecision("allow", {}))["updatedInput"] == {}
+
+
+@pytest.mark.parametrize("behavior", ["allow", "deny"])
+def test_what_was_decided_can_be_read_from_an_answer(behavior):
+    assert behavior_of(permission_answer(request(), PermissionDecision(behavior))) == behavior
+    assert behavior_of(refusal("r1", "no")) == "settled"
+    assert behavior_of(b"") == "settled"
 
 
 def test_denying_always_has_words():

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import subprocess
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from optio_agents.errors import FileRefused, HostLost, TransferFailed
 from optio_agents.hosts import Host
 from optio_agents.hosts.transfers import Readable
 from optio_agents.testing.proxy import FaultProxy
+from tests.disks import disk_at
 from tests.hosts import Ground, both_ways, every_kind, over_ssh, usual_kinds
 
 SIZES = (0, 1, 262_144, 262_145, 3_000_000)
@@ -232,13 +232,12 @@ async def test_cancelling_a_put_leaves_nothing(ground: Ground) -> None:
         assert not Path(host.workdir, "target").exists()
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="mounting a small disk needs root")
 @both_ways
 async def test_a_full_disk_is_told_and_leaves_the_target_alone(
     ground: Ground, tmp_path: Path
 ) -> None:
     async with ground.ready() as host:
-        with _small_disk(Path(host.workdir, "disk")) as disk:
+        with disk_at(Path(host.workdir, "disk"), "1m") as disk:
             (disk / "target").write_text("old")
             for source in os.urandom(BIG), pieces(os.urandom(BIG)), os.urandom(200_000):
                 (disk / "filling").write_bytes(bytes(900_000 if len_of(source) < BIG else 10))
@@ -246,8 +245,7 @@ async def test_a_full_disk_is_told_and_leaves_the_target_alone(
                     await host.put_file_to_host(source, f"{disk}/target")
                 assert (disk / "target").read_text() == "old"
                 assert not parts(disk)
-        (tmp_path / "here").mkdir()
-        with _small_disk(tmp_path / "here") as disk:
+        with disk_at(tmp_path / "here", "1m") as disk:
             (disk / "target").write_text("old")
             await host.put_file_to_host(os.urandom(BIG), f"{host.workdir}/big")
             with pytest.raises(TransferFailed, match="No space left"):
@@ -489,13 +487,3 @@ async def _none_left(host: Host) -> None:
     with anyio.fail_after(5):
         while parts(host.workdir):  # noqa: ASYNC110
             await anyio.sleep(0.01)
-
-
-@contextmanager
-def _small_disk(where: Path) -> Iterator[Path]:
-    where.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", where], check=True, timeout=5)
-    try:
-        yield where
-    finally:
-        subprocess.run(["umount", where], check=True, timeout=5)

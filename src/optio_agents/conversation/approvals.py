@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from inspect import isawaitable
 from typing import Any
 
-from optio_agents.errors import OptioAgentsError
+from optio_agents.errors import OptioAgentsError, TransferFailed
 
 from .contract import Event, PermissionDecision, PermissionHandler, PermissionRequest, Unsubscribe
 from .permissions import Asked, PermissionLedger, Refuse, Settled
@@ -16,6 +16,7 @@ from .stream_json import NOBODY_ANSWERED, permission_answer
 from .wire import Wire
 
 _log = logging.getLogger(__name__)
+_AGAIN = 2.0  # seconds before an answer that found a full disk is said again
 
 
 class Approvals:
@@ -81,10 +82,17 @@ class Approvals:
     async def answer(
         self, wire: Wire, request: PermissionRequest, decision: object, *, by: str
     ) -> str | None:
-        """Say *decision*. Gives who answered, None if no answer is wanted any more."""
+        """Say *decision*. Gives who answered, None if no answer is wanted any more.
+
+        Raises TransferFailed where the agent's host cannot take it: the request stays open.
+        """
         if not self._ledger.answered(request.id):
             return None
-        return await self._say(wire, request.id, permission_answer(request, decision), by)
+        try:
+            return await self._say(wire, request.id, permission_answer(request, decision), by)
+        except TransferFailed:
+            self._ledger.unanswered(request)
+            raise
 
     async def end(self, grace: float) -> None:
         """Decide nothing more. A handler that ignores its cancellation is left behind."""
@@ -124,7 +132,14 @@ class Approvals:
         decision: object = PermissionDecision("deny", message=NOBODY_ANSWERED)
         if done:
             decision = _outcome(asking)
-        await self.answer(wire, request, decision, by=self._by)
+        while True:
+            try:
+                await self.answer(wire, request, decision, by=self._by)
+            except TransferFailed as error:  # the agent would wait for ever
+                _log.warning("the answer to request %s is said again: %s", request.id, error)
+                await asyncio.sleep(_AGAIN)
+            else:
+                return
 
     async def _ask(self, request: PermissionRequest) -> object:
         await self._handled.wait()

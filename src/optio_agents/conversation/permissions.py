@@ -52,6 +52,10 @@ class PermissionLedger:
         """An answer is about to be said. False if it is not wanted (any more)."""
         return self._open.pop(request_id, None) is not None
 
+    def unanswered(self, request: PermissionRequest) -> None:
+        """It could not be said."""
+        self._open[request.id] = request
+
     def feed(self, event: Event) -> list[Question]:
         """Take one event of the CLI's, of the types in `TYPES`."""
         match event:

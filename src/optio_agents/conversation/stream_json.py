@@ -136,6 +136,14 @@ def permission_answer(request: PermissionRequest, decision: object) -> bytes:
         )
 
 
+def behavior_of(answer: bytes) -> str:
+    """What an answer that was said has decided: "allow", "deny", "settled" if it tells neither."""
+    match decode(answer.strip()):
+        case [{"response": {"response": {"behavior": "allow" | "deny" as behavior}}}]:
+            return str(behavior)
+    return "settled"
+
+
 def _decided(request: PermissionRequest, decision: object) -> dict[str, Any]:
     match decision:
         case PermissionDecision(behavior="allow", updated_input=None | dict() as updated):

@@ -82,6 +82,10 @@ class Agent:
         """
         return await self._input.answer(request, data, by)
 
+    async def answered(self, request: str) -> tuple[str, bytes] | None:
+        """Who has answered *request*, and how; None if nobody did."""
+        return await self._input.answered(request)
+
     async def look(self, names: str, *args: str) -> bytes:
         """What scripts of ours, which change nothing, say of the session directory."""
         return await self._directory.run(names, self.session, *args)

@@ -16,6 +16,7 @@ from .local import LocalMachine
 if TYPE_CHECKING:
     from .agent_directory import Directory
 
+_LONGEST = 800_000  # bytes of an answer that are read again
 END = "~end.eof"  # sorts behind all other names
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,149}")
 _last = 0
@@ -57,10 +58,20 @@ class Input:
         args = self._session, request_name(request), str(len(whole)), secrets.token_hex(8)
         said = await self._directory.run("answer", *args, data=whole)
         outcome, _, rest = said.partition(b"\n")
-        header, _, theirs = rest.partition(b"\n")
-        who = str(json.loads(header.partition(b" ")[2]))
+        who, theirs = _answer(rest)
         # An unsure answer that was repeated meets itself.
         return Answered(outcome == b"won" or (who, theirs) == (by, data), who, theirs)
+
+    async def answered(self, request: str) -> tuple[str, bytes] | None:
+        name = f"answers/{request_name(request)}"
+        said = await self._directory.run("tail", self._session, name, str(_LONGEST))
+        return _answer(said) if said else None
+
+
+def _answer(written: bytes) -> tuple[str, bytes]:
+    """Who gave it, and what it was."""
+    header, _, data = written.partition(b"\n")
+    return str(json.loads(header.partition(b" ")[2])), data
 
 
 def next_name() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -14,8 +14,8 @@ import anyio
 from optio_agents.conversation.agent_wire import AgentWire, said_to
 from optio_agents.conversation.claude_code import ClaudeCodeConversation
 from optio_agents.conversation.contract import PermissionDecision, PermissionRequest
-from optio_agents.conversation.stream_json import NOBODY_ANSWERED, user_message
-from optio_agents.errors import StoreError
+from optio_agents.conversation.stream_json import NOBODY_ANSWERED, behavior_of, user_message
+from optio_agents.errors import OptioAgentsError, StoreError
 from optio_agents.hosts.tasks import task_group
 
 from .observe import Answered, Asked, Decided, Phase, Spoke
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _BEAT = 0.2  # seconds
 _NEVER = float("inf")  # the conversation's own time-out: ours knows how long we slept
 _KEPT = ("subtype", "is_error", "result", "num_turns", "duration_ms", "total_cost_usd", "usage")
+_RECALLING = 5.0  # seconds to find out who has answered in our place
 _WORDS = 4096  # characters of a turn's answer that are kept
 
 
@@ -64,7 +65,7 @@ async def claude_voice(
     voice = ClaudeVoice(agent, conversation, journal, eyes, heard=heard)
     conversation.on_event(voice.hear)
     conversation.on_message(voice.hear_answer)
-    asking = _Asking(journal, eyes, handler, permission_timeout, by)
+    asking = _Asking(agent, journal, eyes, handler, permission_timeout, by)
     conversation.on_permission_request(asking.decide)
     async with task_group() as tasks:
         tasks.start_soon(voice.listen)
@@ -161,29 +162,31 @@ class _Asking:
 
     def __init__(
         self,
+        agent: Agent,
         journal: ObservedJournal,
         eyes: Eyes,
         handler: PermissionHandler | None,
         timeout: float,
         by: str,
     ) -> None:
-        self._journal, self._eyes, self._handler = journal, eyes, handler
-        self._timeout, self._by = timeout, by
+        self._agent, self._journal, self._eyes = agent, journal, eyes
+        self._handler, self._timeout, self._by = handler, timeout, by
 
     async def decide(self, request: PermissionRequest) -> PermissionDecision:
         digest = digest_of(request)
         asked = {"tool_name": request.tool_name, "raw": request.raw, "digest": digest}
         await self._journal.note("permission", request.id, asked)
         self._eyes(Asked(request, digest))
-        decided = Decided(request.id, "settled", "another terminal, or the agent itself")
+        decided: Decided | None = None
         try:
             decision, by = await self._asked(request)
             decided = Decided(request.id, getattr(decision, "behavior", "deny"), by)
             return decision
         finally:
             if self._journal.leaving is None:  # else it stays open
-                self._eyes(decided)
                 with anyio.CancelScope(shield=True):
+                    decided = decided or await self._settled(request.id)
+                    self._eyes(decided)
                     settled = {"behavior": decided.behavior, "by": decided.by}
                     await self._journal.note("permission", request.id, {**asked, **settled})
 
@@ -195,6 +198,14 @@ class _Asking:
                 answer = self._handler(request)
                 return await answer if isawaitable(answer) else answer, self._by
         return PermissionDecision("deny", message=NOBODY_ANSWERED), "nobody"
+
+    async def _settled(self, request: str) -> Decided:
+        """Who has decided in our place: somebody at another terminal, or the agent itself."""
+        with anyio.move_on_after(_RECALLING), suppress(OptioAgentsError):
+            if answered := await self._agent.answered(request):
+                by, data = answered
+                return Decided(request, behavior_of(data), by)
+        return Decided(request, "settled", "another terminal, or the agent itself")
 
 
 @contextmanager

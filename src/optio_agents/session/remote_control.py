@@ -16,6 +16,7 @@ from optio_agents.conversation.contract import PermissionDecision, PermissionReq
 from optio_agents.conversation.permissions import PermissionLedger
 from optio_agents.conversation.stream_json import (
     LINE_LIMIT,
+    behavior_of,
     control_request,
     decode,
     permission_answer,
@@ -132,7 +133,7 @@ async def answer(
     answered = await reached.agent.answer(request, data, by=by)
     asked = found[0].request
     kept = {"tool_name": asked.tool_name, "raw": asked.raw, "digest": digest}
-    decided = {"behavior": decision.behavior if answered.won else "settled", "by": answered.by}
+    decided = {"behavior": behavior_of(answered.data), "by": answered.by}
     await reached.store.journal(reached.session.id).note("permission", request, {**kept, **decided})
     return answered
 
