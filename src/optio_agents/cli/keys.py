@@ -49,6 +49,9 @@ def keys(pressed: Callable[[str], None]) -> Iterator[None]:
     def listen() -> None:
         with suppress(termios.error):
             tty.setcbreak(descriptor, termios.TCSANOW)
+            mode = termios.tcgetattr(descriptor)
+            mode[3] |= termios.NOFLSH  # or Ctrl-C drops what is on its way to the screen
+            termios.tcsetattr(descriptor, termios.TCSANOW, mode)
 
     listen()
     loop.add_reader(descriptor, read)
