@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from optio_agents.errors import TransferFailed
+from optio_agents.hosts.agent_input import Answered
 from optio_agents.hosts.agents import adopt_agent
 from optio_agents.hosts.host import Host, LocalHost
 from optio_agents.hosts.local import LocalMachine
@@ -67,9 +68,9 @@ async def test_links_cut_during_long_messages_tear_and_double_nothing(link, chan
             for n, message in enumerate(data):
                 side = "server" if n % 3 == 2 else "client"  # in the message, or its answer
                 size = (
-                    chance.random.randrange(100)
+                    chance.random.randrange(1, 100)
                     if side == "server"
-                    else chance.random.randrange(len(message))
+                    else chance.random.randrange(1, len(message))
                 )
                 cut = proxy.on_bytes(size, source=side, then=proxy.cut)
                 await agent.say(message)
@@ -79,6 +80,28 @@ async def test_links_cut_during_long_messages_tear_and_double_nothing(link, chan
             assert (await agent.wait()).exit_code == 0
         assert here(agent, "stdout").read_bytes() == b"".join(data)
         assert waiting(agent) == ["~end.eof"]
+
+
+async def test_of_two_answers_on_their_way_the_first_that_is_whole_wins(link):
+    async with link() as (proxy, host), LocalHost(host.taskdir) as near:
+        async with started(host, "exec cat") as agent, adopt_agent(near) as elsewhere:
+            late, held = (
+                list[Answered](),
+                proxy.on_bytes(400_000, source="client", then=proxy.stall),
+            )
+
+            async def answer_over_the_link():
+                late.append(await agent.answer("r", b"n" * 900_000 + b"\n", by="far"))
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(answer_over_the_link)
+                await held.wait()
+                assert (await elsewhere.answer("r", b"yes\n", by="near")).won
+                proxy.flow()
+            assert late == [Answered(won=False, by="near", data=b"yes\n")]
+            await agent.end_input()
+            await agent.wait()
+        assert here(agent, "stdout").read_bytes() == b"yes\n"
 
 
 async def test_a_writer_that_thaws_late_is_not_heard_twice(server, link):
