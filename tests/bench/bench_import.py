@@ -9,7 +9,7 @@ from statistics import median
 import anyio
 
 from tests.bench import Comparison, Figure
-from tests.bench.peers import our_python, peer_python
+from tests.bench.peers import environment, our_python, peer_python
 
 OVER = "ms over bare Python"
 
@@ -41,5 +41,5 @@ async def _import(python: Path, count: int) -> Mapping[str, float]:
 
 async def _start(python: Path, code: str) -> float:
     before = time.perf_counter()
-    await anyio.run_process([str(python), "-c", code])
+    await anyio.run_process([str(python), "-c", code], env=environment(python))
     return time.perf_counter() - before

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -45,12 +46,18 @@ class Worker:
 async def worker(python: Path, script: Path, *arguments: str) -> AsyncIterator[Worker]:
     """Run *script* under *python* while the block lasts; its standard error is ours."""
     command = [str(python), str(script), *arguments]
-    async with await anyio.open_process(command, stderr=None) as process:
+    async with await anyio.open_process(command, stderr=None, env=environment(python)) as process:
         try:
             assert process.stdout is not None
             yield Worker(process, BufferedByteReceiveStream(process.stdout))
         finally:
             process.kill()
+
+
+def environment(python: Path) -> Mapping[str, str]:
+    """Ours, without the way to our code for a peer."""
+    ours = python == our_python()
+    return {name: value for name, value in os.environ.items() if ours or name != "PYTHONPATH"}
 
 
 def our_python() -> Path:

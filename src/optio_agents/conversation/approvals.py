@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from inspect import isawaitable
 from typing import Any
 
@@ -72,10 +72,10 @@ class Approvals:
         for question in waiting:
             match question:
                 case Refuse(request_id, answer):
-                    self._start(request_id, self._say(wire, request_id, answer, self._by))
+                    self._start(request_id, self._insist(self._say, wire, request_id, answer))
                 case Asked(request) if request.id in still_open and self._answered(request.id):
                     # by somebody who may have died before it was said: said again, it is said once
-                    self._start(request.id, self.answer(wire, request, None, by=self._by))
+                    self._start(request.id, self._insist(self.answer, wire, request, None))
                 case Asked(request) if request.id in still_open:
                     self._start(request.id, self._decide(wire, request))
 
@@ -89,7 +89,8 @@ class Approvals:
         if not self._ledger.answered(request.id):
             return None
         try:
-            return await self._say(wire, request.id, permission_answer(request, decision), by)
+            data = permission_answer(request, decision)
+            return await self._say(wire, request.id, data, by=by)
         except TransferFailed:
             self._ledger.unanswered(request)
             raise
@@ -119,7 +120,18 @@ class Approvals:
         if (task := self._tasks.pop(request_id, None)) is not None:
             task.cancel()
 
-    async def _say(self, wire: Wire, request_id: str, data: bytes, by: str) -> str:
+    async def _insist(self, say: Callable[..., Awaitable[object]], *args: object) -> None:
+        """Say it, however often there is no room for it: the agent waits until it is said."""
+        while True:
+            try:
+                await say(*args, by=self._by)
+            except TransferFailed as error:
+                _log.warning("an answer is said again: %s", error)
+                await asyncio.sleep(_AGAIN)
+            else:
+                return
+
+    async def _say(self, wire: Wire, request_id: str, data: bytes, *, by: str) -> str:
         taken = await wire.answer(request_id, data, by)
         return by if taken.won else taken.by
 
@@ -132,14 +144,7 @@ class Approvals:
         decision: object = PermissionDecision("deny", message=NOBODY_ANSWERED)
         if done:
             decision = _outcome(asking)
-        while True:
-            try:
-                await self.answer(wire, request, decision, by=self._by)
-            except TransferFailed as error:  # the agent would wait for ever
-                _log.warning("the answer to request %s is said again: %s", request.id, error)
-                await asyncio.sleep(_AGAIN)
-            else:
-                return
+        await self._insist(self.answer, wire, request, decision)
 
     async def _ask(self, request: PermissionRequest) -> object:
         await self._handled.wait()
