@@ -128,8 +128,9 @@ async def test_a_permission_is_given_from_another_terminal(office: Office) -> No
             (note, *_) = await store.notes(stored.id, "permission")
     assert [result.outcome for result in results] == ["done"]
     assert made(office.taskdir).exists()
-    assert watching.of(observe.Decided)[0].behavior == "settled"
-    assert note.value["behavior"] in {"allow", "settled"}
+    decided = watching.of(observe.Decided)[0]
+    assert (decided.behavior, decided.by) == ("allow", "me at the other one")
+    assert (note.value["behavior"], note.value["by"]) == ("allow", "me at the other one")
 
 
 async def test_a_permission_that_nobody_gives_is_denied_in_time(office: Office) -> None:
