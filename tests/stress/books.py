@@ -104,6 +104,7 @@ class _Account:
         if rest is not None and len(lines) > len(took):
             whole = rest.startswith(lines[-1].rstrip("\ufffd"))
             self._same("the line that was broken off", whole, True)
+            self._totals.figures["more that it took when it killed their writer"] += 1
             lines = lines[:-1]
         self._same("lines", lines, took)
         offsets = [event.entry.offset for event in events]
