@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import resource
 import secrets
 import shutil
@@ -295,12 +296,15 @@ def tag_of(child: Found | None) -> str:
     """The run that it belongs to."""
     assert child
 
-    def environment() -> bytes:
-        return Path(f"/proc/{child.pid}/environ").read_bytes()
+    tags = list[str]()
 
-    wait_until(lambda: b"OPTIO_RUN=" in environment())  # it takes on its own when it has exec'ed
-    pairs = environment().split(b"\0")
-    return next(pair[10:].decode() for pair in pairs if pair.startswith(b"OPTIO_RUN="))
+    def found() -> bool:  # in one look: it has none while it is being exec'ed
+        environment = Path(f"/proc/{child.pid}/environ").read_bytes()
+        tags.extend(re.findall("OPTIO_RUN=([^\0]+)", environment.decode(errors="replace")))
+        return bool(tags)
+
+    wait_until(found)
+    return tags[0]
 
 
 def command_lines() -> bytes:
