@@ -340,7 +340,7 @@ async def test_closing_the_machine_ends_its_scripts(enter_usual: Enter) -> None:
     async with enter_usual() as machine:
         async with machine.shell("setsid sleep 300 & echo $!; wait") as process:
             tag = tag_of(look_up(int(await line_of(process))))
-            assert tagged(tag)
+            wait_until(lambda: bool(tagged(tag)))  # setsid is about to be sleep
             await machine.close()
             assert tagged(tag) == []
         await machine.close()
