@@ -10,8 +10,10 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -494,6 +496,22 @@ def test_a_lock_that_cannot_be_made_is_an_error_of_the_journal(path: Path) -> No
     (path.parent / "locks").touch()
     with pytest.raises(StoreError, match="lock"):
         Store(path).claim("abc", "me").__enter__()
+
+
+async def test_a_failure_that_somebody_remembers_keeps_no_file_open(
+    small_disk: Path, leaks: Callable[..., Any]
+) -> None:
+    entries = [line(number) for number in range(1, 200)]
+    async with leaks(within=0.5), Store(small_disk / "j.sqlite3") as store:
+        await store.add(SESSION)
+        journal = store.journal(SESSION.id)
+        await journal.record(entries, Cursor(), b"")
+        with (small_disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
+            while ballast.write(bytes(4096)):
+                pass
+        with pytest.raises(StoreError, match="full") as remembered:
+            await journal.mark_done(entries)
+    assert remembered
 
 
 def test_a_claim_that_found_the_disk_full_is_given_back(small_disk: Path) -> None:

@@ -36,9 +36,9 @@ class StoreFile:
         """Do *work* outside a transaction."""
         return await self._do(lambda: work(self._opened()))
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, work: Callable[[sqlite3.Connection], object]) -> None:
         """Do *work* in one transaction: all of it, or nothing. Finished even if cancelled."""
-        return await self._do(lambda: _in_transaction(self._opened(), work))
+        await self._do(lambda: _in_transaction(self._opened(), work))
 
     async def close(self) -> None:
         """Close the file when what is under way has been written. Twice is fine."""
@@ -77,16 +77,17 @@ def _look_at(job: asyncio.Future[T]) -> None:
         job.exception()  # a caller that was cancelled does not, and asyncio would complain
 
 
-def _in_transaction(database: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+def _in_transaction(
+    database: sqlite3.Connection, work: Callable[[sqlite3.Connection], object]
+) -> None:
     database.execute("BEGIN IMMEDIATE")
     try:
-        done = work(database)
+        work(database)  # no name for a cursor: in a traceback it would keep the file open
         database.execute("COMMIT")
     except BaseException:
         if database.in_transaction:  # a full disk may have rolled it back already
             database.execute("ROLLBACK")
         raise
-    return done
 
 
 def _open(path: Path) -> sqlite3.Connection:
