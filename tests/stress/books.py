@@ -70,6 +70,7 @@ class _Account:
         self._work, self._said, self._totals = work, said, totals
         self._ledger = Ledger.read(Path(work.agent["ledger"]))
         self._given = crew.directory / "given"  # what callbacks were shown
+        self._short = crew.descriptors is not None
 
     async def balance(self, store: Store, stored: StoredSession | None) -> None:
         if stored is None or stored.result is None:
@@ -121,7 +122,9 @@ class _Account:
         self._same("deliveries", [d.path for d in deliveries], announced)
         digests, given = dict(self._ledger.all("file")), set(self._given.read_text().splitlines())
         for delivery in deliveries:
-            trouble = delivery.sha256 is None and "trouble" in (delivery.reply or "")
+            # Without descriptors a callback, too, may fail at a file that was fetched.
+            excused = delivery.sha256 is None or self._short
+            trouble = excused and "trouble" in (delivery.reply or "")
             if not trouble:
                 self._same(delivery.path, delivery.sha256, digests[delivery.path])
                 self._same("a verdict", delivery.reply, f"deliverable {delivery.path}: accepted.")

@@ -95,8 +95,8 @@ class Director:
                 await anyio.sleep(0.5)
             elif code != -signal.SIGKILL:
                 troubles += 1
-                log = crew.directory / "log"
-                self.problems.append(f"{crew.name} ended with {code}: see {log}")
+                words = (crew.directory / "log").read_text(errors="replace").splitlines()[-8:]
+                self.problems.append("\n".join([f"{crew.name} ended with {code}:", *words]))
 
     async def _live(self, crew: Crew, plan: Path) -> int:
         environment = {**os.environ, "STRESS": self.ground.run}
