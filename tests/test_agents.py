@@ -283,6 +283,16 @@ async def test_one_answer_wins_and_the_loser_is_told(host):
         assert await said(host, agent) == b"yes\nmore\n"
 
 
+async def test_who_has_answered_is_known_however_long_the_answer(host):
+    async with ready(host), started(host, "cat >/dev/null") as agent:
+        assert await agent.answered("req/../1") is None
+        await agent.answer("req/../1", b"y" * 1_000_000 + b"\n", by="first")
+        by, said = await agent.answered("req/../1")
+        assert (by, set(said)) == ("first", {ord("y")})
+        await agent.end_input()
+        await agent.wait()
+
+
 async def test_an_answer_whose_winner_died_is_said_by_the_next(host):
     async with ready(host):
         async with started(host, "cat") as agent:

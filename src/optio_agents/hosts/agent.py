@@ -83,7 +83,7 @@ class Agent:
         return await self._input.answer(request, data, by)
 
     async def answered(self, request: str) -> tuple[str, bytes] | None:
-        """Who has answered *request*, and how; None if nobody did."""
+        """Who has answered *request*, and the front of what was said; None if nobody did."""
         return await self._input.answered(request)
 
     async def look(self, names: str, *args: str) -> bytes:

@@ -16,7 +16,6 @@ from .local import LocalMachine
 if TYPE_CHECKING:
     from .agent_directory import Directory
 
-_LONGEST = 800_000  # bytes of an answer that are read again
 END = "~end.eof"  # sorts behind all other names
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,149}")
 _last = 0
@@ -63,8 +62,7 @@ class Input:
         return Answered(outcome == b"won" or (who, theirs) == (by, data), who, theirs)
 
     async def answered(self, request: str) -> tuple[str, bytes] | None:
-        name = f"answers/{request_name(request)}"
-        said = await self._directory.run("tail", self._session, name, str(_LONGEST))
+        said = await self._directory.run("answered", self._session, request_name(request))
         return _answer(said) if said else None
 
 

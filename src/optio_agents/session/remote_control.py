@@ -133,7 +133,8 @@ async def answer(
     answered = await reached.agent.answer(request, data, by=by)
     asked = found[0].request
     kept = {"tool_name": asked.tool_name, "raw": asked.raw, "digest": digest}
-    decided = {"behavior": behavior_of(answered.data), "by": answered.by}
+    behavior = decision.behavior if answered.won else behavior_of(answered.data)
+    decided = {"behavior": behavior, "by": answered.by}
     await reached.store.journal(reached.session.id).note("permission", request, {**kept, **decided})
     return answered
 

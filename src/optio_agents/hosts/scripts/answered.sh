@@ -1,4 +1,8 @@
-# DIR TAG: the requests that were answered, one name a line.
+# DIR TAG [REQUEST]: the requests that were answered, one name a line; or how REQUEST was.
 # shellcheck shell=sh
 enter "$1" "$2"
-ls answers
+if [ $# = 2 ]; then
+  ls answers
+elif [ -e "answers/$3" ]; then
+  head -c 800000 "answers/$3"
+fi
