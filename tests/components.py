@@ -10,7 +10,8 @@ from typing import NoReturn
 import pytest
 
 PINNED_CLAUDE = "2.1.329"
-CLAUDE = os.environ.get("OPTIO_AGENTS_CLAUDE") or PINNED_CLAUDE  # everything
+_ASKED = os.environ.get("OPTIO_AGENTS_CLAUDE", "")
+CLAUDE = PINNED_CLAUDE if _ASKED in {"", "pinned"} else _ASKED  # everything
 OLDER_CLAUDE = "2.1.197"  # a smoke subset
 
 
@@ -29,11 +30,13 @@ def needs(component: str) -> Path:
     if name == "claude":
         found = cache() / "claude" / (version or CLAUDE) / "claude"
         present = os.access(found, os.X_OK)
+        how = "OPTIO_AGENTS_CLAUDE=pinned ./tests/run fetches it, some 250 MB"
     else:
         on_path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
         found, present = Path(on_path or name), on_path is not None
+        how = "./tests/run installs what it may"
     if not present:
-        unavailable(f"{component} is not installed; ./tests/run installs what it may")
+        unavailable(f"{component} is not installed; {how}")
     return found
 
 

@@ -51,3 +51,6 @@ def test_the_run_command_of_the_readme_works_in_a_clean_clone(tmp_path: Path) ->
     assert ran.stdout.splitlines()[-1].partition(" finished ")[2].startswith("done: ")
     kept = {path.name for path in (clone / "optio-demo").iterdir()}
     assert kept == {"poem.md", "poem-2.md", "silence.wav"}
+    status = ["git", "status", "--porcelain"]
+    seen = subprocess.run(status, cwd=clone, check=True, capture_output=True, text=True)
+    assert seen.stdout == ""  # nothing that would be committed by accident

@@ -1,17 +1,36 @@
 """What a visitor sees first: the top level, the licence, the package's data."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
-from tests.components import OLDER_CLAUDE, PINNED_CLAUDE
+from tests.components import OLDER_CLAUDE, PINNED_CLAUDE, needs, unavailable
 
 ROOT = Path(__file__).parents[1]
-TOP = {"LICENSE", "README.md", "prompts", "pyproject.toml", "src", "tests"}
+TOP = {".ci", ".gitignore", "LICENSE", "README.md", "prompts", "pyproject.toml", "src", "tests"}
+
+
+def git(*words: str, cwd: Path = ROOT) -> list[str]:
+    ran = subprocess.run([needs("git"), *words], cwd=cwd, check=True, capture_output=True, text=True)
+    return ran.stdout.splitlines()
 
 
 def test_the_top_level_is_short() -> None:
-    assert {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} == TOP
+    if not (ROOT / ".git").exists():
+        unavailable("this is not a git checkout")
+    assert {name.partition("/")[0] for name in git("ls-files")} == TOP
+
+
+def test_only_what_is_ours_can_be_committed(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_bytes((ROOT / ".gitignore").read_bytes())
+    left = (".venv/python", "optio-demo/poem.md", "session.log", ".bench/report.md")
+    for name in (*left, "src/optio_agents/new.py", "tests/new/test_new.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    git("init", "-q", cwd=tmp_path)
+    found = {line[3:] for line in git("status", "--porcelain", "-uall", cwd=tmp_path)}
+    assert found == {".gitignore", "src/optio_agents/new.py", "tests/new/test_new.py"}
 
 
 def test_the_project_is_what_it_says() -> None:
@@ -26,8 +45,8 @@ def test_the_project_is_what_it_says() -> None:
 
 def test_the_test_command_fetches_the_agents_that_tests_ask_for() -> None:
     command = (ROOT / "tests/run").read_text()
-    pinned = f"${{OPTIO_AGENTS_CLAUDE:-{PINNED_CLAUDE}}}"
-    assert f'claude_versions="{pinned} {OLDER_CLAUDE}"' in command
+    assert f"\n    pinned) claude={PINNED_CLAUDE} ;;\n" in command
+    assert f'fetch_claude "$claude"\n    fetch_claude {OLDER_CLAUDE}\n' in command
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
