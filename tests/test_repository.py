@@ -12,7 +12,9 @@ TOP = {".ci", ".gitignore", "LICENSE", "README.md", "prompts", "pyproject.toml",
 
 
 def git(*words: str, cwd: Path = ROOT) -> list[str]:
-    ran = subprocess.run([needs("git"), *words], cwd=cwd, check=True, capture_output=True, text=True)
+    ran = subprocess.run(
+        [needs("git"), *words], cwd=cwd, check=True, capture_output=True, text=True
+    )
     return ran.stdout.splitlines()
 
 
