@@ -402,7 +402,8 @@ async def test_a_pid_that_was_reused_is_not_our_agent(host):
             await agent.end_input()
             await agent.wait()
             here(agent, "exit").unlink()
-            for boot, how in (agent.process.boot, "lost"), ("another", "rebooted"):
+            for boot, how in (agent.process.boot, "lost"), ("a-0", "rebooted"):
+                agent.process = None  # for whoever remembers nothing of its start
                 for name in "pid", "launcher":
                     here(agent, name).write_text(f"{os.getpid()} 1 {boot}\n")
                 assert (await agent.wait()).how == how
@@ -495,6 +496,8 @@ async def test_an_agent_that_removes_its_own_session_is_stopped_all_the_same(hos
             assert proc.tagged(agent.session)
             with pytest.raises(FileRefused):
                 await agent.status()
+            with pytest.raises(WorkDirRefused, match="still lives"):
+                await host.setup_workdir()
         await no_process_left(agent.session)
 
 

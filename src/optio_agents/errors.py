@@ -93,6 +93,10 @@ class JournalChanged(HostError):
     """A file that only ever grows was replaced or cut: somebody else wrote to our journal."""
 
 
+class AgentUnseen(HostError):
+    """What a session left on its host cannot be seen now: nothing is known, and nothing over."""
+
+
 class AgentError(OptioAgentsError):
     """The agent, or its session directory, is at fault."""
 

@@ -95,7 +95,7 @@ class Agent:
         return await until_heard(self._machine, self._status_once)
 
     async def _status_once(self) -> AgentStatus:
-        args = *self._watched, self.session
+        args = *self._watched, self.session, str(self.process or "")
         said = await self._directory.run_once("state status", *args)
         try:
             return parse_status(said.decode(errors="replace"))
@@ -120,7 +120,8 @@ class Agent:
         if f"SIG{name}" not in signals.Signals.__members__:
             raise ValueError(f"{name!r} is no signal")
         whom = "group" if group else "process"
-        await self._directory.run_once("state signal", self.session, name, whom)
+        args = self.session, name, whom, str(self.process or "")
+        await self._directory.run_once("state signal", *args)
 
     async def stop(self, *, grace: float = 5.0) -> StopReport:
         """End the agent and all that it started; *grace* (s) is what TERM gives it.
@@ -133,7 +134,7 @@ class Agent:
         launcher = None
         try:
             status = await self._status_once()
-            self.process, launcher = status.process or self.process, status.launcher
+            self.process, launcher = self.process or status.process, status.launcher
         except (AgentError, FileRefused) as error:  # it may have removed its own session
             _log.warning("stopping %s by its tag alone: %s", self.session, error)
         roots = [_root(found) for found in (self.process, launcher) if found]

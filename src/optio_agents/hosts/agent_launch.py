@@ -54,6 +54,14 @@ class Plan:
         return json.dumps(dict(self.meta))
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start of an agent, as somebody remembers it: its tag, and which process it became."""
+
+    session: str
+    process: ProcessId | None = None
+
+
 async def planned(
     host: Host,
     argv: Sequence[str],

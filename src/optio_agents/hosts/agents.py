@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from optio_agents.errors import AgentError, HostLost
+from optio_agents.errors import AgentError, HostLost, WorkDirRefused
 
 from .agent import Agent, StopReport
 from .agent_directory import Directory, until_heard
 from .agent_input import Answered
-from .agent_launch import launch, planned, prepare
+from .agent_launch import Start, launch, planned, prepare
 from .agent_owner import Lease
 from .agent_status import AgentEnd, AgentState, AgentStatus
 from .bootstrap import script
@@ -33,6 +33,7 @@ __all__ = [
     "Answered",
     "Found",
     "Lease",
+    "Start",
     "StopReport",
     "adopt_agent",
     "sessions_on",
@@ -65,12 +66,14 @@ async def start_agent(
     journal_limit: int | None = None,
     first_input: Sequence[tuple[str, bytes]] = (),
     meta: Mapping[str, object] | None = None,
+    before_launch: Callable[[str], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Agent]:
     """Run *argv* in *cwd*, detached, while the block lasts; leaving it stops the whole tree.
 
     Only `detach`, a lost host and our own death leave the agent running; `adopt_agent` finds
     it again. It has its user's login environment on its host (*env_base*; never what looks
     like a credential) and *env*, and *first_input*, named messages, before it starts.
+    *before_launch* is awaited with the tag of this start when nothing of it can run yet.
     Raises ValueError, FileRefused (no such *cwd*), WorkDirRefused, AgentError, HostError.
     """
     plan = await planned(
@@ -88,6 +91,8 @@ async def start_agent(
     agent = Agent(host, directory, plan.meta)
     for message, data in first_input:
         await agent.say(data, name=message)
+    if before_launch is not None:
+        await before_launch(agent.session)
     try:
         with anyio.CancelScope(shield=True):
             await _launched(agent, directory, plan)
@@ -106,15 +111,23 @@ async def _launched(agent: Agent, directory: Directory, plan: Plan) -> None:
 
 
 @asynccontextmanager
-async def adopt_agent(host: Host, *, session_dir: str | None = None) -> AsyncIterator[Agent]:
+async def adopt_agent(
+    host: Host, *, session_dir: str | None = None, start: Start | None = None
+) -> AsyncIterator[Agent]:
     """Find a session's agent again, running or ended, from its directory alone.
 
-    Leaving the block stops it, as with `start_agent`.
-    Raises FileRefused (there is no such session), WorkDirRefused, HostError.
+    What is remembered of its *start* counts more than what its files say. Leaving the block stops
+    it, as with `start_agent`.
+    Raises FileRefused (there is no such session), WorkDirRefused, AgentError (it is not the agent
+    of *start*, or its files are damaged), HostError.
     """
     directory = Directory(host.machine, session_dir or f"{host.taskdir}/session")
     agent = Agent(host, directory, _read_meta(await directory.run_once("meta")))
-    agent.process = (await agent.status()).process
+    if start is not None:
+        if agent.session != start.session:
+            raise WorkDirRefused(f"{directory.path} holds another session: {agent.session}")
+        agent.process = start.process
+    agent.process = agent.process or (await agent.status()).process
     try:
         yield agent
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
     from optio_agents.following.batches import Batches, FollowOptions
     from optio_agents.following.cursor import Cursor
+
+_PROCESS = re.compile(r"([0-9]{1,10}) ([0-9]{1,20}) ([0-9a-fA-F-]{1,64})")
 
 LinkState: TypeAlias = Literal["new", "up", "down", "waiting for your login", "refused", "closed"]
 
@@ -29,8 +32,10 @@ class ProcessId:
     @classmethod
     def parse(cls, text: str) -> ProcessId:
         """Read what `str` wrote. Raises ValueError."""
-        pid, start, boot = text.split()
-        return cls(int(pid), int(start), boot)
+        found = _PROCESS.fullmatch(text)
+        if found is None:
+            raise ValueError(f"{text[:80]!r} names no process")
+        return cls(int(found[1]), int(found[2]), found[3])
 
 
 @dataclass(frozen=True, slots=True)

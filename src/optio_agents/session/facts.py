@@ -47,6 +47,7 @@ class Facts:
     hidden: tuple[str, ...] = ()  # names of variables whose values are not to be shown
     reads_to_end: bool = False
     journal: str = ""  # who may reclaim the session at once; only our journal knows
+    notes_start: bool = False  # and it knows when the agent was about to be started: see `starts`
 
     @classmethod
     def of(cls, host: Host, spec: AgentSpec, *, title: str, features: ProtocolFeatures) -> Facts:
@@ -66,6 +67,7 @@ class Facts:
             hidden=tuple(name for name in spec.env if looks_like_credential(name)),
             reads_to_end=isinstance(spec, Command) and spec.reads_to_end,
             journal=secrets.token_hex(8),
+            notes_start=True,
         )
 
     @classmethod
@@ -87,7 +89,7 @@ class Facts:
 
     def for_the_host(self) -> dict[str, Any]:
         """As the session's own directory keeps them: readable by whoever can read that."""
-        return asdict(replace(self, journal="", ssh=None))
+        return asdict(replace(self, journal="", ssh=None, notes_start=False))
 
 
 def host_of(session: StoredSession, machine: Machine | None = None) -> Host:
@@ -105,7 +107,8 @@ def stored_of(host: Host, meta: Mapping[str, Any]) -> StoredSession:
         session, created_at = str(meta["id"]), float(meta["created_at"])
     except (KeyError, TypeError, ValueError) as error:
         raise AgentError(f"the agent in {host.taskdir} belongs to no session of ours") from error
-    known = replace(facts, ssh=_ssh_of(host), journal=secrets.token_hex(8))
+    ours = secrets.token_hex(8)
+    known = replace(facts, ssh=_ssh_of(host), journal=ours, notes_start=False)
     return StoredSession(session, created_at, host.machine.name, host.taskdir, known.to_json())
 
 

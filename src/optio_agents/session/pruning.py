@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 import anyio
 
 from optio_agents.errors import OptioAgentsError
+from optio_agents.hosts.agent_launch import Start
+from optio_agents.hosts.workdir import clean
 
 from .facts import host_of
+from .starts import known_start
 from .supervision import owner_name
 
 if TYPE_CHECKING:
@@ -45,8 +48,9 @@ async def prune(store: Store, older_than: float) -> list[Pruned]:
 async def _removed(store: Store, session: StoredSession) -> str | None:
     try:
         with store.claim(session.id, owner_name()), anyio.fail_after(_PATIENCE):
+            start = await known_start(store, session.id) or Start(f"{session.id}.")
             async with host_of(session) as host:
-                await host.cleanup_taskdir()  # refuses while an agent lives there
+                await clean(host, start=start)  # refuses while anything of it lives
             await store.forget(session.id)
     except TimeoutError:
         return f"{session.host} did not answer within {_PATIENCE:g} s"

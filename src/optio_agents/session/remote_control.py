@@ -27,6 +27,7 @@ from optio_agents.errors import AgentError, AlreadyOwned
 from .claude_voice import digest_of
 from .facts import Facts, host_of
 from .result import SessionResult
+from .starts import known_start
 from .supervision import owner_name
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ async def find(store: Store, beginning: str) -> AsyncIterator[Reached]:
     Raises StoreError (no such session), FileRefused (its agent is not there), HostError.
     """
     session = await store.session(beginning)
-    async with host_of(session) as host, host.adopt_agent() as agent:
+    start = await known_start(store, session.id)
+    async with host_of(session) as host, host.adopt_agent(start=start) as agent:
         agent.detach()
         yield Reached(session, store, host, agent)
 

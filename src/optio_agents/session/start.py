@@ -13,7 +13,7 @@ from optio_agents.protocol.prompt import build_log_channel_prompt, compose_agent
 from .spec import Claude, Command
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from optio_agents.hosts.agents import Agent
     from optio_agents.hosts.host import Host
@@ -41,6 +41,7 @@ async def started(
     name: str,
     meta: Mapping[str, object],
     journal_limit: int | None,
+    before_launch: Callable[[str], Awaitable[None]],
 ) -> AsyncIterator[Agent]:
     """Prepare a clean work directory and run *spec* there while the block lasts."""
     await _prepare(host, spec, protocol)
@@ -54,6 +55,7 @@ async def started(
         journal_limit=journal_limit,
         first_input=start.first_input,
         meta=meta,
+        before_launch=before_launch,
     ) as agent:
         if isinstance(spec, Command) and spec.reads_to_end:
             await agent.end_input()

@@ -7,7 +7,7 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from optio_agents.errors import AgentExited, FileRefused, HostLost
+from optio_agents.errors import AgentExited, AgentUnseen, FileRefused, HostLost, StoreError
 from optio_agents.hosts.agent_environment import looks_like_credential
 from optio_agents.hosts.host import Host
 from optio_agents.protocol.protocol import get_protocol
@@ -20,6 +20,7 @@ from .observe import Began, Eyes, Finished
 from .observed import ObservedJournal
 from .result import Ended, SessionResult
 from .start import credentials_of, started
+from .starts import known_start, never_started, note_process, note_tag
 from .supervision import Supervision, Wishes, owner_name
 
 if TYPE_CHECKING:
@@ -145,7 +146,15 @@ async def _begun(
         journal, eyes = await stack.enter_async_context(kept)
         eyes(Began(stored, resumed=False))
         meta = {"id": session, "created_at": stored.created_at, **facts.for_the_host()}
-        start = started(host, spec, protocol, name=session, meta=meta, journal_limit=journal_limit)
+        start = started(
+            host,
+            spec,
+            protocol,
+            name=session,
+            meta=meta,
+            journal_limit=journal_limit,
+            before_launch=note_tag(journal),
+        )
         try:
             agent = await stack.enter_async_context(start)
         except HostLost:
@@ -153,6 +162,11 @@ async def _begun(
         except Exception:
             if store is not None:
                 await store.forget(session)
+            raise
+        try:
+            await note_process(journal, agent)
+        except StoreError:
+            agent.detach()  # it goes on, and can be found again
             raise
         supervision = Supervision(host, facts, protocol, journal, eyes, wishes, store)
         return await supervision.run(agent, ours=True)
@@ -172,11 +186,12 @@ async def _resumed(
         if host is None:
             await stack.enter_async_context(there)
         try:
-            agent = await stack.enter_async_context(there.adopt_agent())
+            start = await known_start(store, stored.id) if store and stored else None
+            agent = await stack.enter_async_context(there.adopt_agent(start=start))
         except FileRefused as error:
-            if stored is None or error.reason != "missing":
+            if store is None or stored is None or error.reason != "missing":
                 raise
-            return await _never_started(stored, store, wishes)
+            return await _not_seen(stored, store, wishes, error)
         return await _taken_up(there, agent, stored, store, wishes)
 
 
@@ -194,6 +209,7 @@ async def _taken_up(
         secrets = Secrets(await credentials_of(host, agent, facts.hidden))
         async with _kept(store, stored, secrets, wishes) as (journal, eyes):
             eyes(Began(stored, resumed=True))
+            await note_process(journal, agent)
             supervision = Supervision(host, facts, protocol, journal, eyes, wishes, store)
             in_good_hands = True
             return await supervision.run(agent, ours=False)
@@ -208,17 +224,22 @@ def _checked(protocol: Protocol, wishes: Wishes) -> Protocol:
     return protocol
 
 
-async def _never_started(
-    stored: StoredSession, store: Store | None, wishes: Wishes
+async def _not_seen(
+    stored: StoredSession, store: Store, wishes: Wishes, error: FileRefused
 ) -> SessionResult:
-    """Its supervisor died between writing down what to do and doing it."""
-    summary = "the agent was never started: its supervisor died before"
-    now = time.time()
-    end = Ended(how="never-started")
-    result = SessionResult(stored.id, "exited", summary, now, now, agent=end)
-    async with _kept(store, stored, Secrets(), wishes) as (journal, eyes):
-        await journal.end(result)
-        eyes(Finished(result))
+    """There is no session directory: only what our own journal proves is an end."""
+    with store.claim(stored.id, owner_name()):
+        if not await never_started(store, stored):
+            raise AgentUnseen(
+                f"{stored.host}: the agent of session {stored.id} cannot be seen now ({error}); it "
+                "may be at work all the same, and the session stays open: resume it later"
+            ) from error
+        summary = "the agent was never started: its supervisor died before"
+        now = time.time()
+        end = Ended(how="never-started")
+        result = SessionResult(stored.id, "exited", summary, now, now, agent=end)
+        await store.journal(stored.id).end(result)
+    Eyes(wishes.observer, Secrets())(Finished(result))
     raise AgentExited(summary, result=result)
 
 

@@ -22,7 +22,7 @@ enter() {
   [ -d "$1" ] || [ -L "$1" ] || refuse "$missing" "there is no session in $task"
   { cd -P "${task%/*}/" 2>/dev/null && into "${task##*/}" && into "${1##*/}"; } ||
     refuse "$foreign" "$1 is a link, or another user's"
-  [ $# -eq 1 ] || { read -r tag 2>/dev/null <tag && [ "$tag" = "$2" ]; } ||
+  [ $# -eq 1 ] || { [ -f tag ] && read -r tag 2>/dev/null <tag && [ "$tag" = "$2" ]; } ||
     refuse "$foreign" "$1 belongs to another session"
 }
 

@@ -1,7 +1,8 @@
-# DIR TAG NAME WHOM: send a signal to the agent, or to its process "group".
+# DIR TAG NAME WHOM [PROCESS]: send a signal to the agent, or to its process "group".
 # shellcheck shell=sh disable=SC2154
 enter "$1" "$2"
-standing pid || refuse "$closed" "the agent has ended"
+# shellcheck disable=SC2086 # the words
+at_work ${5-} || refuse "$closed" "the agent has ended"
 # shellcheck disable=SC2086 # the fields
 set -- "$3" "$4" "$pid" ${stat##*) }
 # The only form that dash and busybox both take for a group.

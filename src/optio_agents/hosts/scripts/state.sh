@@ -2,29 +2,40 @@
 # shellcheck shell=sh disable=SC2034
 IFS= read -r boot </proc/sys/kernel/random/boot_id
 
-standing() { # FILE: that very process runs, and is more than a zombie
-  read -r pid start its_boot 2>/dev/null <"$1" && [ "$its_boot" = "$boot" ] || return 1
-  stat=$(cat "/proc/$pid/stat" 2>/dev/null) || return 1 # its name may hold a newline
+runs() { # PID START BOOT -> $pid: that very process runs, and is more than a zombie
+  pid=$1 start=$2
+  case $pid in '' | *[!0-9]*) return 1 ;; esac
+  [ "$3" = "$boot" ] && stat=$(cat "/proc/$pid/stat" 2>/dev/null) || return 1 # a name holds newlines
   # shellcheck disable=SC2086 # the fields
   set -- ${stat##*) }
   [ "${20}" = "$start" ] && [ "$1" != Z ] && [ "$1" != X ]
 }
 
-look() { # -> $state $code; the exit file counts only when the process is gone
+standing() { # FILE: so does the process that it names
+  [ -f "$1" ] && read -r pid start its_boot 2>/dev/null <"$1" && runs "$pid" "$start" "$its_boot"
+}
+
+at_work() { # [PID START BOOT]: so does the agent; who knows which one it is need not ask its files
+  if [ "${1-}" ]; then runs "$@"; else standing pid; fi
+}
+
+look() { # [PID START BOOT] -> $state $code; the exit file counts only when the process is gone
   turn=0 code='' state=lost
   until [ $turn -gt 40 ]; do
-    if standing pid; then
+    if at_work "$@"; then
       state=running
       standing launcher || state=running-without-launcher
       return
     fi
-    if read -r code 2>/dev/null <./exit; then
+    if [ -f exit ] && read -r code 2>/dev/null <./exit; then
       state=exited
       return
     fi
     turn=$((turn + 1))
     if standing launcher; then sleep 0.05 2>/dev/null || sleep 1; else turn=$((turn + 20)); fi
   done
-  if [ ! -s launcher ]; then state=never-started
-  elif read -r _ _ its_boot <launcher && [ "$its_boot" != "$boot" ]; then state=rebooted; fi
+  its_boot=${3-}
+  if [ "$its_boot" ] || { [ -f launcher ] && read -r _ _ its_boot <launcher; }; then
+    [ "$its_boot" = "$boot" ] || state=rebooted
+  else state=never-started; fi
 }

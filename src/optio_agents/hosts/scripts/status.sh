@@ -1,11 +1,13 @@
-# DIR LOG DELIVERABLES [TAG]: how the session is, one "NAME VALUE" a line.
+# DIR LOG DELIVERABLES TAG [PROCESS]: how the session is, one "NAME VALUE" a line. PROCESS is known
+# to be its agent, as "PID START BOOT".
 # shellcheck shell=sh disable=SC2154
-enter "$1" ${4:+"$4"}
+enter "$1" "$4"
 private || refuse "$foreign" "others may write to $1: chmod 700 it"
-look
+# shellcheck disable=SC2086 # the words
+look ${5-}
 printf 'state %s\ncode %s\n' "$state" "${code%% *}"
-for name in tag pid launcher meta reason; do
-  [ ! -s $name ] || { printf '%s ' $name; cat $name; }
+for name in tag pid launcher reason; do # a line of each: whatever else stands there is no news
+  [ ! -f $name ] || printf '%s %s\n' $name "$(head -c 500 $name | head -n 1)"
 done
 printf 'sizes %s\n' "$(stat -c %s stdout stderr 2>/dev/null | tr '\n' ' ')"
 printf 'free %s\n' "$(df -Pk . | awk 'NR == 2 { print $4 }')"

@@ -1,10 +1,11 @@
-# workdir-clean.sh TASKDIR [USERDIR]: remove what setting up made, and of USERDIR nothing else.
+# workdir-clean.sh TASKDIR USERDIR [PROCESS TAG]: remove what setting up made, and of USERDIR, if it
+# is not empty, nothing else. PROCESS and TAG: see refuse_while_alive.
 # shellcheck shell=sh disable=SC2154 # workdir.sh comes first
+refuse_while_alive "$1" "${2:-"$1/workdir"}/optio.log" "${3-}" "${4-}"
 taken "$1" || exit 0
 enter_taskdir "$1"
 ours || refuse "$1 was not made by optio-agents; it stays as it is"
-refuse_while_alive "$1"
-if [ $# -eq 2 ] && [ -f claimed ]; then
+if [ "$2" ] && [ -f claimed ]; then
     task=$(pwd -P && echo .) && task=${task%??}
     ( # what was handed over stays with the user
         CDPATH='' cd -P -- "$2" 2>/dev/null && [ "$(place)" = "$(cat "$task/claimed")" ] || exit 0

@@ -1,4 +1,4 @@
-# workdir-setup.sh TASKDIR [USERDIR]: a clean start, in TASKDIR/workdir or in USERDIR.
+# workdir-setup.sh TASKDIR USERDIR: a clean start, in USERDIR or, if that is empty, TASKDIR/workdir.
 # shellcheck shell=sh disable=SC2154 # workdir.sh comes first
 usual=$(umask)
 umask 077
@@ -18,9 +18,9 @@ if ! taken "$marker"; then
 fi
 ours || refuse "$1/$marker was not made by optio-agents"
 chmod 700 . || exit
-refuse_while_alive "$1"
+refuse_while_alive "$1" "${2:-"$1/workdir"}/optio.log"
 remove session || exit
-if [ $# -eq 1 ]; then
+if [ ! "$2" ]; then
     remove workdir && umask "$usual" && mkdir workdir
     exit
 fi

@@ -13,8 +13,9 @@ enter_taskdir() { # DIR
     [ -O . ] || refuse "$1 belongs to another user; choose another task directory"
 }
 
-lives() { # FILE with "PID START BOOT": is that very process at work? A zombie is not.
-    [ -s "$1" ] && read -r pid start boot <"$1" || return 1
+lives() { # PID START BOOT: is that very process at work? A zombie is not.
+    pid=$1 start=$2 boot=$3
+    case $pid in '' | *[!0-9]*) return 1 ;; esac
     [ -r /proc/self/stat ] || { kill -0 "$pid" 2>/dev/null; return; }
     read -r now </proc/sys/kernel/random/boot_id && [ "$boot" = "$now" ] || return 1
     stat=$(cat "/proc/$pid/stat" 2>/dev/null) || return 1
@@ -23,10 +24,41 @@ lives() { # FILE with "PID START BOOT": is that very process at work? A zombie i
     [ "${20}" = "$start" ] && [ "$1" != Z ] && [ "$1" != X ]
 }
 
-refuse_while_alive() { # DIR
-    for who in session/pid session/launcher; do
-        ! lives "$who" || refuse "an agent (process $pid) still lives in $1; stop it first"
+# TASKDIR LOG [PROCESS [TAG]]: PROCESS, "PID START BOOT", is known to have been the agent there, and
+# TAG begins the name of its start. No file of the session counts as proof that nothing lives.
+refuse_while_alive() {
+    # shellcheck disable=SC2086 # its words
+    [ ! "${3-}" ] || ! lives $3 || refuse "an agent (process $pid) still lives in $1; stop it first"
+    for who in "$1/session/pid" "$1/session/launcher"; do
+        [ ! -f "$who" ] || ! read -r pid start boot <"$who" || ! lives "$pid" "$start" "$boot" ||
+            refuse "an agent (process $pid) still lives in $1; stop it first"
     done
+    [ -r /proc/self/stat ] || return 0 # no agent of ours runs on such a host
+    turn=0
+    until [ $turn -gt 2 ]; do # who is being exec'ed just now has no environment
+        found=$(carriers "OPTIO_LOG=$2" "OPTIO_SESSION=${4:-/}") ||
+            refuse "the processes of this host could not be listed"
+        [ ! "$found" ] || refuse "what an agent started (process $found) still lives in $1; stop it first"
+        turn=$((turn + 1))
+    done
+}
+
+carriers() { # TEXT TEXT: a process that has one of these in its environment
+    { echo look | grep -qF look; } 2>/dev/null && [ -r "/proc/$$/environ" ] || return 1
+    for first in $(
+        if printf 'a\0b\0' | grep -qszxF a 2>/dev/null; then
+            LC_ALL=C grep -lszF -e "$1" -e "$2" /proc/[0-9]*/environ 2>/dev/null
+        else
+            for e in /proc/[0-9]*/environ; do
+                tr '\0' '\n' 2>/dev/null <"$e" | grep -qF -e "$1" -e "$2" && echo "$e"
+            done 2>/dev/null
+        fi
+    ); do
+        first=${first#/proc/}
+        echo "${first%/environ}"
+        return
+    done
+    return 0
 }
 
 remove() { # DIR: also what took the rights to itself away
