@@ -16,7 +16,6 @@ from optio_agents.conversation import (
     ConversationClosed,
     PermissionDecision,
     RootRefused,
-    approvals,
     claude_code_adopt,
 )
 from optio_agents.conversation.claude_code import plan_launch
@@ -101,9 +100,8 @@ async def test_permissions_are_asked_again_after_a_restart_and_answers_are_not_r
 
 
 async def test_an_answer_that_finds_the_disk_full_arrives_once_there_is_room(
-    world, tmp_path, monkeypatch, caplog
+    world, tmp_path, caplog
 ):
-    monkeypatch.setattr(approvals, "_AGAIN", 0.05)
     with disk_at(tmp_path / "disk") as disk:
         ballast = disk / "ballast"
 

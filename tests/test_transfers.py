@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from optio_agents.errors import FileRefused, HostLost, TransferFailed
+from optio_agents.errors import CommandTimedOut, FileRefused, HostLost, TransferFailed
 from optio_agents.hosts import Host
 from optio_agents.hosts.transfers import Readable
 from optio_agents.testing.proxy import FaultProxy
@@ -380,26 +380,46 @@ async def test_a_fetch_does_not_go_on_with_another_file(
 
 
 @over_ssh
-async def test_a_host_that_stays_away_is_told(
+async def test_a_host_that_stays_away_is_waited_for_until_the_caller_gives_up(
     ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Time without a link is no time: the bound of what brings nothing does not run in it."""
     assert ground.login
-    monkeypatch.setattr("optio_agents.hosts.fetch._TRIES", 2)
+    monkeypatch.setattr("optio_agents.hosts.fetch._FRUITLESS", 0.0)
     async with (
         FaultProxy("127.0.0.1", ground.login.port) as proxy,
         ground.through(proxy.port).ready() as host,
     ):
-        await host.put_file_to_host(os.urandom(BIG), f"{host.workdir}/big")
+        content = os.urandom(BIG)
+        await host.put_file_to_host(content, f"{host.workdir}/big")
 
         def break_off() -> None:
             proxy.cut()
             proxy.refuse()
 
         proxy.on_bytes(3_000_000, source="server", then=break_off)
-        with pytest.raises(Exception, match=r"127\.0\.0\.1"):
+        with anyio.move_on_after(2) as patience:
             await host.fetch_file("big", tmp_path / "target")
+        assert patience.cancelled_caught
         assert not list(tmp_path.iterdir())
-        proxy.accept()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(host.fetch_file, "big", tmp_path / "target")
+            await anyio.sleep(1)
+            proxy.accept()
+        assert (tmp_path / "target").read_bytes() == content
+
+
+@over_ssh
+async def test_a_host_that_is_there_and_brings_nothing_is_told(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optio_agents.hosts.fetch._FRUITLESS", 1.0)
+    monkeypatch.setattr("optio_agents.hosts.confined._OPENING", 0.2)
+    monkeypatch.setattr("optio_agents.hosts.confined.script", lambda _: "sleep 60")
+    async with ground.ready() as host:
+        with pytest.raises(CommandTimedOut):
+            await host.fetch_file("anything", tmp_path / "target")
+        assert not list(tmp_path.iterdir())
 
 
 # Progress

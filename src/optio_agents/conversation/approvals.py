@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from inspect import isawaitable
 from typing import Any
 
 from optio_agents.errors import OptioAgentsError, TransferFailed
+from optio_agents.hosts.retrying import retrying
 
 from .contract import Event, PermissionDecision, PermissionHandler, PermissionRequest, Unsubscribe
 from .permissions import Asked, PermissionLedger, Refuse, Settled
@@ -16,7 +18,6 @@ from .stream_json import NOBODY_ANSWERED, permission_answer
 from .wire import Wire
 
 _log = logging.getLogger(__name__)
-_AGAIN = 2.0  # seconds before an answer that found a full disk is said again
 
 
 class Approvals:
@@ -122,14 +123,12 @@ class Approvals:
 
     async def _insist(self, say: Callable[..., Awaitable[object]], *args: object) -> None:
         """Say it, however often there is no room for it: the agent waits until it is said."""
-        while True:
-            try:
-                await say(*args, by=self._by)
-            except TransferFailed as error:
-                _log.warning("an answer is said again: %s", error)
-                await asyncio.sleep(_AGAIN)
-            else:
-                return
+        await retrying(
+            None,  # the wire waits for the link
+            partial(say, *args, by=self._by),
+            passes=lambda error: isinstance(error, TransferFailed),
+            failing=lambda error: _log.warning("an answer is said again: %s", error),
+        )
 
     async def _say(self, wire: Wire, request_id: str, data: bytes, *, by: str) -> str:
         taken = await wire.answer(request_id, data, by)

@@ -13,12 +13,12 @@ import anyio
 
 from optio_agents.errors import AgentError, FileRefused, OptioAgentsError
 
-from .agent_directory import over_a_cut, until_heard
 from .agent_input import Input
 from .agent_owner import owned
 from .agent_status import parse_status
 from .bootstrap import script
 from .collect import collected
+from .retrying import over_a_cut, retrying
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -92,7 +92,7 @@ class Agent:
 
     async def status(self) -> AgentStatus:
         """One look, as soon as the host can be reached. Raises FileRefused, WorkDirRefused."""
-        return await until_heard(self._machine, self._status_once)
+        return await retrying(self._machine, self._status_once)
 
     async def _status_once(self) -> AgentStatus:
         args = *self._watched, self.session, str(self.process or "")

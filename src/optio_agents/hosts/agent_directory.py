@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn, TypeVar
-
-import anyio
+from typing import TYPE_CHECKING, NoReturn
 
 from optio_agents.errors import (
     CommandFailed,
-    CommandTimedOut,
-    ConnectError,
     FileRefused,
-    HostKeyRefused,
     HostLost,
     InputClosed,
     NameTaken,
@@ -23,14 +16,11 @@ from optio_agents.errors import (
 
 from .bootstrap import script
 from .collect import collected
+from .retrying import retrying
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from .machine import Answer, Machine
 
-_T = TypeVar("_T")
-_log = logging.getLogger(__name__)
 _WARM = 1 << 20  # bytes: more would hold up whoever else talks through the warm shell
 _SLOWEST = 10_000  # bytes a second that a link must carry
 
@@ -48,7 +38,7 @@ class Directory:
         Raises FileRefused (no such session), WorkDirRefused, NameTaken, InputClosed,
         TransferFailed (the disk is full), CommandFailed, and HostKeyRefused.
         """
-        return await until_heard(self.machine, lambda: self.run_once(names, *args, data=data))
+        return await retrying(self.machine, lambda: self.run_once(names, *args, data=data))
 
     async def run_once(self, names: str, *args: str, data: bytes = b"") -> bytes:
         """The same, but raises HostLost, CommandTimedOut and ConnectError instead of going on."""
@@ -64,33 +54,6 @@ class Directory:
             return await self.machine.ask(text, args, data=data, seconds=seconds)
         async with self.machine.shell(text, args) as process:
             return await collected(process, data)
-
-
-async def until_heard(machine: Machine, attempt: Callable[[], Awaitable[_T]]) -> _T:
-    """Repeat *attempt*, which must be safe to repeat, until the host has answered it."""
-    pause = 0.0
-    while True:
-        try:
-            if pause:
-                await machine.connect()  # waits for its turn to try
-            return await attempt()
-        except HostKeyRefused:
-            raise
-        except (HostLost, CommandTimedOut, ConnectError) as error:
-            _log.info("%s: trying again: %s", machine.name, error)
-        pause = min(1.0, pause + 0.1)  # for a host that is there, and yet fails
-        await anyio.sleep(pause)
-
-
-async def over_a_cut(attempt: Callable[[], Awaitable[_T]]) -> _T:
-    """Repeat *attempt* over a link that turns out to be dead only now.
-
-    Raises ConnectError where no other can be made, HostLost where they keep breaking.
-    """
-    for _ in range(3):
-        with suppress(HostLost):
-            return await attempt()
-    return await attempt()
 
 
 def _refuse(names: str, path: str, answer: Answer) -> NoReturn:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from optio_agents.errors import AgentError
 
-from .agent_directory import over_a_cut
 from .agent_environment import check_names, inheritable
 from .bootstrap import quote, script
 from .collect import collected
 from .machine import ProcessId
+from .retrying import over_a_cut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

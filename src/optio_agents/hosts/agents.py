@@ -13,12 +13,13 @@ import anyio
 from optio_agents.errors import AgentError, HostLost, WorkDirRefused
 
 from .agent import Agent, StopReport
-from .agent_directory import Directory, until_heard
+from .agent_directory import Directory
 from .agent_input import Answered
 from .agent_launch import Start, launch, planned, prepare
 from .agent_owner import Lease
 from .agent_status import AgentEnd, AgentState, AgentStatus
 from .bootstrap import script
+from .retrying import retrying
 
 if TYPE_CHECKING:
     from .agent_environment import EnvBase
@@ -103,7 +104,7 @@ async def start_agent(
 
 async def _launched(agent: Agent, directory: Directory, plan: Plan) -> None:
     with anyio.move_on_after(_STARTING):
-        agent.process = await until_heard(directory.machine, lambda: launch(directory, plan))
+        agent.process = await retrying(directory.machine, lambda: launch(directory, plan))
         if agent.process is None:  # a repeat: the first one was heard
             agent.process = (await agent.status()).process
         return

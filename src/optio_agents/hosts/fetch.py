@@ -11,18 +11,12 @@ from typing import TYPE_CHECKING, BinaryIO
 import anyio
 import anyio.to_thread
 
-from optio_agents.errors import (
-    ConnectError,
-    HostError,
-    HostKeyRefused,
-    HostLost,
-    LoginRefused,
-    TransferFailed,
-)
+from optio_agents.errors import HostLost, TransferFailed
 
 from .confined import open_confined
 from .landing import Landing
 from .progress import Meter, metered
+from .retrying import is_lost, retrying
 from .tasks import task_group
 
 if TYPE_CHECKING:
@@ -35,8 +29,7 @@ if TYPE_CHECKING:
 
 _AHEAD = 4  # handfuls of pieces read ahead of our disk
 _AT_ONCE = 32  # pieces, or a few more, that one visit to a worker thread writes and hashes
-_TRIES = 8  # in a row that brought nothing, before a lost host is told
-_LONGEST_WAIT = 5.0  # seconds between two of them
+_FRUITLESS = 30.0  # seconds in a row that bring nothing over a link that is up
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +77,13 @@ class _Fetch:
 
     async def run(self) -> Seen:
         """Go on after a lost link, as long as it is the same file and something comes."""
-        tries = 0
-        while True:
-            before = self.meter.done
-            try:
-                return await self._go_on()
-            except (HostKeyRefused, LoginRefused):
-                raise
-            except (HostLost, ConnectError) as error:
-                tries = 0 if self.meter.done > before else tries + 1
-                if tries == _TRIES or not self._may_go_on(error):
-                    raise
-                await anyio.sleep(min(0.1 * 2**tries, _LONGEST_WAIT))
+        return await retrying(
+            self.machine,
+            self._go_on,
+            seconds=_FRUITLESS,
+            passes=lambda error: is_lost(error) and self._may_go_on(),
+            progress=lambda: self.meter.done,
+        )
 
     async def _go_on(self) -> Seen:
         async with open_confined(
@@ -109,10 +97,9 @@ class _Fetch:
             await self._take(file)
         return self.seen
 
-    def _may_go_on(self, error: HostError) -> bool:
-        if self.seen is None:  # not even begun
-            return isinstance(error, HostLost)
-        return self.digest is not None  # it proves that what comes belongs to what came
+    def _may_go_on(self) -> bool:
+        # the digest proves that what comes belongs to what came
+        return self.seen is None or self.digest is not None
 
     def _same(self, now: Seen) -> bool:
         assert self.seen

@@ -21,6 +21,7 @@ from .bootstrap import script
 from .follow_python import PythonEnd, program
 from .follow_shell import ShellEnd
 from .remote_following import RemoteFollowing
+from .retrying import reach
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -80,7 +81,7 @@ class RemoteFollows:
         failures = 0
         while True:
             try:
-                await self._connect()
+                await reach(self._machine)
                 await self._serve()
             except HostKeyRefused as error:
                 return self._fail(error)
@@ -97,16 +98,6 @@ class RemoteFollows:
             if failures:
                 pause = min(_FIRST_PAUSE * 2.0 ** min(failures, 10), _LONGEST_PAUSE)
                 await anyio.sleep(pause * random.uniform(0.5, 1))
-
-    async def _connect(self) -> None:
-        while True:
-            try:
-                return await self._machine.connect()
-            except HostKeyRefused:
-                raise
-            except ConnectError:  # the machine paces its attempts
-                if self._machine.link.state == "closed":
-                    raise
 
     async def _serve(self) -> None:
         self._heard = False

@@ -267,9 +267,10 @@ class Host:
 
         With *root*, its real path must lie below that directory. *progress* is told the bytes
         done and the size, every tenth of a second. A link that breaks meanwhile is waited for,
-        and the copy goes on if the file stayed the same; without *digest*, the SHA-256 taken in
-        passing, nobody could tell, and it fails.
-        Raises FileRefused with the reason, TransferFailed, HostLost.
+        however long it is away (cancel to give up), and the copy goes on if the file stayed the
+        same; without *digest*, the SHA-256 taken in passing, nobody could tell, and it fails.
+        A host that is there, and from which nothing comes for half a minute, is given up.
+        Raises FileRefused with the reason, TransferFailed, HostLost, CommandTimedOut.
         """
         target = Path(destination) if isinstance(destination, str) else destination
         return await fetch(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .machine import LinkState
 
 _log = logging.getLogger(__name__)
+_AWAY = frozenset[str]({"down", "waiting for your login"})
 
 
 class LinkStatus:
@@ -21,6 +22,7 @@ class LinkStatus:
         self.state: LinkState = "new"
         self.since = time.monotonic()
         self.reason = ""
+        self._away = 0.0
         self._retry = retry
         self._watchers: dict[object, Callable[[LinkState, str], None]] = {}
 
@@ -29,6 +31,11 @@ class LinkStatus:
         self._watchers[key] = told
         return lambda: void(self._watchers.pop(key, None))
 
+    @property
+    def away(self) -> float:
+        now = time.monotonic() if self.state in _AWAY else self.since
+        return self._away + now - self.since
+
     def retry_now(self) -> None:
         self._retry()
 
@@ -36,6 +43,7 @@ class LinkStatus:
         """Change, and tell once; a watcher that raises harms nobody."""
         if (state, reason) == (self.state, self.reason):
             return
+        self._away = self.away
         self.state, self.reason, self.since = state, reason, time.monotonic()
         for told in list(self._watchers.values()):
             try:

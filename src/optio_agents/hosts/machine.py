@@ -82,6 +82,10 @@ class Link(Protocol):
     since: float  # anyio.current_time() of the last change
     reason: str  # one sentence, empty while up
 
+    @property
+    def away(self) -> float:
+        """Seconds, in all, that the machine could not be reached: no time for any bound."""
+
     def watch(self, told: Callable[[LinkState, str], None]) -> Callable[[], None]:
         """Call *told* at every change, on the loop; returns how to stop that."""
 

@@ -179,6 +179,7 @@ class SshRemote:
     async def ask(
         self, script: str, args: Sequence[str] = (), *, data: bytes = b"", seconds: float = 30.0
     ) -> Answer:
+        await self.pool.connection()  # which has bounds of its own: no time without a link
         try:
             with anyio.fail_after(seconds):
                 await self._end_orphans()

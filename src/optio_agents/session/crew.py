@@ -58,13 +58,16 @@ def hire(
     """The crew for *plan*."""
     channel = Channel(
         common,
+        machine=getattr(host, "machine", None),
         agent=None if plan.deaf else plan.agent,
         reply_sender=None if plan.deaf else plan.reply_sender,
         agent_sender=plan.agent_sender,
     )
     hook = HookContext(ctx, host, agent_sender=None if channel.kind == "none" else channel.send)
     progress = Progress(ctx, common)
-    deliverables = Deliverables(host, hook, plan.receiver, channel=channel, common=common)
+    deliverables = Deliverables(
+        host, hook, plan.receiver, channel=channel, progress=progress, common=common
+    )
     callers = CallerMessages(
         hook,
         plan.on_caller_message,

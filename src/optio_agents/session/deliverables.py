@@ -17,15 +17,14 @@ import anyio
 import anyio.to_thread
 
 from optio_agents.errors import (
-    CommandTimedOut,
-    ConnectError,
     EndSession,
     FileRefused,
     HostError,
     HostKeyRefused,
-    HostLost,
     TransferFailed,
 )
+from optio_agents.hosts.retrying import retrying
+from optio_agents.protocol.display import visible
 
 from . import answers
 from .journal import Delivery, Entry
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from optio_agents.hosts.host import Host
 
     from .common import Common
+    from .progress import Progress
     from .replies import Channel
     from .workplace import Workplace
 
@@ -45,8 +45,7 @@ _log = logging.getLogger(__name__)
 DELIVERABLE_QUEUE_BOUND = 10_000  # open announcements; the next ones are refused
 _DEAF = 2 * DELIVERABLE_QUEUE_BOUND  # beyond this not even refused: the agent has run wild
 _AT_ONCE = 4
-_TRIES = 3  # for a file that changes while it is read, or a host that takes its time
-_RETRY = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds between attempts while the host is away
+_FETCHING = 600.0  # seconds that fetching may fail, over a link that is up, for what we can mend
 _IN_THREAD = 1 << 20  # bytes above which decoding leaves the event loop
 
 
@@ -90,6 +89,7 @@ class _Announced:
     delivery: Delivery
     settled: anyio.Event = field(default_factory=anyio.Event)
     fetching: bool = False
+    troubled: bool = False  # and that was shown
     file: Deliverable | None = None
     refusal: str | None = None
 
@@ -108,10 +108,11 @@ class Deliverables:
         receiver: Receiver,
         *,
         channel: Channel,
+        progress: Progress,
         common: Common,
     ) -> None:
         self._host, self._hook, self._receiver = host, hook, receiver
-        self._channel, self._common = channel, common
+        self._channel, self._progress, self._common = channel, progress, common
         self._worker = OnDemand(common.workers, self._work, failed=common.failed)
         self._open: deque[_Announced] = deque()
         self._rows: dict[tuple[str, int, int], Delivery] = {}
@@ -181,29 +182,44 @@ class Deliverables:
             self._common.workers.start_soon(self._fetch, item)
 
     async def _fetch(self, item: _Announced) -> None:
+        """Have its file, or the reason of its own for which it is refused.
+
+        Anything else is ours to mend, and is tried again: nobody may take for handed over what
+        never came. After ten minutes of that, not counting those without a link, the session
+        fails, and the announcement is still open for the next supervisor.
+        """
         try:
-            item.file = await self._fetched(item)
+            item.file = await retrying(
+                self._host.machine,
+                partial(self._fetch_once, item),
+                seconds=_FETCHING,
+                passes=_is_ours_to_mend,
+                failing=partial(self._tell, item),
+            )
         except FileRefused as error:
             item.refusal = answers.refused(item.delivery.path, error, self._receiver.max_bytes)
-        except (HostError, OSError) as error:
-            self._trouble("fetching", error)
-            item.refusal = answers.our_trouble(item.delivery.path)
         except Exception as error:
-            self._common.failed(error)
+            ours = _is_ours_to_mend(error)
+            self._common.failed(self._not_fetched(item, error) if ours else error)
+            return
         item.settled.set()
 
-    async def _fetched(self, item: _Announced) -> Deliverable:
-        for attempt in range(1_000_000):
-            try:
-                return await self._fetch_once(item)
-            except HostKeyRefused:
-                raise
-            except (HostLost, ConnectError):  # reading again harms nobody
-                await anyio.sleep(_RETRY[min(attempt, len(_RETRY) - 1)])
-            except (TransferFailed, CommandTimedOut):
-                if attempt + 1 >= _TRIES:
-                    raise
-        raise TransferFailed(item.announced)
+    def _tell(self, item: _Announced, error: Exception) -> None:
+        if item.troubled:
+            return
+        item.troubled = True
+        _log.warning("fetching %s: %s", visible(item.announced), error, exc_info=error)
+        name = visible(item.delivery.path, limit=200)
+        self._progress.report(None, f"{name} cannot be fetched, trying again: {error}")
+
+    def _not_fetched(self, item: _Announced, error: Exception) -> TransferFailed:
+        failed = TransferFailed(
+            f"the deliverable {visible(item.delivery.path, limit=200)} was not fetched: {error}. "
+            f"It still lies on {self._host.machine.name}: mend that, then resume session "
+            f"{self._common.journal.session}"
+        )
+        failed.__cause__ = error
+        return failed
 
     async def _fetch_once(self, item: _Announced) -> Deliverable:
         assert self.workplace is not None
@@ -293,6 +309,12 @@ class Deliverables:
     def _trouble(self, name: str, error: Exception) -> None:
         self._common.troubles[name] += 1
         _log.warning("%s raised: %s", name, error, exc_info=error)
+
+
+def _is_ours_to_mend(error: Exception) -> bool:
+    """A full disk of ours, a transfer that breaks, a host that takes its time; nothing final."""
+    final = FileRefused | HostKeyRefused
+    return isinstance(error, HostError | OSError) and not isinstance(error, final)
 
 
 async def fetch_deliverable_text(host: Host, absolute_path: str) -> str:

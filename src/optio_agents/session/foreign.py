@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from optio_agents.errors import FileRefused, HostError, HostLost, TransferFailed
+from optio_agents.errors import FileRefused, HostError, HostLost
 from optio_agents.hosts.bootstrap import quote, script
 from optio_agents.hosts.link import LinkStatus
 from optio_agents.hosts.machine import Answer
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
+_PAUSE = 1.0  # seconds between attempts to reach the host again
 _PATIENCE = 60.0  # seconds for one call of a host that has no time-outs of its own
 
 
@@ -44,13 +45,27 @@ class Fetched:
 
 
 class ForeignMachine:
-    """A name and a link, for whoever watches them."""
+    """A name and a link, for whoever watches them or waits for the host."""
 
     is_local = False
 
-    def __init__(self, host: Any) -> None:
-        self.name = type(host).__name__
+    def __init__(self, host: ForeignHost, name: str) -> None:
+        self.name = name
         self.link = LinkStatus()
+        self._host, self._one_at_a_time = host, anyio.Lock()
+
+    async def connect(self) -> None:
+        """Be reachable, or raise HostLost after a pause."""
+        async with self._one_at_a_time:
+            if self.link.state == "up":
+                return
+            try:
+                await self._host.reconnect()
+                await self._host.ask("true")
+            except HostError:
+                await anyio.sleep(_PAUSE)
+                raise
+            self.link.become("up")
 
 
 class ForeignHost:
@@ -58,7 +73,7 @@ class ForeignHost:
 
     def __init__(self, host: Any) -> None:
         self._host = host
-        self.machine = ForeignMachine(host)
+        self.machine = ForeignMachine(self, type(host).__name__)
         self.machine.link.become("up")
 
     def __getattr__(self, name: str) -> Any:
@@ -107,13 +122,23 @@ class ForeignHost:
         self, path: str, destination: Path, *, max_bytes: int, root: str
     ) -> Fetched:
         """Fetch a file below *root*; refused where it is anything else, before and after."""
+        try:
+            return await self._fetched(path, destination, max_bytes, root)
+        except HostLost as error:
+            try:
+                await self.ask("true")
+            except HostError:  # nothing comes through: it is the link
+                self.machine.link.become("down", str(error))
+            raise
+
+    async def _fetched(self, path: str, destination: Path, max_bytes: int, root: str) -> Fetched:
         before = await self._look(path, root)
         size, _, real_path = before
         if size > max_bytes:
             raise FileRefused(path, "too-large")
         data = await self.whole(real_path)
         if await self._look(path, root) != before or len(data) != size:
-            raise TransferFailed(f"{path} changed while it was read")
+            raise FileRefused(path, "changed", "changed while it was read")
         await anyio.to_thread.run_sync(destination.write_bytes, data)
         digest = await anyio.to_thread.run_sync(hashlib.sha256, data)
         return Fetched(size, digest.hexdigest(), real_path)

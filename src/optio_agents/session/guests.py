@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from optio_agents.hosts.machine import Link
+
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
@@ -20,9 +22,10 @@ _FAREWELL = 5.0  # seconds for one call that ran out of time to notice its cance
 
 
 class Guests:
-    """The foreign code of one session."""
+    """The foreign code of one session. Time without a link is no time: it may wait for the host."""
 
-    def __init__(self) -> None:
+    def __init__(self, link: Link | None = None) -> None:
+        self._link = link
         self._names: dict[asyncio.Task[Any], str] = {}
         self.abandoned: list[str] = []
 
@@ -34,16 +37,23 @@ class Guests:
         return task
 
     async def call(self, name: str, call: Callable[[], Awaitable[_T]], *, seconds: float) -> _T:
-        """What *call* returns or raises; TimeoutError after *seconds*.
+        """What *call* returns or raises; TimeoutError after *seconds* with a link.
 
         Cancelling this cancels the guest and waits for nothing: `leave` does that, for all.
         """
         task = self.invite(name, call)
         try:
-            await asyncio.wait({task}, timeout=seconds)
+            away, left = self._away, seconds
+            while left > 0 and not task.done():
+                await asyncio.wait({task}, timeout=left)
+                left, away = self._away - away, self._away
         finally:
             ask_to_leave(task)
         return await self.finish(task, name)
+
+    @property
+    def _away(self) -> float:
+        return self._link.away if self._link is not None else 0.0
 
     async def finish(self, task: asyncio.Task[_T], name: str) -> _T:
         """What *task* returned or raised; TimeoutError if it had to be made to end."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from itertools import count
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 
 from optio_agents.context import SYSTEM_MESSAGE_PREFIX
 from optio_agents.errors import FileRefused, HostError, HostKeyRefused, NameTaken
+from optio_agents.hosts.retrying import retrying
 from optio_agents.protocol.display import visible_block
 
 if TYPE_CHECKING:
     from optio_agents.context import AgentSender
     from optio_agents.hosts.agents import Agent
+    from optio_agents.hosts.machine import Machine
 
     from .common import Common
     from .result import Replies
@@ -25,7 +27,6 @@ ReplySender: TypeAlias = Callable[[str, str], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
 _SENDING = 30.0  # seconds for one message to be taken
-_PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds between attempts while the host takes nothing
 
 
 class Channel:
@@ -35,11 +36,12 @@ class Channel:
         self,
         common: Common,
         *,
+        machine: Machine | None = None,
         agent: Agent | None = None,
         reply_sender: ReplySender | None = None,
         agent_sender: AgentSender | None = None,
     ) -> None:
-        self._common = common
+        self._common, self._machine = common, machine
         self._by_name = reply_sender or (_saying(agent) if agent else None)
         self._plain = agent_sender
         self._one_at_a_time = anyio.Lock()
@@ -53,15 +55,12 @@ class Channel:
         """
         if self.kind == "none":
             return None
-        for attempt in count():
-            try:
-                await self._send(name, SYSTEM_MESSAGE_PREFIX + text)
-                return True
-            except Exception as error:
-                if self.kind != "agent" or not _passes(error):
-                    return False
-            await anyio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
-        return None
+        send = partial(self._send, name, SYSTEM_MESSAGE_PREFIX + text)
+        try:
+            await (retrying(self._machine, send, passes=_passes) if self._by_name else send())
+        except Exception:
+            return False
+        return True
 
     async def send(self, text: str) -> None:
         """Say *text* as it is, for `HookContext.send_to_agent`. Raises where it is not taken."""

@@ -18,6 +18,7 @@ from optio_agents.errors import (
     OptioAgentsError,
     StoreError,
 )
+from optio_agents.hosts.retrying import retrying
 
 from .common import Common
 from .crew import Questions, hire
@@ -65,7 +66,7 @@ class Session:
         self._given = host  # what hooks get: the very host they know
         self._host, self._ctx, self._plan, self._journal = adapted(host), ctx, plan, journal
         self.decision = Decision()
-        self._guests = Guests()
+        self._guests = Guests(getattr(getattr(self._host, "machine", None), "link", None))
         self._started_at = time.time()
         self._body: asyncio.Task[Any] | None = None
         self._ended = Ended()
@@ -332,7 +333,8 @@ class Session:
         return quiet
 
     async def _other_log(self) -> str:
-        answer = await self._host.ask("other-log.sh", self._workplace.workdir)
+        ask = partial(self._host.ask, "other-log.sh", self._workplace.workdir)
+        answer = await retrying(self._host.machine, ask, seconds=_ASKING)
         return answer.stdout.decode(errors="replace").strip()
 
 

@@ -243,4 +243,5 @@ class Watch:
             self.silence.heard()
         elif batches is not None and (batches.caught_up or not self.lines):
             self.silence.look(awake)
-        self.hints.look(awake, batches, self.lines)
+        if not self._absence.away:  # what it may be silent about, nobody can know then
+            self.hints.look(awake, batches, self.lines)
