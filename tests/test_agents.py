@@ -514,11 +514,11 @@ async def test_sessions_are_found_without_a_journal(host):
         damaged = beside(host) / "damaged" / "session"
         damaged.mkdir(parents=True)
         (damaged / "meta").write_text("{\n---")
-        (damaged / "tag").write_text("its tag\n")
+        (damaged / "tag").write_text("its-tag\n")
         (beside(host) / "other").mkdir()
         lost, *found = await sessions_on(host, str(beside(host)))
         assert [(each.session, each.state) for each in found] == [(agent.session, "running")]
-        assert (lost.session, lost.state, lost.meta) == ("its tag", "never-started", {})
+        assert (lost.session, lost.state, lost.meta) == ("its-tag", "never-started", {})
         assert found[0].directory == agent.directory
         assert found[0].meta["meta"] == {"n": 1}
         assert json.loads(here(agent, "meta").read_text())["session"] == agent.session

@@ -73,7 +73,7 @@ class Store:
 
         Raises AlreadyOwned, which names the other.
         """
-        return claimed(self.path.parent / "locks" / session, owner)
+        return claimed(self.path.parent / "locks", session, owner)
 
     async def sessions(self) -> list[StoredSession]:
         """All of them, the oldest first."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from optio_agents.errors import AlreadyOwned, StoreError
+from optio_agents.store_values import is_session_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,11 +18,15 @@ _OWNER = 4096  # bytes that are read of whoever holds it
 
 
 @contextmanager
-def claimed(path: Path, owner: str) -> Iterator[None]:
-    """Hold the lock file *path* while the block lasts.
+def claimed(locks: Path, session: str, owner: str) -> Iterator[None]:
+    """Hold the lock of *session* in the directory *locks* while the block lasts.
 
-    Raises AlreadyOwned, which names the other, and StoreError.
+    Raises AlreadyOwned, which names the other, and StoreError, also where *session* is no plain
+    name: what it names is emptied and removed here.
     """
+    if not is_session_id(session):
+        raise StoreError(f"{session[:80]!r} cannot be the id of a session")
+    path = locks / session
     with _told(path):
         descriptor = _locked(path)
     try:

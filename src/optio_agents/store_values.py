@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from optio_agents.session.journal import Entry
 
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 RESUMABLE = (None, "unreachable", "failed", "detached")  # outcomes that another run may follow
+
+
+def is_session_id(text: object) -> TypeGuard[str]:
+    """Whether *text* can be the id of a session: a plain name, since files are named by it."""
+    return isinstance(text, str) and _ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

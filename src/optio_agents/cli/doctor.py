@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -166,7 +167,8 @@ def judged(facts: Mapping[str, list[str]]) -> Iterator[Finding]:
 
 
 def _languages(python: str, perl: str) -> Iterator[Finding]:
-    if python and tuple(map(int, python.split(".")[:2])) >= (3, 7):
+    version = re.match(r"([0-9]{1,4})\.([0-9]{1,4})(?![0-9])", python)
+    if version and (int(version[1]), int(version[2])) >= (3, 7):
         yield Finding("ok", f"python3 {python}")
         return
     what = f"python3 {python} is too old" if python else "there is no python3"
@@ -182,7 +184,7 @@ def _languages(python: str, perl: str) -> Iterator[Finding]:
 def _limits(facts: Mapping[str, list[str]]) -> Iterator[Finding]:
     def number(name: str) -> int | None:
         value = (facts.get(name) or [""])[0]
-        return int(value) if value.isdecimal() else None
+        return int(value) if re.fullmatch(r"[0-9]{1,18}", value) else None
 
     instances, descriptors = number("inotify_instances"), number("descriptors")
     if instances is not None:

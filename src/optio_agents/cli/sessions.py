@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -14,12 +15,14 @@ from optio_agents.cli.observed import of_delivery, of_entry
 from optio_agents.cli.output import as_json
 from optio_agents.cli.places import host_options, session_argument, ssh_of
 from optio_agents.cli.records import Record, plain, record, words
+from optio_agents.errors import AgentError
 from optio_agents.protocol.display import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from optio_agents.hosts.agents import Found
+    from optio_agents.hosts.host import Host
     from optio_agents.hosts.ssh_config import SSHConfig
     from optio_agents.store import Store, StoredSession
 
@@ -55,20 +58,24 @@ async def _found_on(ssh: SSHConfig) -> list[Record]:
 
     async with make_host(ssh, taskdir=TASKS) as host:
         found = await sessions_on(host, TASKS)
-    return [_found(one, ssh.name) for one in found]
+        return [_found(one, host) for one in found]
 
 
-def _found(one: Found, host: str) -> Record:
-    about = one.meta.get("meta") or {}
+def _found(one: Found, host: Host) -> Record:
+    from optio_agents.session.facts import stored_of
+
+    known, taskdir = None, posixpath.dirname(one.directory)
+    with suppress(AgentError):  # it may have written that itself
+        known = stored_of(host, one.meta.get("meta", {}))
     return record(
         "session",
-        session=about.get("id") or one.session,
-        at=about.get("created_at") or 0.0,
-        host=host,
-        taskdir=posixpath.dirname(one.directory),
+        session=known.id if known else one.session or posixpath.basename(taskdir),
+        at=known.created_at if known else 0.0,
+        host=host.machine.name,
+        taskdir=taskdir,
         outcome=None,
         state=one.state,
-        text=about.get("title"),
+        text=known.facts["title"] if known else None,
         summary=None,
         ended_at=None,
     )
@@ -151,7 +158,7 @@ def _told(told: Record) -> str:
         case {"kind": "session"}:
             ended = f"ended {_day(told['ended_at'])}" if told["ended_at"] else "not ended"
             lines = [
-                f"{told['session']}  {visible(str(told['text'] or ''))}",
+                f"{visible(told['session'])}  {visible(str(told['text'] or ''))}",
                 f"  {told['state']}: {visible(told['summary'] or 'nothing said')}",
                 f"  on {visible(told['host'])}, in {visible(told['taskdir'])}",
                 f"  began {_day(told['at'])}, {ended}",
@@ -214,7 +221,7 @@ def prune(older_than: str, yes: bool) -> None:
             f"Remove what ended more than {older_than} ago, files on hosts too?", abort=True
         )
     for told in anyio.run(_prune, int(found[1]) * _UNITS[found[2]]):
-        click.echo(told)
+        click.echo(visible(told))
 
 
 async def _prune(seconds: float) -> Iterable[str]:

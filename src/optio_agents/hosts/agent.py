@@ -50,14 +50,14 @@ class Agent:
 
     def __init__(self, host: Host, directory: Directory, meta: Mapping[str, Any]) -> None:
         self.process: ProcessId | None = None
-        self.session = str(meta.get("session", ""))
+        self.session = str(meta["session"])
         self.directory = directory.path
-        self.cwd = str(meta.get("cwd", ""))
-        self.meta = cast("Mapping[str, Any]", meta.get("meta") or {})
+        self.cwd = str(meta["cwd"])
+        self.meta = cast("Mapping[str, Any]", meta["meta"])
         self._host, self._machine = host, host.machine
         self._directory = directory
         self._input = Input(directory, self.session)
-        self._watched = str(meta.get("log", "")), str(meta.get("deliverables", ""))
+        self._watched = str(meta["log"]), str(meta["deliverables"])
         self._detached = self._stopped = False
 
     def __repr__(self) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 END = "~end.eof"  # sorts behind all other names
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,149}")
+_BY = 200  # characters of the name of whoever answered: the agent can write it as well
 _last = 0
 
 
@@ -69,7 +70,11 @@ class Input:
 def _answer(written: bytes) -> tuple[str, bytes]:
     """Who gave it, and what it was."""
     header, _, data = written.partition(b"\n")
-    return str(json.loads(header.partition(b" ")[2])), data
+    try:
+        by = json.loads(header.partition(b" ")[2])
+    except (ValueError, RecursionError):
+        by = None
+    return by[:_BY] if by and isinstance(by, str) else "somebody", data
 
 
 def next_name() -> str:

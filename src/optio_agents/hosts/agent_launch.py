@@ -6,12 +6,12 @@ import json
 import re
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optio_agents.errors import AgentError
 
 from .agent_environment import check_names, inheritable
-from .bootstrap import quote, script
+from .bootstrap import os_bytes, quote, script
 from .collect import collected
 from .machine import ProcessId
 from .retrying import over_a_cut
@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from .agent_environment import EnvBase
     from .host import Host
 
+_PATH = 4096  # bytes
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+
+_TAG = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,149}")
+
+
+def is_tag(text: object) -> bool:
+    """Whether *text* can name a start: it is looked for in the environment of processes."""
+    return isinstance(text, str) and _TAG.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +107,37 @@ async def planned(
     }
     whole = {**base, **(env or {}), **ours}
     return Plan(session, tuple(argv), where, whole, told, journal_limit)
+
+
+def read_meta(text: bytes) -> Mapping[str, Any]:
+    """What a session directory says of its start, as `planned` wrote it. Raises AgentError.
+
+    The agent can write there, too, so this is where it is looked at: what comes out has the types
+    that it should have, and the tag and the paths can be used as such.
+    """
+    try:
+        meta = json.loads(text)
+    except (ValueError, RecursionError):
+        meta = None
+    if not isinstance(meta, dict):
+        raise AgentError("the session's meta cannot be read")
+    if not is_tag(meta.get("session")):
+        raise AgentError("the session's meta names no session")
+    for name in "cwd", "log", "deliverables":
+        if not _is_path(meta.get(name)):
+            raise AgentError(f"the session's meta has no path for {name}")
+    if not isinstance(meta.get("meta"), dict):
+        raise AgentError("the session's meta says nothing of its supervisor")
+    return meta
+
+
+def _is_path(value: object) -> bool:
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        return False
+    try:
+        return len(os_bytes(value)) <= _PATH
+    except UnicodeEncodeError:
+        return False
 
 
 async def prepare(directory: Directory, plan: Plan) -> None:

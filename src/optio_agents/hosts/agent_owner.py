@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
 
-from optio_agents.errors import AlreadyOwned, HostError, NameTaken
+from optio_agents.errors import AgentError, AlreadyOwned, HostError, NameTaken
 
 from .tasks import task_group
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .agent_directory import Directory
 
 _RENEWED = 20.0  # seconds between two touches; 60 s of silence end a lease
+_LONGEST = 200  # characters of an owner's name
 _RELEASING = 5.0  # seconds that giving it back may take
 
 
@@ -64,6 +66,8 @@ async def owned(
     verb = "take" if take_over else "claim"
     who = json.dumps(owner), journal.encode().hex() or secrets.token_hex(8)
     epoch = await _ask(directory, session, verb, "-", *who)
+    if not re.fullmatch(rb"[0-9]{10}\n?", epoch):
+        raise AgentError(f"{directory.path}: the lease has no number")
     lease = Lease(int(epoch), directory, session)
     async with task_group() as tasks:
         tasks.start_soon(lease.keep)
@@ -89,5 +93,14 @@ async def _ask(
         nonce = secrets.token_hex(8)
         return await directory.run_once("owner", session, verb, epoch, owner, journal, nonce)
     except NameTaken as error:
-        name = str(json.loads(str(error)))
+        name = _name_in(str(error))
         raise AlreadyOwned(f"{name} supervises this session", owner=name) from None
+
+
+def _name_in(written: str) -> str:
+    """Who the owner says to be, in a file that the agent can write as well."""
+    try:
+        name = json.loads(written)
+    except (ValueError, RecursionError):
+        name = None
+    return name[:_LONGEST] if name and isinstance(name, str) else "somebody"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast, get_args
@@ -74,16 +75,19 @@ def parse_status(text: str) -> AgentStatus:
     said = dict[str, str]()
     for line in text.splitlines():
         name, _, value = line.partition(" ")
-        said[name] = value.strip()
+        said.setdefault(name, value.strip())  # what comes first is ours
     if said["state"] not in get_args(AgentState):
         raise ValueError(f"no state of an agent: {said['state']!r}")
     stdout, stderr = (*map(int, said.get("sizes", "").split()), 0, 0)[:2]
+    code = said.get("code")
+    if code and not re.fullmatch(r"[0-9]{1,3}", code):
+        raise ValueError(f"no exit code: {code[:40]!r}")
     return AgentStatus(
         state=cast("AgentState", said["state"]),
         session=said.get("tag", ""),
         process=_process(said.get("pid")),
         launcher=_process(said.get("launcher")),
-        exit_code=int(said["code"]) if said.get("code") else None,
+        exit_code=int(code) if code else None,
         stdout_size=stdout,
         stderr_size=stderr,
         free_bytes=int(said.get("free") or 0) * 1024,

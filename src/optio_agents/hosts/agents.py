@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import anyio
 
@@ -15,7 +15,7 @@ from optio_agents.errors import AgentError, HostLost, WorkDirRefused
 from .agent import Agent, StopReport
 from .agent_directory import Directory
 from .agent_input import Answered
-from .agent_launch import Start, launch, planned, prepare
+from .agent_launch import Start, is_tag, launch, planned, prepare, read_meta
 from .agent_owner import Lease
 from .agent_status import AgentEnd, AgentState, AgentStatus
 from .bootstrap import script
@@ -41,6 +41,8 @@ __all__ = [
     "start_agent",
 ]
 
+_LISTED, _LISTING = 256 << 10, 64 << 20  # bytes of a meta that are listed, and of all of them
+_log = logging.getLogger(__name__)
 _STARTING = 30.0  # seconds that a start may take once an agent may exist
 
 
@@ -50,8 +52,8 @@ class Found:
 
     directory: str
     session: str
-    state: AgentState
-    meta: Mapping[str, Any]
+    state: AgentState | Literal["damaged"]
+    meta: Mapping[str, Any]  # with what was given to `start_agent` as "meta"; empty if unreadable
 
 
 @asynccontextmanager
@@ -123,7 +125,7 @@ async def adopt_agent(
     of *start*, or its files are damaged), HostError.
     """
     directory = Directory(host.machine, session_dir or f"{host.taskdir}/session")
-    agent = Agent(host, directory, _read_meta(await directory.run_once("meta")))
+    agent = Agent(host, directory, read_meta(await directory.run_once("meta")))
     if start is not None:
         if agent.session != start.session:
             raise WorkDirRefused(f"{directory.path} holds another session: {agent.session}")
@@ -136,31 +138,37 @@ async def adopt_agent(
 
 
 async def sessions_on(host: Host, base: str) -> list[Found]:
-    """Every session in a task directory of ours below *base*, for when the journal is lost."""
+    """Every session in a task directory of ours below *base*, for when the journal is lost.
+
+    What one of them has for files changes nothing about the others; beyond 64 MiB of metas the
+    rest is left out, and logged.
+    """
     text = "\n".join(map(script, ("session", "state", "sessions")))
-    said = bytearray()
-    async with host.machine.shell(text, [await host.path(base)]) as process:
+    found, rest, total = list[Found](), b"", 0
+    async with host.machine.shell(text, [await host.path(base), str(_LISTED)]) as process:
         await process.close_input()
         while data := await process.read():
-            said += data
-    lines = said.decode(errors="replace").split("\n")
-    return [_found(*lines[at : at + 3]) for at in range(0, len(lines) - 3, 3)]
+            total += len(data)
+            if total > _LISTING:
+                _log.warning("%s: more sessions than can be listed", host.machine.name)
+                break
+            *lines, rest = (rest + data).split(b"\n")
+            whole = len(lines) - len(lines) % 3
+            rest = b"\n".join([*lines[whole:], rest])
+            for at in range(0, whole, 3):
+                if (one := _found(*lines[at : at + 3])) is not None:
+                    found.append(one)
+    return found
 
 
-def _found(state: str, directory: str, meta: str) -> Found:
-    how, _, session = state.partition(" ")
+def _found(first: bytes, directory: bytes, meta: bytes) -> Found | None:
+    how, _, session = first.decode(errors="replace").partition(" ")
+    path = directory.decode("utf-8", "surrogateescape")
+    if how not in {*get_args(AgentState), "damaged"} or not path.startswith("/"):
+        return None
     try:
-        told = _read_meta(meta)
+        known = read_meta(meta)["meta"]
     except AgentError:  # the agent itself may have written to it
-        told = {}
-    return Found(directory, session, cast("AgentState", how), told)
-
-
-def _read_meta(text: bytes | str) -> Mapping[str, Any]:
-    try:
-        meta = json.loads(text)
-    except ValueError:
-        meta = None
-    if not isinstance(meta, dict):
-        raise AgentError("the session's meta cannot be read")
-    return meta
+        known = {}
+    named = session if is_tag(session) else ""
+    return Found(path, named, cast("AgentState", how), {"meta": known} if known else {})

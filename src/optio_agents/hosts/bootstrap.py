@@ -76,7 +76,12 @@ def os_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def is_variable(name: str) -> bool:
+    """Whether a shell can export a variable of this *name*; bash itself exports more than that."""
+    return _NAME.fullmatch(name) is not None
+
+
 def _name(name: str) -> str:
-    if not _NAME.fullmatch(name):
+    if not is_variable(name):
         raise ValueError(f"{name!r} cannot be the name of an environment variable")
     return name

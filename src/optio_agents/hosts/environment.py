@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from .bootstrap import RUN, new_mark, script
+from .bootstrap import RUN, is_variable, new_mark, script
 from .collect import collected
 
 if TYPE_CHECKING:
@@ -37,4 +37,5 @@ async def _asked(machine: Machine, shell: str) -> dict[str, str]:
     _, _, rest = answer.stdout.partition(f"<{mark}>".encode())
     whole, end, _ = rest.partition(f"</{mark}>".encode())
     pairs = (entry.partition("=") for entry in whole.decode("utf-8", "surrogateescape").split("\0"))
-    return {name: value for name, eq, value in pairs if eq and name != RUN} if end else {}
+    found = {name: value for name, eq, value in pairs if eq and is_variable(name) and name != RUN}
+    return found if end else {}

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from optio_agents.errors import AgentError
 from optio_agents.hosts.host import Host, make_host
-from optio_agents.store_values import StoredSession
+from optio_agents.protocol.features import ProtocolFeatures
+from optio_agents.store_values import StoredSession, is_session_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from optio_agents.hosts.machine import Machine
     from optio_agents.hosts.ssh_config import SSHConfig
-    from optio_agents.protocol.features import ProtocolFeatures
 
     from .spec import AgentSpec
+
+_LATEST = 1 << 33  # seconds since the epoch: a calendar knows what comes before
+_TITLE = 500  # characters of one that a host says
 
 TASKS = "~/.local/state/optio-agents/tasks"
 """The directory of ours, on whichever host, that holds a task directory for each session."""
@@ -72,15 +74,20 @@ class Facts:
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Facts:
-        """From what `to_json` gave, maybe of another version of us. Raises ValueError."""
-        names = {field.name for field in fields(cls)}
+        """From what `to_json` gave, maybe of another version of us, maybe on a host.
+
+        Raises ValueError for what cannot be one's facts.
+        """
         known: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in data.items()
-            if name in names
+            if name in _SHAPES
         }
-        if known.get("agent") not in ("command", "claude") or "program" not in known:
+        if "agent" not in known or "program" not in known:
             raise ValueError("these are not the facts of a session")
+        for name, value in known.items():
+            if not _SHAPES[name](value):
+                raise ValueError(f"no session has such a {name}: {str(value)[:80]!r}")
         return cls(**known)
 
     def to_json(self) -> dict[str, Any]:
@@ -90,6 +97,44 @@ class Facts:
     def for_the_host(self) -> dict[str, Any]:
         """As the session's own directory keeps them: readable by whoever can read that."""
         return asdict(replace(self, journal="", ssh=None, notes_start=False))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_directory(value: object) -> bool:
+    return value is None or (
+        isinstance(value, str) and value.startswith(("/", "~/")) and "\0" not in value
+    )
+
+
+def _are_features(value: object) -> bool:
+    if not isinstance(value, Mapping):
+        return value is None
+    try:
+        features = asdict(ProtocolFeatures(**value))
+    except (TypeError, ValueError):
+        return False
+    return all(isinstance(on, bool) for name, on in features.items() if name != "browser")
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
+
+
+_SHAPES: Mapping[str, Callable[[Any], bool]] = {
+    "agent": lambda value: value in ("command", "claude"),
+    "program": _is_text,
+    "title": _is_text,
+    "cwd": _is_directory,
+    "ssh": lambda value: value is None or isinstance(value, Mapping),
+    "features": _are_features,
+    "hidden": _are_names,
+    "reads_to_end": lambda value: isinstance(value, bool),
+    "journal": _is_text,
+    "notes_start": lambda value: isinstance(value, bool),
+}
 
 
 def host_of(session: StoredSession, machine: Machine | None = None) -> Host:
@@ -102,14 +147,26 @@ def host_of(session: StoredSession, machine: Machine | None = None) -> Host:
 
 def stored_of(host: Host, meta: Mapping[str, Any]) -> StoredSession:
     """A session of which only its host still knows. Raises AgentError."""
+    refused = f"the agent in {host.taskdir} belongs to no session of ours"
+    session, created_at = meta.get("id"), meta.get("created_at")
+    if not is_session_id(session):
+        raise AgentError(f"{refused}: its id is no plain name")
+    if not isinstance(created_at, int | float) or not 0 <= created_at < _LATEST:
+        raise AgentError(f"{refused}: it was made at no time")
     try:
         facts = Facts.read(meta)
-        session, created_at = str(meta["id"]), float(meta["created_at"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise AgentError(f"the agent in {host.taskdir} belongs to no session of ours") from error
-    ours = secrets.token_hex(8)
-    known = replace(facts, ssh=_ssh_of(host), journal=ours, notes_start=False)
-    return StoredSession(session, created_at, host.machine.name, host.taskdir, known.to_json())
+    except ValueError as error:
+        raise AgentError(f"{refused}: {error}") from error
+    known = replace(
+        facts,
+        title=facts.title[:_TITLE],
+        ssh=_ssh_of(host),
+        journal=secrets.token_hex(8),
+        notes_start=False,
+    )
+    return StoredSession(
+        session, float(created_at), host.machine.name, host.taskdir, known.to_json()
+    )
 
 
 def _ssh_of(host: Host) -> dict[str, Any] | None:

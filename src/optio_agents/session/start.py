@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from optio_agents.errors import HostError
+from optio_agents.errors import AgentError, HostError
 from optio_agents.protocol.prompt import build_log_channel_prompt, compose_agents_md
 
 from .spec import Claude, Command
@@ -107,6 +107,9 @@ async def credentials_of(host: Host, agent: Agent, names: Sequence[str]) -> dict
     if not names:
         return {}
     text = await host.fetch_bytes_from_host(f"{agent.directory}/launch", max_bytes=_LAUNCH)
-    words = shlex.split(text.decode("utf-8", "surrogateescape"))
+    try:
+        words = shlex.split(text.decode("utf-8", "surrogateescape"))
+    except ValueError as error:  # the agent can write there, too
+        raise AgentError(f"{agent.directory}/launch was damaged: {error}") from error
     pairs = (word.partition("=") for word in words)
     return {name: value for name, equals, value in pairs if equals and name in names}

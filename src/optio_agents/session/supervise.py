@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import re
+import hashlib
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from optio_agents.errors import AgentExited, AgentUnseen, FileRefused, HostLost, StoreError
+from optio_agents.errors import (
+    AgentExited,
+    AgentUnseen,
+    AlreadyOwned,
+    FileRefused,
+    HostLost,
+    StoreError,
+)
 from optio_agents.hosts.agent_environment import looks_like_credential
 from optio_agents.hosts.host import Host
 from optio_agents.protocol.protocol import get_protocol
 from optio_agents.protocol.secrets import Secrets
-from optio_agents.store_values import StoredSession
+from optio_agents.store_values import StoredSession, is_session_id
 
 from .facts import TASKS, Facts, host_of, new_session_id, stored_of, task_directory
 from .journal import MemoryJournal
@@ -39,8 +47,6 @@ if TYPE_CHECKING:
     from .deliverables import DeliverableCallback, DeliverableFileCallback
     from .observe import Observer
     from .spec import AgentSpec
-
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 __all__ = ["TASKS", "host_of", "new_session_id", "supervise", "task_directory"]
 
@@ -134,7 +140,7 @@ async def _begun(
     journal_limit: int | None,
 ) -> SessionResult:
     protocol = _checked(wishes.protocol or get_protocol(), wishes)
-    if not _ID.fullmatch(session):
+    if not is_session_id(session):
         raise ValueError(f"{session!r} cannot be the id of a session")
     if store is not None and session in {known.id for known in await store.sessions()}:
         raise ValueError(f"there is a session {session} already: resume it, or name another")
@@ -201,7 +207,7 @@ async def _taken_up(
     in_good_hands = False
     try:
         if stored is None:
-            stored = stored_of(host, agent.meta)
+            stored = await _apart(store, stored_of(host, agent.meta))
             host = host_of(stored, host.machine)
         facts = Facts.read(stored.facts)
         taught = wishes.protocol or get_protocol(**(facts.features or {}))
@@ -216,6 +222,19 @@ async def _taken_up(
     finally:
         if not in_good_hands:
             agent.detach()
+
+
+async def _apart(store: Store | None, stored: StoredSession) -> StoredSession:
+    """*stored*, whose id its host says, under another id where that one is another session's."""
+    for known in await store.sessions() if store is not None else []:
+        if known.id == stored.id and _place(known) != _place(stored):
+            place = hashlib.sha256("\0".join(_place(stored)).encode("utf-8", "surrogateescape"))
+            return replace(stored, id=f"{stored.id[:40]}-{place.hexdigest()[:12]}")
+    return stored
+
+
+def _place(session: StoredSession) -> tuple[str, str]:
+    return session.host, session.taskdir
 
 
 def _checked(protocol: Protocol, wishes: Wishes) -> Protocol:
@@ -267,5 +286,8 @@ async def _kept(
         if store is None:
             yield ObservedJournal(MemoryJournal(stored.id), eyes), eyes
             return
+        for known in await store.sessions():
+            if known.id == stored.id and _place(known) != _place(stored):  # it came just now
+                raise AlreadyOwned(f"the id {stored.id} is another session's", owner="another")
         await store.add(stored)
         yield ObservedJournal(store.journal(stored.id, secrets), eyes), eyes

@@ -6,11 +6,18 @@
 # shellcheck shell=sh disable=SC2154
 enter "$1" "$2"
 last='' file=
-for file in owner/*; do [ ! -e "$file" ] || last=${file#owner/}; done
+for file in owner/[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]; do
+  [ ! -f "$file" ] || last=${file#owner/} # whatever else stands there is no lease
+done
+holder() { # EPOCH -> $journal $owner
+  read -r journal owner <<end
+$(head -c 4096 "owner/$1" 2>/dev/null | head -n 1)
+end
+}
 case $3 in
   touch | release)
     [ "$last" = "$4" ] || {
-      read -r _ owner <"owner/$last"
+      holder "$last"
       refuse "$taken" "$owner"
     }
     if [ "$3" = touch ]; then touch "owner/$4"; else touch -t 197001020000 "owner/$4"; fi
@@ -18,7 +25,7 @@ case $3 in
     ;;
 esac
 if [ "$last" ]; then
-  read -r journal owner <"owner/$last"
+  holder "$last"
   age=$(($(date +%s) - $(stat -c %Y "owner/$last")))
   [ "$3" = take ] || [ "$journal" = "$6" ] || [ $age -ge 60 ] || refuse "$taken" "$owner"
 fi
@@ -28,7 +35,7 @@ printf '%s %s\n' "$6" "$5" >".owner.$7.$$" || refuse "$unwritten" "the lease can
 ln ".owner.$7.$$" "owner/$epoch" 2>/dev/null || lost=yes
 rm -f ".owner.$7.$$"
 [ ! "${lost-}" ] || {
-  read -r _ owner <"owner/$epoch"
+  holder "$epoch"
   refuse "$taken" "$owner"
 }
 echo "$epoch"

@@ -26,6 +26,11 @@ enter() {
     refuse "$foreign" "$1 belongs to another session"
 }
 
+sound() { # . : what is read of the agent are small files: no pipe, no link, nothing endless
+  [ ! "$(find tag pid launcher exit limit reason meta -prune \
+    \( ! -type f -o ! -name meta -size +8 -o -size +2000 \) -print 2>/dev/null)" ]
+}
+
 private() { # . : whether others could change what it holds
   # shellcheck disable=SC2012 # one name, and stat differs from host to host
   case $(ls -ldn . | cut -c 1-10) in ?????w???? | ????????w?) return 1 ;; esac
