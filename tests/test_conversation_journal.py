@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -378,3 +379,33 @@ async def test_over_ssh_a_link_that_is_cut_in_mid_turn_loses_nothing(
                 assert [json.loads(line) for line in journal.stdout.splitlines()] == events
                 uuids = [event["uuid"] for event in events if "uuid" in event]
                 assert len(set(uuids)) == len(uuids)
+
+
+async def test_over_ssh_a_permission_decided_while_the_host_is_away_is_answered_once(
+    make_sshd, ssh_login, tmp_path
+):
+    server = make_sshd()
+    asked = list[str]()
+    async with (
+        ModelApi().serve() as api,
+        FaultProxy(server.host, server.port) as proxy,
+        make_host(
+            ssh_config(ssh_login(server=server, port=proxy.port)), taskdir=str(tmp_path / "task")
+        ) as host,
+    ):
+        with anyio.fail_after(60):
+            await host.setup_workdir()
+            async with journaled(host, tmp_path, api) as talk:
+
+                def decide(request):
+                    asked.append(request.id)
+                    proxy.refuse()
+                    proxy.cut()
+                    asyncio.get_running_loop().call_later(3, proxy.accept)
+                    return PermissionDecision("allow")
+
+                talk.conversation.on_permission_request(decide)
+                result = await talk.conversation.ask(scripted(TOUCH, {"text": "touched"}))
+                assert result.text == "touched"
+                assert not talk.conversation.open_requests
+    assert len(asked) == 1

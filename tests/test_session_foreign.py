@@ -235,6 +235,36 @@ async def test_a_link_that_comes_back_has_lost_nothing(foreign, ctx, sshd, monke
     assert ctx.messages == ["one", "two"]
 
 
+@pytest.mark.parametrize("kind", ["ssh"])
+async def test_a_deliverable_announced_as_the_link_goes_is_fetched_when_it_is_back(
+    foreign, ctx, sshd, monkeypatch
+):
+    monkeypatch.setattr("optio_agents.session.foreign._PATIENCE", 2.0)
+    monkeypatch.setattr("optio_agents.session.foreign._PAUSE", 0.2)
+    monkeypatch.setattr("optio_agents.session.deliverables._FETCHING", 2.0)  # less than it is away
+    received, gone = [], anyio.Event()
+
+    async def on_deliverable(_, path, text):
+        received.append((path, text))
+        if path == "a.txt":
+            proxy.cut()
+            proxy.refuse()
+            gone.set()
+            asyncio.get_running_loop().call_later(4, proxy.accept)
+
+    async def body(host, _):
+        hand_over(host, "a.txt", b"a.txt")
+        hand_over(host, "b.txt", b"b.txt")
+        append(host, b"DELIVERABLE: deliverables/a.txt\n")
+        await gone.wait()
+        append(host, b"DELIVERABLE: deliverables/b.txt\nDONE\n")
+
+    async with FaultProxy(sshd.host, sshd.port) as proxy, foreign(proxy.port) as host:
+        result = await run_log_protocol_session(host, ctx, body=body, on_deliverable=on_deliverable)
+    assert result.outcome == "done"
+    assert received == [("a.txt", "a.txt"), ("b.txt", "b.txt")]
+
+
 async def test_a_tail_that_comes_late_repeats_nothing(ctx, tmp_path, monkeypatch):
     monkeypatch.setattr("optio_agents.session.foreign_log._WITH_TAIL", 0.1)
     looked = anyio.Event()

@@ -66,19 +66,23 @@ class Agent:
     async def say(self, data: bytes, *, name: str | None = None) -> str:
         """Put one whole message into the agent's input, once; returns its name there.
 
-        The same words under the same *name* are said once however often this is called, and a
-        lost link is waited for. Raises NameTaken, InputClosed, TransferFailed (the disk is full).
+        The same words under the same *name* are said once however often this is called. A host
+        that is away, or does not answer, is waited for however long: cancel it to give up.
+        Raises NameTaken, InputClosed, TransferFailed (the disk is full).
         """
         return await self._input.say(data, name)
 
     async def end_input(self) -> None:
-        """End the agent's input behind what was said. Twice is fine. Raises InputClosed."""
+        """End the agent's input behind what was said, waiting as `say` does. Twice is fine.
+
+        Raises InputClosed.
+        """
         await self._input.end()
 
     async def answer(self, request: str, data: bytes, *, by: str) -> Answered:
         """Say *data* as the one answer to *request*, unless somebody did before.
 
-        Raises InputClosed, TransferFailed.
+        Waits as `say` does. Raises InputClosed, TransferFailed.
         """
         return await self._input.answer(request, data, by)
 
@@ -103,7 +107,7 @@ class Agent:
             raise AgentError(f"{self.directory} was damaged: {error}") from error
 
     async def wait(self) -> AgentEnd:
-        """Until the agent has ended, through any number of lost links."""
+        """Until the agent has ended, through any number of lost links, however long."""
         while True:
             if end := (await self.status()).end():
                 return end
@@ -115,7 +119,8 @@ class Agent:
     async def signal(self, name: str, *, group: bool = True) -> None:
         """Send a signal, as "INT", to the agent's process group, or to it alone.
 
-        Raises InputClosed when it has ended. Not repeated: HostLost says that nobody knows.
+        Raises InputClosed when it has ended. Not repeated: HostLost says that nobody knows,
+        CommandTimedOut (after 30 s with a link) likewise; ConnectError, that it was not sent.
         """
         if f"SIG{name}" not in signals.Signals.__members__:
             raise ValueError(f"{name!r} is no signal")
@@ -171,7 +176,7 @@ class Agent:
         return self._host.follow(path, cursor, journal=True, limit=limit, process=self.process)
 
     async def last_stderr(self, size: int = 4096) -> str:
-        """The end of its standard error, as far as it can be decoded."""
+        """The end of its standard error, as far as it can be decoded. Waits as `say` does."""
         said = await self._directory.run("tail", self.session, "stderr", str(size))
         return said.decode(errors="replace")
 

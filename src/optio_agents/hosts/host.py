@@ -245,7 +245,7 @@ class Host:
         progress_cb: PercentCallback | None = None,
         max_bytes: int | None = None,
     ) -> bytes:
-        """The content of a file of the host. Raises as `fetch_file` does."""
+        """The content of a file of the host. Waits and raises as `fetch_file` does."""
         into = BytesIO()
         where = await self.path(absolute_path)
         await fetch(

@@ -131,8 +131,9 @@ class Machine(Protocol):
         """Run a short script with *data* as its stdin in the warm shell: one round trip.
 
         For small answers (at most 1 MiB). Scripts of one host may run one after the other,
-        so they must not wait for things. Raises HostLost when the link breaks meanwhile
-        (outcome unknown; never repeated by us), CommandTimedOut after *seconds*.
+        so they must not wait for things. Connects first where needed, and raises ConnectError
+        if that fails; then HostLost when the link breaks meanwhile (outcome unknown; never
+        repeated by us), CommandTimedOut after *seconds*, which begin with the connection.
         """
 
     def follow(

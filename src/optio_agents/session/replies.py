@@ -51,7 +51,7 @@ class Channel:
         """Say it as the harness; whether it was taken, None where nobody takes anything.
 
         A journaled agent waits for it: a host without room, or out of reach, is tried again
-        until it takes it.
+        until it takes it, however long; any other sender has 30 s with a link, once.
         """
         if self.kind == "none":
             return None
