@@ -21,6 +21,8 @@ import pytest
 
 from tests import proc
 from tests.components import unavailable
+from tests.sweeping import RUN
+from tests.timeouts import BOUND
 
 SHELLS = ("bash", "dash", "ash", "zsh", "fish")
 NOISE = 'echo "Welcome to a talkative host"\necho "it warns, too" >&2\nsleep 0.2\n'
@@ -49,7 +51,7 @@ class Account:
 
     def make_dir(self) -> Path:
         """A fresh directory of this account's own, 0700, below its home."""
-        made = Path(tempfile.mkdtemp(prefix="task-", dir=self.home))
+        made = Path(tempfile.mkdtemp(prefix=f"task-{os.environ[RUN]}-", dir=self.home))
         os.chown(made, self.uid, self.gid)
         return made
 
@@ -193,4 +195,4 @@ def _owner(found: proc.Process) -> int | None:
 
 
 def _run(*argv: str) -> None:
-    subprocess.run(argv, check=True, capture_output=True, timeout=30)
+    subprocess.run(argv, check=True, capture_output=True, timeout=BOUND)

@@ -19,6 +19,7 @@ from optio_agents.hosts.ssh import SshMachine
 from tests.components import unavailable
 from tests.hosts import ssh_config
 from tests.sshd import SshLogin
+from tests.timeouts import BOUND
 
 TOOLS = """awk cat chmod cmp cut date dd df env find grep head id ln ls mkdir mkfifo mv rm sed
     setsid sleep sort stat tail touch tr uname wc"""
@@ -80,7 +81,7 @@ def ssh_host(login: SshLogin) -> Host:
 @asynccontextmanager
 async def ready(host: Host) -> AsyncIterator[None]:
     """Entered and set up, for as long as a test may take."""
-    with anyio.fail_after(15):
+    with anyio.fail_after(BOUND):
         async with host:
             await host.setup_workdir()
             yield

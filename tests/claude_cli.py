@@ -18,6 +18,7 @@ from optio_agents.hosts.host import Host
 from optio_agents.testing.transcript import Recorder, Transcript, playing
 from tests.components import CLAUDE, needs
 from tests.model_api import ModelApi
+from tests.timeouts import BOUND
 
 # nothing of the machine's own configuration is read
 OFF = ("--strict-mcp-config", "--setting-sources=")
@@ -120,7 +121,7 @@ async def over_pipes(
             record.append(handle)
         conversation = ClaudeCodeConversation(**options)
         conversation.attach(handle)
-        with anyio.fail_after(18):
+        with anyio.fail_after(BOUND):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(conversation.run_reader)
                 try:

@@ -11,7 +11,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 pytest_plugins = [
+    "tests.timeouts",
     "tests.own_home",
+    "tests.sweeping",
     "tests.accounts",
     "tests.chance",
     "tests.disks",

@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from tests.timeouts import BOUND
+
 
 def append(path, data):
     with path.open("ab") as file:
@@ -32,7 +34,7 @@ def truncate(path, size):
 async def take(batches, count):
     """The next *count* lines."""
     lines = []
-    with anyio.fail_after(10):
+    with anyio.fail_after(BOUND):
         while len(lines) < count:
             lines += (await anext(batches)).lines
     assert len(lines) == count
@@ -40,12 +42,12 @@ async def take(batches, count):
 
 
 async def take_all(batches):
-    with anyio.fail_after(10):
+    with anyio.fail_after(BOUND):
         return [line async for batch in batches for line in batch.lines]
 
 
 async def until(condition):
-    with anyio.fail_after(10):
+    with anyio.fail_after(BOUND):
         while not condition():  # noqa: ASYNC110 - what is waited for sends no event
             await anyio.sleep(0.01)
 

@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if item not in keep])
         items[:] = keep
         for item in items:
-            item.add_marker(pytest.mark.timeout(seconds(told) + 60))
+            item.add_marker(pytest.mark.timeout(seconds(told) + 300))
 
 
 def pytest_configure(config: pytest.Config) -> None:

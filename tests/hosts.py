@@ -15,10 +15,10 @@ import pytest
 from optio_agents.hosts import Host, SSHConfig, make_host
 from tests.accounts import SHELLS, Account
 from tests.sshd import SshLogin
+from tests.timeouts import BOUND
 
 KINDS = ("local", "me", *SHELLS)
 USUAL = ("local", "me", "ash")  # where the shell makes no difference
-_LONG_ENOUGH = 15  # seconds, for any one test
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Ground:
     @asynccontextmanager
     async def ready(self, name: str = "task") -> AsyncIterator[Host]:
         """Entered and set up, for as long as a test may take."""
-        with anyio.fail_after(_LONG_ENOUGH):
+        with anyio.fail_after(BOUND):
             async with self.host(name) as host:
                 await host.setup_workdir()
                 yield host

@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from tests.proc import processes, tagged
+from tests.timeouts import BOUND
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Census:
         """What is open now and was not then."""
         return sorted(Census.take().entries - self.entries)
 
-    async def settle(self, within: float = 5) -> None:
+    async def settle(self, within: float = BOUND) -> None:
         """Wait until nothing is open that was not; an AssertionError lists what stays."""
         await _vanish(self.since, within)
 
@@ -41,20 +42,20 @@ class Census:
 def leaks() -> Callable[..., AbstractAsyncContextManager[Census]]:
     """A block behind which everything that it opened must be closed.
 
-    ``async with leaks(within=5):``. Idle workers of thread pools do not count: the event loop
+    ``async with leaks():``. Idle workers of thread pools do not count: the event loop
     owns them.
     """
     return no_leaks
 
 
 @asynccontextmanager
-async def no_leaks(*, within: float = 5) -> AsyncIterator[Census]:
+async def no_leaks(*, within: float = BOUND) -> AsyncIterator[Census]:
     before = Census.take()
     yield before
     await before.settle(within)
 
 
-async def no_process_left(tag: str, within: float = 5) -> None:
+async def no_process_left(tag: str, within: float = BOUND) -> None:
     """Wait until no live process carries *tag* (see `tests.proc.TAGS`); else AssertionError."""
     await _vanish(lambda: [str(process) for process in tagged(tag)], within)
 

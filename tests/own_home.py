@@ -11,15 +11,15 @@ import pytest
 
 from tests.components import cache
 
-_KEPT = "OPTIO_TESTS_HOME"  # worker processes share the one of the first
+KEPT = "OPTIO_TESTS_HOME"  # worker processes share the one of the first
 
 
 def move_in() -> None:
     """Live in an empty HOME from here on; twice is fine."""
-    if _KEPT in os.environ:
+    if KEPT in os.environ:
         return
     os.environ["OPTIO_AGENTS_CACHE"] = str(cache())  # downloads stay where they are
-    os.environ["HOME"] = os.environ[_KEPT] = tempfile.mkdtemp(prefix="optio-tests-home-")
+    os.environ["HOME"] = os.environ[KEPT] = tempfile.mkdtemp(prefix="optio-tests-home-")
     for name in "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME":
         os.environ.pop(name, None)
 
@@ -27,7 +27,7 @@ def move_in() -> None:
 def move_out() -> None:
     """Remove it."""
     with suppress(OSError):
-        shutil.rmtree(os.environ[_KEPT])
+        shutil.rmtree(os.environ[KEPT])
 
 
 def pytest_configure(config: pytest.Config) -> None:

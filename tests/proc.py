@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.timeouts import BOUND
 
 TAGS = ("OPTIO_SESSION", "OPTIO_RUN", "OPTIO_TEST_SERVER")
 _PROC = Path("/proc")
@@ -22,6 +25,7 @@ class Process:
     state: str
     parent: int
     session: int
+    terminal: int  # 0: none
 
     @property
     def gone(self) -> bool:
@@ -52,13 +56,20 @@ def process(pid: int) -> Process | None:
     head, _, tail = stat.rpartition(")")  # a name may hold spaces and parentheses
     fields = tail.split()
     name = head.partition("(")[2]
-    return Process(pid, int(fields[19]), name, fields[0], int(fields[1]), int(fields[3]))
+    return Process(
+        pid, int(fields[19]), name, fields[0], int(fields[1]), int(fields[3]), int(fields[4])
+    )
 
 
 def processes() -> Iterator[Process]:
     for entry in _PROC.iterdir():
         if entry.name.isdigit() and (found := process(int(entry.name))):
             yield found
+
+
+def unique() -> str:
+    """Seconds to sleep, some minutes, that no other process sleeps: a name nobody can scrub."""
+    return f"{900 + secrets.randbelow(300)}.{secrets.randbelow(10**9):09}"
 
 
 def start_time(pid: int) -> int:
@@ -80,20 +91,40 @@ def tagged(tag: str) -> list[Process]:
     return [found for found in processes() if wanted & environment(found) and not found.gone]
 
 
-def kill(*victims: Process, within: float = 5) -> None:
+def kill(*victims: Process, within: float = BOUND) -> None:
     """SIGKILL, and wait until they are gone."""
     for victim in victims:
         victim.send(signal.SIGKILL)
     wait_until(lambda: all(victim.gone for victim in victims), within=within)
 
 
-def wait_until(condition: Callable[[], bool], within: float = 5) -> None:
+def wait_until(condition: Callable[[], bool], within: float = BOUND) -> None:
     """Look every millisecond: the kernel tells nobody but a parent of these things."""
     deadline = time.monotonic() + within
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"not so within {within} s: {condition}")
         time.sleep(0.001)
+
+
+def running(word: str) -> list[Process]:
+    """Every live process that has *word* in its command line."""
+    return [found for found in processes() if not found.gone and word in command_line(found)]
+
+
+def command_line(found: Process) -> str:
+    try:
+        return (_PROC / str(found.pid) / "cmdline").read_text(errors="replace")
+    except OSError:  # ended meanwhile
+        return ""
+
+
+def directory(found: Process) -> str:
+    """Where it stands."""
+    try:
+        return str((_PROC / str(found.pid) / "cwd").readlink())
+    except OSError:
+        return ""
 
 
 def environment(found: Process) -> set[bytes]:

@@ -13,8 +13,7 @@ import pytest
 
 from optio_agents.hosts.host import Host, LocalHost
 from optio_agents.session.driver import run_log_protocol_session
-
-BOUND = 20  # seconds that no test of a session needs
+from tests.timeouts import BOUND
 
 
 class Context:

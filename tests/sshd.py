@@ -20,9 +20,10 @@ import pytest
 from tests import proc
 from tests.accounts import Account, Accounts
 from tests.components import unavailable
+from tests.sweeping import RUN
+from tests.timeouts import BOUND
 
 SSHD = "/usr/sbin/sshd"
-_START = 10  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ class SshServer:
         self._listener = subprocess.Popen(
             argv, env={}, stdin=subprocess.DEVNULL, start_new_session=True
         )
-        deadline = time.monotonic() + _START
+        deadline = time.monotonic() + BOUND
         # Asking the log costs no connection: a stray one counts towards MaxStartups and penalties.
         while "Server listening on" not in self.log[said:]:
             if self._listener.poll() is not None or time.monotonic() > deadline:
@@ -179,7 +180,7 @@ class SshServer:
         self._listener = None
 
     def _write_config(self, options: Mapping[str, str], home: Path) -> None:
-        tag = f"OPTIO_TEST_SERVER={self.tag}"
+        tag = f"OPTIO_TEST_SERVER={self.tag} {RUN}={os.environ[RUN]}"
         settings = {
             "ListenAddress": self.host,
             "Port": str(self.port),
@@ -204,7 +205,7 @@ class SshServer:
 def make_key(path: Path) -> Path:
     """A new ed25519 key at *path*, its public half beside it with ``.pub``."""
     argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(path)]
-    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, timeout=_START)
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, timeout=BOUND)
     return path
 
 

@@ -19,12 +19,12 @@ import pytest
 
 from tests import proc
 from tests.components import CLAUDE, needs
+from tests.timeouts import BOUND
 
 if TYPE_CHECKING:
     from tests.model_api import ModelApi
     from tests.sshd import SshLogin
 
-WITHIN = 30.0  # seconds that nothing on a screen takes
 _NAP = 0.02  # seconds between two looks at a screen: tmux tells nobody
 
 
@@ -59,7 +59,7 @@ class Terminal:
         """What is seen now, with its escape sequences."""
         return await self.tmux("capture-pane", "-p", "-e")
 
-    async def until(self, wanted: str | Callable[[str], object], *, within: float = WITHIN) -> str:
+    async def until(self, wanted: str | Callable[[str], object], *, within: float = BOUND) -> str:
         """Wait until the terminal shows *wanted*, a regular expression; gives all of its text."""
         found: Callable[[str], object] = (
             re.compile(wanted, re.MULTILINE).search if isinstance(wanted, str) else wanted
@@ -71,7 +71,7 @@ class Terminal:
             return seen
         raise AssertionError(f"{wanted!r} was not seen within {within} s in:\n{seen}")
 
-    async def until_gone(self, unwanted: str, *, within: float = WITHIN) -> None:
+    async def until_gone(self, unwanted: str, *, within: float = BOUND) -> None:
         """Wait until *unwanted*, a regular expression, is not seen any more."""
         seen = ""
         with anyio.move_on_after(within):
@@ -159,7 +159,7 @@ class Desk:
         *words: str,
         env: Mapping[str, str] | None = None,
         given: str = "",
-        within: float = WITHIN,
+        within: float = BOUND,
     ) -> subprocess.CompletedProcess[str]:
         """The command, where nobody sits at a terminal. Blocks."""
         return subprocess.run(
@@ -174,7 +174,7 @@ class Desk:
         )
 
     async def runs(
-        self, *words: str, env: Mapping[str, str] | None = None, within: float = WITHIN
+        self, *words: str, env: Mapping[str, str] | None = None, within: float = BOUND
     ) -> subprocess.CompletedProcess[str]:
         """The same, and the loop of the test goes on."""
         with anyio.fail_after(within):

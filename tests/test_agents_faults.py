@@ -31,6 +31,7 @@ from tests.agent_ground import (
 )
 from tests.disks import disk_at
 from tests.leaks import no_process_left
+from tests.timeouts import BOUND
 
 
 @pytest.fixture
@@ -216,7 +217,7 @@ anyio.run(main)
 
 
 async def test_after_kill_9_of_the_supervisor_the_agent_is_adopted(tmp_path):
-    with anyio.fail_after(15):
+    with anyio.fail_after(BOUND):
         argv = [sys.executable, "-c", SUPERVISOR, str(tmp_path / "task")]
         async with await anyio.open_process(argv, stderr=None) as supervisor:
             directory = json.loads(await supervisor.stdout.receive())

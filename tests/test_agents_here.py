@@ -14,6 +14,7 @@ from optio_agents.hosts import agent_input
 from optio_agents.hosts.agent_say_local import SMALL
 from optio_agents.hosts.agents import Agent, start_agent
 from optio_agents.hosts.host import LocalHost
+from tests.timeouts import BOUND
 
 SHELL = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 
@@ -34,7 +35,7 @@ def ways(monkeypatch):
 
 async def test_words_arrive_once_and_in_order_whichever_way_they_take(tmp_path, ways):
     large = b"x" * SMALL + b"\n"
-    with anyio.fail_after(15):
+    with anyio.fail_after(BOUND):
         async with LocalHost(str(tmp_path / "task")) as host:
             await host.setup_workdir()
             async with start_agent(host, ["cat"], env=SHELL, env_base="empty") as agent:
@@ -58,7 +59,7 @@ async def test_words_arrive_once_and_in_order_whichever_way_they_take(tmp_path, 
 
 
 async def test_a_link_in_the_way_is_not_followed(tmp_path, ways):
-    with anyio.fail_after(15):
+    with anyio.fail_after(BOUND):
         async with LocalHost(str(tmp_path / "task")) as host:
             await host.setup_workdir()
             async with start_agent(host, ["cat"], env=SHELL, env_base="empty") as agent:
@@ -69,7 +70,7 @@ async def test_a_link_in_the_way_is_not_followed(tmp_path, ways):
 
 
 async def test_words_behind_the_end_of_the_input_are_refused_and_leave_nothing(tmp_path):
-    with anyio.fail_after(15):
+    with anyio.fail_after(BOUND):
         async with LocalHost(str(tmp_path / "task")) as host:
             await host.setup_workdir()
             argv = ["sh", "-c", "cat; sleep 300"]

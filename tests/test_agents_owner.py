@@ -11,6 +11,7 @@ import pytest
 from optio_agents.errors import AlreadyOwned
 from optio_agents.hosts.host import Host
 from tests.agent_ground import here, machine, ready, started, until
+from tests.timeouts import BOUND
 
 
 @pytest.fixture(params=["dash", "ash"])
@@ -116,7 +117,7 @@ async def test_the_owner_is_heard_of_while_its_block_lasts(host, monkeypatch):
         silent(agent, seconds=1000)
         await until(lambda: silence(agent) < 900)
         async with agent.own("another", journal="b", take_over=True):
-            with anyio.fail_after(5):
+            with anyio.fail_after(BOUND):
                 await lease.lost.wait()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
 from pathlib import Path
 
@@ -55,29 +54,12 @@ def reaping_host(request, tmp_path):
     return Host(machine(request.param, tmp_path), str(tmp_path / "task"))
 
 
-def unique() -> str:
-    """Seconds to sleep that no other process sleeps: a name that nobody can scrub."""
-    return str(secrets.randbelow(10**9) + 10**9)
-
-
-def running(word: str) -> list[proc.Process]:
-    """Every live process that has *word* in its command line."""
-    return [found for found in proc.processes() if not found.gone and word in _line(found.pid)]
-
-
-def _line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:  # ended meanwhile
-        return ""
-
-
 async def check(host, command):
-    n = unique()
+    n = proc.unique()
     async with ready(host), started(host, f"{command} echo; read -r x".format(n=n)) as agent:
-        await until(lambda: any(found.name == "sleep" for found in running(n)))
+        await until(lambda: any(found.name == "sleep" for found in proc.running(n)))
         report = await agent.stop(grace=0.3)
-        left = running(n)
+        left = proc.running(n)
         proc.kill(*left)
         assert (report.empty, left) == (True, [])
         assert (await agent.status()).state == "exited"
@@ -95,13 +77,13 @@ async def test_what_scrubbed_its_environment_and_left_its_parents_is_adopted(rea
 
 async def test_what_outlives_the_agent_is_found_too(reaping_host):
     """The agent has ended by itself; what it left is still a child of the launcher."""
-    n = unique()
+    n = proc.unique()
     async with ready(reaping_host):
         async with started(reaping_host, SCRUBBED["double fork"].format(n=n)) as agent:
             assert (await agent.wait()).exit_code == 0
             launcher = (await agent.status()).launcher
-            await until(lambda: running(n))
-        assert not running(n)
+            await until(lambda: proc.running(n))
+        assert not proc.running(n)
         assert proc.process_is_gone(launcher.pid, launcher.start)
 
 
@@ -117,9 +99,9 @@ async def test_a_chain_of_forks_is_caught(reaping_host, tmp_path, life, deaf):
     program.write_text(CHAIN)
     command = f"exec env -i {PYTHON} {program} {life} {deaf}"
     async with ready(reaping_host), started(reaping_host, command) as agent:
-        await until(lambda: len(running(str(program))) > 1)
+        await until(lambda: len(proc.running(str(program))) > 1)
         report = await agent.stop(grace=0.1)
-        left = running(str(program))
+        left = proc.running(str(program))
         proc.kill(*left)
         assert (report.empty, left) == (True, [])
         assert (await agent.status()).state == "exited"

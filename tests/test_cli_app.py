@@ -13,9 +13,9 @@ from optio_agents.cli import exits
 from optio_agents.cli.app import VERBS, app, run_command
 from tests.components import needs
 from tests.terminal import Desk
+from tests.timeouts import BOUND
 
 START_UP = 0.25  # seconds for `prompt`, which waits for nothing: of the processor
-pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -126,7 +126,7 @@ def test_the_line_of_the_readme_completes_in_each_shell(shell: str, desk: Desk) 
         capture_output=True,
         text=True,
         check=False,
-        timeout=20,
+        timeout=BOUND,
     )
     assert ran.stdout.split()[:1] == ["watch"], ran.stderr
 

@@ -7,9 +7,8 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests.components import cache, needs, unavailable
+from tests.timeouts import BOUND
 
 ROOT = Path(__file__).parents[1]
 COMMAND = re.compile(r"^## Try it\n.*?^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -17,7 +16,6 @@ INDEX = re.compile("PIP_|https?_proxy|no_proxy", re.IGNORECASE)  # how this mach
 OUT_OF_REACH = ("No matching distribution", "Could not find a version", "ConnectionError")
 
 
-@pytest.mark.timeout(180)
 def test_the_run_command_of_the_readme_works_in_a_clean_clone(tmp_path: Path) -> None:
     clone, home = tmp_path / "clone", tmp_path / "home"
     home.mkdir()
@@ -27,7 +25,7 @@ def test_the_run_command_of_the_readme_works_in_a_clean_clone(tmp_path: Path) ->
         [needs("git"), "clone", "-q", "--no-local", f"file://{ROOT}", str(clone)],
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=BOUND,
     )
     found = COMMAND.search((clone / "README.md").read_text())
     assert found
@@ -43,7 +41,7 @@ def test_the_run_command_of_the_readme_works_in_a_clean_clone(tmp_path: Path) ->
         capture_output=True,
         text=True,
         check=False,
-        timeout=150,
+        timeout=BOUND,
     )
     if any(words in ran.stderr for words in OUT_OF_REACH):
         unavailable("the package index cannot be reached")

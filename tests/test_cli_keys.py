@@ -8,6 +8,8 @@ import sys
 import anyio
 import pytest
 
+from tests.timeouts import BOUND
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "login_tty"), reason="needs a Unix terminal")
 
 SIZE = 10_000  # more than a terminal takes in before it is read
@@ -45,7 +47,7 @@ async def test_ctrl_c_drops_nothing_that_is_on_its_way_to_the_screen() -> None:
         os.write(screen, b"\x03")
         os.write(screen, b"k")
         seen = b""
-        with anyio.fail_after(10):
+        with anyio.fail_after(BOUND):
             while not seen.endswith(b"k"):
                 await anyio.wait_readable(screen)
                 seen += os.read(screen, 1000)

@@ -16,8 +16,7 @@ import pytest
 from tests.components import needs
 from tests.model_api import ModelApi, scripted
 from tests.terminal import Desk
-
-pytestmark = pytest.mark.timeout(120)
+from tests.timeouts import BOUND
 
 
 def records(text: str) -> list[dict[str, Any]]:
@@ -83,10 +82,10 @@ def test_plain_lines_are_time_kind_and_words(desk: Desk) -> None:
     ("steps", "flags", "code"),
     [
         (("DONE: all",), (), 0),
-        (("ERROR: no", "sleep 60"), (), 1),
+        (("ERROR: no", "sleep 600"), (), 1),
         (("STATUS: 1%", "exit 9"), (), 3),
-        (("STATUS: 1%", "sleep 60"), ("--stall-after", "0.5"), 5),
-        (("sleep 60",), ("--detach",), 6),
+        (("STATUS: 1%", "sleep 600"), ("--stall-after", "0.5"), 5),
+        (("sleep 600",), ("--detach",), 6),
     ],
 )
 def test_each_ending_has_its_exit_code(
@@ -398,7 +397,7 @@ class _Lines:
         self._stdout, self._rest = process.stdout, b""
 
     async def next(self, kind: str) -> dict[str, Any]:
-        with anyio.fail_after(20):
+        with anyio.fail_after(BOUND):
             while True:
                 while b"\n" in self._rest:
                     line, _, self._rest = self._rest.partition(b"\n")

@@ -7,11 +7,7 @@ import re
 import subprocess
 from typing import Any
 
-import pytest
-
 from tests.terminal import Desk
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def run(desk: Desk, title: str, *steps: str, flags: tuple[str, ...] = ()) -> str:

@@ -14,9 +14,8 @@ import pytest
 
 from optio_agents.testing.proxy import FaultProxy
 from tests.sshd import SshLogin
-from tests.terminal import WITHIN, Desk
-
-pytestmark = pytest.mark.timeout(120)
+from tests.terminal import Desk
+from tests.timeouts import BOUND
 
 
 @pytest.fixture
@@ -187,7 +186,7 @@ async def test_a_host_that_stays_away_is_given_up_and_its_agent_goes_on(
         async with await anyio.open_process(argv, env=desk.env, cwd=desk.home) as running:
             assert running.stdout
             assert running.stderr
-            with anyio.fail_after(WITHIN):
+            with anyio.fail_after(BOUND):
                 said = b""
                 while b"first" not in said:
                     said += await running.stdout.receive()
@@ -216,7 +215,7 @@ async def test_a_log_on_a_host_is_watched_over_a_link_that_breaks(
         async with await anyio.open_process(argv, env=desk.env, cwd=desk.home) as watching:
             assert watching.stdout
             log.write_text("STATUS: 1% first\n")
-            with anyio.fail_after(WITHIN):
+            with anyio.fail_after(BOUND):
                 first = await watching.stdout.receive()
                 proxy.cut()
                 with log.open("a") as file:

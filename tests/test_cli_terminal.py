@@ -11,10 +11,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from tests.model_api import ModelApi, scripted
-from tests.proc import processes
+from tests.proc import running, unique
 from tests.terminal import Desk, Terminal
-
-pytestmark = pytest.mark.timeout(120)
 
 ASKS = r"y allow · a always \(until this session ends\) · n deny"
 
@@ -116,7 +114,7 @@ async def test_whoever_reads_a_few_lines_only_leaves_the_agent_running(desk: Des
 
 async def test_ctrl_c_once_interrupts_a_command(desk: Desk) -> None:
     async with desk.terminal() as terminal:
-        await terminal.type(agent("STATUS: 10% on it", "sleep 60"))
+        await terminal.type(agent("STATUS: 10% on it", "sleep 600"))
         await terminal.until("status +10% on it")
         await terminal.key("C-c")
         seen = await terminal.ends(3)
@@ -140,8 +138,9 @@ async def test_ctrl_c_twice_leaves_the_agent_and_says_how_to_come_back(desk: Des
 
 
 async def test_stop_on_exit_ends_the_agent_and_all_it_started(desk: Desk) -> None:
-    nap = desk.program("nap-of-this-test", "sleep 77\n")
-    steps = ("run trap '' INT", f"run {nap} &", "STATUS: 10% on it", "sleep 66")
+    n = unique()
+    nap = desk.program("nap", f"exec sleep {n}\n")
+    steps = ("run trap '' INT", f"run {nap} &", "STATUS: 10% on it", "sleep 600")
     async with desk.terminal() as terminal:
         await terminal.type(agent(*steps, flags="--stop-on-exit"))
         await terminal.until("status +10% on it")
@@ -149,7 +148,7 @@ async def test_stop_on_exit_ends_the_agent_and_all_it_started(desk: Desk) -> Non
         seen = await terminal.ends(130)
     assert "Ctrl-C again stops the agent" in seen
     assert "come back" not in seen
-    assert not [one for one in processes() if one.name.startswith("nap-of-this")]
+    assert not running(n)
 
 
 async def test_closing_the_terminal_leaves_the_agent_running(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from optio_agents.cli import tell
 from optio_agents.cli.tell import Program, notifier
 from tests.proc import processes, wait_until
 from tests.terminal import Desk
+from tests.timeouts import BOUND
 
 LOG = """\
 STATUS: 40% parser works
@@ -80,7 +82,7 @@ async def test_a_log_that_comes_later_and_is_written_slowly_is_waited_for(desk: 
     log = desk.home / "later" / "optio.log"
     async with await anyio.open_process(argv, env=desk.env, cwd=desk.home) as watching:
         assert watching.stdout
-        with anyio.fail_after(15):
+        with anyio.fail_after(BOUND):
             log.parent.mkdir()
             log.write_text("DONE: not yet\nSTATUS: half a")
             assert b"done not yet" in await watching.stdout.receive()
@@ -103,14 +105,14 @@ async def test_a_program_that_takes_too_long_is_killed_with_all_it_started(
     said: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tell, "PATIENCE", 0.3)
-    nap = tmp_path / "nap-of-a-program"
+    nap = tmp_path / f"nap-{secrets.token_hex(4)}"  # of whose name the kernel keeps 15 bytes
     nap.write_text("#!/bin/sh\nwhile :; do sleep 0.1; done\n")
     nap.chmod(0o755)
-    with anyio.fail_after(5):
+    with anyio.fail_after(BOUND):
         await Program(f"{nap} & {nap}", said.append).told({"v": 1})
     assert len(said) == 1
     assert "took longer than" in said[0]
-    wait_until(lambda: not [one for one in processes() if one.name.startswith("nap-of-a-prog")])
+    wait_until(lambda: not [one for one in processes() if one.name == nap.name])
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ async def test_what_finds_no_room_is_counted_and_leaving_is_bounded(
     said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tell, "_LEAVING", 0.2)
-    with anyio.fail_after(5):
+    with anyio.fail_after(BOUND):
         async with notifier(Program("sleep 60", said.append)) as notify:
             for number in range(1000):
                 notify.tell({"n": number})

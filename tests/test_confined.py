@@ -21,6 +21,7 @@ from optio_agents.hosts import Host, confined_local
 from optio_agents.hosts.local import LocalMachine
 from optio_agents.testing.proxy import FaultProxy
 from tests.hosts import Ground, both_ways, every_kind, over_ssh, usual_kinds
+from tests.timeouts import BOUND
 
 INLINE = 262_144  # what comes in one round trip
 
@@ -216,7 +217,7 @@ async def test_a_fifo_that_is_swapped_in_keeps_us_no_longer_than_agreed(
         outcomes = Counter[str]()
         with _swapping(root / "report", root / "fifo"):
             while outcomes.total() < 30 or not outcomes["special"]:
-                with anyio.fail_after(5):
+                with anyio.fail_after(BOUND):
                     outcomes[await _outcome(host)] += 1
 
 
@@ -279,7 +280,7 @@ def _file(path: Path, content: bytes) -> Path:
 
 
 async def _refused(host: Host, path: str, limit: int | None = None) -> str:
-    with anyio.fail_after(5):
+    with anyio.fail_after(BOUND):
         with pytest.raises(FileRefused) as refused:
             async with host.open_confined(path, "deliverables", max_bytes=limit):
                 pass

@@ -18,6 +18,7 @@ import pytest
 from optio_agents.context import HookContext, HookContextProtocol, HostCommandError, RunResult
 from optio_agents.downloads import DownloadFailed, shown_url
 from tests.sessions import Context
+from tests.timeouts import BOUND
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ async def given(ctx, sessions):
 
     @asynccontextmanager
     async def enter():
-        with anyio.fail_after(15):
+        with anyio.fail_after(BOUND):
             async with sessions.host() as host:
                 await host.setup_workdir()
                 yield host, HookContext(ctx, host)

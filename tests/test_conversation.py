@@ -14,18 +14,19 @@ from optio_agents.testing.transcript import names
 from tests.behaviours import BEHAVIOURS
 from tests.claude_cli import OFF, executable, from_transcript, over_pipes, surroundings
 from tests.model_api import ModelApi, scripted
+from tests.timeouts import BOUND
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
 async def test_transcript(name):
-    with anyio.fail_after(5):
+    with anyio.fail_after(BOUND):
         async with from_transcript(name) as talk:
             await BEHAVIOURS[name].play(talk)
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
 async def test_real_cli(name, tmp_path):
-    with anyio.fail_after(20):
+    with anyio.fail_after(BOUND):
         async with over_pipes(tmp_path, *BEHAVIOURS[name].arguments) as talk:
             await BEHAVIOURS[name].play(talk)
 
@@ -50,7 +51,7 @@ async def test_it_is_attached_to_what_a_host_has_launched(tmp_path):
         )
         conversation = ClaudeCodeConversation(close_timeout=1.0)
         conversation.attach(handle)
-        with anyio.fail_after(15):
+        with anyio.fail_after(BOUND):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(conversation.run_reader)
                 result = await conversation.ask(scripted({"text": "hello"}))

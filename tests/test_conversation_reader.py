@@ -20,6 +20,7 @@ from optio_agents.conversation import (
 from optio_agents.conversation.stream_json import NOBODY_ANSWERED
 from optio_agents.conversation.subscribers import BACKLOG
 from optio_agents.errors import HostLost
+from tests.timeouts import BOUND
 
 
 class Pipe(asyncio.StreamReader):
@@ -77,7 +78,7 @@ async def talking(handle=None, **options):
     conversation.attach(handle)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(conversation.run_reader)
-        with anyio.fail_after(8):
+        with anyio.fail_after(BOUND):
             yield conversation, handle
             await conversation.close()
 
@@ -483,7 +484,7 @@ async def test_a_pipe_that_nobody_reads_holds_up_no_caller():
         "sleep", "1000", stdin=-1, stdout=-1, stderr=-1, start_new_session=True
     )
     async with talking(process, interrupt_timeout=0.1, close_timeout=0.2) as (conversation, _):
-        with anyio.fail_after(4):
+        with anyio.fail_after(BOUND):
             for _ in range(3):
                 await conversation.send("x" * (4 << 20))
             assert len(conversation.unconfirmed) == 3
@@ -551,7 +552,7 @@ async def test_closing_kills_what_ignores_everything_else():
         "sh", "-c", stubborn, stdin=-1, stdout=-1, stderr=-1, start_new_session=True
     )
     async with talking(process, close_timeout=0.1) as (conversation, _):
-        with anyio.fail_after(5):
+        with anyio.fail_after(BOUND):
             await conversation.close()
         assert conversation.close_reason.signal == "KILL"
     assert process.returncode == -9
@@ -617,7 +618,7 @@ async def test_a_handler_that_hangs_delays_closing_by_one_bound_only():
         words = "x" * 10_000
         handle.hear(*({"type": "x", "words": words} for _ in range(3 * BACKLOG // len(words))))
         await entered.wait()
-        with anyio.fail_after(4):
+        with anyio.fail_after(BOUND):
             await conversation.close()
         assert conversation.close_reason.exit_code == 0
 
@@ -635,7 +636,7 @@ async def test_a_handler_that_ignores_its_cancellation_is_left_behind(caplog):
         conversation.on_event(stay)
         handle.hear(number(1))
         await entered.wait()
-        with anyio.fail_after(4):
+        with anyio.fail_after(BOUND):
             await conversation.close()
         assert "ignores its cancellation" in caplog.text
         released.set()

@@ -32,6 +32,7 @@ from tests.follow_ground import (
 )
 from tests.hosts import ssh_config
 from tests.proc import start_time
+from tests.timeouts import BOUND
 
 LOCAL = {"inotify": natural_ear, "watchfiles": WatchFiles, "polling": Deaf}
 REMOTE = {"shell": (False, True), "ssh": (True, False)}
@@ -125,7 +126,7 @@ SLOW = pytest.mark.parametrize("follow", ["inotify", "shell", "ssh"], indirect=T
 async def test_what_is_no_regular_file_below_its_root_is_refused_at_once(follow, log, make, reason):
     make(log)
     async with follow(log, root=str(log.parent)) as batches:
-        with anyio.fail_after(5), pytest.raises(FileRefused) as refused:
+        with anyio.fail_after(BOUND), pytest.raises(FileRefused) as refused:
             await anext(batches)
     assert refused.value.reason == reason
 
@@ -134,7 +135,7 @@ async def test_what_is_no_regular_file_below_its_root_is_refused_at_once(follow,
 async def test_a_link_to_itself_is_refused(follow, log):
     log.symlink_to(log.name)
     async with follow(log) as batches:
-        with anyio.fail_after(5), pytest.raises(FileRefused) as refused:
+        with anyio.fail_after(BOUND), pytest.raises(FileRefused) as refused:
             await anext(batches)
     assert refused.value.reason == "unreadable"
 
@@ -145,7 +146,7 @@ async def test_a_file_that_becomes_something_else_is_refused(follow, log):
         await take(batches, 1)
         log.unlink()
         os.mkfifo(log)
-        with anyio.fail_after(10), pytest.raises(FileRefused):
+        with anyio.fail_after(BOUND), pytest.raises(FileRefused):
             await anext(batches)
 
 
@@ -219,7 +220,7 @@ async def test_deleted_and_made_again_is_a_new_generation(follow, log):
         assert (await anext(batches)).cursor.generation == 0
         log.unlink()
         log.write_bytes(b"one\nthree\n")
-        with anyio.fail_after(10):
+        with anyio.fail_after(BOUND):
             batch = await anext(batches)
         assert batch.lines == [b"three"]
         assert batch.cursor.generation == 1
@@ -266,7 +267,7 @@ async def test_a_journal_that_is_changed_is_an_error(follow, log, change):
         append(log, b"more\n")
         assert await take(batches, 1) == [b"more"]
         change(log)
-        with anyio.fail_after(10), pytest.raises(JournalChanged):
+        with anyio.fail_after(BOUND), pytest.raises(JournalChanged):
             await anext(batches)
 
 
@@ -302,7 +303,7 @@ async def test_finish_reads_to_the_end_and_delivers_the_rest(follow, log):
         append(log, b"b\n" * 300_000 + b"rest")
         batches.finish()
         got = []
-        with anyio.fail_after(10):
+        with anyio.fail_after(BOUND):
             async for batch in batches:
                 got += batch.lines
         assert batch.unterminated
@@ -349,7 +350,7 @@ async def test_a_slow_reader_delays_the_next_read(follow, log):
         lines = len(batch.lines)
         append(log, b"new\n")
         while batch.lines != [b"new"]:
-            with anyio.fail_after(10):
+            with anyio.fail_after(BOUND):
                 batch = await anext(batches)
             lines += len(batch.lines)
         assert lines < 50_000  # what was not read when it was cut off is gone

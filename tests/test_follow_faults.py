@@ -19,6 +19,7 @@ from optio_agents.testing.proxy import FaultProxy
 from tests.components import needs, unavailable
 from tests.follow_ground import append, reading, replace, take, until
 from tests.hosts import ssh_config
+from tests.timeouts import BOUND
 
 WRITER = """
 import os, sys, time
@@ -117,7 +118,7 @@ async def test_what_was_written_arrives_once_and_in_order(ground, milestones, st
             following(machine_behind(proxy, login), log) as batches,
             reading(batches) as lines,
         ):
-            with anyio.fail_after(15):
+            with anyio.fail_after(BOUND):
                 await struck.wait()
             if fault == "stall":
                 with anyio.move_on_after(1):  # longer than the keepalive waits
@@ -252,7 +253,7 @@ async def test_a_changed_host_key_is_final(ground, tmp_path):
             key = (tmp_path / "other.pub").read_text().split()[1]
             known.write_text(f"{words[0]} ssh-ed25519 {key}\n")
             proxy.cut()
-            with anyio.fail_after(10), pytest.raises(HostKeyRefused):
+            with anyio.fail_after(BOUND), pytest.raises(HostKeyRefused):
                 await anext(batches)
 
 
@@ -262,7 +263,7 @@ async def test_a_machine_that_is_let_go_of_ends_its_follows(ssh_login, tmp_path)
     async with following(machine, tmp_path / "log") as batches:
         await take(batches, 1)
         await machine.close()
-        with anyio.fail_after(10), pytest.raises(HostLost):
+        with anyio.fail_after(BOUND), pytest.raises(HostLost):
             await anext(batches)
 
 
@@ -357,7 +358,7 @@ async def test_a_shell_over_a_link_that_breaks(ground):
 async def test_a_shell_refuses_a_name_with_a_newline(tmp_path):
     follows = RemoteFollows(LocalMachine(), by_shell=True)
     async with follows.follow(str(tmp_path / "a\nb"), None, FollowOptions()) as batches:
-        with anyio.fail_after(5), pytest.raises(FileRefused, match="newline"):
+        with anyio.fail_after(BOUND), pytest.raises(FileRefused, match="newline"):
             await anext(batches)
 
 
@@ -373,7 +374,7 @@ async def tell_a_story(follows, log, between=lambda: None):
         assert await take(batches, 1) == [b"other"]
         append(log, b"rest")
         batches.finish()
-        with anyio.fail_after(10):
+        with anyio.fail_after(BOUND):
             assert [batch.lines async for batch in batches] == [[b"rest"]]
 
 
@@ -409,7 +410,7 @@ async def main(count):
 
 
 async def run_here(command, script, *args):
-    with anyio.fail_after(15):
+    with anyio.fail_after(BOUND):
         done = await anyio.run_process(
             [*command, sys.executable, "-c", script, *map(str, args)], check=False
         )
@@ -464,7 +465,7 @@ async def test_a_supervisor_that_was_stopped_catches_up(tmp_path):
     for path in paths:
         path.write_bytes(b"begin\n")
     command = [sys.executable, "-c", STOPPED, str(count), *map(str, paths)]
-    with anyio.fail_after(15):
+    with anyio.fail_after(BOUND):
         async with await anyio.open_process(command, stderr=None) as supervisor:
             said = b""
             while said != b"ready\nready\n":

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import anyio
 import anyio.lowlevel
-import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -150,4 +149,4 @@ class Histories(RuleBasedStateMachine):
         assert len(self.digests) == 8 * self.cursor.lines
 
 
-TestHistories = pytest.mark.timeout(120)(Histories.TestCase)
+TestHistories = Histories.TestCase

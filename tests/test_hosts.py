@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 from pathlib import Path
 
@@ -17,12 +18,13 @@ from optio_agents.testing.proxy import FaultProxy
 from tests import proc
 from tests.hosts import Ground, both_ways, every_kind, over_ssh, usual_kinds
 from tests.leaks import no_leaks
+from tests.timeouts import BOUND
 
 NASTY = "a'b\"c $HOME `id` \\ ; * \n\ttab ü\x01 !x"
 
 
 def sleeping(seconds: str) -> list[proc.Process]:
-    """Live processes `sleep SECONDS`; each test has a number of its own."""
+    """Live processes `sleep SECONDS`; each test has a number of its own, see `proc.unique`."""
     wanted = ["sleep", seconds]
     return [each for each in proc.processes() if _argv(each.pid)[-2:] == wanted and not each.gone]
 
@@ -103,30 +105,34 @@ async def test_a_command_killed_by_a_signal_says_which(ground: Ground) -> None:
 
 @every_kind
 async def test_a_timeout_ends_the_whole_tree(ground: Ground) -> None:
+    n = proc.unique()
     async with ground.ready() as host:
-        stubborn = "(trap '' TERM; sleep 9101; sleep 9101) &" if ground.kind == "local" else ""
-        command = f"setsid sleep 9101 & {stubborn} sleep 9101"
+        stubborn = f"(trap '' TERM; sleep {n}; sleep {n}) &" if ground.kind == "local" else ""
+        command = f"setsid sleep {n} & {stubborn} sleep {n}"
         with pytest.raises(CommandTimedOut, match="ran longer than 0"):
             await host.run_command(command, timeout=0.3)
-        assert not sleeping("9101")
+        assert not sleeping(n)
 
 
 @usual_kinds
 async def test_cancelling_a_command_ends_the_whole_tree(ground: Ground) -> None:
+    n = proc.unique()
     async with ground.ready() as host:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(host.run_command, "setsid sleep 9102 & sleep 9102")
-            await until(lambda: len(sleeping("9102")) == 2)
+            tasks.start_soon(host.run_command, f"setsid sleep {n} & sleep {n}")
+            await until(lambda: len(sleeping(n)) == 2)
             tasks.cancel_scope.cancel()
-        assert not sleeping("9102")
+        assert not sleeping(n)
 
 
 @usual_kinds
 async def test_nothing_of_a_command_stands_in_a_command_line(ground: Ground) -> None:
+    secret = secrets.token_hex(8)
+    pattern = f"[{secret[0]}]{secret[1:]}"
     async with ground.ready() as host:
         result = await host.run_command(
-            "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -c 'sec[r]et-of-mine'; :",
-            env={"SECRET": "secret-of-mine"},
+            f"cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -c '{pattern}'; :",
+            env={"SECRET": secret},
         )
         assert result.stdout == "0\n"
 
@@ -136,12 +142,13 @@ async def test_nothing_of_a_command_stands_in_a_command_line(ground: Ground) -> 
 async def test_a_link_that_breaks_is_never_an_end_or_an_exit_status(
     ground: Ground, way: str
 ) -> None:
+    n = proc.unique()
     assert ground.login
     async with (
         FaultProxy("127.0.0.1", ground.login.port) as proxy,
         ground.through(proxy.port).ready() as host,
     ):
-        handle = await host.launch_subprocess("echo begun; sleep 9103; echo never")
+        handle = await host.launch_subprocess(f"echo begun; sleep {n}; echo never")
         assert await anext(handle.stdout) == b"begun\n"
         getattr(proxy, way)()
         with pytest.raises(HostLost):
@@ -153,14 +160,15 @@ async def test_a_link_that_breaks_is_never_an_end_or_an_exit_status(
 
 @over_ssh
 async def test_a_command_whose_link_breaks_is_not_repeated(ground: Ground) -> None:
+    n = proc.unique()
     assert ground.login
     async with (
         FaultProxy("127.0.0.1", ground.login.port) as proxy,
         ground.through(proxy.port).ready() as host,
     ):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_lost, host, "echo x >> ran; sleep 9104")
-            await until(lambda: sleeping("9104"))
+            tasks.start_soon(_lost, host, f"echo x >> ran; sleep {n}")
+            await until(lambda: sleeping(n))
             proxy.cut()
         assert Path(host.workdir, "ran").read_text() == "x\n"
 
@@ -266,25 +274,28 @@ async def test_terminating_reaches_the_whole_tree(ground: Ground, *, aggressive:
 
 @usual_kinds
 async def test_terminating_reaches_what_a_command_left_behind(ground: Ground) -> None:
+    n = proc.unique()
     async with ground.ready() as host:
-        handle = await host.launch_subprocess("sleep 9301 & exit 3")
+        handle = await host.launch_subprocess(f"sleep {n} & exit 3")
         assert await handle.wait() == 3
         await host.terminate_subprocess(handle, aggressive=False)
-        assert not sleeping("9301")
+        assert not sleeping(n)
 
 
 @usual_kinds
 async def test_letting_go_of_a_host_ends_what_was_launched(ground: Ground, leaks) -> None:
+    n = proc.unique()
     async with leaks():
         async with ground.ready() as host:
-            await host.launch_subprocess("sleep 9302", stdin=True)
-            await until(lambda: sleeping("9302"))
-        assert not sleeping("9302")
+            await host.launch_subprocess(f"sleep {n}", stdin=True)
+            await until(lambda: sleeping(n))
+        assert not sleeping(n)
 
 
 async def test_a_command_that_closes_its_input_is_a_broken_pipe(tmp_path: Path) -> None:
+    n = proc.unique()
     async with Ground("local", tmp_path, None, None).ready() as host:
-        handle = await host.launch_subprocess("exec 0<&-; echo closed; sleep 9303", stdin=True)
+        handle = await host.launch_subprocess(f"exec 0<&-; echo closed; sleep {n}", stdin=True)
         assert await anext(handle.stdout) == b"closed\n"
         assert handle.stdin
         handle.stdin.write(b"x")
@@ -296,8 +307,9 @@ async def test_a_command_that_closes_its_input_is_a_broken_pipe(tmp_path: Path) 
 
 @both_ways
 async def test_a_command_that_reads_nothing_holds_up_only_its_own_sender(ground: Ground) -> None:
+    n = proc.unique()
     async with ground.ready() as host:
-        handle = await host.launch_subprocess("sleep 9304", stdin=True)
+        handle = await host.launch_subprocess(f"sleep {n}", stdin=True)
         assert handle.stdin
         handle.stdin.write(b"x" * 9_000_000)
         with anyio.move_on_after(0.1) as waiting:
@@ -389,7 +401,7 @@ async def test_hosts_come_and_go_without_a_trace(ground: Ground, leaks, rounds: 
 @both_ways
 async def test_connecting_twice_and_from_another_task_is_fine(ground: Ground) -> None:
     host = ground.host()
-    with anyio.fail_after(10):
+    with anyio.fail_after(BOUND):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(host.connect)
             tasks.start_soon(host.connect)

@@ -13,6 +13,7 @@ from optio_agents.hosts.host import Host, LocalHost
 from optio_agents.session.driver import run_log_protocol_session
 from optio_agents.session.journal import MemoryJournal
 from optio_agents.testing.memory import MemoryContext, MemoryHost
+from tests.timeouts import BOUND
 
 
 async def review(_: HookContext, path: str, text: str) -> str | None:
@@ -43,7 +44,7 @@ async def test_a_session_in_memory_is_the_one_on_a_real_host(tmp_path: Path) -> 
         async def sender(text: str, said: list[str] = said) -> None:
             said.append(text)
 
-        with anyio.fail_after(10):
+        with anyio.fail_after(BOUND):
             async with host:
                 result = await run_log_protocol_session(
                     host,  # type: ignore[arg-type]
@@ -70,7 +71,7 @@ async def test_lines_that_are_appended_while_it_runs_arrive_one_by_one() -> None
             heard.append(context.attention[-1])
         host.append("DONE")
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(BOUND):
         await run_log_protocol_session(host, context, body=body)  # type: ignore[arg-type]
     assert heard == ["0", "1", "2"]
 
@@ -81,7 +82,7 @@ async def test_an_error_of_the_agent_is_an_error_here_too() -> None:
     async def body(_: Host, hook: HookContext) -> None:
         host.append("ERROR: no compiler")
 
-    with anyio.fail_after(5), pytest.raises(errors.AgentReportedError, match="no compiler"):
+    with anyio.fail_after(BOUND), pytest.raises(errors.AgentReportedError, match="no compiler"):
         await run_log_protocol_session(host, MemoryContext(), body=body)  # type: ignore[arg-type]
 
 
@@ -101,7 +102,7 @@ async def test_a_line_that_cannot_be_recorded_is_not_handed_over() -> None:
         host.append("ATTENTION: look")
         await anyio.sleep_forever()
 
-    with anyio.fail_after(15), pytest.raises(errors.StoreError, match="no space left"):
+    with anyio.fail_after(BOUND), pytest.raises(errors.StoreError, match="no space left"):
         await run_log_protocol_session(
             host,  # type: ignore[arg-type]
             context,

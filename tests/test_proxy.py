@@ -14,6 +14,7 @@ import pytest
 
 from optio_agents.testing.proxy import FaultProxy, Side
 from tests.leaks import no_leaks
+from tests.timeouts import BOUND
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -72,10 +73,10 @@ class Server:
 async def proxied(
     serve: Serve = echo, *, delay: float = 0, rate: float | None = None
 ) -> AsyncIterator[tuple[FaultProxy, Server]]:
-    """A server behind a proxy, within five seconds and without a trace."""
-    with anyio.fail_after(5):
+    """A server behind a proxy, bounded and without a trace."""
+    with anyio.fail_after(BOUND):
         async with (
-            no_leaks(within=1),
+            no_leaks(),
             Server(serve).running() as server,
             FaultProxy("127.0.0.1", server.port, delay=delay, rate=rate) as proxy,
         ):

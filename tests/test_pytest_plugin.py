@@ -6,6 +6,8 @@ from typing import Any
 
 import anyio
 
+from tests.timeouts import BOUND
+
 pytest_plugins = "optio_agents.testing.pytest_plugin"
 
 
@@ -24,7 +26,7 @@ async def test_a_hook_is_tested_without_a_host_and_without_an_agent(
         host.append("DELIVERABLE: deliverables/empty.md")
         host.append("DONE")
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(BOUND):
         result = await run_log_protocol_session(
             host, optio_context(), body=body, on_deliverable=review
         )
@@ -34,7 +36,7 @@ async def test_a_hook_is_tested_without_a_host_and_without_an_agent(
 async def test_an_agent_runs_on_a_host_of_the_tests_own(
     optio_local_host: Any, optio_agent: Any
 ) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(BOUND):
         async with optio_local_host() as host:
             await host.setup_workdir()
             async with host.start_agent(optio_agent("STATUS: 5%", "exit 3")) as agent:
@@ -43,7 +45,7 @@ async def test_an_agent_runs_on_a_host_of_the_tests_own(
 
 
 async def test_a_recorded_claude_plays(optio_transcript: Any) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(BOUND):
         async with optio_transcript("one-turn") as conversation:
             said: list[str] = []
             conversation.on_message(said.append)
@@ -60,7 +62,7 @@ async def test_a_network_breaks_when_it_is_told_to(optio_fault_proxy: Any) -> No
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
         async with anyio.create_task_group() as tasks, optio_fault_proxy("127.0.0.1", port) as way:
             tasks.start_soon(listener.serve, echo)
-            with anyio.fail_after(5):
+            with anyio.fail_after(BOUND):
                 async with await anyio.connect_tcp("127.0.0.1", way.port) as stream:
                     await stream.send(b"x")
                     assert await stream.receive() == b"x"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.timeouts import BOUND
+
 README = Path(__file__).parents[1] / "README.md"
 EXAMPLE = re.compile(
     r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE
@@ -15,7 +17,6 @@ EXAMPLES = EXAMPLE.findall(README.read_text())
 
 
 @pytest.mark.parametrize(("code", "output"), EXAMPLES, ids=range(1, len(EXAMPLES) + 1))
-@pytest.mark.timeout(60)
 def test_an_example_does_what_it_says(code: str, output: str, tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
@@ -23,7 +24,7 @@ def test_an_example_does_what_it_says(code: str, output: str, tmp_path: Path) ->
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
+        timeout=BOUND,
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == output

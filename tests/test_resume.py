@@ -17,9 +17,8 @@ from tests.chance import Chance
 from tests.hosts import Ground
 from tests.supervising import Case
 from tests.supervisor import STEPS, Given, Plan
+from tests.timeouts import BOUND
 
-BOUND = 60
-pytestmark = pytest.mark.timeout(300)  # each round has its bound; releases run many
 LARGE = 300_000  # bytes: more than one piece of a transfer
 SAYS = (
     "STATUS: 10% a",

@@ -20,7 +20,6 @@ from optio_agents.protocol.protocol import get_protocol
 from optio_agents.session.driver import run_log_protocol_session
 from optio_agents.session.journal import MemoryJournal
 from tests.sessions import (
-    BOUND,
     Context,
     FlaggedContext,
     append,
@@ -31,6 +30,7 @@ from tests.sessions import (
     says_and_stays,
     write,
 )
+from tests.timeouts import BOUND
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 from optio_agents.errors import AgentExited, AgentReportedError, AgentStalled, WorkDirRefused
 from optio_agents.session.driver import run_log_protocol_session
 from optio_agents.testing.scripted import scripted_agent
-from tests.sessions import BOUND, Context, says
+from tests.sessions import Context, says
+from tests.timeouts import BOUND
 
 SHELL = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 
@@ -90,14 +91,14 @@ async def test_an_agent_that_hears_nothing_after_done_is_done(started, ctx):
 
 
 async def test_an_error_does_not_wait_for_the_process(started, ctx):
-    async with started("ERROR: no", "sleep 60") as (host, agent):
+    async with started("ERROR: no", "sleep 600") as (host, agent):
         with pytest.raises(AgentReportedError):
             await run_log_protocol_session(host, ctx, agent=agent)
 
 
 async def test_output_is_no_silence_and_silence_is(started, ctx):
     says_something = [step for n in range(5) for step in ("sleep 0.7", f"say {n}")]
-    async with started(*says_something, "sleep 60") as (host, agent):
+    async with started(*says_something, "sleep 600") as (host, agent):
         with pytest.raises(AgentStalled):
             await run_log_protocol_session(host, ctx, agent=agent, stall_after=2)
         said = await host.ask('cat "$1/stdout"', agent.directory)
@@ -105,7 +106,7 @@ async def test_output_is_no_silence_and_silence_is(started, ctx):
 
 
 async def test_a_directory_in_which_an_agent_works_is_not_emptied(started, ctx):
-    async with started("sleep 60") as (host, _):
+    async with started("sleep 600") as (host, _):
         with pytest.raises(WorkDirRefused, match="still lives"):
             await run_log_protocol_session(host, ctx, body=says("DONE"))
 

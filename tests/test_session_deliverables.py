@@ -11,7 +11,8 @@ from optio_agents.errors import AgentExited, AgentReportedError, HostLost, Trans
 from optio_agents.session import deliverables as module
 from optio_agents.session.driver import run_log_protocol_session
 from optio_agents.session.journal import MemoryJournal
-from tests.sessions import BOUND, Context, hand_over, write
+from tests.sessions import Context, hand_over, write
+from tests.timeouts import BOUND
 
 
 @pytest.fixture

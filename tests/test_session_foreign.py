@@ -18,7 +18,8 @@ from optio_agents.session.driver import run_log_protocol_session
 from optio_agents.session.foreign_log import Ledger
 from optio_agents.testing.proxy import FaultProxy
 from tests.components import unavailable
-from tests.sessions import BOUND, Context
+from tests.sessions import Context
+from tests.timeouts import BOUND
 
 try:
     import optio_core.context

@@ -15,7 +15,8 @@ from optio_agents.hosts import make_host
 from optio_agents.session.driver import run_log_protocol_session
 from optio_agents.testing.proxy import FaultProxy
 from tests.hosts import ssh_config
-from tests.sessions import BOUND, FlaggedContext, append, hand_over, write
+from tests.sessions import FlaggedContext, append, hand_over, write
+from tests.timeouts import BOUND
 
 _SESSIONS_A_ROUND = 12
 _AT_ONCE = 6
@@ -201,7 +202,7 @@ async def test_every_schedule_ends_as_the_model_says(sessions, chance):
         async with sessions.host() as host:
             chance.hit(await Play(Schedule.draw(dice), FlaggedContext()).run(host))
 
-    with anyio.fail_after(2 * chance.rounds + 20):
+    with anyio.fail_after(2 * chance.rounds + BOUND):
         for first in range(0, chance.rounds * _SESSIONS_A_ROUND, _AT_ONCE):
             async with anyio.create_task_group() as tasks:
                 for number in range(first, first + _AT_ONCE):
@@ -258,7 +259,7 @@ class FaultyPlay:
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_faulty_link_changes_no_outcome(fault, ssh_login, sshd, chance, tmp_path):
     for number in range(max(1, chance.rounds // 10)):
-        with anyio.fail_after(BOUND - 2):
+        with anyio.fail_after(BOUND):
             async with FaultProxy(sshd.host, sshd.port) as proxy:
                 play = FaultyPlay(fault, proxy, chance)
                 config = ssh_config(ssh_login(port=proxy.port))

@@ -17,6 +17,7 @@ from optio_agents.session.pulse import QUICK, SLOW, Pulse, pulse
 from optio_agents.session.saving import safe_name, safe_parts, save
 from optio_agents.session.workplace import Workplace
 from tests.sessions import Context, write
+from tests.timeouts import BOUND
 
 # Names
 
@@ -144,7 +145,7 @@ async def test_all_sessions_share_one_timer():
 
     leave = [pulse(QUICK).join(beat) for _ in range(100)]
     assert pulse(QUICK) is pulse(QUICK) is not pulse(SLOW)
-    with anyio.fail_after(5):
+    with anyio.fail_after(BOUND):
         await all_beat.wait()
     for go in leave:
         go()

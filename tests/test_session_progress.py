@@ -15,7 +15,8 @@ from optio_agents.session.guests import Guests
 from optio_agents.session.journal import Entry, MemoryJournal
 from optio_agents.session.progress import WAITING, Progress
 from optio_agents.session.tactful import Tactful
-from tests.sessions import BOUND, Context, hand_over, says, says_and_stays, write
+from tests.sessions import Context, hand_over, says, says_and_stays, write
+from tests.timeouts import BOUND
 
 
 @pytest.fixture

@@ -26,13 +26,14 @@ from optio_agents.testing.proxy import FaultProxy
 from tests.hosts import ssh_config
 from tests.leaks import no_leaks
 from tests.sshd import SshLogin, SshServer, make_key
+from tests.timeouts import BOUND
 
 SshLogins = Callable[..., SshLogin]
 
 
 async def failure(config: SSHConfig) -> ConnectError:
     machine = SshMachine(config)
-    with anyio.fail_after(10):
+    with anyio.fail_after(BOUND):
         async with no_leaks():  # sockets above all
             with pytest.raises(ConnectError) as caught:
                 await machine.connect()
@@ -131,7 +132,7 @@ async def test_a_server_that_speaks_something_else(login: SshLogin) -> None:
             tasks.start_soon(listener.serve, greet)
             await anyio.wait_all_tasks_blocked()
             machine = SshMachine(ssh_config(replace(login, port=port), login_timeout=1))
-            with anyio.fail_after(10), pytest.raises(ConnectError, match="before the login"):
+            with anyio.fail_after(BOUND), pytest.raises(ConnectError, match="before the login"):
                 await machine.connect()
             await machine.close()
             tasks.cancel_scope.cancel()
@@ -150,7 +151,7 @@ async def test_a_busy_server_is_asked_again(login: SshLogin, sshd: SshServer) ->
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(drop_two)
             machine = SshMachine(ssh_config(login.at(proxy.port)))
-            with anyio.fail_after(5):
+            with anyio.fail_after(BOUND):
                 await machine.connect()
             await machine.close()
         assert dropped == 2
@@ -162,7 +163,7 @@ async def test_an_account_that_runs_no_commands(
     server = make_sshd({"ForceCommand": "/bin/sh -c 'echo go\\ away >&2; exit 1'"})
     machine = SshMachine(ssh_config(ssh_login(server=server)))
     await machine.connect()
-    with anyio.fail_after(5), pytest.raises(ConnectError, match="go away"):
+    with anyio.fail_after(BOUND), pytest.raises(ConnectError, match="go away"):
         await machine.ask("true")
     await machine.close()
 
@@ -172,7 +173,7 @@ async def test_a_profile_that_never_ends_is_not_waited_for(
 ) -> None:
     server = make_sshd({"ForceCommand": "exec sleep 300"})
     machine = SshMachine(ssh_config(ssh_login(server=server), shell_timeout=0.3))
-    with anyio.fail_after(5), pytest.raises(ServerSilent, match="profile"):
+    with anyio.fail_after(BOUND), pytest.raises(ServerSilent, match="profile"):
         async with machine.shell("true"):
             pytest.fail("it ran")
     await machine.close()
@@ -198,7 +199,7 @@ def write_config(path: Path, login: SshLogin, *lines: str) -> SSHConfig:
 
 async def answer(config: SSHConfig) -> bytes:
     machine = SshMachine(config)
-    with anyio.fail_after(10):
+    with anyio.fail_after(BOUND):
         try:
             return (await machine.ask("echo $SSH_CONNECTION $SSH_AUTH_SOCK")).stdout
         finally:

@@ -20,6 +20,7 @@ from optio_agents.hosts.ssh import SshMachine
 from optio_agents.hosts.ssh_known_hosts import KnownHosts
 from tests.hosts import ssh_config
 from tests.sshd import SshLogin, SshServer, make_key
+from tests.timeouts import BOUND
 
 SshLogins = Callable[..., SshLogin]
 
@@ -27,7 +28,7 @@ SshLogins = Callable[..., SshLogin]
 @asynccontextmanager
 async def entered(login: SshLogin, **settings: Any) -> AsyncIterator[SshMachine]:
     machine = SshMachine(ssh_config(login, **settings))
-    with anyio.fail_after(10):
+    with anyio.fail_after(BOUND):
         try:
             await machine.connect()
             yield machine
@@ -165,7 +166,7 @@ async def test_accept_new_writes_a_line_that_openssh_reads(
     await accepted(login, host_key_policy="accept-new")
     added = path.read_text().removeprefix(before or "").lstrip("\n")
     assert added == f"{here(login)} {_public(sshd.host_key)}\n"
-    assert subprocess.run(login.ssh_argv("true"), timeout=10, check=False).returncode == 0
+    assert subprocess.run(login.ssh_argv("true"), timeout=BOUND, check=False).returncode == 0
     if before is None:
         assert path.stat().st_mode & 0o777 == 0o600
     await accepted(login)
@@ -181,7 +182,7 @@ async def test_where_the_users_file_is_hashed_the_new_line_is(login: SshLogin, o
     assert len(lines) == 2
     assert all(line.startswith("|1|") for line in lines)
     assert login.host not in lines[1]
-    assert subprocess.run(login.ssh_argv("true"), timeout=10, check=False).returncode == 0
+    assert subprocess.run(login.ssh_argv("true"), timeout=BOUND, check=False).returncode == 0
     await accepted(login)
 
 
@@ -255,5 +256,5 @@ async def test_many_at_once_write_it_once(login: SshLogin, tmp_path: Path) -> No
         assert each.stdin
         each.stdin.write(b"go\n")
         each.stdin.close()
-    assert [each.wait(timeout=15) for each in many] == [0] * len(many)
+    assert [each.wait(timeout=BOUND) for each in many] == [0] * len(many)
     assert login.known_hosts_path.read_text().count(here(login)) == 1

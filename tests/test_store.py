@@ -502,7 +502,7 @@ async def test_a_failure_that_somebody_remembers_keeps_no_file_open(
     small_disk: Path, leaks: Callable[..., Any]
 ) -> None:
     entries = [line(number) for number in range(1, 200)]
-    async with leaks(within=0.5), Store(small_disk / "j.sqlite3") as store:
+    async with leaks(), Store(small_disk / "j.sqlite3") as store:
         await store.add(SESSION)
         journal = store.journal(SESSION.id)
         await journal.record(entries, Cursor(), b"")

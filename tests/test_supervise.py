@@ -36,9 +36,8 @@ from tests.leaks import no_process_left
 from tests.proc import tagged
 from tests.sshd import SshLogin
 from tests.supervising import PLAIN, Office, Watching
+from tests.timeouts import BOUND
 
-BOUND = 40  # seconds that nothing here needs
-pytestmark = pytest.mark.timeout(60)
 HANDING_OVER = ("write a.txt hello", "DELIVERABLE: deliverables/a.txt", "hear")
 
 

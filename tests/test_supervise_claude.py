@@ -19,9 +19,8 @@ from optio_agents.store import Store
 from tests.claude_cli import OFF, executable, surroundings
 from tests.model_api import ModelApi, scripted
 from tests.supervising import Case, Office, Watching
+from tests.timeouts import BOUND
 
-BOUND = 60  # seconds: a CLI takes its time where others work, too
-pytestmark = pytest.mark.timeout(90)
 ALLOW = PermissionDecision("allow")
 
 

@@ -14,6 +14,7 @@ from optio_agents.testing.transcript import (
     names,
     playing,
 )
+from tests.timeouts import BOUND
 
 HELLO = {"type": "user", "uuid": "u1", "message": {"role": "user", "content": "hello"}}
 RESULT = {"type": "result", "subtype": "success", "is_error": False, "result": "hi"}
@@ -28,7 +29,7 @@ async def test_my_own_handler_is_tested_without_a_cli():
         asked.append(request.input["command"])
         return PermissionDecision("allow")
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(BOUND):
         async with playing(Transcript.named("permission-allowed")) as conversation:
             conversation.on_permission_request(allow)
             result = await conversation.ask("do it")
@@ -37,7 +38,7 @@ async def test_my_own_handler_is_tested_without_a_cli():
 
 async def test_ids_of_the_recording_become_those_of_the_moment():
     transcript = Transcript([Entry("said", HELLO), Entry("heard", ANSWERED)])
-    with anyio.fail_after(5):
+    with anyio.fail_after(BOUND):
         async with playing(transcript) as conversation:
             result = await conversation.ask("something else")
             assert result.text == "hi"
@@ -49,14 +50,14 @@ async def test_it_ends_as_it_ended():
     transcript = Transcript(
         [Entry("said", HELLO), Entry("exited", {"code": 3, "stderr": "went wrong"})]
     )
-    with anyio.fail_after(5):
+    with anyio.fail_after(BOUND):
         async with playing(transcript) as conversation:
             with pytest.raises(ConversationClosed, match="exited with 3: went wrong"):
                 await conversation.ask("hello")
 
 
 async def test_a_message_without_a_place_ends_it_and_says_so():
-    with anyio.fail_after(5):
+    with anyio.fail_after(BOUND):
         async with playing(Transcript([Entry("said", HELLO)])) as conversation:
             with pytest.raises(ConversationClosed, match="no place for"):
                 await conversation.set_model("x")
@@ -75,7 +76,7 @@ async def test_what_is_said_early_waits_for_its_place():
         ]
     )
     results = list[str]()
-    with anyio.fail_after(5):
+    with anyio.fail_after(BOUND):
         async with playing(transcript) as conversation, anyio.create_task_group() as tasks:
 
             async def ask() -> None:
@@ -92,7 +93,7 @@ async def test_recorded_saved_loaded_and_played_again(tmp_path):
     recorder = Recorder(TranscriptPlayer(source))
     conversation = ClaudeCodeConversation()
     conversation.attach(recorder)
-    with anyio.fail_after(5):
+    with anyio.fail_after(BOUND):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(conversation.run_reader)
             assert (await conversation.ask("hello")).text == "hi"
@@ -103,7 +104,7 @@ async def test_recorded_saved_loaded_and_played_again(tmp_path):
     again = Transcript.load(path)
     assert sorted(entry.who for entry in again.entries) == ["heard", "heard", "said", "said"]
     async with playing(again) as conversation:
-        with anyio.fail_after(5):
+        with anyio.fail_after(BOUND):
             assert (await conversation.ask("hello")).text == "hi"
             assert conversation.init is not None
             assert conversation.init.cwd == "/home/agent/work"

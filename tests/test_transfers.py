@@ -21,6 +21,7 @@ from optio_agents.hosts.transfers import Readable
 from optio_agents.testing.proxy import FaultProxy
 from tests.disks import disk_at
 from tests.hosts import Ground, both_ways, every_kind, over_ssh, usual_kinds
+from tests.timeouts import BOUND
 
 SIZES = (0, 1, 262_144, 262_145, 3_000_000)
 BIG = 8_000_000
@@ -504,6 +505,6 @@ def _growing(source: Path) -> Iterator[None]:
 
 async def _none_left(host: Host) -> None:
     """The far side notices a broken link in its own time."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(BOUND):
         while parts(host.workdir):  # noqa: ASYNC110
             await anyio.sleep(0.01)

@@ -14,6 +14,7 @@ from optio_agents.errors import WorkDirRefused
 from optio_agents.hosts import Host
 from tests.components import needs
 from tests.hosts import Ground, both_ways, every_kind, usual_kinds
+from tests.timeouts import BOUND
 
 
 def names(directory: str | Path) -> list[str]:
@@ -140,7 +141,7 @@ async def test_an_agent_that_lives_keeps_its_directory(ground: Ground) -> None:
         # "PID START BOOT", as the launcher writes it
         start = "set -- $(sed 's/.*) //' /proc/$$/stat); echo $$ ${20}"
         whole = f"{start} $(cat /proc/sys/kernel/random/boot_id)"
-        handle = await host.launch_subprocess(f"({whole}) > ../session/pid; echo up; sleep 9400")
+        handle = await host.launch_subprocess(f"({whole}) > ../session/pid; echo up; sleep 900")
         assert await anext(handle.stdout) == b"up\n"
         for verb in (host.setup_workdir, host.cleanup_taskdir):
             with pytest.raises(WorkDirRefused, match="still lives in"):
@@ -270,6 +271,6 @@ def _git(where: Path, *words: str) -> str:
         env=environment,
         check=True,
         capture_output=True,
-        timeout=10,
+        timeout=BOUND,
     )
     return done.stdout.decode()
