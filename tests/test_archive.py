@@ -70,6 +70,8 @@ async def test_what_was_packed_is_unpacked(ground: Ground) -> None:
         )
         before = tree(host.workdir)
         archive = await packed(host)
+        # an agent in the directory of somebody else
+        await host.launch_subprocess("OPTIO_LOG=/elsewhere/optio.log exec sleep 600")
         await host.run_command("chmod 700 'sub dir'; rm -rf *; echo old > old")
         await host.restore_workdir(stream(archive))
         assert tree(host.workdir) == before

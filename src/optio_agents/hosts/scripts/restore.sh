@@ -3,7 +3,7 @@
 # shellcheck shell=sh disable=SC2154 # workdir.sh comes first
 enter_taskdir "$1"
 ours || refuse "$1 was not made by optio-agents; it stays as it is"
-refuse_while_alive "$1"
+refuse_while_alive "$1" "$1/workdir/optio.log"
 new=$2
 trap 'remove "$new" 2>/dev/null' EXIT
 trap 'exit 74' HUP INT TERM
