@@ -19,6 +19,7 @@ from tests.supervising import Case
 from tests.supervisor import STEPS, Given, Plan
 from tests.timeouts import BOUND
 
+pytestmark = pytest.mark.timeout(900)  # each round has its bound; releases run many
 LARGE = 300_000  # bytes: more than one piece of a transfer
 SAYS = (
     "STATUS: 10% a",

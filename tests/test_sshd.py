@@ -170,7 +170,7 @@ async def test_stopping_ends_what_sessions_left_behind(
 ) -> None:
     server = make_sshd()
     ask(ssh_login(name, server=server), "sh -c 'setsid sleep 600 </dev/null >/dev/null 2>&1 &'")
-    assert "sleep" in {each.name for each in server.running()}
+    proc.wait_until(lambda: "sleep" in {each.name for each in server.running()})
     server.stop()
     assert server.running() == []
 

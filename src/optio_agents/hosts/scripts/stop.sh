@@ -79,10 +79,13 @@ hunt() { # SIGNAL: succeeds if there was something to send it to
     [ "$children" ] || break
     for child in $children; do
       case $above in *" $child "*) continue ;; esac
-      ours "$child" || continue
-      hunted=yes
-      [ "$1" = TERM ] || kill -STOP "$child"
-      kill -s "$1" "$child"
+      [ "$1" = TERM ] || kill -STOP "$child" # first of all: it forks while we look at it
+      if ours "$child"; then
+        hunted=yes
+        kill -s "$1" "$child"
+      elif [ "$1" != TERM ]; then
+        kill -CONT "$child"
+      fi
     done
     round=$((round + 1))
   done 2>/dev/null
@@ -148,6 +151,7 @@ while :; do
   if [ "$up" -ge "$kill_at" ]; then
     kill -STOP $all 2>/dev/null
     kill -KILL $all 2>/dev/null
+    hunt KILL # or a chain of forks is seen in every scan, and gone before it is hit
     if [ "$up" -ge "$give_up_at" ]; then
       survivors "$@"
       exit 1
