@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from optio_agents.errors import AgentError, AgentExited, AgentUnseen, AlreadyOwned
-from optio_agents.session import remote_control
+from optio_agents.session import observe, remote_control
 from optio_agents.session.pruning import prune
 from optio_agents.session.result import SessionResult
 from optio_agents.session.spec import Command
@@ -197,3 +197,27 @@ async def test_whoever_is_starting_it_is_not_told_that_it_never_started(office: 
             with pytest.raises((AgentUnseen, AgentExited)):
                 await supervise(None, resume="mine", store=store)
             assert not (await store.session("mine")).over
+
+
+async def test_a_directory_that_goes_away_meanwhile_ends_nothing(office: Office) -> None:
+    session, away = Path(office.taskdir, "session"), Path(office.taskdir, "away")
+    spec = Command(scripted_agent("STATUS: on", "hear", "DONE: all"), env=PLAIN, env_base="empty")
+
+    def see(seen: observe.Observation) -> None:
+        if isinstance(seen, observe.Recorded):
+            session.rename(away)
+            (away / "exit").write_text("0\n")  # whoever follows its end looks again
+
+    with anyio.fail_after(BOUND):
+        async with office.store() as store:
+            async with office.host() as host:
+                with pytest.raises(AgentUnseen, match="stays open"):
+                    await supervise(host, spec, store=store, session="mine", observer=see)
+            assert not (await store.session("mine")).over
+            (away / "exit").unlink()
+            away.rename(session)
+            assert tagged(office.tag())
+            async with remote_control.find(store, "mine") as reached:
+                await remote_control.send(reached, "go on")
+            result = await supervise(None, resume="mine", store=store)
+    assert (result.outcome, result.summary) == ("done", "all")

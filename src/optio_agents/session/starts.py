@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from optio_agents.errors import AgentUnseen, FileRefused
 from optio_agents.hosts.agent_launch import Start
 from optio_agents.hosts.machine import ProcessId
 
@@ -54,4 +55,12 @@ async def never_started(store: Store, session: StoredSession) -> bool:
         Facts.read(session.facts).notes_start
         and await known_start(store, session.id) is None
         and not await store.events(session.id, most=1)
+    )
+
+
+def unseen(session: str, host: str, error: FileRefused) -> AgentUnseen:
+    """What to raise where the directory of *session* is not there, and nothing is over."""
+    return AgentUnseen(
+        f"{host}: the agent of session {session} cannot be seen now ({error}); it may be at work "
+        "all the same, and the session stays open: resume it later"
     )

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from optio_agents.errors import (
     AgentExited,
-    AgentUnseen,
     AlreadyOwned,
     FileRefused,
     HostLost,
@@ -28,7 +27,7 @@ from .observe import Began, Eyes, Finished
 from .observed import ObservedJournal
 from .result import Ended, SessionResult
 from .start import credentials_of, started
-from .starts import known_start, never_started, note_process, note_tag
+from .starts import known_start, never_started, note_process, note_tag, unseen
 from .supervision import Supervision, Wishes, owner_name
 
 if TYPE_CHECKING:
@@ -249,10 +248,7 @@ async def _not_seen(
     """There is no session directory: only what our own journal proves is an end."""
     with store.claim(stored.id, owner_name()):
         if not await never_started(store, stored):
-            raise AgentUnseen(
-                f"{stored.host}: the agent of session {stored.id} cannot be seen now ({error}); it "
-                "may be at work all the same, and the session stays open: resume it later"
-            ) from error
+            raise unseen(stored.id, stored.host, error) from error
         summary = "the agent was never started: its supervisor died before"
         now = time.time()
         end = Ended(how="never-started")

@@ -14,6 +14,7 @@ import anyio
 from optio_agents.errors import (
     AgentExited,
     AlreadyOwned,
+    FileRefused,
     HostError,
     HostUnreachable,
     OptioAgentsError,
@@ -27,6 +28,7 @@ from .endings import ended
 from .observe import Finished, LinkChanged, Notice
 from .result import SessionResult
 from .standalone import StandaloneContext
+from .starts import unseen
 from .voices import line_voice
 
 if TYPE_CHECKING:
@@ -103,8 +105,10 @@ class Supervision:
                 async with await self._voice(agent) as voice, self._watching(agent, lease.lost):
                     self._journal.on_ending = voice.ending
                     return await self._driven(agent, voice)
-        except HostError:
+        except HostError as error:
             agent.detach()  # it goes on, and can be found again when its host can
+            if isinstance(error, FileRefused) and error.path == agent.directory:
+                raise unseen(self._journal.session, self._host.machine.name, error) from error
             raise
         finally:
             if not ours:
