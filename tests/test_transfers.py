@@ -9,7 +9,6 @@ import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 
 import anyio
@@ -427,24 +426,23 @@ async def test_a_host_that_is_there_and_brings_nothing_is_told(
 
 
 @both_ways
-async def test_a_long_copy_is_told_every_tenth_of_a_second(ground: Ground, tmp_path: Path) -> None:
+async def test_a_long_copy_is_told_also_while_nothing_moves(ground: Ground, tmp_path: Path) -> None:
+    told = list[float | None]()
+
     async def slow() -> AsyncIterator[bytes]:
         for _ in range(4):
             yield bytes(200_000)
-            await anyio.sleep(0.15)
+            so_far = len(told)
+            while len(told) < so_far + 2:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
 
     async with ground.ready() as host:
-        told = list[tuple[float, float | None]]()
 
         def tell(percent: float | None, _message: str | None) -> None:
-            told.append((anyio.current_time(), percent))
+            told.append(percent)
 
-        begun = anyio.current_time()
         await host.put_file_to_host(slow(), f"{host.workdir}/target", progress_cb=tell)
-        moments = [begun, *(moment for moment, _ in told)]
-        gaps = [later - earlier for earlier, later in pairwise(moments)]
-        assert max(gaps) < 0.15, gaps  # 0.1 s, and a busy machine
-        assert told[-1][1] == 100.0
+        assert told[-1] == 100.0
         seen = list[tuple[int, int | None]]()
         await host.fetch_file(
             "target", tmp_path / "target", progress=lambda *how_far: seen.append(how_far)
