@@ -191,4 +191,33 @@ MUTANTS = (
         "parse_constant=float",
         ("tests/test_parser.py",),
     ),
+    # What cannot be seen, and what others write
+    Mutant(
+        "what cannot be seen never started",
+        SRC + "session/supervise.py",
+        "if not await never_started(store, stored):",
+        "if False:",
+        ("tests/test_session_unseen.py",),
+    ),
+    Mutant(
+        "a directory that is gone proves death",
+        SCRIPTS + "workdir.sh",
+        '        [ ! "$found" ] ||',
+        "        true ||",
+        ("tests/test_session_unseen.py",),
+    ),
+    Mutant(
+        "a lock named by anything",
+        SRC + "store_lock.py",
+        "if not is_session_id(session):",
+        "if False:",
+        ("tests/test_host_words.py",),
+    ),
+    Mutant(
+        "an id takes another session over",
+        SRC + "session/supervise.py",
+        "stored = await _apart(store, stored_of(host, agent.meta))",
+        "stored = stored_of(host, agent.meta)",
+        ("tests/test_host_words.py",),
+    ),
 )
