@@ -90,6 +90,21 @@ MUTANTS = (
         ("tests/test_agents.py", "tests/test_agents_faults.py"),
     ),
     Mutant(
+        "time without a link is time",
+        SRC + "hosts/retrying.py",
+        'if now == link and now[0] == "up":',
+        "if True:",
+        ("tests/test_transfers.py",),
+    ),
+    Mutant(
+        "a file that we cannot fetch is answered as if it were the file's fault",
+        SRC + "session/deliverables.py",
+        "            self._common.failed(self._not_fetched(item, error) if ours else error)\n"
+        "            return\n",
+        "            item.refusal = answers.our_trouble(item.delivery.path)\n",
+        ("tests/test_session_outage.py",),
+    ),
+    Mutant(
         "permission time-out ignored",
         SRC + "conversation/approvals.py",
         "await asyncio.wait([asking], timeout=self._timeout)",

@@ -80,7 +80,7 @@ async def retrying(
             else:
                 lost += 1
             _log.info("%s: trying again: %s", machine.name if machine else "here", error)
-        if machine is not None:
+        if machine is not None and machine.link.state != "up":
             await reach(machine)
         pause = _PAUSES[min(counted, len(_PAUSES) - 1)] if counted else min(1.0, 0.1 * lost)
         await anyio.sleep(pause)
