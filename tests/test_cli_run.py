@@ -66,6 +66,20 @@ def test_json_lines_have_a_version_a_kind_and_stable_keys(desk: Desk) -> None:
     assert (desk.home / "kept" / "a.txt").read_text() == "hello\n"
 
 
+def test_json_lines_are_ascii_whatever_the_agent_writes(desk: Desk) -> None:
+    ran = run(desk, "STATUS: 50% žluťoučký 🐎", "DONE: ✓", flags=("--json",))
+    assert ran.stdout.isascii()
+    told = {one["kind"]: one for one in records(ran.stdout)}
+    assert (told["status"]["text"], told["finished"]["text"]) == ("žluťoučký 🐎", "✓")
+
+
+def test_the_last_json_line_of_a_stalled_session_tells_its_exit_code(desk: Desk) -> None:
+    ran = run(desk, "STATUS: 1%", "sleep 600", flags=("--json", "--stall-after", "0.5"))
+    last = records(ran.stdout)[-1]
+    assert (last["kind"], last["outcome"]) == ("finished", "stalled")
+    assert ran.returncode == last["exit_code"] == 5
+
+
 def test_plain_lines_are_time_kind_and_words(desk: Desk) -> None:
     ran = run(desk, "STATUS: 50% half", "write a hi", "DELIVERABLE: a", "hear", "DONE: all")
     words = [line.split(" ", 1)[1] for line in ran.stdout.splitlines()]

@@ -26,6 +26,7 @@ from optio_agents.session.result import SessionResult
 from optio_agents.store import Store, StoredSession
 from optio_agents.store_place import file_system
 from tests.chance import Chance
+from tests.timeouts import BOUND
 
 SESSION = StoredSession("abc123", 1.5, "me@box", "~/tasks/abc123", {"title": "x", "n": [1]})
 
@@ -129,11 +130,11 @@ async def test_many_lines_at_once_keep_their_order(opened) -> None:  # type: ign
 
 async def test_a_session_is_found_by_the_beginning_of_its_id(path: Path) -> None:
     async with Store(path) as store:
-        for name in "abc123", "abd", "abcd", "x":
+        for name in "abc123", "abd", "abcd", "x", "x1":
             await store.add(StoredSession(name, 1.5, "me@box", "~/t", {"name": name}))
         assert (await store.session("abc1")).id == "abc123"
-        assert (await store.session("x")).facts == {"name": "x"}
-        assert [s.id for s in await store.sessions()] == ["abc123", "abcd", "abd", "x"]
+        assert (await store.session("x")).facts == {"name": "x"}  # an exact one wins
+        assert [s.id for s in await store.sessions()] == ["abc123", "abcd", "abd", "x", "x1"]
         with pytest.raises(StoreError, match="may be any of abc123, abcd: say more"):
             await store.session("abc")
         for beginning in "zz", "":
@@ -375,7 +376,7 @@ async def test_several_processes_begin_and_write_at_once(path: Path) -> None:
     writers = [writer(path, f"s{number}", batches=40, size=5) for number in range(4)]
     for process in writers:
         with process:
-            assert await asyncio.to_thread(process.wait, 15) == 0
+            assert await asyncio.to_thread(process.wait, BOUND) == 0
     async with Store(path) as store:
         assert [s.id for s in await store.sessions()] == ["s0", "s1", "s2", "s3"]
         for session in await store.sessions():
