@@ -2,7 +2,7 @@
 
 import signal
 
-from tests.components import needs
+from tests.support.components import needs
 
 __all__ = ["needs"]
 
@@ -11,17 +11,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 pytest_plugins = [
-    "tests.timeouts",
-    "tests.own_home",
-    "tests.sweeping",
-    "tests.accounts",
-    "tests.chance",
-    "tests.disks",
-    "tests.fuzzing",
-    "tests.leaks",
-    "tests.sshd",
-    "tests.hosts",
-    "tests.sessions",
-    "tests.supervising",
-    "tests.terminal",
+    "tests.support.timeouts",
+    "tests.support.own_home",
+    "tests.support.sweeping",
+    "tests.support.hosts.accounts",
+    "tests.support.chance",
+    "tests.support.hosts.disks",
+    "tests.support.fuzzing",
+    "tests.support.leaks",
+    "tests.support.hosts.sshd",
+    "tests.support.hosts.hosts",
+    "tests.support.sessions.sessions",
+    "tests.support.sessions.supervising",
+    "tests.support.terminal",
 ]

@@ -16,9 +16,9 @@ import anyio
 import pytest
 
 from optio_agents.context import HookContext, HookContextProtocol, HostCommandError, RunResult
-from optio_agents.downloads import DownloadFailed, shown_url
-from tests.sessions import Context
-from tests.timeouts import BOUND
+from optio_agents.hosts.files.download import DownloadFailed, shown_url
+from tests.support.sessions.sessions import Context
+from tests.support.timeouts import BOUND
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from optio_agents import visible
-from optio_agents.protocol.display import visible_block
+from optio_agents.display import visible_block
 
 UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 

@@ -12,21 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from optio_agents.conversation import stream_json
+from optio_agents.conversation.claude import stream_json
+from optio_agents.display import visible
 from optio_agents.errors import FileRefused
-from optio_agents.following.cursor import Cursor
-from optio_agents.following.lines import LineSplitter
-from optio_agents.hosts import confined
+from optio_agents.framing.cursor import Cursor
+from optio_agents.framing.lines import LineSplitter
+from optio_agents.hosts.files import confined
 from optio_agents.hosts.local import LocalMachine
-from optio_agents.protocol.display import visible
 from optio_agents.protocol.events import UnknownLine
 from optio_agents.protocol.features import ProtocolFeatures
 from optio_agents.protocol.keywords import KEYWORDS
 from optio_agents.protocol.parser import format_log_line, parse_log_line
-from optio_agents.session.journal import Delivery, Entry, MemoryJournal
 from optio_agents.store import Store, StoredSession
-from tests.chance import Chance
-from tests.fuzzing import Fuzzer, seconds
+from optio_agents.store.memory import MemoryJournal
+from optio_agents.store.records import Delivery, Entry
+from tests.support.chance import Chance
+from tests.support.fuzzing import Fuzzer, seconds
 
 ALL = ProtocolFeatures(browser="redirect", client_messages=True, caller_messages=True)
 LINES = [

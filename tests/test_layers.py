@@ -1,7 +1,9 @@
-"""Imports point down: the design's picture of the layers, held against the code."""
+"""The house: which package may import which, and what keeps each room one that a person finds."""
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,96 +11,186 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = "optio_agents"
 
-# From the top. A room may have several parts; a module belongs to the one with the longest name.
-LAYERS = (
-    ("cli",),
-    ("testing",),
-    ("session",),
-    ("context downloads", "conversation", "store"),
-    ("session.journal session.result",),  # what a session asks of a store, and what it gives
-    ("browser_shims hosts",),
-    (
-        "conversation.permissions conversation.stream_json conversation.turns",
-        "following",
-        "protocol",
-    ),
-    ("conversation.contract", "errors", "protocol.events", "_face"),
+# From the top; a package imports what stands below it, and no package stands on two floors.
+FLOORS = (
+    "cli",
+    "testing",
+    "supervision",
+    "session",
+    "conversation",
+    "agents",
+    "context browser_shims",
+    "hosts store",
+    "protocol framing",
+    "errors display concurrency",
 )
-STRANGERS = set(LAYERS[3])  # none of them imports another
-PURE = {*LAYERS[6], *LAYERS[7]}
-IMPURE = {"anyio", "asyncio", "asyncssh", "random", "socket", "subprocess", "threading", "time"}
-# A protocol is bound to a host when it is used, not when it is made.
-UPWARD = {
+DEPTH = {name: depth for depth, names in enumerate(FLOORS) for name in names.split()}
+# Doors: through them a package offers, by name and not before it is used, what lies above it.
+DOORS = {
+    ("protocol", "context"),
+    ("protocol", "session"),
     ("protocol.protocol", "browser_shims"),
     ("protocol.protocol", "hosts"),
 }
+# What came along with the move and has yet to go.
+UPWARD = {("hosts.files.download", "context"), ("hosts.host", "agents")}
+CIRCLES = [
+    ["hosts.files.confined", "hosts.files.confined_local"],
+    ["agents", "agents.agent", "agents.launch", "hosts.files.archive", "hosts.host"],
+    ["context", "hosts.files.download"],
+    ["testing.proxy", "testing.proxy_lines"],
+]
+TWICE = set(
+    """
+    Answered Asked Chunk Connection Delivered Delivery End Entry FarEnd Fetched Input Plan Seen
+    """.split()  # noqa: SIM905
+)
+PURE = ("protocol", "framing", "errors", "display", "conversation.contract")
+PURE += tuple(
+    f"conversation.claude.{name}" for name in ("stream_json", "turns", "permissions", "models")
+)
+IMPURE = {"anyio", "asyncio", "asyncssh", "random", "socket", "subprocess", "threading", "time"}
+PRIVATE_LANGUAGE = set(
+    """
+    told said heard look hire crew guest guests voice voices eye eyes ear ears wish manner mark
+    marks pulse landing aside door tactful utils helpers manager
+    """.split()  # noqa: SIM905
+)
 
 
 def _modules() -> Iterator[tuple[str, ast.Module]]:
     for path in sorted((SOURCE / PACKAGE).rglob("*.py")):
-        if path.name != "__init__.py":  # a face re-exports from wherever it likes
-            name = ".".join(path.relative_to(SOURCE / PACKAGE).with_suffix("").parts)
-            yield name, ast.parse(path.read_text(), str(path))
+        name = ".".join(path.relative_to(SOURCE / PACKAGE).with_suffix("").parts)
+        yield name.removesuffix(".__init__"), ast.parse(path.read_text(), str(path))
 
 
 MODULES = dict(_modules())
+del MODULES["__init__"]  # the root looks names up in its parts
+PACKAGES = {
+    ".".join(path.parent.relative_to(SOURCE / PACKAGE).parts)
+    for path in (SOURCE / PACKAGE).rglob("__init__.py")
+}
 
 
-def _imports(module: str) -> Iterator[str]:
-    """Everything that *module* imports anywhere in its text, under its full name."""
-    here = f"{PACKAGE}.{module}".split(".")
+@cache
+def _imports(module: str) -> dict[str, bool]:
+    """Everything of ours that *module* imports anywhere, and whether only for type checkers."""
+    here = [PACKAGE, *module.split(".")]
+    found: dict[str, bool] = {}
+    typing_only = {
+        id(inner)
+        for node in ast.walk(MODULES[module])
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
     for node in ast.walk(MODULES[module]):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = here[: -node.level] if node.level else []
-            source = ".".join([*above, *([node.module] if node.module else [])])
-            for alias in node.names:
-                full = f"{source}.{alias.name}"
-                yield full if full.removeprefix(f"{PACKAGE}.") in MODULES else source
-
-
-def _inside(module: str) -> Iterator[str]:
-    for name in _imports(module):
-        if name.split(".")[0] == PACKAGE:
-            yield name.removeprefix(PACKAGE).removeprefix(".")
-
-
-def _room(module: str) -> tuple[int, str]:
-    rooms = [
-        (len(part), depth, room)
-        for depth, layer in enumerate(LAYERS)
-        for room in layer
-        for part in room.split()
-        if f"{module}.".startswith((f"{part}.", f"{part}_"))
-    ]
-    _, depth, room = max(rooms, default=(0, -1, "no layer"))
-    return depth, room
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        above = here[: len(here) - node.level + (module in PACKAGES)] if node.level else []
+        source = ".".join([*above, *([node.module] if node.module else [])])
+        if source.split(".")[0] != PACKAGE:
+            continue
+        for alias in node.names:
+            full = f"{source}.{alias.name}".removeprefix(f"{PACKAGE}.")
+            name = full if full in MODULES else source.removeprefix(PACKAGE).removeprefix(".")
+            found[name] = found.get(name, True) and id(node) in typing_only
+    return found
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_down(module: str) -> None:
-    depth, room = _room(module)
-    assert room != "no layer", f"{module} stands in no layer: add it to LAYERS"
-    for imported in _inside(module):
+    room = module.split(".")[0]
+    for imported in _imports(module):
+        other = imported.split(".")[0]
         assert imported, f"{module} imports the whole package, which hides from where"
-        there, other = _room(imported)
-        assert there >= depth or (module, imported) in UPWARD, f"{module} imports {imported}"
-        assert room == other or not {room, other} <= STRANGERS, f"{module} imports {imported}"
+        assert other in DEPTH, f"{other} stands on no floor: add it to FLOORS"
+        down = DEPTH[other] > DEPTH[room] or other == room
+        known = DOORS | UPWARD
+        assert down or (module, other) in known, f"{module} imports {imported}"
+
+
+def test_a_door_is_nothing_but_a_lazy_lookup() -> None:
+    used = {(module, name.split(".")[0]) for module in MODULES for name in _imports(module)}
+    assert used >= DOORS, "a door that nobody uses is a wall"
+    for module, other in DOORS:
+        top = [node for node in MODULES[module].body if isinstance(node, ast.ImportFrom)]
+        assert not [node for node in top if str(node.module).startswith(f"{PACKAGE}.{other}")]
+
+
+def _circles() -> list[list[str]]:
+    """Strongly connected files, what is imported for type checkers counted (Tarjan)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found = []
+
+    def visit(module: str) -> None:
+        index[module] = low[module] = len(index)
+        stack.append(module)
+        for other in _imports(module):
+            if other not in MODULES or (module, other.split(".")[0]) in DOORS:
+                continue
+            if other not in index:
+                visit(other)
+                low[module] = min(low[module], low[other])
+            elif other in stack:
+                low[module] = min(low[module], index[other])
+        if low[module] == index[module]:
+            circle = stack[stack.index(module) :]
+            del stack[stack.index(module) :]
+            if len(circle) > 1:
+                found.append(sorted(circle))
+
+    for module in MODULES:
+        if module not in index:
+            visit(module)
+    return found
+
+
+def test_no_circle_between_files() -> None:
+    assert sorted(_circles()) == sorted(CIRCLES)
+
+
+def test_a_class_name_is_unique() -> None:
+    homes = defaultdict(set)
+    for module, tree in MODULES.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].add(module)
+    assert {name for name, found in homes.items() if len(found) > 1} == TWICE
+
+
+def test_no_module_speaks_a_private_language() -> None:
+    words = {word for module in MODULES for word in module.replace("_", ".").split(".")}
+    assert words & PRIVATE_LANGUAGE == {"voices"}
+
+
+def test_a_folder_is_small_enough_to_be_seen_at_once() -> None:
+    for package in PACKAGES:
+        folder = SOURCE / PACKAGE / package.replace(".", "/")
+        files = [path for path in folder.iterdir() if path.suffix == ".py"]
+        assert len(files) <= 12, f"{package} has {len(files)} files"
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_asyncssh_stays_in_the_ssh_machine(module: str) -> None:
     if not module.startswith("hosts.ssh"):
-        assert "asyncssh" not in {name.split(".")[0] for name in _imports(module)}
+        assert "asyncssh" not in _strangers(module)
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if _room(name)[1] in PURE])
+@pytest.mark.parametrize(
+    "module",
+    [name for name in MODULES if any(f"{name}.".startswith(f"{pure}.") for pure in PURE)],
+)
 def test_the_core_does_not_wait_look_at_a_clock_or_talk(module: str) -> None:
-    assert not IMPURE & {name.split(".")[0] for name in _imports(module)}
+    assert not IMPURE & _strangers(module)
     waits = [node for node in ast.walk(MODULES[module]) if isinstance(node, ast.Await)]
-    assert not waits or module in {importer for importer, _ in UPWARD}
+    assert not waits or module in {through for through, _ in DOORS}
 
 
-def test_no_exemption_outlives_its_reason() -> None:
-    assert {(module, name) for module, name in UPWARD if name in _inside(module)} == UPWARD
+def _strangers(module: str) -> set[str]:
+    """The top-level names of what *module* imports from elsewhere."""
+    nodes = list(ast.walk(MODULES[module]))
+    plain = [a.name for node in nodes if isinstance(node, ast.Import) for a in node.names]
+    froms = [str(n.module) for n in nodes if isinstance(n, ast.ImportFrom) and not n.level]
+    return {name.split(".")[0] for name in [*plain, *froms]} - {PACKAGE}

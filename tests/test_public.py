@@ -9,22 +9,25 @@ import pytest
 import optio_agents
 
 PUBLIC = """
-    AgentError AgentExited AgentReportedError AgentSender AgentStalled AlreadyOwned
+    AgentError AgentExited AgentReportedError AgentSender AgentStalled AgentUnseen AlreadyOwned
     AttentionEvent BrowserEvent BrowserMode CALLER_MESSAGE_QUEUE_BOUND CallerMessageCallback
-    CallerMessageEvent Claude ClaudeCodeConversation ClientMessageEvent Command CommandFailed
-    CommandTimedOut ConnectError Conversation ConversationClosed ConversationState
-    DELIVERABLE_QUEUE_BOUND Deliverable DeliverableCallback DeliverableEvent
-    DeliverableFileCallback DoneEvent EndSession EndedByHook ErrorEvent FileRefused HookCallback
-    HookContext HookContextProtocol Host HostCommandError HostError HostKeyRefused HostLost
-    HostUnreachable JournalChanged LOG_CHANNEL_PROMPT LocalHost LogEvent LoginRefused NameTaken
-    OptioAgentsError PermissionDecision PermissionRequest PortClosed ProcessContext
-    ProcessHandle Protocol ProtocolFeatures RESUME_NOTICE RemoteHost RunResult SSHConfig
-    SYSTEM_MESSAGE_PREFIX ServerSilent SessionFailed SessionResult StatusEvent Store StoreError
-    TransferFailed TurnFailed TurnResult UnknownHostName UnknownLine WorkDirRefused
-    build_log_channel_prompt claude_code claude_code_adopt compose_agents_md
-    fetch_deliverable_text format_log_line get_protocol make_host parse_log_line
-    relativize_deliverable_path run_log_protocol_session supervise validate_deliverable_path
-    visible visible_block
+    CallerMessageEvent Claude ClaudeCodeConversation ClientMessageEvent CloseReason Command
+    CommandFailed CommandTimedOut ConnectError ControlRefused Conversation ConversationClosed
+    ConversationState DELIVERABLE_QUEUE_BOUND Deliverable DeliverableCallback DeliverableEvent
+    DeliverableFileCallback Delivery DoneEvent EndSession Ended EndedByHook Entry ErrorEvent
+    EventHandler FileRefused HookCallback HookContext HookContextProtocol Host HostCommandError
+    HostError HostKeyRefused HostLost HostUnreachable InputClosed Journal JournalChanged
+    LOG_CHANNEL_PROMPT LocalHost LogEvent LoginRefused Machine MemoryJournal MessageHandler
+    NameTaken NoSuchSession Note OptioAgentsError PermissionDecision PermissionHandler
+    PermissionRequest PortClosed ProcessContext ProcessHandle ProcessId Protocol
+    ProtocolFeatures RESUME_NOTICE RemoteHost Resumed RootRefused RunResult SSHConfig
+    SYSTEM_MESSAGE_PREFIX ServerSilent SessionFailed SessionJournal SessionResult StatusEvent
+    Store StoreError StoredEvent StoredSession TransferFailed TurnFailed TurnResult Unconfirmed
+    UnknownHostName UnknownLine Unsubscribe Usage WorkDirRefused allow_for_session
+    answer_questions build_log_channel_prompt claude_code claude_code_adopt compose_agents_md
+    default_path fetch_deliverable_text format_log_line get_protocol make_host parse_log_line
+    questions relativize_deliverable_path run_log_protocol_session supervise
+    validate_deliverable_path visible visible_block
 """
 # What the outside imports from exactly there.
 HOMES = {
@@ -63,20 +66,21 @@ def test_a_name_can_be_imported_from_its_published_home(home: str) -> None:
     assert [name for name in HOMES[home].split() if not hasattr(module, name)] == []
 
 
-@pytest.mark.parametrize("package", FACES)
-def test_a_face_shows_type_checkers_what_it_loads(package: str) -> None:
-    module = importlib.import_module(package)
-    tree = ast.parse(Path(str(module.__file__)).read_text())
-    shown = {
-        alias.name: node.module
+def test_type_checkers_see_the_parts_that_names_are_looked_up_in() -> None:
+    tree = ast.parse(Path(str(optio_agents.__file__)).read_text())
+    starred = {
+        node.module
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("optio_agents.")
-        for alias in node.names
-        if alias.asname
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
     }
-    assert set(shown) == set(module.__all__)
-    for name, home in shown.items():
-        assert getattr(importlib.import_module(str(home)), name) is getattr(module, name)
+    assert starred == set(optio_agents.PARTS)
+
+
+@pytest.mark.parametrize("name", PUBLIC.split())
+def test_a_name_is_one_thing_wherever_it_is_offered(name: str) -> None:
+    parts = [importlib.import_module(f"optio_agents.{part}") for part in optio_agents.PARTS]
+    offered = [getattr(part, name) for part in parts if name in part.__all__]
+    assert all(one is getattr(optio_agents, name) for one in offered)
 
 
 @pytest.mark.parametrize("package", FACES)

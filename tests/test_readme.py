@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.timeouts import BOUND
+from tests.support.timeouts import BOUND
 
 README = Path(__file__).parents[1] / "README.md"
 EXAMPLE = re.compile(

@@ -5,7 +5,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 
-from tests.components import OLDER_CLAUDE, PINNED_CLAUDE, needs, unavailable
+from tests.support.components import OLDER_CLAUDE, PINNED_CLAUDE, needs, unavailable
 
 ROOT = Path(__file__).parents[1]
 TOP = {".ci", ".gitignore", "LICENSE", "README.md", "prompts", "pyproject.toml", "src", "tests"}

@@ -12,7 +12,7 @@ from optio_agents.browser_shims import NAMES, prepare_browser_shims
 from optio_agents.hosts import Host
 from optio_agents.protocol.features import ProtocolFeatures
 from optio_agents.protocol.parser import parse_log_line
-from tests.hosts import Ground, both_ways
+from tests.support.hosts.hosts import Ground, both_ways
 
 SHELLS = ("sh", "bash", "busybox ash")
 URL = "https://example.org/a?b=c&d='e'%20$(touch x)"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import proc
-from tests.own_home import KEPT
-from tests.sweeping import RUN
-from tests.timeouts import BOUND
+from tests.support import proc
+from tests.support.own_home import KEPT
+from tests.support.sweeping import RUN
+from tests.support.timeouts import BOUND
 
 HANGS = """
 import threading, time
@@ -57,7 +57,7 @@ def suite(directory: Path, text: str) -> list[str]:
     """The command that runs *text* with the plugins of our own suite."""
     (directory / "suite").mkdir()
     (directory / "suite/test_it.py").write_text(text)
-    plugins = ["tests.timeouts", "tests.own_home", "tests.sweeping"]
+    plugins = ["tests.support.timeouts", "tests.support.own_home", "tests.support.sweeping"]
     command = [sys.executable, "-m", "pytest", "-c", "/dev/null", "-p", "no:cacheprovider"]
     command += [
         "--import-mode=importlib",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING
 
-from optio_agents.errors import CommandFailed
-from optio_agents.hosts.bootstrap import script
+from optio_agents.hosts.scripting import script
+
+from .errors import CommandFailed
 
 if TYPE_CHECKING:
     from optio_agents.hosts.host import Host
+
 
 NAMES = ("xdg-open", "gio", "open", "sensible-browser", "www-browser", "x-www-browser")
 _SILENT = "#!/bin/sh\nexit 0\n"
@@ -29,7 +31,7 @@ async def prepare_browser_shims(host: Host, mode: str) -> dict[str, str] | None:
         case "suppress":
             text = _SILENT
         case "redirect":
-            text = script("browser")
+            text = script("hosts/browser")
         case _:
             raise ValueError(f"{mode!r} is no way to treat a browser")
     # hosts of other makes have no directories but their own

@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
-from optio_agents.errors import CommandFailed as HostCommandError
 from optio_agents.hosts.commands import RunResult
-from optio_agents.protocol.display import visible
+
+from .display import visible
+from .errors import CommandFailed as HostCommandError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from optio_agents.hosts.host import Host
+
 
 __all__ = [
     "SYSTEM_MESSAGE_PREFIX",
@@ -200,7 +202,7 @@ class HookContext:
             DownloadFailed: it names the address without user and query, the exit code and the
                 last words of the program.
         """
-        from optio_agents.downloads import download
+        from optio_agents.hosts.files.download import download
 
         where = await self._target(target)
         await download(

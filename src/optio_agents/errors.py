@@ -11,6 +11,39 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+
+__all__ = [
+    "AgentError",
+    "AgentExited",
+    "AgentReportedError",
+    "AgentStalled",
+    "AgentUnseen",
+    "AlreadyOwned",
+    "CommandFailed",
+    "CommandTimedOut",
+    "ConnectError",
+    "EndSession",
+    "EndedByHook",
+    "FileRefused",
+    "HostError",
+    "HostKeyRefused",
+    "HostLost",
+    "HostUnreachable",
+    "InputClosed",
+    "JournalChanged",
+    "LoginRefused",
+    "NameTaken",
+    "NoSuchSession",
+    "OptioAgentsError",
+    "PortClosed",
+    "ServerSilent",
+    "SessionFailed",
+    "StoreError",
+    "TransferFailed",
+    "UnknownHostName",
+    "WorkDirRefused",
+]
+
 _LAST_WORDS = 200  # characters of stderr that a message quotes
 
 

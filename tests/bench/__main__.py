@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.bench import measure, report
-from tests.own_home import move_in, move_out
+from tests.support.own_home import move_in, move_out
 
 OUTPUT = Path(__file__).parents[2] / ".bench"
 

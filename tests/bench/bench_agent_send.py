@@ -11,7 +11,7 @@ from statistics import median
 
 import anyio
 
-from optio_agents.hosts.agents import Agent, start_agent
+from optio_agents.agents import Agent, start_agent
 from optio_agents.hosts.host import RemoteHost
 from tests.bench import Comparison, Figure
 from tests.bench.ground import ground

@@ -17,13 +17,13 @@ from statistics import median
 
 import anyio
 
-from optio_agents.conversation.claude_code import ClaudeCodeConversation, claude_code
+from optio_agents.conversation.claude import ClaudeCodeConversation, claude_code
 from optio_agents.hosts.host import LocalHost
 from tests.bench import Comparison, Figure, Unavailable
 from tests.bench.peers import our_python, peer_python, worker
-from tests.claude_cli import OFF, surroundings
-from tests.components import CLAUDE, cache
-from tests.model_api import ModelApi, scripted
+from tests.support.claude.claude_cli import OFF, surroundings
+from tests.support.claude.model_api import ModelApi, scripted
+from tests.support.components import CLAUDE, cache
 
 SPEED = Path(__file__).with_name("side_conversation.py")
 MEMORY = Path(__file__).with_name("side_conversation_memory.py")

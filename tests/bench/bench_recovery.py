@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 
-from optio_agents.following.batches import Batches, FollowOptions
+from optio_agents.framing.batches import Batches, FollowOptions
 from optio_agents.hosts.ssh import SshMachine
 from optio_agents.testing.proxy import FaultProxy
 from tests.bench import Comparison, Figure

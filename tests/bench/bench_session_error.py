@@ -13,9 +13,9 @@ import anyio
 
 from optio_agents.errors import AgentReportedError
 from optio_agents.hosts import LocalHost
-from optio_agents.session.driver import run_log_protocol_session
+from optio_agents.session.run import run_log_protocol_session
 from tests.bench import Comparison, Figure
-from tests.sessions import Context, write
+from tests.support.sessions.sessions import Context, write
 
 
 class Slow(Context):

@@ -9,11 +9,11 @@ from typing import Any
 
 import anyio
 
-from optio_agents.session.driver import run_log_protocol_session
+from optio_agents.session.run import run_log_protocol_session
 from optio_agents.testing.proxy import FaultProxy
 from tests.bench import Comparison, Figure
 from tests.bench.ground import ground
-from tests.sessions import Context, hand_over, write
+from tests.support.sessions.sessions import Context, hand_over, write
 
 DELAY = 0.05  # seconds one way
 COUNT = 20

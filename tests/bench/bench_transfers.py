@@ -11,7 +11,7 @@ from optio_agents.testing.proxy import FaultProxy
 from tests.bench import Comparison, Figure, Measure
 from tests.bench.ground import Ground, ground, run_seconds
 from tests.bench.peers import Worker, our_python, worker
-from tests.sshd import SshLogin
+from tests.support.hosts.sshd import SshLogin
 
 SIDE = Path(__file__).with_name("side_transfers.py")
 GCM = "aes128-gcm@openssh.com"

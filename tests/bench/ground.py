@@ -15,10 +15,10 @@ import anyio
 
 from optio_agents.hosts import RemoteHost, SSHConfig, make_host
 from optio_agents.testing.proxy import FaultProxy
-from tests.accounts import Account, Accounts
 from tests.bench import Unavailable
-from tests.hosts import ssh_config
-from tests.sshd import SSHD, SshLogin, SshServer, make_key
+from tests.support.hosts.accounts import Account, Accounts
+from tests.support.hosts.hosts import ssh_config
+from tests.support.hosts.sshd import SSHD, SshLogin, SshServer, make_key
 
 MEMORY = Path("/dev/shm")  # no disk in the way
 

@@ -21,7 +21,7 @@ from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from tests.bench import Unavailable
-from tests.components import cache
+from tests.support.components import cache
 
 ANSWER_LIMIT = 1 << 20  # bytes
 

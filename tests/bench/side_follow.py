@@ -23,13 +23,13 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # we are run as a script
 import anyio
 import anyio.to_thread
 
-from optio_agents.following.batches import FollowOptions
+from optio_agents.framing.batches import FollowOptions
 from optio_agents.hosts.local import LocalMachine
 from optio_agents.hosts.machine import Machine
 from optio_agents.hosts.ssh import SSHConfig, SshMachine
 from tests.bench.ground import login_of
-from tests.hosts import ssh_config
-from tests.proc import processes, tagged
+from tests.support.hosts.hosts import ssh_config
+from tests.support.proc import processes, tagged
 
 # CLOCK_MONOTONIC is one clock for all processes of a machine.
 WRITER = """

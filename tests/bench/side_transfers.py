@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # we are run as a script
 
 from optio_agents.hosts import SSHConfig, make_host
 from tests.bench.ground import login_of
-from tests.hosts import ssh_config
+from tests.support.hosts.hosts import ssh_config
 
 
 def resident(field: str) -> int:

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import anyio
 
-from tests.leaks import Census
 from tests.stress.books import Ledger, Totals, balance
 from tests.stress.circumstances import Ground, gathered
 from tests.stress.crews import Scale
 from tests.stress.director import Director
+from tests.support.leaks import Census
 
 # ruff: noqa: T201  # a command prints
 

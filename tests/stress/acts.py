@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from optio_agents.hosts.ssh_config import SSHConfig
+from optio_agents.hosts.ssh.config import SSHConfig
 from optio_agents.testing.proxy import FaultProxy
 from tests.stress import faults
 from tests.stress.faults import Fault

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from optio_agents.store import Store, StoredSession
-from tests import proc
 from tests.stress.circumstances import Ground
 from tests.stress.crews import Crew
 from tests.stress.plans import Work
+from tests.support import proc
 
 _ALL = 1_000_000
 # A near miss of a keyword, and a line that stood unfinished for a while, earn one hint each.

@@ -13,13 +13,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from optio_agents.hosts.ssh_config import SSHConfig
-from tests import proc
-from tests.accounts import Accounts
-from tests.sshd import SSHD, SshServer, make_key
+from optio_agents.hosts.ssh.config import SSHConfig
 from tests.stress import faults
 from tests.stress.crews import Crew, Scale
 from tests.stress.plans import Work
+from tests.support import proc
+from tests.support.hosts.accounts import Accounts
+from tests.support.hosts.sshd import SSHD, SshServer, make_key
 
 _ORDER = (
     *("DONE", "killed in mid-line", "DONE", "killed as it waits", "DONE", "ERROR", "DONE"),

@@ -14,7 +14,6 @@ from pathlib import Path
 import anyio
 import anyio.abc
 
-from tests import proc
 from tests.stress import faults
 from tests.stress.circumstances import Ground
 from tests.stress.crews import Crew
@@ -22,6 +21,7 @@ from tests.stress.faults import Fault, Tally
 from tests.stress.plans import FOR_NOW
 from tests.stress.talkers import Talkers
 from tests.stress.world import World
+from tests.support import proc
 
 _ROOT = Path(__file__).parents[2]
 _PATIENCE = 3  # supervisors of a crew that may end badly, each of which is told

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.supervisor import STEPS
+from tests.support.sessions.supervisor import STEPS
 
 KILLED, CUT, STALLED, REFUSED = "supervisor killed", "link cut", "link stalled", "link refused"
 FORWARD, BACK, GONE = "clock stepped forward", "clock stepped back", "descriptors gone"

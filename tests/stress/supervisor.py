@@ -21,17 +21,17 @@ from typing import Any
 import anyio
 
 from optio_agents.errors import OptioAgentsError, SessionFailed, StoreError
+from optio_agents.hosts.following.sent.inotify import Inotify
 from optio_agents.hosts.host import make_host
-from optio_agents.hosts.inotify import Inotify
-from optio_agents.hosts.ssh_config import SSHConfig
+from optio_agents.hosts.ssh.config import SSHConfig
 from optio_agents.protocol.protocol import get_protocol
-from optio_agents.session.spec import Command
-from optio_agents.session.supervise import supervise
-from tests.leaks import no_leaks
+from optio_agents.supervision.kinds.spec import Command
+from optio_agents.supervision.supervise import supervise
 from tests.stress.acts import acts, way_in
 from tests.stress.faults import Schedule, Tally
 from tests.stress.plans import FOR_NOW, Plan, Work
-from tests.supervisor import FatefulStore, fateful, lease_dies_by
+from tests.support.leaks import no_leaks
+from tests.support.sessions.supervisor import FatefulStore, fateful, lease_dies_by
 
 AGENT = Path(__file__).with_name("agent.py")
 _AGAIN = 1.0  # seconds between two attempts at a session in trouble

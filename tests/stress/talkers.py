@@ -10,7 +10,7 @@ import anyio
 
 from optio_agents.errors import InputClosed, OptioAgentsError
 from optio_agents.hosts.host import make_host
-from optio_agents.hosts.ssh_config import SSHConfig
+from optio_agents.hosts.ssh.config import SSHConfig
 from tests.stress.faults import Tally
 from tests.stress.plans import Work
 

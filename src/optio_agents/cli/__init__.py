@@ -9,7 +9,7 @@ from io import TextIOWrapper
 def main() -> None:
     """Run the command; what it needs beyond the library is the extra `cli`."""
     try:
-        from optio_agents.cli.app import run_command  # may be missing what it needs
+        from .app import run_command  # may be missing what it needs
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("click", "rich"):
             raise

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING
 import click
 
 from optio_agents.cli import exits
-from optio_agents.cli.config import CONFIGURED, defaults
-from optio_agents.cli.output import mute
-from optio_agents.cli.words import told
 from optio_agents.errors import OptioAgentsError
+
+from .config import CONFIGURED, defaults
+from .exits import told
+from .output import mute
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+
 # verb: (module, what the overview says); `--help` of the whole need not load a single verb
 VERBS = {
     "run": ("run", "Start an agent and supervise it to its end."),
-    "demo": ("demo", "Watch a scripted agent do all that an agent may do."),
+    "demo": ("run", "Watch a scripted agent do all that an agent may do."),
     "watch": ("watch", "Follow an optio.log, here or on a host."),
     "ls": ("sessions", "List the sessions of the journal, or of a host."),
     "show": ("sessions", "Tell what happened in a session."),
@@ -48,8 +50,8 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        module, _ = VERBS[cmd_name]
-        found = getattr(import_module(f"optio_agents.cli.{module}"), cmd_name.replace("-", "_"))
+        module = import_module(f"optio_agents.cli.verbs.{VERBS[cmd_name][0]}")
+        found = getattr(module, cmd_name.replace("-", "_"))
         assert isinstance(found, click.Command)
         return found
 

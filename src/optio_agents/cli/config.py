@@ -36,7 +36,7 @@ def defaults() -> dict[str, dict[str, Any]]:
 def _checked(said: dict[str, Any], path: Path, text: str) -> dict[str, dict[str, Any]]:
     from pydantic import ValidationError
 
-    from optio_agents.cli.settings import Settings  # pydantic takes a while: only where needed
+    from .settings import Settings  # pydantic takes a while: only where needed
 
     try:
         settings = Settings.model_validate(said)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from optio_agents import errors
+from optio_agents.display import visible_block
+from optio_agents.errors import AlreadyOwned, HostKeyRefused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
 
 DONE = 0
 AGENT_ERROR = 1  # the agent wrote ERROR; `check`, `doctor`: something is wrong
@@ -51,3 +54,17 @@ def exit_code(error: BaseException) -> int:
             return UNREACHABLE
         case _:
             return OUR_FAULT
+
+
+# What an error says to a person at a terminal: what happened, and what to do next.
+
+
+def told(error: BaseException) -> str:
+    """One sentence, safe to print."""
+    words = str(error) or "it took too long"  # a TimeoutError has no words of its own
+    match error:
+        case HostKeyRefused(reason="unknown"):
+            words += "; to accept this key once and for all, add --host-key accept-new"
+        case AlreadyOwned():
+            words += "; if it is gone, wait a minute, or add --take-over"
+    return visible_block(words)

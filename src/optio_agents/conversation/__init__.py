@@ -4,50 +4,69 @@
         conversation.on_permission_request(ask_me)
         answer = await conversation.ask("Which tests are slow?")
 
-`claude_code` itself is in `optio_agents`, since here a module has its name.
+Read `contract` (what every conversation promises), `wire` and its two kinds (how an agent is
+reached), `subscribers` (who hears of what it says), `approvals`; `claude/` is the claude CLI.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from optio_agents._face import face
+from .contract import (
+    CloseReason,
+    Conversation,
+    ConversationClosed,
+    ConversationState,
+    EventHandler,
+    MessageHandler,
+    PermissionDecision,
+    PermissionHandler,
+    PermissionRequest,
+    Unconfirmed,
+    Unsubscribe,
+)
 
-# A public name stands here twice: for type checkers, and for whoever uses it first.
 if TYPE_CHECKING:
-    from .claude_conversation import ClaudeCodeConversation as ClaudeCodeConversation
-    from .contract import (
-        CloseReason as CloseReason,
-        Conversation as Conversation,
-        ConversationClosed as ConversationClosed,
-        ConversationState as ConversationState,
-        EventHandler as EventHandler,
-        MessageHandler as MessageHandler,
-        PermissionDecision as PermissionDecision,
-        PermissionHandler as PermissionHandler,
-        PermissionRequest as PermissionRequest,
-        Unconfirmed as Unconfirmed,
-        Unsubscribe as Unsubscribe,
+    from .claude import (
+        ClaudeCodeConversation,
+        ControlRefused,
+        RootRefused,
+        TurnFailed,
+        TurnResult,
+        Usage,
+        allow_for_session,
+        answer_questions,
+        claude_code,
+        claude_code_adopt,
+        questions,
     )
-    from .controls import ControlRefused as ControlRefused
-    from .launch import RootRefused as RootRefused, claude_code_adopt as claude_code_adopt
-    from .models import TurnFailed as TurnFailed, TurnResult as TurnResult, Usage as Usage
-    from .permissions import (
-        allow_for_session as allow_for_session,
-        answer_questions as answer_questions,
-        questions as questions,
-    )
-else:
-    __all__, __dir__, __getattr__ = face(
-        __name__,
-        {
-            "claude_conversation": "ClaudeCodeConversation",
-            "contract": """
-                CloseReason Conversation ConversationClosed ConversationState EventHandler
-                MessageHandler PermissionDecision PermissionHandler PermissionRequest
-                Unconfirmed Unsubscribe
-            """,
-            "controls": "ControlRefused",
-            "launch": "RootRefused claude_code_adopt",
-            "models": "TurnFailed TurnResult Usage",
-            "permissions": "allow_for_session answer_questions questions",
-        },
-    )
+
+__all__ = [
+    "ClaudeCodeConversation",
+    "CloseReason",
+    "ControlRefused",
+    "Conversation",
+    "ConversationClosed",
+    "ConversationState",
+    "EventHandler",
+    "MessageHandler",
+    "PermissionDecision",
+    "PermissionHandler",
+    "PermissionRequest",
+    "RootRefused",
+    "TurnFailed",
+    "TurnResult",
+    "Unconfirmed",
+    "Unsubscribe",
+    "Usage",
+    "allow_for_session",
+    "answer_questions",
+    "claude_code",
+    "claude_code_adopt",
+    "questions",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:  # one agent's words: not before somebody asks for them
+        return getattr(import_module(".claude", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,12 +9,12 @@ from functools import partial
 from inspect import isawaitable
 from typing import Any
 
+from optio_agents.conversation.claude.permissions import Asked, PermissionLedger, Refuse, Settled
+from optio_agents.conversation.claude.stream_json import NOBODY_ANSWERED, permission_answer
 from optio_agents.errors import OptioAgentsError, TransferFailed
 from optio_agents.hosts.retrying import retrying
 
 from .contract import Event, PermissionDecision, PermissionHandler, PermissionRequest, Unsubscribe
-from .permissions import Asked, PermissionLedger, Refuse, Settled
-from .stream_json import NOBODY_ANSWERED, permission_answer
 from .wire import Wire
 
 _log = logging.getLogger(__name__)

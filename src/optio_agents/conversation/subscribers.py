@@ -11,9 +11,13 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .contract import Unsubscribe
+from .contract import Event, Unsubscribe
+
+if TYPE_CHECKING:
+    from optio_agents.framing.cursor import Cursor
+
 
 BACKLOG = 1 << 20  # bytes that may wait for one handler before the reader waits for it
 _STRETCH = 1 << 16  # bytes that one handler is given before others have their turn
@@ -178,3 +182,51 @@ def _current() -> asyncio.Task[Any] | None:
         return asyncio.current_task()
     except RuntimeError:
         return None
+
+
+# Hand events and answers to their subscribers, and know how far that has come.
+
+
+class Delivery:
+    """The subscribers of a conversation."""
+
+    def __init__(self) -> None:
+        self.events = Subscribers[Event]("on_event", _skipped)
+        self.messages = Subscribers[str]("on_message")
+        self._read: Cursor | None = None
+        self._had: Cursor | None = None
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """Behind the last line that every handler has had; while they are busy, before it."""
+        return self._read if self._idle else self._had
+
+    @property
+    def _idle(self) -> bool:
+        return self.events.idle and self.messages.idle
+
+    async def hand_over(
+        self, events: Sequence[Event], size: int, texts: Sequence[str], cursor: Cursor | None
+    ) -> None:
+        """Give *events*, of *size* bytes, and the answers among them; *cursor* is behind them."""
+        if self._idle:
+            self._had = self._read
+        if events:
+            await self.events.deliver(events, size)
+        if texts:
+            await self.messages.deliver(texts, sum(map(len, texts)))
+        self._read = cursor
+
+    async def drain(self) -> None:
+        """Wait until every handler has had everything."""
+        await self.events.drain()
+        await self.messages.drain()
+
+    async def end(self, grace: float) -> None:
+        """Drop what waits, cancel what runs, leave behind what ignores that for *grace* s."""
+        await self.events.end(grace)
+        await self.messages.end(grace)
+
+
+def _skipped(count: int) -> Event:
+    return {"type": "x-optio-skipped", "count": count}

@@ -7,11 +7,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from optio_agents.conversation.claude.stream_json import cut, decode, decode_all
+
 from .contract import Event
-from .stream_json import cut, decode, decode_all
 
 if TYPE_CHECKING:
-    from optio_agents.following.cursor import Cursor
+    from optio_agents.framing.cursor import Cursor
 
 
 @dataclass(frozen=True, slots=True)

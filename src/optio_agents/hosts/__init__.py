@@ -1,29 +1,28 @@
-"""Machines that agents run on: files, commands and agents there."""
+"""Machines that agents run on: files, commands and what grows there.
 
-from typing import TYPE_CHECKING
+A `Host` is a machine with a task directory on it, and one class for every kind of machine: the
+difference is behind the thin seam of `machine`, seven methods. Whatever crosses to a machine is a
+shell script with arguments and a standard input (`scripting`), so that quoting has one place.
 
-from optio_agents._face import face
+Read `machine` (the seam), `scripting`, `local` and `ssh/` (the two machines), `host` (what is
+offered), then what it is made of: `commands`, `launched` and `streams` (processes), `environment`,
+`tunnel`, `files/` (put, fetch, archive) and `following/` (files that grow).
+"""
 
-# A public name stands here twice: for type checkers, and for whoever uses it first.
-if TYPE_CHECKING:
-    from .commands import RunResult as RunResult
-    from .host import (
-        Host as Host,
-        LocalHost as LocalHost,
-        RemoteHost as RemoteHost,
-        make_host as make_host,
-    )
-    from .launched import ProcessHandle as ProcessHandle
-    from .machine import Machine as Machine, ProcessId as ProcessId
-    from .ssh_config import SSHConfig as SSHConfig
-else:
-    __all__, __dir__, __getattr__ = face(
-        __name__,
-        {
-            "commands": "RunResult",
-            "host": "Host LocalHost RemoteHost make_host",
-            "launched": "ProcessHandle",
-            "machine": "Machine ProcessId",
-            "ssh_config": "SSHConfig",
-        },
-    )
+from .commands import RunResult
+from .host import Host, LocalHost, RemoteHost, make_host
+from .launched import ProcessHandle
+from .machine import Machine, ProcessId
+from .ssh.config import SSHConfig
+
+__all__ = [
+    "Host",
+    "LocalHost",
+    "Machine",
+    "ProcessHandle",
+    "ProcessId",
+    "RemoteHost",
+    "RunResult",
+    "SSHConfig",
+    "make_host",
+]

@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from optio_agents.concurrency import task_group
 from optio_agents.errors import CommandTimedOut
 
-from .bootstrap import script
-from .collect import collected
 from .launched import ProcessHandle, no_directory
-from .tasks import task_group
-
-__all__ = ["OUTPUT_LIMIT", "ProcessHandle", "RunResult", "run_command", "run_script"]
+from .scripting import collected, script
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from .machine import Answer, Machine
+
+
+__all__ = ["OUTPUT_LIMIT", "ProcessHandle", "RunResult", "run_command", "run_script"]
+
 
 OUTPUT_LIMIT = 8 << 20  # bytes kept of each of stdout and stderr
 
@@ -80,7 +81,7 @@ async def run_command(
     out, err = Kept(), Kept()
     with anyio.move_on_after(timeout):
         async with machine.shell(
-            script("run"), [token, cwd, "none", "apart", command], env=env
+            script("hosts/run"), [token, cwd, "none", "apart", command], env=env
         ) as process:
             async with task_group() as tasks:
                 tasks.start_soon(_drain, process.read, out)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from optio_agents.errors import FileRefused, OptioAgentsError
+from optio_agents.errors import CommandFailed, FileRefused, OptioAgentsError, WorkDirRefused
+from optio_agents.hosts import commands, launched
+from optio_agents.hosts.files.archive import archive, restore
+from optio_agents.hosts.files.confined import open_confined
 
-from . import commands, launched, workdir
-from .archive import archive, restore
-from .bootstrap import script
-from .confined import open_confined
-from .transfers import as_percent, fetch, put
+from .commands import run_script
+from .files import as_percent, fetch, put
+from .scripting import script
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -25,16 +26,44 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import BinaryIO, Self
 
-    from optio_agents.following.batches import Batches
-    from optio_agents.following.cursor import Cursor
+    from optio_agents.agents import Agent
+    from optio_agents.agents.launch import Start
+    from optio_agents.framing.batches import Batches
+    from optio_agents.framing.cursor import Cursor
+    from optio_agents.hosts.files.confined import Confined
+    from optio_agents.hosts.ssh.config import SSHConfig
 
-    from .agents import Agent
     from .commands import RunResult
-    from .confined import Confined
+    from .files import Fetched, PercentCallback, Progress, Put, Readable
     from .launched import ProcessHandle
     from .machine import Answer, Machine
-    from .ssh_config import SSHConfig
-    from .transfers import Fetched, PercentCallback, Progress, Put, Readable
+
+
+# The task directory and the work directory in it: made, emptied and removed by scripts there.
+
+
+_REFUSED = 66  # the script refused, and said why on stdout
+
+
+async def _setup(host: Host) -> None:
+    """See `Host.setup_workdir`."""
+    await _run(host, "hosts/workdir-setup")
+
+
+async def clean(host: Host, *, start: Start | None = None) -> None:
+    """See `Host.cleanup_taskdir`. *start* is known to have been made there, whatever lies there."""
+    known = [str(start.process or ""), start.session] if start else []
+    await _run(host, "hosts/workdir-clean", *known)
+
+
+async def _run(host: Host, name: str, *known: str) -> None:
+    args = [host.taskdir, "" if host.own_workdir else host.workdir, *known]
+    answer = await run_script(host.machine, script("hosts/workdir") + script(name), args)
+    if answer.exit_code == _REFUSED:
+        raise WorkDirRefused(answer.stdout.decode(errors="replace").strip())
+    if answer.exit_code:
+        raise CommandFailed(name, answer.exit_code, stderr=answer.stderr.decode(errors="replace"))
+
 
 _log = logging.getLogger(__name__)
 
@@ -165,7 +194,7 @@ class Host:
         self, path: str, cursor: Cursor | None = None, **options: Any
     ) -> AbstractAsyncContextManager[Batches]:
         """Follow a file from *cursor* on; *options* are those of `FollowOptions`."""
-        from optio_agents.following.batches import FollowOptions
+        from optio_agents.framing.batches import FollowOptions
 
         where = posixpath.join(self.workdir, path)
         return self.machine.follow(where, cursor, FollowOptions(**options))
@@ -207,7 +236,7 @@ class Host:
 
         Raises WorkDirRefused, and touches nothing, when either holds what is not ours.
         """
-        await workdir.setup(self)
+        await _setup(self)
 
     async def write_text(self, relpath: str, content: str) -> None:
         """Write a file in the work directory, whole or not at all."""
@@ -319,7 +348,7 @@ class Host:
         Raises WorkDirRefused, and touches nothing, when it is not ours or an agent still lives.
         """
         try:
-            await workdir.clean(self)
+            await clean(self)
         except OptioAgentsError:
             if not aggressive:
                 raise
@@ -329,13 +358,13 @@ class Host:
         self, argv: Sequence[str], **options: Any
     ) -> AbstractAsyncContextManager[Agent]:
         """Run an agent while the block lasts; see `hosts.agents.start_agent`."""
-        from .agents import start_agent
+        from optio_agents.agents import start_agent
 
         return start_agent(self, argv, **options)
 
     def adopt_agent(self, **options: Any) -> AbstractAsyncContextManager[Agent]:
         """Find the session's agent again; see `hosts.agents.adopt_agent`."""
-        from .agents import adopt_agent
+        from optio_agents.agents import adopt_agent
 
         return adopt_agent(self, **options)
 

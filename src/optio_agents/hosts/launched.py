@@ -2,21 +2,276 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
 import re
 import secrets
-from dataclasses import dataclass
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from weakref import finalize
 
-from optio_agents.errors import FileRefused
+import anyio
 
-from .bootstrap import script
-from .inputs import Input
-from .outputs import GRACE, Output, Running
+from optio_agents.concurrency import task_group
+from optio_agents.errors import FileRefused, HostError
+
+from .scripting import script
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from typing import Self
 
-    from .machine import Machine
+    from .machine import Machine, Process
+
+
+# Bytes that wait for their reader: a little in memory, the rest in a nameless file of ours.
+
+
+_IN_MEMORY = 1 << 20  # bytes
+
+
+class Aside:
+    """First in, first out, of any length, in bounded memory."""
+
+    def __init__(self) -> None:
+        self._memory = bytearray()
+        self._file = -1
+        self._from = self._to = 0  # of what the file still holds
+
+    def __bool__(self) -> bool:
+        return bool(self._memory) or self._from < self._to
+
+    def put(self, data: bytes) -> None:
+        if self._from == self._to and len(self._memory) + len(data) <= _IN_MEMORY:
+            self._memory += data
+            return
+        if self._file < 0:
+            self._file = _nameless_file()
+            finalize(self, os.close, self._file)
+        rest = memoryview(data)
+        while rest:
+            written = os.pwrite(self._file, rest, self._to)
+            self._to += written
+            rest = rest[written:]
+
+    def take(self, limit: int) -> bytes:
+        """Up to *limit* bytes, none when there are none."""
+        if self._memory:
+            data = bytes(self._memory[:limit])
+            del self._memory[:limit]
+            return data
+        data = os.pread(self._file, min(limit, self._to - self._from), self._from) if self else b""
+        self._from += len(data)
+        if self._to and self._from == self._to:
+            self._from = self._to = 0
+            os.ftruncate(self._file, 0)
+        return data
+
+
+def _nameless_file() -> int:
+    file, name = tempfile.mkstemp(prefix="optio-")
+    os.unlink(name)  # noqa: PTH108 - a name that nobody else knows
+    return file
+
+
+# What a launched command reads.
+
+
+_log = logging.getLogger(__name__)
+
+
+class Input:
+    """What a command reads, in the shape of an asyncio writer: `write` and `close` do not wait.
+
+    Its sender has no parent block: it belongs to the handle, which ends it.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._pending = bytearray()
+        self._closing = False
+        self._sender: asyncio.Task[None] | None = None
+
+    def write(self, data: bytes) -> None:
+        """Send soon; `drain` to wait for it."""
+        if self._closing:
+            raise BrokenPipeError("its input is closed")
+        self._pending += data
+        self._send_soon()
+
+    async def drain(self) -> None:
+        """Wait until all is taken. Raises BrokenPipeError, HostLost."""
+        if self._sender:
+            await asyncio.shield(self._sender)
+
+    def close(self) -> None:
+        """End the input behind what was written."""
+        self._closing = True
+        self._send_soon()
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    async def wait_closed(self) -> None:
+        with suppress(BrokenPipeError):
+            await self.drain()
+
+    async def abandon(self) -> None:
+        """Send no more."""
+        self._closing = True
+        if self._sender and not self._sender.done():
+            self._sender.cancel()
+            await asyncio.wait([self._sender])
+
+    def _send_soon(self) -> None:
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.create_task(self._send())
+            self._sender.add_done_callback(_heard)
+
+    async def _send(self) -> None:
+        while self._pending:
+            data = bytes(self._pending)
+            self._pending.clear()
+            await self._process.write(data)
+        if self._closing:
+            await self._process.close_input()
+
+
+def _heard(sender: asyncio.Task[None]) -> None:
+    """Keep asyncio from reporting what `drain`, if anybody calls it, raises."""
+    if not sender.cancelled() and (error := sender.exception()):
+        _log.debug("an input was not taken: %s", error)
+
+
+# Both outputs of a running command: neither holds up the other, or the command.
+
+
+GRACE = 5.0  # seconds between TERM and KILL
+_PIECE = 262_144  # bytes
+_LINE_LIMIT = 64 << 20  # bytes: a longer line comes in pieces
+
+
+class Early(Exception):
+    """Leaves a block so that all that still runs in it is ended."""
+
+
+class Running:
+    """The block that the command runs in, and both its outputs."""
+
+    def __init__(
+        self, block: AbstractAsyncContextManager[Process], process: Process, *, merged: bool
+    ) -> None:
+        self._block, self._process = block, process
+        self.stdout = Output(self, process.read)
+        self.stderr = Output(self, process.read_error)
+        self._open = [self.stdout] if merged else [self.stdout, self.stderr]
+        self._turn = anyio.Lock()
+        self.left = False
+        self._exit_code: int | None = None
+
+    async def more(self, wanted: Output) -> None:
+        """Have something of *wanted* put aside, or its end seen; of the other what comes first."""
+        async with self._turn:
+            if wanted.waiting and not self.left:
+                await self._some()
+        if not self._open and not self.left:
+            await self.wait()
+
+    async def _some(self) -> None:
+        async with task_group() as tasks:
+            for output in self._open:
+                tasks.start_soon(self._one, output, tasks.cancel_scope)
+
+    async def _one(self, output: Output, others: anyio.CancelScope) -> None:
+        output.put_aside(await output.source())
+        if output.ended:
+            self._open.remove(output)
+        others.cancel()
+
+    async def wait(self) -> int:
+        if self._exit_code is None:
+            async with task_group() as tasks:
+                tasks.start_soon(self._put_all_aside)
+                self._exit_code = await self._process.wait()
+                tasks.cancel_scope.cancel()
+        if not self._open:
+            await self.leave()
+        return self._exit_code
+
+    async def _put_all_aside(self) -> None:
+        while self._open:
+            async with self._turn:
+                await self._some()
+
+    async def leave(self, *, grace: float = GRACE) -> None:
+        """End what is left of it."""
+        if self.left:
+            return
+        self.left = True
+        self._process.grace = grace
+        early = Early() if self._open else None  # somebody still holds its outputs
+        with anyio.CancelScope(shield=True), suppress(HostError, Early):  # bounded by the machine
+            await self._block.__aexit__(Early if early else None, early, None)
+        for output in self._open:
+            output.put_aside(b"")
+        self._open.clear()
+
+
+@dataclass(eq=False)
+class Output:
+    """What a command says, in lines or in pieces."""
+
+    _running: Running
+    source: Callable[[], Awaitable[bytes]]
+    ended: bool = False
+    _aside: Aside = field(default_factory=Aside)
+    _line: bytearray = field(default_factory=bytearray)
+    _seen: int = 0  # bytes of _line that hold no newline
+
+    @property
+    def waiting(self) -> bool:
+        return not self._aside and not self.ended
+
+    def put_aside(self, data: bytes) -> None:
+        self._aside.put(data)
+        self.ended = not data
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while (at := self._line.find(b"\n", self._seen)) < 0 and len(self._line) < _LINE_LIMIT:
+            self._seen = len(self._line)
+            if not (data := await self._take()):
+                break
+            self._line += data
+        if not (line := self._cut(at + 1 or len(self._line))):
+            raise StopAsyncIteration
+        return line
+
+    async def read(self, limit: int = -1) -> bytes:
+        """Up to *limit* bytes, fewer only at the end; without a limit all until the end."""
+        while limit < 0 or len(self._line) < limit:
+            if not (data := await self._take()):
+                break
+            self._line += data
+        return self._cut(len(self._line) if limit < 0 else limit)
+
+    def _cut(self, size: int) -> bytes:
+        self._seen = 0
+        cut = bytes(self._line[:size])
+        del self._line[:size]
+        return cut
+
+    async def _take(self) -> bytes:
+        while self.waiting:
+            await self._running.more(self)
+        return self._aside.take(_PIECE)
+
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
@@ -59,7 +314,7 @@ async def launch(
     """See `Host.launch_subprocess`."""
     token = secrets.token_hex(16)
     how = ["keep" if stdin else "none", "merged" if merge_stderr else "apart"]
-    text = _unset(env_remove) + script("run")
+    text = _unset(env_remove) + script("hosts/run")
     block = machine.shell(text, [token, cwd, *how, command], env=env)
     process = await block.__aenter__()
     running = Running(block, process, merged=merge_stderr)

@@ -14,18 +14,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
-from optio_agents.errors import (
-    CommandTimedOut,
-    ConnectError,
-    HostError,
-    HostKeyRefused,
-    HostLost,
-)
+from optio_agents.errors import CommandTimedOut, ConnectError, HostError, HostKeyRefused, HostLost
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from .machine import Machine
+
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)

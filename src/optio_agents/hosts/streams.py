@@ -12,6 +12,7 @@ from optio_agents.errors import HostLost
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
 UNREAD = 1 << 20  # bytes: a stream may lag this far behind before its process has to wait
 
 

@@ -14,6 +14,7 @@ from optio_agents.errors import HostError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+
 _log = logging.getLogger(__name__)
 _CHUNK = 262_144
 _ENDING = 5.0  # seconds

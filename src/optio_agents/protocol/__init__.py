@@ -1,84 +1,97 @@
-"""What an agent says, line by line, and what it is taught to say."""
+"""What an agent says, line by line, and what it is taught to say.
 
+One table of keywords drives both the parser and the prompt, so that they cannot drift. Everything
+here is pure: text in, values out. Read `events` (what a line can say), `keywords` (the table),
+`parser` (lines to events and back), `prompt` (the words that teach it), `protocol` (both, bound to
+one choice of `features`); `paths` and `strict_json` are what the rows are made of.
+
+The session that such lines drive lies above; the outside knows some of its names from here.
+"""
+
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from optio_agents._face import face
+from optio_agents.display import visible, visible_block
 
-# A public name stands here twice: for type checkers, and for whoever uses it first.
+from .events import (
+    AttentionEvent,
+    BrowserEvent,
+    CallerMessageEvent,
+    ClientMessageEvent,
+    DeliverableEvent,
+    DoneEvent,
+    ErrorEvent,
+    LogEvent,
+    StatusEvent,
+    UnknownLine,
+)
+from .features import BrowserMode, ProtocolFeatures
+from .parser import format_log_line, parse_log_line
+from .paths import relativize_deliverable_path, validate_deliverable_path
+from .prompt import (
+    LOG_CHANNEL_PROMPT,
+    RESUME_NOTICE,
+    build_log_channel_prompt,
+    compose_agents_md,
+)
+from .protocol import Protocol, get_protocol
+
 if TYPE_CHECKING:
-    from optio_agents.context import AgentSender as AgentSender
-    from optio_agents.protocol.display import visible as visible, visible_block as visible_block
-    from optio_agents.protocol.events import (
-        AttentionEvent as AttentionEvent,
-        BrowserEvent as BrowserEvent,
-        CallerMessageEvent as CallerMessageEvent,
-        ClientMessageEvent as ClientMessageEvent,
-        DeliverableEvent as DeliverableEvent,
-        DoneEvent as DoneEvent,
-        ErrorEvent as ErrorEvent,
-        LogEvent as LogEvent,
-        StatusEvent as StatusEvent,
-        UnknownLine as UnknownLine,
+    from optio_agents.context import AgentSender
+    from optio_agents.session import (
+        CALLER_MESSAGE_QUEUE_BOUND,
+        DELIVERABLE_QUEUE_BOUND,
+        CallerMessageCallback,
+        Deliverable,
+        DeliverableCallback,
+        DeliverableFileCallback,
+        HookCallback,
+        SessionResult,
+        fetch_deliverable_text,
+        run_log_protocol_session,
     )
-    from optio_agents.protocol.features import (
-        BrowserMode as BrowserMode,
-        ProtocolFeatures as ProtocolFeatures,
-    )
-    from optio_agents.protocol.parser import (
-        format_log_line as format_log_line,
-        parse_log_line as parse_log_line,
-    )
-    from optio_agents.protocol.paths import (
-        relativize_deliverable_path as relativize_deliverable_path,
-        validate_deliverable_path as validate_deliverable_path,
-    )
-    from optio_agents.protocol.prompt import (
-        LOG_CHANNEL_PROMPT as LOG_CHANNEL_PROMPT,
-        RESUME_NOTICE as RESUME_NOTICE,
-        build_log_channel_prompt as build_log_channel_prompt,
-        compose_agents_md as compose_agents_md,
-    )
-    from optio_agents.protocol.protocol import Protocol as Protocol, get_protocol as get_protocol
-    from optio_agents.session.callers import (
-        CALLER_MESSAGE_QUEUE_BOUND as CALLER_MESSAGE_QUEUE_BOUND,
-        CallerMessageCallback as CallerMessageCallback,
-    )
-    from optio_agents.session.deliverables import (
-        DELIVERABLE_QUEUE_BOUND as DELIVERABLE_QUEUE_BOUND,
-        Deliverable as Deliverable,
-        DeliverableCallback as DeliverableCallback,
-        DeliverableFileCallback as DeliverableFileCallback,
-        fetch_deliverable_text as fetch_deliverable_text,
-    )
-    from optio_agents.session.driver import run_log_protocol_session as run_log_protocol_session
-    from optio_agents.session.plan import HookCallback as HookCallback
-    from optio_agents.session.result import SessionResult as SessionResult
-else:
-    __all__, __dir__, __getattr__ = face(
-        __name__,
-        {
-            ".context": "AgentSender",
-            "display": "visible visible_block",
-            "events": """
-                AttentionEvent BrowserEvent CallerMessageEvent ClientMessageEvent
-                DeliverableEvent DoneEvent ErrorEvent LogEvent StatusEvent UnknownLine
-            """,
-            "features": "BrowserMode ProtocolFeatures",
-            "parser": "format_log_line parse_log_line",
-            "paths": "relativize_deliverable_path validate_deliverable_path",
-            "prompt": """
-                LOG_CHANNEL_PROMPT RESUME_NOTICE build_log_channel_prompt
-                compose_agents_md
-            """,
-            "protocol": "Protocol get_protocol",
-            # The outside knows these from here as well; the session itself is a higher layer.
-            ".session.callers": "CALLER_MESSAGE_QUEUE_BOUND CallerMessageCallback",
-            ".session.deliverables": """
-                DELIVERABLE_QUEUE_BOUND Deliverable DeliverableCallback DeliverableFileCallback
-                fetch_deliverable_text
-            """,
-            ".session.driver": "run_log_protocol_session",
-            ".session.plan": "HookCallback",
-            ".session.result": "SessionResult",
-        },
-    )
+
+__all__ = [
+    "CALLER_MESSAGE_QUEUE_BOUND",
+    "DELIVERABLE_QUEUE_BOUND",
+    "LOG_CHANNEL_PROMPT",
+    "RESUME_NOTICE",
+    "AgentSender",
+    "AttentionEvent",
+    "BrowserEvent",
+    "BrowserMode",
+    "CallerMessageCallback",
+    "CallerMessageEvent",
+    "ClientMessageEvent",
+    "Deliverable",
+    "DeliverableCallback",
+    "DeliverableEvent",
+    "DeliverableFileCallback",
+    "DoneEvent",
+    "ErrorEvent",
+    "HookCallback",
+    "LogEvent",
+    "Protocol",
+    "ProtocolFeatures",
+    "SessionResult",
+    "StatusEvent",
+    "UnknownLine",
+    "build_log_channel_prompt",
+    "compose_agents_md",
+    "fetch_deliverable_text",
+    "format_log_line",
+    "get_protocol",
+    "parse_log_line",
+    "relativize_deliverable_path",
+    "run_log_protocol_session",
+    "validate_deliverable_path",
+    "visible",
+    "visible_block",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:  # what is not imported above lies in a layer above
+        above = "context" if name == "AgentSender" else "session"
+        return getattr(import_module(f"optio_agents.{above}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,10 +1,13 @@
 """The table of keywords: what the parser reads and what the prompt teaches, in one place."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
-from optio_agents.protocol import values
-from optio_agents.protocol.events import (
+from optio_agents.protocol import strict_json
+
+from .events import (
     AttentionEvent,
     BrowserEvent,
     CallerMessageEvent,
@@ -15,7 +18,70 @@ from optio_agents.protocol.events import (
     LogEvent,
     StatusEvent,
 )
-from optio_agents.protocol.features import ProtocolFeatures
+from .features import ProtocolFeatures
+
+# What may stand behind a keyword's colon, and the event it makes; None if it is none.
+
+
+_Event = TypeVar("_Event")
+_PERCENTS = {str(number): number for number in range(101)}  # what agents write
+_URL = re.compile(r'(?i:https?)://[^\s"/?#][^\s"]*')
+
+
+def status(value: str) -> StatusEvent:
+    digits, sign, rest = value.partition("%")
+    if sign and (not rest or rest[0].isspace()):
+        percent = _PERCENTS.get(digits)
+        if percent is None:
+            percent = _percent(digits)
+        if percent is not None:
+            return StatusEvent(percent, rest.lstrip())
+    return StatusEvent(None, value)
+
+
+def _percent(digits: str) -> int | None:
+    if not (digits.isascii() and digits.isdigit()):
+        return None
+    # Four digits tell whether it is over 100, and int() refuses some thousands of them.
+    return min(int(digits.lstrip("0")[:4] or "0"), 100)
+
+
+def deliverable(value: str) -> DeliverableEvent | None:
+    return DeliverableEvent(value) if value else None
+
+
+def done(value: str) -> DoneEvent:
+    return DoneEvent(value or None)
+
+
+def error(value: str) -> ErrorEvent:
+    return ErrorEvent(value or None)
+
+
+def attention(value: str) -> AttentionEvent | None:
+    return AttentionEvent(value) if value else None
+
+
+def browser(value: str) -> BrowserEvent | None:
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        value = value[1:-1]
+    return BrowserEvent(value) if _URL.fullmatch(value) and value.isprintable() else None
+
+
+def client_message(value: str) -> ClientMessageEvent | None:
+    return _message(value, ClientMessageEvent)
+
+
+def caller_message(value: str) -> CallerMessageEvent | None:
+    return _message(value, CallerMessageEvent)
+
+
+def _message(value: str, event: Callable[[str, object], _Event]) -> _Event | None:
+    keyword, *payload = value.split(maxsplit=1)[:2] or [""]
+    try:
+        return event(keyword, strict_json.loads(payload[0])) if payload else None
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +106,7 @@ KEYWORDS = (
     Keyword(
         name="STATUS",
         grammar="STATUS: [NN%] text",
-        read=values.status,
+        read=status,
         teaches="what you are doing, and if you can tell, how much of the whole task is done. "
         "Write one when you start and at every step that a reader would want to know of",
         examples={
@@ -53,7 +119,7 @@ KEYWORDS = (
     Keyword(
         name="DELIVERABLE",
         grammar="DELIVERABLE: path",
-        read=values.deliverable,
+        read=deliverable,
         teaches="a file is ready to be fetched (see *Deliverables*); the path is absolute or "
         "starts from the directory you were started in",
         examples={
@@ -63,7 +129,7 @@ KEYWORDS = (
     Keyword(
         name="ATTENTION",
         grammar="ATTENTION: reason",
-        read=values.attention,
+        read=attention,
         teaches="you need a person to look at something; say what",
         examples={
             "ATTENTION: the test database refuses my login": AttentionEvent(
@@ -74,7 +140,7 @@ KEYWORDS = (
     Keyword(
         name="BROWSER",
         grammar='BROWSER: "url"',
-        read=values.browser,
+        read=browser,
         teaches="an http or https page for the user to see. `xdg-open URL` writes this line for "
         "you; no browser runs here, and you cannot see the page",
         examples={
@@ -87,7 +153,7 @@ KEYWORDS = (
     Keyword(
         name="CLIENT_MESSAGE",
         grammar="CLIENT_MESSAGE: key {json}",
-        read=values.client_message,
+        read=client_message,
         teaches=f"data for the user interface: {_MESSAGE}",
         examples={
             'CLIENT_MESSAGE: chart {"passed": 12, "failed": 0}': ClientMessageEvent(
@@ -99,7 +165,7 @@ KEYWORDS = (
     Keyword(
         name="CALLER_MESSAGE",
         grammar="CALLER_MESSAGE: key {json}",
-        read=values.caller_message,
+        read=caller_message,
         teaches=f"data for the program that started you: {_MESSAGE}",
         examples={
             'CALLER_MESSAGE: budget {"hours": 3}': CallerMessageEvent("budget", {"hours": 3}),
@@ -109,7 +175,7 @@ KEYWORDS = (
     Keyword(
         name="DONE",
         grammar="DONE[: summary]",
-        read=values.done,
+        read=done,
         teaches="the task is finished and this is your last entry",
         examples={
             "DONE: report written, all 52 tests pass": DoneEvent(
@@ -122,7 +188,7 @@ KEYWORDS = (
     Keyword(
         name="ERROR",
         grammar="ERROR[: message]",
-        read=values.error,
+        read=error,
         teaches="you cannot finish the task, for this reason, and this is your last entry",
         examples={
             "ERROR: no compiler on this machine": ErrorEvent("no compiler on this machine"),

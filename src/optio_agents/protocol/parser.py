@@ -1,9 +1,13 @@
 """Lines of the log to events, and back."""
 
+from __future__ import annotations
+
+import re
 from typing import assert_never
 
 from optio_agents.protocol import strict_json
-from optio_agents.protocol.events import (
+
+from .events import (
     AttentionEvent,
     BrowserEvent,
     CallerMessageEvent,
@@ -15,9 +19,9 @@ from optio_agents.protocol.events import (
     StatusEvent,
     UnknownLine,
 )
-from optio_agents.protocol.features import ProtocolFeatures
-from optio_agents.protocol.keywords import KEYWORDS
-from optio_agents.protocol.paths import relativize_deliverable_path, validate_deliverable_path
+from .features import ProtocolFeatures
+from .keywords import KEYWORDS
+from .paths import relativize_deliverable_path, validate_deliverable_path
 
 __all__ = [
     "AttentionEvent",
@@ -99,3 +103,26 @@ def _line(event: LogEvent) -> str:
 
 def _entry(name: str, value: str) -> str:
     return f"{name}: {value}".rstrip()
+
+
+# What an agent may have meant: a line that is nearly an entry of the log.
+
+
+_NEARLY = re.compile(
+    r"""[\s*_#>`~•+\-\d.)\[]*            # list marks, emphasis, quotes, numbering
+        (status|deliverable|done|error|attention)
+        [*_`~\]]*
+        (?:(?P<colon>\s*:)|[.!\s*_`~]*$)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_BARE = {"DONE", "ERROR"}  # entries without a colon, too
+_FRONT = 80  # characters: a keyword stands at the front
+
+
+def near_miss(text: str) -> str | None:
+    """The keyword that a line of narration was probably meant to start with, if any."""
+    match = _NEARLY.match(text[:_FRONT])
+    if match is None:
+        return None
+    word = match[1].upper()
+    return word if match["colon"] or word in _BARE else None

@@ -1,7 +1,7 @@
 """The words that teach an agent the log channel, made from the table that the parser reads."""
 
-from optio_agents.protocol.features import ProtocolFeatures
-from optio_agents.protocol.keywords import KEYWORDS
+from .features import ProtocolFeatures
+from .keywords import KEYWORDS
 
 PROTOCOL_VERSION = 1
 RESUME_NOTICE = "you have been resumed"

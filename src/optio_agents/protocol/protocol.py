@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from optio_agents.protocol.events import LogEvent
-from optio_agents.protocol.features import BrowserMode, ProtocolFeatures
-from optio_agents.protocol.parser import parse_log_line
-from optio_agents.protocol.prompt import build_log_channel_prompt
+from .events import LogEvent
+from .features import BrowserMode, ProtocolFeatures
+from .parser import parse_log_line
+from .prompt import build_log_channel_prompt
 
 if TYPE_CHECKING:
     from optio_agents.hosts import Host

@@ -1,28 +1,44 @@
-"""The supervision of one task: driver, deliverables, journal, and how it ended."""
+"""One run of a session: lines of the log become records, calls and answers, to one true end.
 
-from typing import TYPE_CHECKING
+A line is recorded with the cursor behind it, then handed over, then marked done; what was recorded
+and not marked done is handed over again by the next run. Nothing but DONE, with every deliverable
+answered, is a success.
 
-from optio_agents._face import face
+Read `run` (the way in), `stages` (what happens in which order), `dispatch` (lines to whoever they
+are for), `deliverables`, `messages` and `progress` (who they are for), `watch` (what is noticed
+without being said), `outcome` (which of several endings counts); `shared` is what they have in
+common, `foreign_code` and `foreign_host` run what is not ours.
+"""
 
-# A public name stands here twice: for type checkers, and for whoever uses it first.
-if TYPE_CHECKING:
-    from optio_agents.session.deliverables import Deliverable as Deliverable
-    from optio_agents.session.driver import run_log_protocol_session as run_log_protocol_session
-    from optio_agents.session.journal import (
-        Delivery as Delivery,
-        Entry as Entry,
-        Journal as Journal,
-        MemoryJournal as MemoryJournal,
-        Resumed as Resumed,
-    )
-    from optio_agents.session.result import Ended as Ended, SessionResult as SessionResult
-else:
-    __all__, __dir__, __getattr__ = face(
-        __name__,
-        {
-            "deliverables": "Deliverable",
-            "driver": "run_log_protocol_session",
-            "journal": "Delivery Entry Journal MemoryJournal Resumed",
-            "result": "Ended SessionResult",
-        },
-    )
+from optio_agents.store.memory import MemoryJournal
+from optio_agents.store.records import Delivery, Ended, Entry, Journal, Resumed, SessionResult
+
+from .deliverables import (
+    DELIVERABLE_QUEUE_BOUND,
+    Deliverable,
+    DeliverableCallback,
+    DeliverableFileCallback,
+    fetch_deliverable_text,
+)
+from .messages import CALLER_MESSAGE_QUEUE_BOUND, CallerMessageCallback
+from .run import run_log_protocol_session
+from .stages import HookCallback
+
+__all__ = [
+    "CALLER_MESSAGE_QUEUE_BOUND",
+    "DELIVERABLE_QUEUE_BOUND",
+    "CallerMessageCallback",
+    "Deliverable",
+    "DeliverableCallback",
+    "DeliverableFileCallback",
+    "Delivery",
+    "Ended",
+    "Entry",
+    "HookCallback",
+    "Journal",
+    "MemoryJournal",
+    "Resumed",
+    "SessionResult",
+    "fetch_deliverable_text",
+    "run_log_protocol_session",
+]

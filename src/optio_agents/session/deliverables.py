@@ -16,29 +16,80 @@ from typing import TYPE_CHECKING, TypeAlias
 import anyio
 import anyio.to_thread
 
-from optio_agents.errors import (
-    EndSession,
-    FileRefused,
-    HostError,
-    HostKeyRefused,
-    TransferFailed,
-)
+from optio_agents.concurrency import OnDemand
+from optio_agents.display import visible
+from optio_agents.errors import EndSession, FileRefused, HostError, HostKeyRefused, TransferFailed
+from optio_agents.hosts.files.atomic import save
 from optio_agents.hosts.retrying import retrying
-from optio_agents.protocol.display import visible
-
-from . import answers
-from .journal import Delivery, Entry
-from .on_demand import OnDemand
-from .saving import save
+from optio_agents.store.records import Delivery, Entry
 
 if TYPE_CHECKING:
     from optio_agents.context import HookContext
+    from optio_agents.errors import FileRefused
     from optio_agents.hosts.host import Host
 
-    from .common import Common
+    from .messages import Channel
     from .progress import Progress
-    from .replies import Channel
-    from .workplace import Workplace
+    from .shared import Common, Workplace
+
+
+# What the agent is told about a file that it announced.
+
+
+_LONGEST = 32_768  # characters of a revision request
+
+_TO_MEND = {
+    "missing": "there is no such file. Write it there, then announce it again.",
+    "directory": "this is a directory. Pack it into one file and announce that.",
+    "special": "this is not a regular file. Write a regular file and announce that.",
+    "outside": "this file is not in deliverables/. Put it there, as a file of its own and not as "
+    "a link, and announce it there.",
+    "changed": "the file changed while it was being read. Announce it again once it is final.",
+    "unreadable": "the file cannot be read. Make it readable and announce it again.",
+}
+
+
+def reply_to(path: str, revision: object) -> str:
+    """*revision* is what a callback returned: what to change, or nothing."""
+    if isinstance(revision, str) and revision:
+        return f"deliverable {path}: {revision[:_LONGEST]}"
+    return f"deliverable {path}: accepted."
+
+
+def reply_refused(path: str, error: FileRefused, max_bytes: int) -> str:
+    """What to mend where the host would not open the file."""
+    if error.reason == "too-large":
+        return (
+            f"deliverable {path}: too large; at most {max_bytes} bytes are taken. "
+            "Make it smaller or split it, and announce that."
+        )
+    return f"deliverable {path}: {_TO_MEND.get(error.reason, visible(str(error)))}"
+
+
+def reply_not_text(path: str) -> str:
+    return (
+        f"deliverable {path}: not text. Only UTF-8 text files are taken here; "
+        "hand it over as text and announce it again."
+    )
+
+
+def reply_trouble(path: str) -> str:
+    return (
+        f"deliverable {path}: there was trouble on our side; your file is fine. "
+        "Announce it again later."
+    )
+
+
+def reply_crowded(path: str, bound: int) -> str:
+    return (
+        f"deliverable {path}: refused, {bound} announcements are still waiting. "
+        "Announce it again when some of them have been answered."
+    )
+
+
+def reply_ended(path: str, reason: str) -> str:
+    return f"deliverable {path}: the session ends here. {visible(reason)}".rstrip()
+
 
 _log = logging.getLogger(__name__)
 
@@ -144,7 +195,7 @@ class Deliverables:
             return
         item = _Announced(entry, path, row)
         if row.reply is None and len(self._open) >= DELIVERABLE_QUEUE_BOUND:
-            item.refusal = answers.crowded(row.path, DELIVERABLE_QUEUE_BOUND)
+            item.refusal = reply_crowded(row.path, DELIVERABLE_QUEUE_BOUND)
         self._rows[entry.key] = row
         self._open.append(item)
         self._worker.wake()
@@ -197,7 +248,7 @@ class Deliverables:
                 failing=partial(self._tell, item),
             )
         except FileRefused as error:
-            item.refusal = answers.refused(item.delivery.path, error, self._receiver.max_bytes)
+            item.refusal = reply_refused(item.delivery.path, error, self._receiver.max_bytes)
         except Exception as error:
             ours = _is_ours_to_mend(error)
             self._common.failed(self._not_fetched(item, error) if ours else error)
@@ -264,15 +315,15 @@ class Deliverables:
         path = item.delivery.path
         try:
             item.file = await self._saved(item)
-            return answers.verdict(path, await self._shown(item.file))
+            return reply_to(path, await self._shown(item.file))
         except _NotText:
-            return answers.not_text(path)
+            return reply_not_text(path)
         except EndSession as end:
             self._common.failed(end)
-            return answers.ended(path, end.reason)
+            return reply_ended(path, end.reason)
         except Exception as error:
             self._trouble("on_deliverable", error)
-            return answers.our_trouble(path)
+            return reply_trouble(path)
 
     async def _saved(self, item: _Announced) -> Deliverable:
         assert item.file is not None

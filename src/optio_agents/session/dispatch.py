@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, assert_never
 
-from optio_agents.protocol.display import visible
+from optio_agents.display import visible
 from optio_agents.protocol.events import (
     AttentionEvent,
     BrowserEvent,
@@ -21,21 +21,22 @@ from optio_agents.protocol.events import (
     StatusEvent,
     UnknownLine,
 )
+from optio_agents.store.records import LAST_LINES, Entry, Kind
 
-from .journal import LAST_LINES, Entry, Kind
-from .verdict import Done, Reported
+from .outcome import Done, Reported
 
 if TYPE_CHECKING:
-    from optio_agents.following.batches import Batch
-    from optio_agents.following.cursor import Cursor
+    from optio_agents.framing.batches import Batch
+    from optio_agents.framing.cursor import Cursor
     from optio_agents.protocol.protocol import Protocol
+    from optio_agents.store.records import Resumed
 
-    from .callers import CallerMessages
-    from .common import Common
     from .deliverables import Deliverables
-    from .journal import Resumed
+    from .messages import CallerMessages
     from .progress import Progress
+    from .shared import Common
     from .watch import Hints
+
 
 _log = logging.getLogger(__name__)
 

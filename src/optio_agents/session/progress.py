@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from optio_agents.protocol.display import visible
+from optio_agents.concurrency import OnDemand
+from optio_agents.display import visible
 
-from .guests import describe
-from .on_demand import OnDemand
-from .tactful import Tactful
+from .foreign_code import Tactful, describe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from optio_agents.context import ProcessContext
+    from optio_agents.store.records import Entry
 
-    from .common import Common
-    from .journal import Entry
+    from .shared import Common
+
 
 _log = logging.getLogger(__name__)
 

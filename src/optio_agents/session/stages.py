@@ -6,28 +6,23 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
-from optio_agents.errors import (
-    EndSession,
-    HostError,
-    HostKeyRefused,
-    OptioAgentsError,
-    StoreError,
-)
+from optio_agents.context import HookContext
+from optio_agents.errors import EndSession, HostError, HostKeyRefused, OptioAgentsError, StoreError
 from optio_agents.hosts.retrying import retrying
+from optio_agents.store.records import Ended, SessionResult
 
-from .common import Common
-from .crew import Questions, hire
-from .endings import ended, error_of, outcome_of
-from .foreign import adapted
-from .guests import Guests, ask_to_leave
-from .marks import Marks
-from .result import Ended, SessionResult
-from .verdict import (
+from .deliverables import Deliverables
+from .dispatch import Dispatch
+from .foreign_code import Guests, ask_to_leave
+from .foreign_host import adapted
+from .messages import CallerMessages, Channel
+from .outcome import (
     Cancelled,
     Decision,
     Done,
@@ -38,18 +33,134 @@ from .verdict import (
     Reported,
     Unreachable,
     Verdict,
+    ended,
+    error_of,
+    outcome_of,
 )
-from .workplace import Workplace
+from .progress import Progress
+from .shared import Common, Marks, Workplace
+from .watch import Absence, Cancellation, Hints, Silence, Watch
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from optio_agents.context import ProcessContext
-    from optio_agents.following.batches import Batches
+    from optio_agents.agents import Agent
+    from optio_agents.context import AgentSender, HookContext, ProcessContext
+    from optio_agents.framing.batches import Batches
     from optio_agents.hosts.host import Host
+    from optio_agents.protocol.protocol import Protocol
+    from optio_agents.store.records import Journal
 
-    from .journal import Journal
-    from .plan import Plan
+    from .deliverables import Receiver
+    from .messages import CallerMessageCallback, ReplySender
+
+
+# What a session is to do.
+
+
+Body: TypeAlias = "Callable[[Host, HookContext], Awaitable[Any]]"
+HookCallback: TypeAlias = "Callable[[HookContext], Awaitable[None]]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a session is to do; see `run_log_protocol_session`."""
+
+    body: Body | None
+    receiver: Receiver
+    on_caller_message: CallerMessageCallback | None
+    before_execute: HookCallback | None
+    after_execute: HookCallback | None
+    protocol: Protocol
+    browser_url_rewrite: Callable[[str], str] | None
+    agent_sender: AgentSender | None
+    reply_sender: ReplySender | None
+    prepare: Body | None
+    keywords: bool
+    stall_after: float | None
+    lost_after: float | None
+    body_grace: float
+    callback_timeout: float
+    agent: Agent | None
+    resuming: bool
+    busy: Callable[[], bool]
+    deaf: bool
+
+
+# The parts of one session, put together.
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What a watcher may ask the host."""
+
+    quiet_for: Callable[[], Awaitable[float]]
+    other_log: Callable[[], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Everybody who works for one session."""
+
+    common: Common
+    marks: Marks
+    channel: Channel
+    hook: HookContext
+    progress: Progress
+    deliverables: Deliverables
+    callers: CallerMessages
+    dispatch: Dispatch
+    watch: Watch
+
+
+def hire(
+    host: Host,
+    ctx: ProcessContext,
+    plan: Plan,
+    marks: Marks,
+    common: Common,
+    questions: Questions,
+) -> Crew:
+    """The crew for *plan*."""
+    channel = Channel(
+        common,
+        machine=getattr(host, "machine", None),
+        agent=None if plan.deaf else plan.agent,
+        reply_sender=None if plan.deaf else plan.reply_sender,
+        agent_sender=plan.agent_sender,
+    )
+    hook = HookContext(ctx, host, agent_sender=None if channel.kind == "none" else channel.send)
+    progress = Progress(ctx, common)
+    deliverables = Deliverables(
+        host, hook, plan.receiver, channel=channel, progress=progress, common=common
+    )
+    callers = CallerMessages(
+        hook,
+        plan.on_caller_message,
+        seconds=plan.callback_timeout,
+        channel=channel,
+        common=common,
+    )
+    hints = Hints(channel, questions.other_log, common)
+    link = getattr(getattr(host, "machine", None), "link", None)
+    watch = Watch(
+        Cancellation(ctx, common),
+        Absence(link, plan.lost_after, common.decide),
+        Silence(plan.stall_after, questions.quiet_for, common),
+        hints,
+        waiting=lambda: bool(deliverables.waiting or callers.waiting or plan.busy()),
+    )
+    dispatch = Dispatch(
+        plan.protocol,
+        progress,
+        deliverables,
+        callers,
+        hints,
+        rewrite=plan.browser_url_rewrite,
+        common=common,
+    )
+    return Crew(common, marks, channel, hook, progress, deliverables, callers, dispatch, watch)
+
 
 _log = logging.getLogger(__name__)
 
@@ -157,7 +268,7 @@ class Session:
     async def _find_workplace(self) -> Workplace:
         workdir = self._host.workdir
         how = "resume" if self._plan.resuming else "start"
-        answer = await self._host.ask("channel.sh", workdir, how)
+        answer = await self._host.ask("hosts/channel.sh", workdir, how)
         if answer.exit_code:
             words = answer.stderr.decode(errors="replace").strip()
             raise HostError(f"{workdir} cannot hold the log channel: {words}")
@@ -325,7 +436,7 @@ class Session:
             return ""
 
     async def _quiet_for(self) -> float:
-        answer = await self._host.ask("quiet.sh", self._workplace.workdir)
+        answer = await self._host.ask("hosts/quiet.sh", self._workplace.workdir)
         quiet = float(answer.stdout)
         if self._plan.agent is not None:
             status = await self._plan.agent.status()

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from optio_agents.concurrency import QUICK, SLOW, OnDemand, pulse
+from optio_agents.display import visible
 from optio_agents.errors import OptioAgentsError
-from optio_agents.protocol.display import visible
+from optio_agents.protocol.parser import near_miss
 
-from .hints import near_miss
-from .on_demand import OnDemand
-from .pulse import QUICK, SLOW, pulse
-from .tactful import Tactful
-from .verdict import Cancelled, Stalled, Unreachable
+from .foreign_code import Tactful
+from .outcome import Cancelled, Stalled, Unreachable
 
 if TYPE_CHECKING:
     from optio_agents.context import ProcessContext
-    from optio_agents.following.batches import Batches
+    from optio_agents.framing.batches import Batches
     from optio_agents.hosts.machine import Link
 
-    from .common import Common
-    from .replies import Channel
-    from .verdict import Decide
+    from .messages import Channel
+    from .outcome import Decide
+    from .shared import Common
+
 
 _log = logging.getLogger(__name__)
 

@@ -14,22 +14,21 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from optio_agents.errors import FileRefused, HostError
-from optio_agents.following.batches import FollowOptions
-from optio_agents.following.look import Chunk
+from optio_agents.framing.batches import FollowOptions
+from optio_agents.framing.compare import Chunk
 from optio_agents.hosts.commands import RunResult
-from optio_agents.hosts.fetch import Fetched
+from optio_agents.hosts.files.fetch import Fetched
+from optio_agents.hosts.files.put import Put
 from optio_agents.hosts.following import Following
-from optio_agents.hosts.link import LinkStatus
-from optio_agents.hosts.machine import Answer
-from optio_agents.hosts.put import Put
+from optio_agents.hosts.machine import Answer, LinkStatus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from typing import BinaryIO, Self
 
-    from optio_agents.following.batches import Batches
-    from optio_agents.following.cursor import Cursor
-    from optio_agents.hosts.sources import Readable
+    from optio_agents.framing.batches import Batches
+    from optio_agents.framing.cursor import Cursor
+    from optio_agents.hosts.files.put import Readable
 
 
 class _Machine:
@@ -146,13 +145,13 @@ class MemoryHost:
     async def ask(self, text: str, *args: str, data: bytes = b"") -> Answer:
         """Answer for the scripts that a session asks."""
         match text:
-            case "channel.sh":
+            case "hosts/channel.sh":
                 if args[-1] == "start":
                     self._write(self._path("optio.log"), b"")
                 return Answer(0, f"{self.workdir}\n.\n".encode())
-            case "quiet.sh":
+            case "hosts/quiet.sh":
                 return Answer(0, b"0\n")
-            case "other-log.sh":
+            case "hosts/other-log.sh":
                 return Answer(0, b"")
         raise HostError(f"no scripts run in memory: {text!r}")
 

@@ -19,6 +19,7 @@ import anyio.lowlevel
 if TYPE_CHECKING:
     from .proxy import FaultProxy
 
+
 Side: TypeAlias = Literal["client", "server"]
 
 _CHUNK = 256 * 1024  # bytes a read

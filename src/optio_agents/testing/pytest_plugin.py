@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from optio_agents.hosts.host import make_host
-from optio_agents.testing.corpus import LOG_CORPUS
-from optio_agents.testing.memory import MemoryContext, MemoryHost
-from optio_agents.testing.proxy import FaultProxy
-from optio_agents.testing.scripted import scripted_agent
-from optio_agents.testing.transcript import Transcript, playing
+
+from .corpus import LOG_CORPUS
+from .memory import MemoryContext, MemoryHost
+from .proxy import FaultProxy
+from .scripted import scripted_agent
+from .transcript import Transcript, playing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from optio_agents.conversation.claude_code import ClaudeCodeConversation
+    from optio_agents.conversation.claude import ClaudeCodeConversation
     from optio_agents.hosts.host import Host
-    from optio_agents.testing.corpus import Sample
+
+    from .corpus import Sample
 
 
 @pytest.fixture

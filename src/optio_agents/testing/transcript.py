@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from optio_agents.conversation import ClaudeCodeConversation
 
+
 Who: TypeAlias = Literal["said", "heard", "exited"]
 
 

@@ -1,0 +1,216 @@
+"""One agent: spoken to, looked at, waited for and stopped through its session directory."""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+import signal as signals
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+
+from optio_agents.errors import AgentError, FileRefused, OptioAgentsError
+from optio_agents.hosts.retrying import over_a_cut, retrying
+from optio_agents.hosts.scripting import collected, script
+
+from .input import Input
+from .lease import owned
+from .status import parse_status
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from optio_agents.framing.batches import Batches
+    from optio_agents.framing.cursor import Cursor
+    from optio_agents.hosts.host import Host
+    from optio_agents.hosts.machine import ProcessId
+
+    from .directory import Directory
+    from .input import Answered
+    from .lease import Lease
+    from .status import AgentEnd, AgentStatus
+
+
+_log = logging.getLogger(__name__)
+_STOPPING = 30.0  # seconds that leaving the block may take
+
+
+@dataclass(frozen=True, slots=True)
+class StopReport:
+    """Whether a stop left nothing behind; the survivors as "PID COMMAND"."""
+
+    empty: bool
+    survivors: tuple[str, ...] = ()
+
+
+class Agent:
+    """One agent process and its session directory. Everything it says is a file there."""
+
+    def __init__(self, host: Host, directory: Directory, meta: Mapping[str, Any]) -> None:
+        self.process: ProcessId | None = None
+        self.session = str(meta["session"])
+        self.directory = directory.path
+        self.cwd = str(meta["cwd"])
+        self.meta = cast("Mapping[str, Any]", meta["meta"])
+        self._host, self._machine = host, host.machine
+        self._directory = directory
+        self._input = Input(directory, self.session)
+        self._watched = str(meta["log"]), str(meta["deliverables"])
+        self._detached = self._stopped = False
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.session} in {self.directory} on {self._machine.name}>"
+
+    async def say(self, data: bytes, *, name: str | None = None) -> str:
+        """Put one whole message into the agent's input, once; returns its name there.
+
+        The same words under the same *name* are said once however often this is called. A host
+        that is away, or does not answer, is waited for however long: cancel it to give up.
+        Raises NameTaken, InputClosed, TransferFailed (the disk is full).
+        """
+        return await self._input.say(data, name)
+
+    async def end_input(self) -> None:
+        """End the agent's input behind what was said, waiting as `say` does. Twice is fine.
+
+        Raises InputClosed.
+        """
+        await self._input.end()
+
+    async def answer(self, request: str, data: bytes, *, by: str) -> Answered:
+        """Say *data* as the one answer to *request*, unless somebody did before.
+
+        Waits as `say` does. Raises InputClosed, TransferFailed.
+        """
+        return await self._input.answer(request, data, by)
+
+    async def answered(self, request: str) -> tuple[str, bytes] | None:
+        """Who has answered *request*, and the front of what was said; None if nobody did."""
+        return await self._input.answered(request)
+
+    async def look(self, names: str, *args: str) -> bytes:
+        """What scripts of ours, which change nothing, say of the session directory."""
+        return await self._directory.run(names, self.session, *args)
+
+    async def status(self) -> AgentStatus:
+        """One look, as soon as the host can be reached. Raises FileRefused, WorkDirRefused."""
+        return await retrying(self._machine, self._status_once)
+
+    async def _status_once(self) -> AgentStatus:
+        args = *self._watched, self.session, str(self.process or "")
+        said = await self._directory.run_once("state status", *args)
+        try:
+            return parse_status(said.decode(errors="replace"))
+        except (KeyError, ValueError) as error:
+            raise AgentError(f"{self.directory} was damaged: {error}") from error
+
+    async def wait(self) -> AgentEnd:
+        """Until the agent has ended, through any number of lost links, however long."""
+        while True:
+            if end := (await self.status()).end():
+                return end
+            async with self._host.follow(f"{self.directory}/exit", process=self.process) as batches:
+                async for _ in batches:
+                    if end := (await self.status()).end():
+                        return end
+
+    async def signal(self, name: str, *, group: bool = True) -> None:
+        """Send a signal, as "INT", to the agent's process group, or to it alone.
+
+        Raises InputClosed when it has ended. Not repeated: HostLost says that nobody knows,
+        CommandTimedOut (after 30 s with a link) likewise; ConnectError, that it was not sent.
+        """
+        if f"SIG{name}" not in signals.Signals.__members__:
+            raise ValueError(f"{name!r} is no signal")
+        whom = "group" if group else "process"
+        args = self.session, name, whom, str(self.process or "")
+        await self._directory.run_once("state signal", *args)
+
+    async def stop(self, *, grace: float = 5.0) -> StopReport:
+        """End the agent and all that it started; *grace* (s) is what TERM gives it.
+
+        Raises HostError when the host cannot be reached.
+        """
+        return await over_a_cut(lambda: self._stop(grace))
+
+    async def _stop(self, grace: float) -> StopReport:
+        launcher = None
+        try:
+            status = await self._status_once()
+            self.process, launcher = self.process or status.process, status.launcher
+        except (AgentError, FileRefused) as error:  # it may have removed its own session
+            _log.warning("stopping %s by its tag alone: %s", self.session, error)
+        roots = [_root(found) for found in (self.process, launcher) if found]
+        anchor = _root(launcher) if launcher else "-"
+        args = [f"OPTIO_SESSION={self.session}", f"{grace:g}", anchor, *roots]
+        async with self._machine.shell(script("hosts/stop"), args) as process:
+            answer = await collected(process)
+        if answer.exit_code not in {0, 1}:
+            raise AgentError(f"stopping failed: {answer.stderr.decode(errors='replace')}")
+        self._stopped = True
+        left = answer.stdout.decode(errors="replace").splitlines()
+        return StopReport(not answer.exit_code, tuple(left))
+
+    def detach(self) -> None:
+        """Leaving the block leaves the agent running."""
+        self._detached = True
+
+    def follow_stdout(
+        self, cursor: Cursor | None = None, *, limit: int = 64 << 20
+    ) -> AbstractAsyncContextManager[Batches]:
+        """Its standard output, line by line, until it has ended and all was read."""
+        return self._follow("stdout", cursor, limit)
+
+    def follow_stderr(
+        self, cursor: Cursor | None = None, *, limit: int = 1 << 20
+    ) -> AbstractAsyncContextManager[Batches]:
+        """Its standard error, likewise."""
+        return self._follow("stderr", cursor, limit)
+
+    def _follow(
+        self, name: str, cursor: Cursor | None, limit: int
+    ) -> AbstractAsyncContextManager[Batches]:
+        path = posixpath.join(self.directory, name)
+        return self._host.follow(path, cursor, journal=True, limit=limit, process=self.process)
+
+    async def last_stderr(self, size: int = 4096) -> str:
+        """The end of its standard error, as far as it can be decoded. Waits as `say` does."""
+        said = await self._directory.run("tail", self.session, "stderr", str(size))
+        return said.decode(errors="replace")
+
+    def own(
+        self, owner: str, *, journal: str, take_over: bool = False
+    ) -> AbstractAsyncContextManager[Lease]:
+        """Be the one who dispatches for this session while the block lasts.
+
+        The same *journal* reclaims at once, another after 60 s of silence or with *take_over*.
+        Raises AlreadyOwned, which names the other.
+        """
+        return owned(self._directory, self.session, owner, journal, take_over=take_over)
+
+    async def leave(self) -> None:
+        """Stop what was not detached, shielded and bounded; logged where that cannot be done."""
+        if self._stopped:
+            return
+        if self._detached:
+            _log.info("%s runs on; %s", self.session, self._way_back)
+            return
+        with anyio.CancelScope(shield=True):
+            try:
+                with anyio.fail_after(_STOPPING):
+                    report = await self.stop()
+            except (OptioAgentsError, OSError) as error:
+                _log.warning("%s may run on (%s); %s", self.session, error, self._way_back)
+            else:
+                if not report.empty:
+                    _log.warning("%s: still running: %s", self.session, "; ".join(report.survivors))
+
+    @property
+    def _way_back(self) -> str:
+        return f"adopt_agent(session_dir={self.directory!r}) on {self._machine.name} finds it again"
+
+
+def _root(process: ProcessId) -> str:
+    return f"{process.pid}:{process.start}"

@@ -1,0 +1,75 @@
+"""A session directory on its host: scripts of ours run in it, and what they refuse is an error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from optio_agents.errors import (
+    CommandFailed,
+    FileRefused,
+    HostLost,
+    InputClosed,
+    NameTaken,
+    TransferFailed,
+    WorkDirRefused,
+)
+from optio_agents.hosts.retrying import retrying
+from optio_agents.hosts.scripting import collected, script
+
+if TYPE_CHECKING:
+    from optio_agents.hosts.machine import Answer, Machine
+
+
+_WARM = 1 << 20  # bytes: more would hold up whoever else talks through the warm shell
+_SLOWEST = 10_000  # bytes a second that a link must carry
+
+
+class Directory:
+    """One session directory. What it runs is safe to repeat, and is repeated over lost links."""
+
+    def __init__(self, machine: Machine, path: str) -> None:
+        self.machine, self.path = machine, path
+
+    async def run(self, names: str, *args: str, data: bytes = b"") -> bytes:
+        """Run scripts of ours, one text, in the directory; returns what they say.
+
+        Goes on through lost links until the host has answered: cancel it to give up.
+        Raises FileRefused (no such session), WorkDirRefused, NameTaken, InputClosed,
+        TransferFailed (the disk is full), CommandFailed, and HostKeyRefused.
+        """
+        return await retrying(self.machine, lambda: self.run_once(names, *args, data=data))
+
+    async def run_once(self, names: str, *args: str, data: bytes = b"") -> bytes:
+        """The same, but raises HostLost, CommandTimedOut and ConnectError instead of going on."""
+        text = "\n".join(script(f"agents/{name}") for name in ("session", *names.split()))
+        answer = await self._answer(text, (self.path, *args), data)
+        if answer.exit_code:
+            _refuse(names, self.path, answer)
+        return answer.stdout
+
+    async def _answer(self, text: str, args: tuple[str, ...], data: bytes) -> Answer:
+        if len(data) <= _WARM:
+            seconds = 30 + len(data) / _SLOWEST
+            return await self.machine.ask(text, args, data=data, seconds=seconds)
+        async with self.machine.shell(text, args) as process:
+            return await collected(process, data)
+
+
+def _refuse(names: str, path: str, answer: Answer) -> NoReturn:
+    why = answer.stderr.decode(errors="replace").strip()
+    last = why.rpartition("\n")[2]
+    match answer.exit_code:
+        case 64:
+            raise FileRefused(path, "missing", last)
+        case 65:
+            raise HostLost(last)
+        case 66:
+            raise NameTaken(last)
+        case 67:
+            raise InputClosed(last)
+        case 68:
+            raise TransferFailed(why.replace("\n", ": "))
+        case 69:
+            raise WorkDirRefused(last)
+        case code:
+            raise CommandFailed(names, code, answer.stdout.decode(errors="replace"), why)

@@ -1,0 +1,197 @@
+"""What is said to an agent: whole messages, each of them once, from any number of senders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from optio_agents.hosts.local import LocalMachine
+
+if TYPE_CHECKING:
+    from .directory import Directory
+
+
+# What say.sh does, without a process: for small messages to an agent on this machine.
+
+
+SMALL = 1 << 16  # bytes: writing more could hold up the event loop
+
+
+def say_here(directory: str, tag: str, name: str, data: bytes) -> bool:
+    """Say *data* as *name*, and True. False, with nothing done, for whatever is out of line.
+
+    The script is then asked, which is idempotent and knows how to tell what is wrong.
+    """
+    try:
+        with _entered(directory, tag) as session:
+            return _say(session, name, data)
+    except OSError:
+        return False
+
+
+@contextmanager
+def _entered(directory: str, tag: str) -> Iterator[int]:
+    """The session directory of *tag*; no link is followed in its last two names, as in enter()."""
+    task, _, last = directory.rpartition("/")
+    above, _, middle = task.rpartition("/")
+    opened = [os.open(above or "/", os.O_PATH | os.O_DIRECTORY)]
+    try:
+        for part in middle, last:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+            opened.append(os.open(part, flags, dir_fd=opened[-1]))
+            if os.fstat(opened[-1]).st_uid != os.geteuid():
+                raise PermissionError(part)
+        if _read(opened[-1], "tag") != f"{tag}\n".encode():
+            raise FileNotFoundError(tag)
+        yield opened[-1]
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _say(session: int, name: str, data: bytes) -> bool:
+    if any(_inode(session, file) for file in ("exit", "closed", f"said/{name}")):
+        return False
+    ours, place = f"in/.{secrets.token_hex(8)}", f"in/{name}"
+    inode = _write(session, ours, data)
+    try:
+        os.link(ours, place, src_dir_fd=session, dst_dir_fd=session)
+    finally:
+        os.unlink(ours, dir_fd=session)
+    said = _inode(session, f"said/{name}")
+    if said is None and _inode(session, "closed"):
+        with suppress(FileNotFoundError):
+            os.unlink(place, dir_fd=session)
+        return False
+    _ring(session)
+    return said in {None, inode}
+
+
+def _inode(session: int, path: str) -> int | None:
+    try:
+        return os.stat(path, dir_fd=session, follow_symlinks=False).st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _read(session: int, name: str) -> bytes:
+    with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=session), "rb") as file:
+        return file.read(1000)
+
+
+def _write(session: int, name: str, data: bytes) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    written = inode = -1
+    with (
+        suppress(OSError),
+        os.fdopen(os.open(name, flags, 0o600, dir_fd=session), "wb", buffering=0) as file,
+    ):
+        inode = os.fstat(file.fileno()).st_ino
+        written = file.write(data)
+    if written != len(data):
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=session)
+        raise OSError("the disk is full")
+    return inode
+
+
+def _ring(session: int) -> None:
+    # open for both, it never blocks; and a bell that is full rings already
+    bell = os.open("bell", os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=session)
+    try:
+        if stat.S_ISFIFO(os.fstat(bell).st_mode):
+            with suppress(BlockingIOError):
+                os.write(bell, b"\n")
+    finally:
+        os.close(bell)
+
+
+END = "~end.eof"  # sorts behind all other names
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,149}")
+_BY = 200  # characters of the name of whoever answered: the agent can write it as well
+_last = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Whose answer the agent got, and what it was; `won` when it was ours."""
+
+    won: bool
+    by: str
+    data: bytes
+
+
+class Input:
+    """The input of one agent, as a directory of messages on its host."""
+
+    def __init__(self, directory: Directory, session: str) -> None:
+        self._directory, self._session = directory, session
+
+    async def say(self, data: bytes, name: str | None) -> str:
+        name = next_name() if name is None else checked(name)
+        await self._say(name, data)
+        return name
+
+    async def end(self) -> None:
+        await self._say(END, b"")
+
+    async def _say(self, name: str, data: bytes) -> None:
+        # a subclass of the machine has other tools, and is there to try the scripts
+        here = type(self._directory.machine) is LocalMachine and len(data) <= SMALL
+        if here and say_here(self._directory.path, self._session, name, data):
+            return
+        args = self._session, name, str(len(data)), secrets.token_hex(8)
+        await self._directory.run("say", *args, data=data)
+
+    async def answer(self, request: str, data: bytes, by: str) -> Answered:
+        whole = f"{len(data)} {json.dumps(by)}\n".encode() + data
+        args = self._session, request_name(request), str(len(whole)), secrets.token_hex(8)
+        said = await self._directory.run("answer", *args, data=whole)
+        outcome, _, rest = said.partition(b"\n")
+        who, theirs = _answer(rest)
+        # An unsure answer that was repeated meets itself.
+        return Answered(outcome == b"won" or (who, theirs) == (by, data), who, theirs)
+
+    async def answered(self, request: str) -> tuple[str, bytes] | None:
+        said = await self._directory.run("answered", self._session, request_name(request))
+        return _answer(said) if said else None
+
+
+def _answer(written: bytes) -> tuple[str, bytes]:
+    """Who gave it, and what it was."""
+    header, _, data = written.partition(b"\n")
+    try:
+        by = json.loads(header.partition(b" ")[2])
+    except (ValueError, RecursionError):
+        by = None
+    return by[:_BY] if by and isinstance(by, str) else "somebody", data
+
+
+def next_name() -> str:
+    """A name behind all that this process gave out, and that no other process gives out."""
+    global _last
+    _last = max(time.time_ns(), _last + 1)
+    return f"{_last:020d}-{secrets.token_hex(4)}"
+
+
+def checked(name: str) -> str:
+    """*name*, if a message may have it. Raises ValueError."""
+    if not _NAME.fullmatch(name) or name.endswith(".eof"):
+        raise ValueError(f"{name!r} cannot be the name of a message")
+    return name
+
+
+def request_name(request: str) -> str:
+    """*request*, which the agent chose, as the name of a file."""
+    if re.fullmatch(r"[A-Za-z0-9_-]{1,100}", request):
+        return request
+    return "x" + hashlib.sha256(request.encode("utf-8", "surrogatepass")).hexdigest()

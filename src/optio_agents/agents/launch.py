@@ -1,0 +1,163 @@
+"""Start an agent: what it is told goes into its session directory, nothing into a command line."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from optio_agents.errors import AgentError
+from optio_agents.hosts.environment import check_names, inheritable
+from optio_agents.hosts.machine import ProcessId
+from optio_agents.hosts.retrying import over_a_cut
+from optio_agents.hosts.scripting import collected, os_bytes, quote, script
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from optio_agents.hosts.environment import EnvBase
+    from optio_agents.hosts.host import Host
+
+    from .directory import Directory
+
+
+_PATH = 4096  # bytes
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+
+_TAG = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,149}")
+
+
+def is_tag(text: object) -> bool:
+    """Whether *text* can name a start: it is looked for in the environment of processes."""
+    return isinstance(text, str) and _TAG.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be started. `session` is unique to this start, so that repeating it is safe."""
+
+    session: str
+    argv: Sequence[str]
+    cwd: str
+    env: Mapping[str, str]
+    meta: Mapping[str, object]
+    journal_limit: int | None
+
+    def launch_text(self) -> str:
+        """Shell text that becomes the agent's surroundings and arguments."""
+        return "".join(
+            [
+                "unset PATH\n",
+                *(f"export {name}={quote(value)}\n" for name, value in self.env.items()),
+                f"cd {quote(self.cwd)} || exit 126\n",
+                "unset OLDPWD SHLVL _\n",
+                " ".join(["set --", *map(quote, self.argv)]),
+                "\n",
+            ]
+        )
+
+    def meta_text(self) -> str:
+        return json.dumps(dict(self.meta))
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start of an agent, as somebody remembers it: its tag, and which process it became."""
+
+    session: str
+    process: ProcessId | None = None
+
+
+async def planned(
+    host: Host,
+    argv: Sequence[str],
+    *,
+    cwd: str | None,
+    env: Mapping[str, str] | None,
+    env_base: EnvBase,
+    name: str | None,
+    journal_limit: int | None,
+    meta: Mapping[str, object],
+) -> Plan:
+    """Decide everything about a start before anything happens on the host. Raises ValueError."""
+    if isinstance(argv, str) or not argv:
+        raise ValueError("argv is a list of at least one argument")
+    if name is not None and not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot be part of a session's tag")
+    check_names(env or {})
+    session = f"{name or 'agent'}.{secrets.token_hex(6)}"
+    where = await host.path(cwd or host.workdir)
+    ours = {
+        "OPTIO_SESSION": session,
+        "OPTIO_LOG": f"{where}/optio.log",
+        "OPTIO_DELIVERABLES": f"{where}/deliverables",
+    }
+    base = inheritable(await host.machine.login_environment()) if env_base == "login" else {}
+    told = {
+        "v": 1,
+        "session": session,
+        "argv": list(argv),
+        "cwd": where,
+        "log": ours["OPTIO_LOG"],
+        "deliverables": ours["OPTIO_DELIVERABLES"],
+        "meta": dict(meta),
+    }
+    whole = {**base, **(env or {}), **ours}
+    return Plan(session, tuple(argv), where, whole, told, journal_limit)
+
+
+def read_meta(text: bytes) -> Mapping[str, Any]:
+    """What a session directory says of its start, as `planned` wrote it. Raises AgentError.
+
+    The agent can write there, too, so this is where it is looked at: what comes out has the types
+    that it should have, and the tag and the paths can be used as such.
+    """
+    try:
+        meta = json.loads(text)
+    except (ValueError, RecursionError):
+        meta = None
+    if not isinstance(meta, dict):
+        raise AgentError("the session's meta cannot be read")
+    if not is_tag(meta.get("session")):
+        raise AgentError("the session's meta names no session")
+    for name in "cwd", "log", "deliverables":
+        if not _is_path(meta.get(name)):
+            raise AgentError(f"the session's meta has no path for {name}")
+    if not isinstance(meta.get("meta"), dict):
+        raise AgentError("the session's meta says nothing of its supervisor")
+    return meta
+
+
+def _is_path(value: object) -> bool:
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        return False
+    try:
+        return len(os_bytes(value)) <= _PATH
+    except UnicodeEncodeError:
+        return False
+
+
+async def prepare(directory: Directory, plan: Plan) -> None:
+    """Make the session directory. Raises WorkDirRefused when it is another's."""
+    texts = [plan.launch_text(), plan.meta_text(), script("agents/launcher")]
+    if plan.journal_limit is not None:
+        texts += [str(plan.journal_limit), script("hosts/stop")]
+    args = plan.session, plan.cwd, *texts
+    await over_a_cut(lambda: directory.run_once("state prepare", *args))
+
+
+async def launch(directory: Directory, plan: Plan) -> ProcessId | None:
+    """Start the agent, once however often this is repeated; its identity, if it is told."""
+    text = script("agents/session") + script("agents/launch")
+    async with directory.machine.shell(text, [directory.path, plan.session]) as process:
+        answer = await collected(process)
+    match answer.stdout.split():
+        case [pid, start, boot]:
+            return ProcessId(int(pid), int(start), boot.decode())
+        case [b"taken"]:
+            return None
+    why = answer.stderr.decode(errors="replace").strip() or f"exit code {answer.exit_code}"
+    raise AgentError(f"{directory.machine.name}: the agent could not be started: {why}")

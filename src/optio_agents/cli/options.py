@@ -1,0 +1,174 @@
+"""Whether we run inside a session: an agent must not approve its own requests, nor end itself."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import click
+from click.shell_completion import CompletionItem
+
+from optio_agents.errors import AgentError, StoreError
+from optio_agents.hosts.environment import looks_like_credential
+from optio_agents.hosts.ssh.config import SSHConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from optio_agents.store.records import StoredSession
+
+
+# Where things are, as a person types it: `user@box:port`, and `user@box:PATH`.
+
+
+_Verb = TypeVar("_Verb", bound="Callable[..., Any]")
+
+# A name of two letters and more, so that C:\… and a:b stay paths; [::1] for an address.
+_REMOTE = re.compile(
+    r"(?P<host>(?:[^\s/@:]+@)?(?:\[[0-9a-fA-F:]+\]|[^\s/@:\[\]]{2,})(?::\d+(?=:))?):(?P<path>.+)"
+)
+_HOST = re.compile(r"(?:(?P<user>[^\s/@]+)@)?(?P<host>\[[^\]]+\]|[^\s/@:]+)(?::(?P<port>\d+))?")
+
+POLICIES = ("strict", "accept-new", "insecure")
+
+
+class SessionId(click.types.StringParamType):
+    """The id of a session, or its beginning; completed from the journal."""
+
+    name = "id"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from optio_agents.store import Store
+
+        async def known() -> list[StoredSession]:
+            async with Store() as store:
+                return [one for one in await store.sessions() if one.id.startswith(incomplete)]
+
+        try:
+            return [CompletionItem(one.id, help=one.facts.get("title")) for one in anyio.run(known)]
+        except StoreError:
+            return []
+
+
+session_argument = click.argument("session", metavar="ID", type=SessionId())
+
+
+def ssh_of(text: str, *, policy: str = "strict") -> SSHConfig:
+    """The login that `user@box:port` names. Raises click.BadParameter."""
+    found = _HOST.fullmatch(text)
+    if not found:
+        raise click.BadParameter(f"{text!r} is not a host: say user@box or user@box:port")
+    port = int(found["port"]) if found["port"] else None
+    try:
+        return SSHConfig(
+            found["host"].strip("[]"),
+            user=found["user"],
+            port=port,
+            host_key_policy=policy,  # type: ignore[arg-type]  # click has checked the choice
+        )
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def split_remote(text: str) -> tuple[str | None, str]:
+    """`user@box[:port]:PATH` as (host, path); a path on this machine as (None, path)."""
+    found = _REMOTE.fullmatch(text)
+    return (found["host"], found["path"]) if found else (None, text)
+
+
+def host_options(verb: _Verb) -> _Verb:
+    """Give *verb* what names a host: its arguments `host` and `host_key`."""
+    where = click.option("--host", metavar="USER@BOX", help="Where; without it, on this machine.")
+    return where(host_key_option(verb))
+
+
+def host_key_option(verb: _Verb) -> _Verb:
+    """Give *verb* its argument `host_key`."""
+    return click.option(
+        "--host-key",
+        type=click.Choice(POLICIES),
+        default="strict",
+        show_default=True,
+        envvar="OPTIO_AGENTS_HOST_KEY",
+        help="What to do about a host key that is not known yet.",
+    )(verb)
+
+
+# The variables that an agent is given by name: nothing of ours crosses unnamed.
+
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def named_environment(
+    names: Iterable[str], file: Path | None, ours: Mapping[str, str]
+) -> dict[str, str]:
+    """What `--env` and `--env-file` name; a flag wins. Raises click.BadParameter."""
+    given = dict(_lines(file)) if file else {}
+    for word in names:
+        name, equals, value = word.partition("=")
+        _check(name, "--env")
+        if equals and looks_like_credential(name):
+            raise click.BadParameter(
+                f"{name} looks like a credential, and everybody here can read a command line: "
+                f"say --env {name} to hand over our own, or use --env-file"
+            )
+        if not equals and name not in ours:
+            raise click.BadParameter(f"--env {name}: there is no such variable here")
+        given[name] = value if equals else ours[name]
+    return given
+
+
+def _lines(file: Path) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+        text = line.strip()
+        if text and not text.startswith("#"):
+            name, equals, value = text.removeprefix("export ").partition("=")
+            _check(name, f"{file}:{number}")
+            if not equals:
+                raise click.BadParameter(f"{file}:{number}: say NAME=VALUE")
+            yield name, value
+
+
+def _check(name: str, where: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise click.BadParameter(f"{where}: {name!r} cannot be the name of a variable")
+
+
+_TAG = b"OPTIO_SESSION="
+
+
+def refuse_inside_a_session() -> None:
+    """Raises AgentError where this process, or one that it descends from, belongs to an agent."""
+    if os.environ.get("OPTIO_SESSION") or any(map(_tagged, _ancestors(os.getpid()))):
+        raise AgentError(
+            "this verb acts on agents and does not run inside one: use a terminal of your own"
+        )
+
+
+def _ancestors(pid: int) -> Iterator[int]:
+    while pid > 1:
+        pid = _parent(pid)
+        yield pid
+
+
+def _parent(pid: int) -> int:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:  # no /proc here, or it has ended
+        return 0
+    return int(stat.rpartition(b")")[2].split()[1])  # a name may hold spaces and parentheses
+
+
+def _tagged(pid: int) -> bool:
+    # What it was started with: an agent can empty its own environment, not its launcher's.
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+    return any(word.startswith(_TAG) for word in environment.split(b"\0"))

@@ -1,0 +1,81 @@
+"""What a person, or a program, sees of the sessions that this process supervises."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import click
+
+from optio_agents.cli.output import as_json
+from optio_agents.display import visible_block
+
+from .records import plain, records_of, words
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+    from contextlib import AbstractContextManager
+
+    from optio_agents.conversation import PermissionDecision, PermissionRequest
+    from optio_agents.supervision.events import Observation
+
+    from .records import Record
+
+    Ask: TypeAlias = Callable[[str, PermissionRequest], Awaitable[PermissionDecision]]
+
+
+_TOO_MUCH = {"agent", "phase"}  # kinds that only a program wants to see each of
+
+
+class View(Protocol):
+    """Where observations go. Any number of sessions may share one."""
+
+    @property
+    def ask(self) -> Ask | None:
+        """Puts a question to whoever sits here, if anybody; cancelled when answered elsewhere."""
+
+    def shown(self, sessions: Iterable[str]) -> AbstractContextManager[None]:
+        """Show these while the block lasts; entered on the event loop."""
+
+    def observe(self, session: str, seen: Observation) -> None:
+        """Show what was seen, at once. Raises BrokenPipeError when nobody looks any more."""
+
+    def say(self, text: str) -> None:
+        """Tell the operator a sentence, safe to print whatever it quotes."""
+
+
+class Repeats:
+    """Steps of a delivery that a person need not be told, since the words are the same."""
+
+    def __init__(self) -> None:
+        self._told: dict[Any, str] = {}
+
+    def told(self, record: Record) -> bool:
+        """Whether the words of *record* were told before; from now on they were."""
+        if record["kind"] != "delivery":
+            return False
+        name, text = (record["session"], record["path"]), words(record)
+        before, self._told[name] = self._told.get(name), text
+        return before == text
+
+
+class LinesView:
+    """Plain lines, or JSON ones: the contract of `records`."""
+
+    ask = None
+
+    def __init__(self, *, as_lines: bool) -> None:
+        self._json, self._repeats = as_lines, Repeats()
+
+    def shown(self, sessions: Iterable[str]) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def observe(self, session: str, seen: Observation) -> None:
+        for record in records_of(seen, session):
+            if self._json:
+                click.echo(as_json(record))
+            elif record["kind"] not in _TOO_MUCH and not self._repeats.told(record):
+                click.echo(plain(record))
+
+    def say(self, text: str) -> None:
+        click.echo(f"optio-agents: {visible_block(text)}", err=True)

@@ -1,0 +1,182 @@
+"""The live view: a line per session below, what they say scrolling above, questions in between."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from optio_agents.display import visible, visible_block
+from optio_agents.supervision import events as observe
+
+from .asking import Asking
+from .keys import can_be_read, keys
+from .lines import Repeats
+from .records import doing, records_of, words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rich.console import RenderableType
+
+    from optio_agents.conversation import PermissionDecision, PermissionRequest
+
+    from .lines import Ask
+    from .records import Record
+
+
+_TICK = 0.5  # seconds between redraws while nothing happens
+_SOON = 0.05  # seconds that observations are gathered for one redraw
+_STYLES = {
+    "status": "",
+    "deliverable": "cyan",
+    "delivery": "cyan",
+    "done": "bold green",
+    "error": "bold red",
+    "attention": "bold yellow",
+    "permission": "yellow",
+    "question": "yellow",
+    "decision": "yellow",
+    "link": "magenta",
+    "answer": "green",
+}
+_QUIET = {"agent", "phase", "finished"}
+
+
+@dataclass(slots=True)
+class _Row:
+    """One session's line."""
+
+    title: str
+    began: float = field(default_factory=time.time)
+    percent: int | None = None
+    state: str = "starting"
+    cost: float | None = None
+    over: float | None = None  # when it ended
+
+    def see(self, seen: observe.Observation) -> None:
+        match seen:
+            case observe.Began(session):
+                self.title = session.facts.get("title") or self.title
+                self.began, self.state = session.created_at, "working"
+            case observe.Progressed(percent) if percent is not None:
+                self.percent = round(percent)
+            case observe.Phase(state):
+                self.state = str(state)
+            case observe.LinkChanged(state, reason):
+                self.state = "working" if state == "up" else f"{state} {reason}".strip()
+            case observe.Spoke({"type": "result", "total_cost_usd": float() | int() as cost}):
+                self.cost = cost
+            case observe.Finished(result):
+                self.state, self.over = result.outcome, time.time()
+                self.percent = 100 if result.outcome == "done" else self.percent
+
+    @property
+    def elapsed(self) -> str:
+        minutes, seconds = divmod(int((self.over or time.time()) - self.began), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+    def cells(self) -> Iterator[RenderableType]:
+        yield Text(visible(self.title, limit=200), "bold")
+        yield ProgressBar(total=100, completed=self.percent or 0)
+        yield Text("" if self.percent is None else f"{self.percent}%", "bold")
+        yield Text(self.elapsed)
+        yield Text(visible(self.state, limit=60), "yellow" if "waiting" in self.state else "cyan")
+        yield Text("" if self.cost is None else f"${self.cost:.2f}", "dim")
+
+
+class LiveView:
+    """Drawn with rich, for a person at a terminal."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, markup=False)
+        self._rows: dict[str, _Row] = {}
+        self._repeats = Repeats()
+        self._asking = Asking(self._redraw, self._print)
+        self._drawing: asyncio.TimerHandle | None = None
+        self.ask: Ask | None = self._ask if can_be_read() else None
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            get_renderable=self._draw,
+        )
+
+    @contextmanager
+    def shown(self, sessions: Iterable[str]) -> Iterator[None]:
+        self._rows = {session: _Row(session) for session in sessions}
+        with self._live, keys(self._asking.pressed):
+            self._tick()
+            try:
+                yield
+            finally:
+                if self._drawing:
+                    self._drawing.cancel()
+                self._live.refresh()
+
+    def observe(self, session: str, seen: observe.Observation) -> None:
+        self._rows[session].see(seen)
+        for record in records_of(seen, session):
+            if not self._seen_otherwise(record):
+                style = _STYLES.get(record["kind"], "dim")
+                self._narrate(session, record["at"], record["kind"], words(record), style)
+        for tool, text in doing(seen):
+            self._narrate(session, time.time(), tool, text, "dim")
+        self._redraw()
+
+    def _seen_otherwise(self, record: Record) -> bool:
+        """The session's own line, the question below, or the line before says it."""
+        asked = self.ask is not None and record["kind"] in ("permission", "question")
+        return asked or record["kind"] in _QUIET or self._repeats.told(record)
+
+    def say(self, text: str) -> None:
+        self._print(Text(visible_block(text), "italic"))
+
+    async def _ask(self, session: str, request: PermissionRequest) -> PermissionDecision:
+        return await self._asking.ask(self._rows[session].title, request)
+
+    def _narrate(self, session: str, at: float, kind: str, text: str, style: str) -> None:
+        whose = f"{session} " if len(self._rows) > 1 else ""
+        when = time.strftime("%H:%M:%S", time.localtime(at))
+        front = f"{when} {whose}{visible(kind, limit=12):<12} "
+        self._print(Text.assemble((front, "dim"), (text, style)))
+
+    def _print(self, text: RenderableType) -> None:
+        self._console.print(text)
+
+    def _redraw(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._drawing and self._drawing.when() <= loop.time() + _SOON:
+            return
+        if self._drawing:
+            self._drawing.cancel()
+        self._drawing = loop.call_later(_SOON, self._tick)
+
+    def _tick(self) -> None:
+        self._live.refresh()
+        self._drawing = asyncio.get_running_loop().call_later(_TICK, self._tick)
+
+    def _draw(self) -> RenderableType:
+        width, height = self._console.size
+        table = Table.grid(padding=(0, 1), expand=True)
+        many = len(self._rows) > 1
+        if many:
+            table.add_column(width=8, style="dim", no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=3)
+        table.add_column(width=max(6, width // 6))
+        for least in (4, 7):
+            table.add_column(width=least, justify="right", no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=2)
+        table.add_column(width=7, justify="right", no_wrap=True)
+        latest = list(self._rows.items())[-max(1, height // 2) :]
+        for session, row in latest:
+            table.add_row(*([session] if many else []), *row.cells())
+        return Group(*self._asking.draw(self._console, height - len(latest) - 3), table)

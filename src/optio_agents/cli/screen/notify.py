@@ -1,0 +1,110 @@
+"""Handing events to a program of the user's: as JSON on its input, never in a command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from optio_agents.cli.output import as_json
+from optio_agents.concurrency import task_group
+from optio_agents.display import visible
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from anyio.abc import Process
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+
+PATIENCE = 30.0  # seconds for each call
+_WAITING = 100  # notifications that may wait for a slow program
+_LEAVING = 60.0  # seconds for what still waits when the last session has ended
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A command line of the user's. What is wrong with it is said, and stops nothing else."""
+
+    command: str
+    say: Callable[[str], None]
+    output: int | None = None  # where its output goes: None is ours, or subprocess.DEVNULL
+
+    async def told(self, record: Mapping[str, Any]) -> None:
+        """Run it with *record* as a line on its input; after PATIENCE it is killed."""
+        try:
+            process = await anyio.open_process(
+                ["/bin/sh", "-c", self.command],
+                stdin=subprocess.PIPE,
+                stdout=self.output,
+                stderr=self.output,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return self._complain(f"cannot be started: {error}")
+        with anyio.move_on_after(PATIENCE) as patience:
+            await _run(process, as_json(record).encode() + b"\n")
+        if patience.cancelled_caught:
+            self._complain(f"took longer than {PATIENCE:.0f} s and was ended")
+        elif process.returncode:
+            self._complain(f"exited with {process.returncode}")
+        return None
+
+    def _complain(self, what: str) -> None:
+        self.say(f"{visible(self.command, limit=60)}: {what}")
+
+
+async def _run(process: Process, data: bytes) -> None:
+    """Give it *data* and see it end. Cancelled, its whole process group is gone."""
+    assert process.stdin is not None
+    try:
+        with suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError):
+            await process.stdin.send(data)  # it need not read it
+            await process.stdin.aclose()
+        await process.wait()
+    finally:
+        with anyio.CancelScope(shield=True):
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            await process.aclose()
+
+
+@dataclass(slots=True)
+class Notifier:
+    """Tells a program one record after the other, behind the back of whoever says them."""
+
+    program: Program
+    _send: MemoryObjectSendStream[Mapping[str, Any]]
+    _skipped: int = field(default=0, init=False)
+
+    def tell(self, record: Mapping[str, Any]) -> None:
+        """Queue *record*. Never waits: what finds no room is skipped, and counted."""
+        try:
+            self._send.send_nowait(record)
+        except anyio.WouldBlock:
+            self._skipped += 1
+
+    async def run(self, records: MemoryObjectReceiveStream[Mapping[str, Any]]) -> None:
+        async with records:
+            async for record in records:
+                await self.program.told(record)
+        if self._skipped:
+            self.program.say(f"{self._skipped} notifications were skipped: the program is slow")
+
+
+@asynccontextmanager
+async def notifier(program: Program) -> AsyncIterator[Notifier]:
+    """One for the block; leaving it waits, a bounded while, for what is not told yet."""
+    send, records = anyio.create_memory_object_stream[Any](_WAITING)
+    telling = Notifier(program, send)
+    async with task_group() as tasks:
+        tasks.start_soon(telling.run, records)
+        with send:
+            yield telling
+        tasks.cancel_scope.deadline = anyio.current_time() + _LEAVING

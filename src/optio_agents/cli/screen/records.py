@@ -1,0 +1,219 @@
+"""What the command prints where no person watches: JSON lines and plain lines, a contract.
+
+Each record is one JSON object on a line with `"v": 1`, `"kind"`, `"at"` (seconds since the epoch)
+and, in a session, `"session"`. Keys are added over time, never renamed or removed within a version.
+A plain line is the time of day, the kind, and the text, with one blank between.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, assert_never
+
+from optio_agents.cli.exits import OUTCOMES
+from optio_agents.display import visible
+from optio_agents.protocol.events import (
+    AttentionEvent,
+    BrowserEvent,
+    CallerMessageEvent,
+    ClientMessageEvent,
+    DeliverableEvent,
+    DoneEvent,
+    ErrorEvent,
+    LogEvent,
+    StatusEvent,
+    UnknownLine,
+)
+from optio_agents.protocol.features import EVERYTHING
+from optio_agents.protocol.parser import parse_log_line
+from optio_agents.supervision import events as observe
+
+from .questions import questions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from optio_agents.store.records import Delivery, Entry, SessionResult
+
+
+VERSION = 1
+_LONG = 10_000  # characters of a request on a plain line
+Record = dict[str, Any]
+
+
+def record(
+    kind: str, *, session: str | None = None, at: float | None = None, **more: Any
+) -> Record:
+    """A record of *kind*, with what belongs to every one of them."""
+    whose = {} if session is None else {"session": session}
+    return {"v": VERSION, "kind": kind, "at": time.time() if at is None else at, **whose, **more}
+
+
+def of_event(event: LogEvent) -> Mapping[str, Any]:
+    """The keys that an event of the log adds, `kind` among them."""
+    match event:
+        case StatusEvent(percent, message):
+            return {"kind": "status", "percent": percent, "text": message}
+        case DeliverableEvent(path):
+            return {"kind": "deliverable", "path": path}
+        case DoneEvent(text):
+            return {"kind": "done", "text": text}
+        case ErrorEvent(text):
+            return {"kind": "error", "text": text}
+        case AttentionEvent(text):
+            return {"kind": "attention", "text": text}
+        case BrowserEvent(url):
+            return {"kind": "browser", "url": url}
+        case ClientMessageEvent(keyword, data):
+            return {"kind": "client_message", "keyword": keyword, "data": data}
+        case CallerMessageEvent(keyword, data):
+            return {"kind": "caller_message", "keyword": keyword, "data": data}
+        case UnknownLine(text):
+            return {"kind": "narration", "text": text}
+    assert_never(event)
+
+
+def plain(record: Mapping[str, Any]) -> str:
+    """The line that says *record* to a person."""
+    when = time.strftime("%H:%M:%S", time.localtime(record["at"]))
+    return f"{when} {record['kind']} {words(record)}".rstrip()
+
+
+def words(record: Mapping[str, Any]) -> str:
+    """What it says, behind its time and kind."""
+    match record:
+        case {"kind": "began", "session": session, "host": host, "resumed": resumed}:
+            return visible(f"{session} on {host}{', once more' if resumed else ''}")
+        case {"kind": "status", "percent": int(percent), "text": text}:
+            return f"{percent}% {visible(text)}"
+        case {"kind": "client_message" | "caller_message", "keyword": keyword, "data": data}:
+            return visible(f"{keyword} {json.dumps(data, ensure_ascii=False)}")
+        case {"kind": "delivery", "path": path}:
+            return f"{visible(path)}: {_delivery(record)}"
+        case {"kind": "permission" | "question", "request": request, "tool": tool, "input": asked}:
+            return visible(f"{request} {tool} {json.dumps(asked, ensure_ascii=False)}", limit=_LONG)
+        case {"kind": "decision", "request": request, "behavior": behavior, "by": by}:
+            return visible(f"{request} {behavior} by {by}")
+        case {"kind": "link", "state": state, "text": text}:
+            return visible(f"{state} {text}")
+        case {"kind": "finished", "outcome": outcome, "text": text}:
+            return visible(f"{outcome}: {text}" if text else outcome)
+        case {"path": str(text)} | {"url": str(text)} | {"text": str(text)}:
+            return visible(text)
+        case _:
+            return ""
+
+
+def _delivery(record: Mapping[str, Any]) -> str:
+    if record["reply"] is None:
+        return "announced" if record["size"] is None else f"fetched, {record['size']} bytes"
+    said = visible(record["reply"].removeprefix(f"deliverable {record['path']}: "))
+    kept = f" (kept as {visible(str(record['saved']))})" if record["saved"] else ""
+    return (
+        said + kept + (" (the agent did not take this reply)" if record["taken"] is False else "")
+    )
+
+
+# From what a supervision lets us see to records: one place for what the command can say.
+
+
+def records_of(  # noqa: C901 - the union is the list
+    seen: observe.Observation, session: str
+) -> Iterator[Record]:
+    """What a program is told of *seen*: nothing, one record, or one for each line."""
+    match seen:
+        case observe.Began(stored, resumed):
+            yield record(
+                "began", session=session, host=stored.host, taskdir=stored.taskdir, resumed=resumed
+            )
+        case observe.Recorded(entries):
+            for entry in entries:
+                yield of_entry(entry, session)
+        case observe.Delivered(delivery):
+            yield of_delivery(delivery, session)
+        case observe.Spoke(event):
+            yield record("agent", session=session, event=event)
+        case observe.Answered(text):
+            yield record("answer", session=session, text=text)
+        case observe.Phase(state):
+            yield record("phase", session=session, text=str(state), until=state.until)
+        case observe.Asked(request, digest):
+            yield record(
+                "question" if questions(request) else "permission",
+                session=session,
+                request=request.id,
+                digest=digest,
+                tool=request.tool_name,
+                input=request.input,
+            )
+        case observe.Decided(request_id, behavior, by):
+            yield record("decision", session=session, request=request_id, behavior=behavior, by=by)
+        case observe.LinkChanged(state_of_link, reason):
+            yield record("link", session=session, state=state_of_link, text=reason)
+        case observe.Notice(text):
+            yield record("notice", session=session, text=text)
+        case observe.Finished(result):
+            yield of_result(result)
+        case (
+            observe.Progressed() | observe.NeedsYou() | observe.OpenBrowser() | observe.FromAgent()
+        ):
+            return  # the log line that says so was a record already
+        case _:
+            assert_never(seen)
+
+
+def doing(seen: observe.Observation) -> Iterator[tuple[str, str]]:
+    """The tools that the agent takes to hand, each with what it does with it, on one line."""
+    match seen:
+        case observe.Spoke({"type": "assistant", "message": {"content": list(blocks)}}):
+            for block in blocks:
+                match block:
+                    case {"type": "tool_use", "name": str(tool), "input": dict(given)}:
+                        yield tool, visible(_gist(given), limit=200)
+
+
+def _gist(given: dict[str, Any]) -> str:
+    known = ("command", "file_path", "path", "pattern", "url", "query", "description", "prompt")
+    return next((str(given[name]) for name in known if name in given), json.dumps(given))
+
+
+def of_entry(entry: Entry, session: str, at: float | None = None) -> Record:
+    """A line of the log."""
+    event = of_event(parse_log_line(entry.line, features=EVERYTHING))
+    where: dict[str, Any] = {
+        "file": entry.file,
+        "generation": entry.generation,
+        "offset": entry.offset,
+    }
+    return record(session=session, at=at, **event, **where)
+
+
+def of_delivery(delivery: Delivery, session: str) -> Record:
+    """How far an announced file has come."""
+    return record(
+        "delivery",
+        session=session,
+        path=delivery.path,
+        size=delivery.size,
+        sha256=delivery.sha256,
+        reply=delivery.reply,
+        taken=delivery.taken,
+        saved=delivery.saved,
+    )
+
+
+def of_result(result: SessionResult) -> Record:
+    """How it ended; always the last record of a session."""
+    return record(
+        "finished",
+        session=result.session,
+        outcome=result.outcome,
+        exit_code=OUTCOMES[result.outcome],
+        text=result.summary,
+        deliverables=[
+            {"path": d.path, "size": d.size, "sha256": d.sha256, "saved": d.saved}
+            for d in result.deliverables
+        ],
+        abandoned=list(result.abandoned),
+    )

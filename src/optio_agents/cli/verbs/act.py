@@ -1,0 +1,187 @@
+"""`send`, `interrupt`, `approve`, `deny`, `answer`, `stop`: act on a session from any terminal."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+import sys
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeAlias
+
+import anyio
+import click
+
+from optio_agents.cli.options import refuse_inside_a_session, session_argument
+from optio_agents.cli.screen import questions
+from optio_agents.display import visible
+from optio_agents.errors import AgentError
+from optio_agents.supervision import live as remote_control
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from optio_agents.conversation import PermissionDecision
+    from optio_agents.supervision.live import OpenRequest, Reached
+
+
+# What to answer, once the request was shown; it may ask the person.
+Decide: TypeAlias = Callable[["OpenRequest"], "PermissionDecision"]
+
+_request = click.argument("request", required=False)
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@asynccontextmanager
+async def _reached(beginning: str) -> AsyncIterator[Reached]:
+    from optio_agents.store import Store
+
+    refuse_inside_a_session()
+    async with Store() as store, remote_control.find(store, beginning) as reached:
+        yield reached
+
+
+@click.command(epilog="Example:  optio-agents send 3f2a 'Look at the tests first'")
+@session_argument
+@click.argument("text")
+def send(session: str, text: str) -> None:
+    """Say TEXT to the agent of the session ID; `-` reads it from standard input."""
+    whole = sys.stdin.read() if text == "-" else text
+
+    async def say() -> str:
+        async with _reached(session) as reached:
+            return await remote_control.send(reached, whole)
+
+    click.echo(f"said, as {anyio.run(say)}")
+
+
+@click.command(epilog="Example:  optio-agents interrupt 3f2a")
+@session_argument
+def interrupt(session: str) -> None:
+    """End the turn that the agent of the session ID is at; a plain command gets SIGINT."""
+
+    async def end_the_turn() -> None:
+        async with _reached(session) as reached:
+            await remote_control.interrupt(reached)
+
+    anyio.run(end_the_turn)
+    click.echo("interrupted")
+
+
+@click.command(epilog="Example:  optio-agents stop 3f2a")
+@session_argument
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0, max=600),
+    default=5.0,
+    show_default=True,
+    help="Seconds between TERM and KILL.",
+)
+def stop(session: str, grace: float) -> None:
+    """End the agent of the session ID, and all processes that it started."""
+
+    async def end_it() -> tuple[str, ...]:
+        async with _reached(session) as reached:
+            return (await remote_control.stop(reached, grace=grace)).survivors
+
+    if survivors := anyio.run(end_it):
+        listed = "\n  ".join(visible(one) for one in survivors)
+        raise AgentError(f"these processes could not be ended:\n  {listed}")
+    click.echo("stopped; nothing of it is left running")
+
+
+@click.command(epilog="Example:  optio-agents approve 3f2a 71c0")
+@session_argument
+@_request
+@click.option("--always", is_flag=True, help="The like of it, too, until the session ends.")
+@_yes
+def approve(session: str, request: str | None, always: bool, yes: bool) -> None:
+    """Let the agent do what REQUEST asks for; without a name, the one that is open."""
+
+    def decide(asked: OpenRequest) -> PermissionDecision:
+        if questions.questions(asked.request):
+            raise AgentError("this is a question, not a permission: use `optio-agents answer`")
+        if request is None and not yes:
+            what = "Allow this, and the like of it until the session ends" if always else "Allow"
+            click.confirm(f"{what}?", abort=True)
+        return questions.allow(asked.request, always=always)
+
+    anyio.run(_decide, session, request, decide)
+
+
+@click.command(epilog="Example:  optio-agents deny 3f2a --message 'Not on this machine'")
+@session_argument
+@_request
+@click.option("--message", help="What the agent reads.")
+@_yes
+def deny(session: str, request: str | None, message: str | None, yes: bool) -> None:
+    """Do not let the agent do what REQUEST asks for; without a name, the one that is open."""
+
+    def decide(_: OpenRequest) -> PermissionDecision:
+        if request is None and not yes:
+            click.confirm("Deny?", abort=True)
+        return questions.deny(message)
+
+    anyio.run(_decide, session, request, decide)
+
+
+@click.command(epilog="Example:  optio-agents answer 3f2a --choose 2")
+@session_argument
+@_request
+@click.option("--choose", multiple=True, metavar="N|TEXT", help="For each question, in order.")
+def answer(session: str, request: str | None, choose: tuple[str, ...]) -> None:
+    """Answer what the agent asks its user; without --choose, you are asked."""
+
+    def decide(asked: OpenRequest) -> PermissionDecision:
+        open_questions = questions.questions(asked.request)
+        if not open_questions:
+            raise AgentError("this asks for a permission: use approve or deny")
+        given = list(choose) or [_choice(text, labels) for text, labels in open_questions]
+        if len(given) != len(open_questions):
+            raise click.UsageError(f"there are {len(open_questions)} questions: --choose for each")
+        answers = {
+            text: _label(word, labels)
+            for (text, labels), word in zip(open_questions, given, strict=True)
+        }
+        return questions.reply(asked.request, answers)
+
+    anyio.run(_decide, session, request, decide)
+
+
+def _choice(text: str, labels: list[str]) -> str:
+    click.echo(visible(text))
+    for number, label in enumerate(labels, 1):
+        click.echo(f"  {number} {visible(label)}")
+    return str(click.prompt("a number, or your own words"))
+
+
+def _label(word: str, labels: list[str]) -> str:
+    return labels[int(word) - 1] if word.isdecimal() and 1 <= int(word) <= len(labels) else word
+
+
+async def _decide(session: str, name: str | None, decide: Decide) -> None:
+    """Show the request, and say what *decide* makes of it, unless it is another one by then."""
+    async with _reached(session) as reached:
+        shown = _the_one(await remote_control.open_requests(reached), name)
+        click.echo(f"{questions.heading(shown.request)}:\n{questions.asked(shown.request)}")
+        decision = decide(shown)
+        answered = await remote_control.answer(
+            reached,
+            shown.request.id,
+            decision,
+            digest=shown.digest,
+            by=f"{getpass.getuser()}@{platform.node()}",
+        )
+    if not answered.won:
+        raise AgentError(f"it was answered before, by {visible(answered.by)}")
+    click.echo({"allow": "allowed", "deny": "denied"}[decision.behavior])
+
+
+def _the_one(found: list[OpenRequest], name: str | None) -> OpenRequest:
+    matching = [one for one in found if name is None or one.request.id.startswith(name)]
+    if len(matching) == 1:
+        return matching[0]
+    if not matching:
+        raise AgentError(f"no request {name!r} is open" if name else "nothing is asked now")
+    names = ", ".join(visible(one.request.id, limit=40) for one in matching)
+    raise AgentError(f"{len(matching)} requests are open, name one: {names}")

@@ -1,0 +1,218 @@
+"""`optio-agents doctor`: what would be in the way, and how to mend it."""
+
+from __future__ import annotations
+
+import platform
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+import click
+
+from optio_agents.cli import exits
+from optio_agents.cli.exits import told
+from optio_agents.cli.options import host_options, ssh_of
+from optio_agents.display import visible
+from optio_agents.errors import ConnectError
+from optio_agents.hosts.ssh.config import SSHConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+_PATIENCE = 60.0  # seconds for all that is looked at on a host
+_INSTANCES, _DESCRIPTORS, _FREE_KIB = 128, 1024, 1 << 20
+# What OpenSSH obeys and we do not; the value is what to do instead.
+_IGNORED = {
+    "controlmaster": "connections are shared by us already",
+    "controlpath": "connections are shared by us already",
+    "stricthostkeychecking": "say --host-key accept-new or insecure",
+    "forwardagent": "an agent never gets yours; name credentials with --env",
+    "localforward": "use a tunnel of your own",
+    "remoteforward": "use a tunnel of your own",
+    "remotecommand": "agents are started by our own command",
+    "requesttty": "agents have no terminal",
+    "pkcs11provider": "load the key into ssh-agent",
+    "gssapiauthentication": "log in with a key",
+    "hashknownhosts": "a new key is hashed if the file's others are",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at, and how to mend it where it is not fine."""
+
+    state: Literal["ok", "note", "bad"]
+    told: str
+    mend: str = ""
+    unreachable: bool = False
+
+    @property
+    def code(self) -> int:
+        """What it means for the exit code."""
+        if self.unreachable:
+            return exits.UNREACHABLE
+        return exits.AGENT_ERROR if self.state == "bad" else exits.DONE
+
+
+@click.command(epilog="Example:  optio-agents doctor --host me@box")
+@host_options
+def doctor(host: str | None, host_key: str) -> int:
+    """Check this machine, or a host, for what supervising agents needs; exit 1 if it is lacking."""
+    ssh = ssh_of(host, policy=host_key) if host else None
+    code = exits.DONE
+    for finding in [*_here(ssh), *anyio.run(_there, ssh)]:
+        click.echo(f"{finding.state:<5} {visible(finding.told)}")
+        if finding.mend:
+            click.echo(f"      {finding.mend}")
+        code = max(code, finding.code)
+    return code
+
+
+def _here(ssh: SSHConfig | None) -> Iterator[Finding]:
+    yield Finding("ok", f"Python {platform.python_version()} on {platform.system()} supervises")
+    if ssh is None and platform.system() != "Linux":
+        yield Finding(
+            "note",
+            f"agents on {platform.system()} are best effort: there is no /proc",
+            "run agents that matter on a Linux host, with --host",
+        )
+    if ssh is not None:
+        yield from ignored_options(Path.home() / ".ssh" / "config")
+
+
+def ignored_options(config: Path) -> Iterator[Finding]:
+    """What stands in the user's ssh configuration and does nothing here."""
+    try:
+        lines = config.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return
+    for number, line in enumerate(lines, 1):
+        words = line.replace("=", " ").split()
+        if words and (instead := _IGNORED.get(words[0].lower())):
+            yield Finding("note", f"{config}:{number}: {words[0]} is ignored", instead)
+
+
+async def _there(ssh: SSHConfig | None) -> list[Finding]:
+    name = ssh.name if ssh else "this machine"
+    try:
+        with anyio.fail_after(_PATIENCE):
+            facts = await _facts(ssh)
+    except TimeoutError:
+        late = f"{name} did not answer all questions within {_PATIENCE:.0f} s"
+        return [Finding("bad", late, "try again when it has less to do", unreachable=True)]
+    except ConnectError as error:
+        return [Finding("bad", told(error), unreachable=True)]
+    return [_reached(name, ssh), *judged(facts)]
+
+
+def _reached(name: str, ssh: SSHConfig | None) -> Finding:
+    match ssh:
+        case None:
+            return Finding("ok", f"{name} answers")
+        case SSHConfig(host_key_policy="insecure"):
+            return Finding("note", f"{name} answers, and nobody checked its host key")
+        case _:
+            return Finding("ok", f"{name} answers, and its host key is known")
+
+
+async def _facts(ssh: SSHConfig | None) -> dict[str, list[str]]:
+    """What the host says of itself, by name."""
+    from optio_agents.hosts.host import make_host
+    from optio_agents.hosts.scripting import collected
+
+    script = files("optio_agents.cli").joinpath("doctor.sh").read_text("utf-8")
+    facts: dict[str, list[str]] = {}
+    async with make_host(ssh, taskdir="~") as host:
+        login = await host.machine.login_environment()
+        async with host.machine.shell(script, env=login) as process:
+            said = (await collected(process)).stdout
+    for line in said.decode("utf-8", "replace").splitlines():
+        name, _, value = line.partition(" ")
+        facts.setdefault(name, []).append(value)
+    return facts
+
+
+def judged(facts: Mapping[str, list[str]]) -> Iterator[Finding]:
+    """What the facts of a host mean."""
+
+    def first(name: str) -> str:
+        return (facts.get(name) or [""])[0]
+
+    yield Finding("ok", f"{first('system')}, login shell {first('shell')}")
+    if first("proc") != "yes":
+        yield Finding("bad", "there is no readable /proc", "run agents on a Linux host")
+    if lacking := facts.get("missing"):
+        mend = "install coreutils, awk and util-linux, or busybox"
+        yield Finding("bad", f"these tools are missing: {', '.join(lacking)}", mend)
+    else:
+        yield Finding("ok", "all tools are there")
+    yield from _languages(first("python3"), first("perl"))
+    yield from _limits(facts)
+    if unwritable := first("state_unwritable"):
+        yield Finding(
+            "bad", f"{unwritable} is not writable", "set XDG_STATE_HOME to a place of yours"
+        )
+    if first("kill_user_processes") == "yes":
+        yield Finding(
+            "bad",
+            "systemd ends all your processes at logout (KillUserProcesses=yes)",
+            "run `loginctl enable-linger`, or set KillUserProcesses=no in logind.conf",
+        )
+    if not first("download"):
+        yield Finding("note", "neither curl, wget nor python3: no downloads", "install curl")
+    yield from _claude(first("claude"), first("claude_login"))
+
+
+def _languages(python: str, perl: str) -> Iterator[Finding]:
+    version = re.match(r"([0-9]{1,4})\.([0-9]{1,4})(?![0-9])", python)
+    if version and (int(version[1]), int(version[2])) >= (3, 7):
+        yield Finding("ok", f"python3 {python}")
+        return
+    what = f"python3 {python} is too old" if python else "there is no python3"
+    yield Finding("note", f"{what}: logs are followed by polling", "install python3 (3.7 or newer)")
+    if not perl:
+        yield Finding(
+            "note",
+            "neither python3 nor perl: a process that hides well may survive a stop",
+            "install python3",
+        )
+
+
+def _limits(facts: Mapping[str, list[str]]) -> Iterator[Finding]:
+    def number(name: str) -> int | None:
+        value = (facts.get(name) or [""])[0]
+        return int(value) if re.fullmatch(r"[0-9]{1,18}", value) else None
+
+    instances, descriptors = number("inotify_instances"), number("descriptors")
+    if instances is not None:
+        mend = "sysctl fs.inotify.max_user_instances=512; until then, logs may be polled"
+        yield _enough(instances, _INSTANCES, "inotify instances", mend)
+    if descriptors is not None:
+        yield _enough(descriptors, _DESCRIPTORS, "open files", "ulimit -n 4096")
+    free = number("free_kib")
+    if free is not None:
+        told = f"{free / _FREE_KIB:.1f} GiB free for task directories"
+        small = Finding("bad", told, "make room: journals of agents grow")
+        yield small if free < _FREE_KIB else Finding("ok", told)
+
+
+def _enough(found: int, wanted: int, what: str, mend: str) -> Finding:
+    few = Finding("note", f"only {found} {what}", mend)
+    return few if found < wanted else Finding("ok", f"{found} {what}")
+
+
+def _claude(version: str, login: str) -> Iterator[Finding]:
+    if not version:
+        yield Finding("note", "claude is not installed", "npm install -g @anthropic-ai/claude-code")
+    elif login == "none":
+        yield Finding(
+            "note",
+            f"claude {version}, not logged in",
+            "run `claude` there once and log in, or hand over a key: --env ANTHROPIC_API_KEY",
+        )
+    else:
+        yield Finding("ok", f"claude {version}, logged in")

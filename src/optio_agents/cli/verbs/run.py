@@ -1,0 +1,316 @@
+"""`optio-agents run`: start an agent and supervise it to its end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import click
+from click.core import ParameterSource
+
+from optio_agents.cli.options import host_options, named_environment, ssh_of
+from optio_agents.errors import AgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from optio_agents.cli.screen.lines import View
+    from optio_agents.context import HookContext
+    from optio_agents.hosts.host import Host
+    from optio_agents.hosts.ssh.config import SSHConfig
+    from optio_agents.session.deliverables import Deliverable
+    from optio_agents.supervision.kinds.spec import AgentSpec
+
+
+# From what the command line asks to one supervision in this terminal.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the command line asks of one supervision."""
+
+    spec: AgentSpec
+    ssh: SSHConfig | None = None
+    cwd: str | None = None
+    title: str | None = None
+    permission: str = "ask"
+    detach: bool = False
+    save: Path | None = None
+    as_lines: bool = False
+    notify: str | None = None
+    stop_on_exit: bool = False
+    stall_after: float | None = None
+    lost_after: float | None = None
+
+
+def view_of(as_lines: bool) -> View:
+    """Live where a person watches, lines where a program does."""
+    if as_lines or not (sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"):
+        from optio_agents.cli.screen.lines import LinesView
+
+        return LinesView(as_lines=as_lines)
+    from optio_agents.cli.screen.live import LiveView
+
+    return LiveView()
+
+
+async def supervise_wish(wish: Wish, **callbacks: Any) -> int:
+    """Do what the command line asks; the exit code is the answer."""
+    from optio_agents.cli.screen.supervised import Manner, Supervised, supervised
+    from optio_agents.hosts.host import make_host
+    from optio_agents.store import Store
+    from optio_agents.supervision.supervise import new_session_id, supervise, task_directory
+
+    session = new_session_id()
+
+    async def start(here: Supervised) -> Any:
+        if wish.detach:
+            here.detach.set()
+        taskdir, workdir = task_directory(session), wish.cwd
+        if wish.ssh and workdir and not workdir.startswith(("/", "~")):
+            workdir = f"~/{workdir}"  # as scp has it: from the home directory there
+        async with make_host(wish.ssh, taskdir=taskdir, workdir=workdir) as host:
+            await _check_executable(host, wish.spec)
+            return await supervise(
+                host,
+                wish.spec,
+                store=manner.store,
+                session=session,
+                title=wish.title,
+                on_permission_request=here.on_permission_request,
+                save_deliverables_to=wish.save,
+                observer=here.observe,
+                stall_after=wish.stall_after,
+                detach_when=here.detach,
+                cancel_when=here.cancel,
+                lost_after=wish.lost_after,
+                **callbacks,
+            )
+
+    async with Store() as store:
+        manner = Manner(
+            view=view_of(wish.as_lines),
+            store=store,
+            stop_on_exit=wish.stop_on_exit,
+            notify=wish.notify,
+            permission=wish.permission,
+        )
+        return await supervised(manner, {session: start})
+
+
+async def _check_executable(host: Host, spec: AgentSpec) -> None:
+    """Raises AgentError where there is no claude."""
+    from optio_agents.supervision.kinds.spec import Claude
+
+    if not isinstance(spec, Claude):
+        return
+    path = {**await host.machine.login_environment(), **spec.env}.get("PATH", "")
+    answer = await host.ask('PATH=$1; command -v "$2"', path, spec.executable)
+    if answer.exit_code:
+        where = "here" if host.machine.is_local else f"on {host.machine.name}"
+        raise AgentError(
+            f"claude is not installed {where}: npm install -g @anthropic-ai/claude-code, or see "
+            "https://claude.com/claude-code"
+        )
+
+
+_TITLE = 200  # characters
+_SAID = {ParameterSource.COMMANDLINE}  # settings may well have a model, for claude
+_COMMAND = "optio_agents.command"  # where in the context a command line behind `--` is kept
+
+
+class RunVerb(click.Command):
+    """A verb whose arguments behind `--` are the agent's command line, untouched."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta[_COMMAND] = tuple(args[at + 1 :])
+            args = args[:at]
+            if not ctx.meta[_COMMAND]:
+                raise click.UsageError("no command stands behind --", ctx)
+        return super().parse_args(ctx, args)
+
+
+def supervision_options(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Give *verb* what `run`, `demo` and `attach` share."""
+    options = (
+        click.option(
+            "--save",
+            type=click.Path(file_okay=False, path_type=Path),
+            metavar="DIR",
+            help="Keep deliverables in DIR.",
+        ),
+        click.option("--json", "as_lines", is_flag=True, help='One record per line, `"v": 1`.'),
+        click.option(
+            "--notify",
+            metavar="CMD",
+            envvar="OPTIO_AGENTS_NOTIFY",
+            help="Run CMD when you are needed, and at the end; JSON on stdin.",
+        ),
+        click.option("--stop-on-exit", is_flag=True, help="Leaving stops the agent."),
+        click.option(
+            "--stall-after",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="S",
+            envvar="OPTIO_AGENTS_STALL_AFTER",
+            help="End it after S seconds without a sign of life.",
+        ),
+        click.option(
+            "--lost-after",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="S",
+            envvar="OPTIO_AGENTS_LOST_AFTER",
+            help="Give up a host that stayed away for S seconds; else it is waited for.",
+        ),
+    )
+    for option in reversed(options):
+        verb = option(verb)
+    return verb
+
+
+@click.command(
+    cls=RunVerb,
+    context_settings={"auto_envvar_prefix": "OPTIO_AGENTS_RUN"},
+    epilog="Example:  optio-agents run --host me@box --cwd project 'Fix the failing tests'",
+)
+@host_options
+@click.option("--agent", type=click.Choice(["claude"]), default="claude", show_default=True)
+@click.option("--cwd", metavar="DIR", help="Your own directory for the agent to work in.")
+@click.option("--model", help="The agent's model.")
+@click.option(
+    "--permission",
+    type=click.Choice(["ask", "deny", "allow-listed"]),
+    default="ask",
+    show_default=True,
+    help="What the agent may do: ask you, nothing that needs asking, or what --allow lists.",
+)
+@click.option("--allow", multiple=True, metavar="TOOL", help="A tool to allow unasked.")
+@click.option("--env", multiple=True, metavar="NAME", help="Hand over this variable of ours.")
+@click.option(
+    "--env-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="F",
+    help="Hand over the NAME=VALUE lines of F.",
+)
+@click.option(
+    "--end-input",
+    is_flag=True,
+    help="Close a command's input behind PROMPT, for one that reads it to its end.",
+)
+@click.option("--title", help="What to call the session.")
+@click.option("--detach", is_flag=True, help="Start it, and come back with `attach`.")
+@supervision_options
+@click.argument("prompt", nargs=-1)
+@click.pass_context
+def run(
+    ctx: click.Context,
+    /,
+    prompt: tuple[str, ...],
+    host: str | None,
+    host_key: str,
+    agent: str,
+    cwd: str | None,
+    model: str | None,
+    permission: str,
+    allow: tuple[str, ...],
+    env: tuple[str, ...],
+    env_file: Path | None,
+    end_input: bool,
+    title: str | None,
+    **rest: Any,
+) -> int:
+    """Start claude with PROMPT and supervise it to its end.
+
+    Any program can be the agent: `run [PROMPT] -- COMMAND…`; PROMPT, with how to use the log in
+    front of it, is then its first input.
+    """
+    from optio_agents.supervision.kinds.spec import Claude, Command
+
+    command: tuple[str, ...] = ctx.meta.get(_COMMAND, ())
+    text = " ".join(prompt) or None
+    given = named_environment(env, env_file, os.environ)
+    spec: AgentSpec
+    if command:
+        if {ctx.get_parameter_source(name) for name in ("model", "allow")} & _SAID:
+            raise click.UsageError("--model and --allow are claude's, not a command's")
+        spec = Command(command, prompt=text, reads_to_end=end_input, env=given)
+    elif text is None:
+        raise click.UsageError("say what to do: run PROMPT, or run -- COMMAND")
+    elif permission == "deny" and allow:
+        raise click.UsageError("--permission deny allows nothing: say allow-listed for --allow")
+    else:
+        spec = Claude(text, model=model, allowed_tools=allow, env=given)
+    wish = Wish(
+        spec=spec,
+        ssh=ssh_of(host, policy=host_key) if host else None,
+        cwd=cwd,
+        title=(title or text or " ".join(command)).strip().partition("\n")[0][:_TITLE],
+        permission=permission,
+        **rest,
+    )
+    return anyio.run(supervise_wish, wish)
+
+
+# `optio-agents demo`: a scripted agent does all that an agent may do, supervised for real.
+
+
+_STEPS = (
+    "STATUS: 5% reading the task",
+    "sleep 1",
+    "STATUS: 15% writing a poem about log files",
+    "sleep 1.5",
+    "write poem.md Append, append: the file will never bend",
+    "DELIVERABLE: deliverables/poem.md",
+    "hear",
+    "STATUS: 40% the poem needs an end, it was said",
+    "sleep 1.5",
+    "write poem-2.md Append, append: the file will never bend. What starts with STATUS has a DONE.",
+    "DELIVERABLE: deliverables/poem-2.md",
+    "hear",
+    "STATUS: 65% measuring silence, for something that is not text",
+    "sleep 1.5",
+    "binary silence.wav 65536",
+    "DELIVERABLE: deliverables/silence.wav",
+    "hear",
+    "STATUS: 90% tidying up",
+    "sleep 1",
+    "DONE: a poem on the second attempt, and 64 KiB of silence",
+)
+
+
+async def _review(_: HookContext, deliverable: Deliverable) -> str | None:
+    """What a task hook would do: accept, or say what to change."""
+    if deliverable.path == "poem.md":
+        return "It has no end. Please write one, and hand it over as poem-2.md."
+    return None
+
+
+@click.command(epilog="Example:  optio-agents demo --host me@box")
+@host_options
+@supervision_options
+def demo(host: str | None, host_key: str, save: Path | None, **rest: Any) -> int:
+    """Watch a scripted agent work, here or on a host: about ten seconds, nothing to set up.
+
+    It is a real process, supervised as any other: statuses, a text that has to be revised, a
+    binary file, DONE. The files are kept in ./optio-demo, or where --save says.
+    """
+    from optio_agents.supervision.kinds.spec import Command
+    from optio_agents.testing.scripted import scripted_agent
+
+    wish = Wish(
+        spec=Command(scripted_agent(*_STEPS)),
+        ssh=ssh_of(host, policy=host_key) if host else None,
+        title="demo",
+        save=save or Path("optio-demo"),
+        **rest,
+    )
+    return anyio.run(_demo, wish)
+
+
+async def _demo(wish: Wish) -> int:
+    return await supervise_wish(wish, on_deliverable_file=_review)

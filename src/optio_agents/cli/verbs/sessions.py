@@ -1,0 +1,235 @@
+"""`ls`, `show`, `logs`, `prune`: what the journal knows, and what a host does."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import click
+
+from optio_agents.cli.options import host_options, session_argument, ssh_of
+from optio_agents.cli.output import as_json
+from optio_agents.cli.screen.records import Record, of_delivery, of_entry, plain, record, words
+from optio_agents.display import visible
+from optio_agents.errors import AgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from optio_agents.agents import Found
+    from optio_agents.hosts.host import Host
+    from optio_agents.hosts.ssh.config import SSHConfig
+    from optio_agents.store import Store, StoredSession
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_PAGE = 1000
+_POLL = 0.3  # seconds between looks at the journal for `logs -f`
+
+
+@click.command(epilog="Example:  optio-agents ls --host me@box")
+@host_options
+@click.option("--json", "as_lines", is_flag=True, help='One session per line, `"v": 1`.')
+def ls(host: str | None, host_key: str, as_lines: bool) -> None:
+    """List the sessions of the journal, or those found on a host, whose journal may be lost."""
+    ssh = ssh_of(host, policy=host_key) if host else None
+    rows = anyio.run(_found_on, ssh) if ssh else anyio.run(_known)
+    for row in rows:
+        click.echo(as_json(row) if as_lines else _row(row))
+    if not rows and not as_lines:
+        click.echo("no sessions; `optio-agents demo` makes one")
+
+
+async def _known() -> list[Record]:
+    from optio_agents.store import Store
+
+    async with Store() as store:
+        return [_record(session) for session in await store.sessions()]
+
+
+async def _found_on(ssh: SSHConfig) -> list[Record]:
+    from optio_agents.agents import sessions_on
+    from optio_agents.hosts.host import make_host
+    from optio_agents.supervision.supervise import TASKS
+
+    async with make_host(ssh, taskdir=TASKS) as host:
+        found = await sessions_on(host, TASKS)
+        return [_found(one, host) for one in found]
+
+
+def _found(one: Found, host: Host) -> Record:
+    from optio_agents.supervision.sessions import stored_of
+
+    known, taskdir = None, posixpath.dirname(one.directory)
+    with suppress(AgentError):  # it may have written that itself
+        known = stored_of(host, one.meta.get("meta", {}))
+    return record(
+        "session",
+        session=known.id if known else one.session or posixpath.basename(taskdir),
+        at=known.created_at if known else 0.0,
+        host=host.machine.name,
+        taskdir=taskdir,
+        outcome=None,
+        state=one.state,
+        text=known.facts["title"] if known else None,
+        summary=None,
+        ended_at=None,
+    )
+
+
+def _record(session: StoredSession) -> Record:
+    return record(
+        "session",
+        session=session.id,
+        at=session.created_at,
+        host=session.host,
+        taskdir=session.taskdir,
+        outcome=session.outcome,
+        state=session.outcome or "open",
+        text=session.facts.get("title"),
+        summary=session.summary,
+        ended_at=session.ended_at,
+    )
+
+
+def _row(row: Record) -> str:
+    age = _age(time.time() - row["at"]) if row["at"] else ""
+    title = visible(str(row["text"] or ""), limit=50)
+    state = visible(str(row["state"]), limit=14)
+    host = visible(str(row["host"]), limit=24)
+    name = visible(str(row["session"]), limit=24)
+    return f"{name:<14} {state:<14} {age:>4}  {host:<12} {title}".rstrip()
+
+
+def _age(seconds: float) -> str:
+    for unit in ("w", "d", "h", "m"):
+        if seconds >= _UNITS[unit]:
+            return f"{int(seconds // _UNITS[unit])}{unit}"
+    return f"{int(seconds)}s"
+
+
+@click.command(epilog="Example:  optio-agents show 3f2a")
+@session_argument
+@click.option("--json", "as_lines", is_flag=True, help='One record per line, `"v": 1`.')
+def show(session: str, as_lines: bool) -> None:
+    """Tell what happened in the session ID: its end, deliverables, replies and cost."""
+    for told in anyio.run(_story, session):
+        click.echo(as_json(told) if as_lines else _told(told))
+
+
+async def _story(beginning: str) -> list[Record]:
+    from optio_agents.store import Store
+
+    async with Store() as store:
+        session = await store.session(beginning)
+        story = [_record(session)]
+        story += [of_delivery(one, session.id) for one in await store.deliveries(session.id)]
+        story += await _notes(store, session.id)
+    return story
+
+
+async def _notes(store: Store, session: str) -> list[Record]:
+    found: list[Record] = [
+        record("permission", session=session, at=note.at, request=note.key, **_asked(note.value))
+        for note in await store.notes(session, "permission")
+    ]
+    turns = await store.notes(session, "turn")
+    if turns:
+        cost = turns[-1].value.get("total_cost_usd")
+        found.append(record("cost", session=session, at=turns[-1].at, turns=len(turns), usd=cost))
+    return found
+
+
+def _asked(value: dict[str, Any]) -> Record:
+    return {
+        "tool": value.get("tool_name"),
+        "input": value.get("raw", {}).get("request", {}).get("input"),
+        "behavior": value.get("behavior"),
+        "by": value.get("by"),
+    }
+
+
+def _told(told: Record) -> str:
+    match told:
+        case {"kind": "session"}:
+            ended = f"ended {_day(told['ended_at'])}" if told["ended_at"] else "not ended"
+            lines = [
+                f"{visible(told['session'])}  {visible(str(told['text'] or ''))}",
+                f"  {told['state']}: {visible(told['summary'] or 'nothing said')}",
+                f"  on {visible(told['host'])}, in {visible(told['taskdir'])}",
+                f"  began {_day(told['at'])}, {ended}",
+            ]
+            return "\n".join(lines)
+        case {"kind": "cost", "turns": turns, "usd": usd}:
+            return f"  {turns} turns" + (f", ${usd:.4f}" if usd is not None else "")
+        case {"kind": "permission", "behavior": behavior, "by": by}:
+            answer = f"{behavior} by {visible(str(by))}" if behavior else "open"
+            return f"  {answer}: {words(told)}"
+        case {"kind": "delivery", "saved": str(saved)}:
+            return f"  {words(told)}\n    kept as {visible(saved)}"
+        case _:
+            return f"  {words(told)}"
+
+
+def _day(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+@click.command(epilog="Example:  optio-agents logs -f 3f2a")
+@session_argument
+@click.option("-f", "--follow", is_flag=True, help="Go on until the session ends.")
+@click.option("--json", "as_lines", is_flag=True, help='One record per line, `"v": 1`.')
+def logs(session: str, follow: bool, as_lines: bool) -> None:
+    """Print the log of the session ID, as the journal has it."""
+    anyio.run(_logs, session, follow, as_lines)
+
+
+async def _logs(beginning: str, follow: bool, as_lines: bool) -> None:
+    from optio_agents.store import Store
+
+    async with Store() as store:
+        session = await store.session(beginning)
+        after = 0
+        while True:
+            # Asked before the events are read, or the last of them are lost.
+            over = (await store.session(session.id)).over
+            events = await store.events(session.id, after=after, most=_PAGE)
+            for event in events:
+                after = event.number
+                told = of_entry(event.entry, session.id, event.at)
+                click.echo(as_json(told) if as_lines else plain(told))
+            if len(events) < _PAGE:
+                if over or not follow:
+                    return
+                await anyio.sleep(_POLL)
+
+
+@click.command(epilog="Example:  optio-agents prune --older-than 30d")
+@click.option("--older-than", default="30d", show_default=True, metavar="AGE", help="30d, 12h, …")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def prune(older_than: str, yes: bool) -> None:
+    """Remove sessions that ended so long ago, here and on their hosts; never a running one."""
+    found = re.fullmatch(r"(\d+)([smhdw])", older_than)
+    if not found:
+        raise click.BadParameter("say a number and one of s, m, h, d, w: 30d", param_hint="AGE")
+    if not yes:
+        click.confirm(
+            f"Remove what ended more than {older_than} ago, files on hosts too?", abort=True
+        )
+    for told in anyio.run(_prune, int(found[1]) * _UNITS[found[2]]):
+        click.echo(visible(told))
+
+
+async def _prune(seconds: float) -> Iterable[str]:
+    from optio_agents.store import Store
+    from optio_agents.supervision.sessions import prune as prune_sessions
+
+    async with Store() as store:
+        return [
+            f"{one.session.id} {'removed' if one.trouble is None else f'kept: {one.trouble}'}"
+            for one in await prune_sessions(store, seconds)
+        ] or ["nothing to remove"]

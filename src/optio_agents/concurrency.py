@@ -1,0 +1,138 @@
+"""Timers that all sessions of an event loop share, and that count only time we were awake.
+
+Monotonic time goes on while a process is stopped, and the boot clock while the laptop sleeps.
+A session that was not there to listen must not conclude that nobody spoke.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from anyio.abc import TaskGroup
+
+
+# A task group whose lone error comes out bare, so that `except HostError` works.
+
+
+@asynccontextmanager
+async def task_group() -> AsyncIterator[TaskGroup]:
+    """anyio's, but of several errors of ours the first is raised, not the group of them."""
+    lone: BaseException | None = None
+    try:
+        async with anyio.create_task_group() as tasks:
+            yield tasks
+    except BaseExceptionGroup as group:
+        lone = _first(group)
+    if lone is not None:
+        raise lone
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+# A task that exists only while there is work for it: an idle session has none.
+
+
+class OnDemand:
+    """Runs *work* in *tasks* whenever it was woken, one run at a time.
+
+    *work* goes on until nothing is left to do. If it raises, *failed* is told and *idle* stays
+    false for ever: whoever waits for it must wait for that news as well.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskGroup,
+        work: Callable[[], Awaitable[None]],
+        *,
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self._tasks, self._work, self._failed = tasks, work, failed
+        self._woken = self._running = False
+        self._idle: asyncio.Event | None = None  # only where somebody waits for it
+
+    def wake(self) -> None:
+        """There is something to do. Cheap while a run is under way."""
+        self._woken = True
+        if not self._running:
+            self._running = True
+            self._tasks.start_soon(self._run)
+
+    async def idle(self) -> None:
+        """Return once everything asked for so far is done."""
+        if self._running:
+            self._idle = self._idle or asyncio.Event()
+            await self._idle.wait()
+
+    async def _run(self) -> None:
+        try:
+            while self._woken:
+                self._woken = False
+                await self._work()
+        except Exception as error:  # it stays "running": nobody is to call it again
+            self._failed(error)
+            return
+        self._running = False
+        if self._idle is not None:
+            self._idle.set()
+            self._idle = None
+
+
+QUICK = 0.2  # seconds: for what a person waits for
+SLOW = 1.0
+_SLEPT = 5.0  # seconds: a beat later than this was no busy loop
+
+_pulses: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[float, Pulse]] = WeakKeyDictionary()
+
+
+class Pulse:
+    """Lives on the loop's own callbacks and owns no task."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, interval: float) -> None:
+        self._loop, self._interval = loop, interval
+        self._beats: dict[object, Callable[[float], None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._last = 0.0
+
+    def join(self, beat: Callable[[float], None]) -> Callable[[], None]:
+        """Call *beat* with the seconds awake since the last one; returns how to leave."""
+        key = object()
+        self._beats[key] = beat
+        if self._timer is None:
+            self._last = self._loop.time()
+            self._timer = self._loop.call_later(self._interval, self._tick)
+        return lambda: self._leave(key)
+
+    def _leave(self, key: object) -> None:
+        self._beats.pop(key, None)
+        if not self._beats and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        elapsed, self._last = now - self._last, now
+        self._timer = self._loop.call_later(self._interval, self._tick)
+        awake = elapsed if elapsed < _SLEPT else self._interval
+        for beat in tuple(self._beats.values()):
+            beat(awake)
+
+
+def pulse(interval: float) -> Pulse:
+    """The pulse of the running loop that beats every *interval* seconds."""
+    loop = asyncio.get_running_loop()
+    pulses = _pulses.setdefault(loop, {})
+    if interval not in pulses:
+        pulses[interval] = Pulse(loop, interval)
+    return pulses[interval]

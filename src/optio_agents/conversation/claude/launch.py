@@ -1,0 +1,193 @@
+"""Start the claude CLI as a detached, journaled agent, or take up one that runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import anyio
+
+from optio_agents.concurrency import task_group
+from optio_agents.conversation.contract import Unconfirmed
+from optio_agents.conversation.wire_agent import AgentWire, said_to
+from optio_agents.errors import AgentError
+
+from .conversation import ClaudeCodeConversation, PermissionMode
+from .stream_json import control_request, user_message
+
+if TYPE_CHECKING:
+    from optio_agents.agents import Agent
+    from optio_agents.framing.cursor import Cursor
+    from optio_agents.hosts.environment import EnvBase
+    from optio_agents.hosts.host import Host
+
+
+ARGUMENTS = (
+    "-p",
+    "--input-format=stream-json",
+    "--output-format=stream-json",
+    "--verbose",  # without it stream-json output is refused
+    "--replay-user-messages",  # what confirms our messages
+    "--permission-prompt-tool=stdio",  # what would ask is denied without
+)
+ENVIRONMENT = {
+    "CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS": "1",  # tells when nothing waits any more
+    "DISABLE_AUTOUPDATER": "1",
+}
+_FIRST = "0" * 20  # sorts in front of every message that is named by the clock
+
+
+class RootRefused(AgentError):
+    """As root the CLI bypasses permissions only where it is told that it stands in a sandbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start the CLI. No prompt and no secret is in `argv`."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    first_input: tuple[tuple[str, bytes], ...]  # named messages
+    said: tuple[Unconfirmed, ...] = ()  # of the user's, among them
+    resumed: bool = False
+
+
+def plan_launch(
+    *,
+    prompt: str | None = None,
+    model: str | None = None,
+    permission_mode: PermissionMode | None = None,
+    allowed_tools: Sequence[str] | None = None,
+    resume: str | None = None,
+    append_system_prompt: str | None = None,
+    env: Mapping[str, str] | None = None,
+    executable: str = "claude",
+    arguments: Sequence[str] = (),
+) -> Launch:
+    """Decide everything about a start; *arguments* are further ones for the CLI."""
+    options = {
+        "model": model,
+        "permission-mode": permission_mode,
+        "allowed-tools": ",".join(allowed_tools) if allowed_tools else None,
+        "resume": resume,  # never --session-id: one that was used is refused
+    }
+    # the = form: a value that begins with a dash is no option
+    named = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    fields = {"appendSystemPrompt": append_system_prompt} if append_system_prompt else {}
+    first = [(f"{_FIRST}-a", control_request("optio-initialize", "initialize", **fields))]
+    said = (Unconfirmed(str(uuid4()), prompt),) if prompt is not None else ()
+    first += [(f"{_FIRST}-b", user_message(one.text, one.uuid)) for one in said]
+    return Launch(
+        (executable, *ARGUMENTS, *named, *arguments),
+        {**ENVIRONMENT, **(env or {})},
+        tuple(first),
+        said,
+        resume is not None,
+    )
+
+
+async def check_root(host: Host, launch: Launch, *, env_base: EnvBase = "login") -> None:
+    """Raises RootRefused for what the CLI would refuse with nothing but a line on stderr."""
+    if not any("bypassPermissions" in arg or "skip-permissions" in arg for arg in launch.argv):
+        return
+    login = await host.machine.login_environment() if env_base == "login" else {}
+    if {**login, **launch.env}.get("IS_SANDBOX") in {"1", "true"}:
+        return
+    if (await host.ask("id -u")).stdout.strip() == b"0":
+        raise RootRefused(
+            f"claude does not bypass permissions as root on {host.machine.name}: "
+            "run it as another user, or in a sandbox with IS_SANDBOX=1 in its environment"
+        )
+
+
+@asynccontextmanager
+async def claude_code(
+    host: Host,
+    *,
+    prompt: str | None = None,
+    cwd: str | None = None,
+    model: str | None = None,
+    permission_mode: PermissionMode | None = None,
+    allowed_tools: Sequence[str] | None = None,
+    resume: str | None = None,
+    append_system_prompt: str | None = None,
+    env: Mapping[str, str] | None = None,
+    env_base: EnvBase = "login",
+    executable: str = "claude",
+    arguments: Sequence[str] = (),
+    session_dir: str | None = None,
+    meta: Mapping[str, object] | None = None,
+    **options: Any,
+) -> AsyncIterator[ClaudeCodeConversation]:
+    """Converse with a new claude CLI on *host*, in *cwd*; leaving the block ends it.
+
+    *resume* continues a CLI session (`conversation.session_id`). Only `detach` leaves it
+    running, for `claude_code_adopt`. *options* are those of `ClaudeCodeConversation`.
+    Raises RootRefused and what `start_agent` raises.
+    """
+    launch = plan_launch(
+        prompt=prompt,
+        model=model,
+        permission_mode=permission_mode,
+        allowed_tools=allowed_tools,
+        resume=resume,
+        append_system_prompt=append_system_prompt,
+        env=env,
+        executable=executable,
+        arguments=arguments,
+    )
+    await check_root(host, launch, env_base=env_base)
+    async with (
+        host.start_agent(
+            launch.argv,
+            cwd=cwd,
+            env=launch.env,
+            env_base=env_base,
+            session_dir=session_dir,
+            name="claude",
+            first_input=launch.first_input,
+            meta=meta,
+        ) as agent,
+        conversing(agent, said=launch.said, resumed=launch.resumed, **options) as conversation,
+    ):
+        try:
+            yield conversation
+        finally:
+            with anyio.CancelScope(shield=True):
+                await conversation.leave()
+
+
+@asynccontextmanager
+async def claude_code_adopt(
+    agent: Agent, *, cursor: Cursor | None = None, **options: Any
+) -> AsyncIterator[ClaudeCodeConversation]:
+    """Take up the conversation with a CLI that `claude_code` started, from its journal.
+
+    Events behind *cursor* are handed over, all of them without one; what stands before it only
+    tells what is open. Open permission requests are offered again, answered ones are not.
+    Leaving the block leaves the CLI as it is: it belongs to the block of *agent*.
+    """
+    said = await said_to(agent)
+    async with conversing(agent, cursor=cursor, said=said, **options) as conversation:
+        yield conversation
+
+
+@asynccontextmanager
+async def conversing(
+    agent: Agent,
+    *,
+    cursor: Cursor | None = None,
+    said: Sequence[Unconfirmed] = (),
+    resumed: bool = False,
+    **options: Any,
+) -> AsyncIterator[ClaudeCodeConversation]:
+    """Converse with the CLI that *agent* is, while the block lasts; leaving it ends nothing."""
+    conversation = ClaudeCodeConversation(**options)
+    conversation.attach_wire(AgentWire(agent, cursor), said=said, resumed=resumed, echoes=True)
+    async with task_group() as tasks:
+        tasks.start_soon(conversation.run_reader)
+        yield conversation
+        tasks.cancel_scope.cancel()

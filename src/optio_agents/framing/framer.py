@@ -1,0 +1,240 @@
+"""Chunks of a file in, batches of lines out: offsets, generations, what was delivered before."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from itertools import accumulate, count
+from operator import add
+from typing import TYPE_CHECKING
+
+from optio_agents.errors import JournalChanged
+
+from .batches import COMPARED_LINES, Batch, FollowOptions
+from .compare import Chunk, Place, digest, last_bytes
+from .cursor import Cursor
+from .lines import LineSplitter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+# Which lines at the front of a replaced file were delivered before.
+
+
+_SIZE = 8  # bytes of a line's digest
+
+
+class Delivered:
+    """The lines delivered so far, by their digests; a new generation is compared with them.
+
+    As long as a new generation only repeats what was delivered it may still be in the middle of
+    being written, so the comparison goes on with whatever comes: the outcome does not depend on
+    how often somebody looked meanwhile.
+    """
+
+    def __init__(self, digests: bytes, lines: int, *, compared: int) -> None:
+        self._limit = compared  # lines of a generation whose digests are kept
+        self._digests = bytearray(digests[: _SIZE * min(lines, compared)])
+        self._known = lines  # delivered, in this generation or the one it is compared with
+        self._at = lines  # lines of this generation
+        self._told = len(self._digests)
+
+    @property
+    def lines(self) -> int:
+        """Of this generation, delivered now or before."""
+        return self._at
+
+    def renew(self) -> None:
+        """The file was replaced: compare from its front on."""
+        self._at = self._told = 0
+
+    def sort(self, lines: Sequence[bytes], cut: Mapping[int, int]) -> tuple[int, int]:
+        """Take the next lines of this generation.
+
+        Returns how many of them to pass over, and how many of the others may be repeats.
+        """
+        passed = self._pass_over(lines, cut)
+        repeats = min(max(self._known - self._at - passed, 0), len(lines) - passed)
+        old = passed + repeats
+        self._at += old
+        if new := lines[old:]:
+            self._add(new, shifted(cut, old))
+        return passed, repeats
+
+    def tell(self) -> bytes:
+        """The digests of this generation that were not told yet."""
+        end = min(self._at * _SIZE, len(self._digests))
+        told, self._told = bytes(self._digests[self._told : end]), max(end, self._told)
+        return told
+
+    def _pass_over(self, lines: Sequence[bytes], cut: Mapping[int, int]) -> int:
+        compared = len(self._digests) // _SIZE - self._at
+        if compared <= 0:
+            return 0
+        new = _digests(lines[:compared], cut)
+        old = self._digests[_SIZE * self._at :][: len(new)]
+        if new == old:
+            return len(new) // _SIZE
+        steps = range(0, len(new), _SIZE)
+        same = next(n for n in steps if new[n : n + _SIZE] != old[n : n + _SIZE]) // _SIZE
+        self._known = self._at + same  # here the generations part
+        del self._digests[_SIZE * self._known :]
+        return same
+
+    def _add(self, lines: Sequence[bytes], cut: Mapping[int, int]) -> None:
+        if len(self._digests) == _SIZE * self._at:  # else some are unknown, or there are enough
+            self._digests += _digests(lines[: max(self._limit - self._at, 0)], cut)
+        self._at = self._known = self._at + len(lines)
+
+
+def _digests(lines: Iterable[bytes], cut: Mapping[int, int]) -> bytes:
+    if cut:  # the size stands for what was dropped
+        lines = [b"%b\n%d" % (line, cut[n]) if n in cut else line for n, line in enumerate(lines)]
+    return b"".join([blake2b(line, digest_size=_SIZE).digest() for line in lines])
+
+
+def shifted(cut: Mapping[int, int], by: int) -> Mapping[int, int]:
+    """The same marks for the lines from *by* on."""
+    if not cut:
+        return cut
+    return {index - by: size for index, size in cut.items() if index >= by}
+
+
+class Framer:
+    """Knows what was read of a file and what was delivered of it."""
+
+    def __init__(
+        self, cursor: Cursor | None, options: FollowOptions, *, compared: int = COMPARED_LINES
+    ) -> None:
+        start = cursor or Cursor()
+        self._journal, self._limit = options.journal, options.limit
+        self._splitter = LineSplitter(self._limit)
+        self._delivered = Delivered(
+            options.delivered, start.lines, compared=0 if self._journal else compared
+        )
+        self._file = start.device, start.inode, start.size, start.mtime_ns
+        self._generation = start.generation
+        self._offset = start.offset  # behind the last line
+        self._place: Place | None = start.place
+        self._window = b""  # the bytes before the place, once they are known
+        self._torn = False  # the line before the offset had no newline when it was delivered
+
+    @property
+    def place(self) -> Place:
+        """Behind all that was read: where the next chunk begins, unless it is fresh."""
+        if self._place is None:
+            device, inode, *_ = self._file
+            tail, window = digest(self._window), len(self._window)
+            self._place = Place(device, inode, self.read, tail, window)
+        return self._place
+
+    @property
+    def rest(self) -> bytes:
+        """The unterminated last line, its first `limit` bytes."""
+        return self._splitter.rest
+
+    @property
+    def rest_size(self) -> int:
+        return self._splitter.size
+
+    @property
+    def read(self) -> int:
+        """How many bytes of this generation were read: the offset of that place."""
+        return self._offset + self._splitter.size
+
+    def feed(self, chunk: Chunk) -> list[Batch]:
+        """The lines that *chunk* completes, mostly as one batch. Raises JournalChanged."""
+        if chunk.missing:
+            self._change("was removed")
+            return []
+        if chunk.fresh:
+            self._renew()
+        elif chunk.offset != self.read:
+            raise ValueError(f"a chunk of offset {chunk.offset} where {self.read} is next")
+        elif chunk.window:
+            self._resume(chunk.window)
+        self._file, self._place = (chunk.device, chunk.inode, chunk.size, chunk.mtime_ns), None
+        return self._split(chunk.data)
+
+    def close(self) -> list[Batch]:
+        """The unterminated rest as a line of its own, if there is one."""
+        if not self._splitter.size:
+            return []
+        self._offset, line = self.read, self._splitter.close()
+        self._torn = True
+        batches = self._batches([line], [self._offset], self._splitter.cut, b"", self._window)
+        for batch in batches:
+            batch.unterminated = True
+        return batches
+
+    def _change(self, what: str) -> None:
+        if self._journal and self.read:
+            raise JournalChanged(f"the journal {what} when {self.read} bytes of it were read")
+
+    def _renew(self) -> None:
+        self._change("was replaced or cut")
+        if self.read:
+            self._generation += 1
+            self._delivered.renew()
+            self._splitter, self._offset = LineSplitter(self._limit), 0
+        self._window, self._torn = b"", False
+
+    def _resume(self, window: bytes) -> None:
+        self._window = window
+        if not self._splitter.size:
+            self._torn = not window.endswith(b"\n")
+
+    def _split(self, data: bytes) -> list[Batch]:
+        before = self._window
+        lines = self._splitter.feed(data)
+        cut: Mapping[int, int] = self._splitter.cut
+        self._window = last_bytes(before, data, len(data))
+        if not lines:
+            return []
+        ends = _ends(lines, cut, self._offset)
+        self._offset = ends[-1]
+        if self._torn:
+            self._torn = False
+            if not lines[0]:  # the newline of a line that was delivered without it
+                lines, ends, cut = lines[1:], ends[1:], shifted(cut, 1)
+        return self._batches(lines, ends, cut, data, before)
+
+    def _batches(
+        self,
+        lines: list[bytes],
+        ends: list[int],
+        cut: Mapping[int, int],
+        data: bytes,
+        before: bytes,
+    ) -> list[Batch]:
+        """What of *lines* is to be delivered; their last bytes are *before* and *data*."""
+        passed, repeats = self._delivered.sort(lines, cut)
+        start = self.read - len(data)  # of the data
+        count, behind = len(lines), self._delivered.lines - len(lines)
+        batches = []
+        for first, stop in (passed, passed + repeats), (passed + repeats, count):
+            if first == stop:
+                continue
+            window = last_bytes(before, data, ends[stop - 1] - start)
+            batch = Batch(
+                lines[first:stop],
+                ends[first:stop],
+                self._cursor(ends[stop - 1], behind + stop, window),
+                self._delivered.tell(),
+                stop <= passed + repeats,
+            )
+            if cut:
+                batch.cut = {n - first: size for n, size in cut.items() if first <= n < stop}
+            batches.append(batch)
+        return batches
+
+    def _cursor(self, offset: int, lines: int, window: bytes) -> Cursor:
+        generation, tail = self._generation, digest(window)
+        return Cursor(*self._file, offset, generation, lines, tail, len(window))
+
+
+def _ends(lines: list[bytes], cut: Mapping[int, int], start: int) -> list[int]:
+    sizes: Iterable[int] = map(len, lines)
+    if cut:
+        sizes = (cut.get(n, size) for n, size in enumerate(sizes))
+    return list(map(add, accumulate(sizes), count(start + 1)))

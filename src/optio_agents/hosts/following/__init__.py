@@ -1,0 +1,109 @@
+"""Batches of lines out of chunks, wherever the chunks come from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from optio_agents.framing.batches import RIPE_AFTER
+from optio_agents.framing.framer import Framer
+
+if TYPE_CHECKING:
+    from optio_agents.framing.batches import Batch, FollowOptions
+    from optio_agents.framing.compare import Chunk
+    from optio_agents.framing.cursor import Cursor
+
+
+class Following:
+    """The `Batches` of one file. Where it comes from is said by `_look`."""
+
+    def __init__(self, cursor: Cursor | None, options: FollowOptions) -> None:
+        self._framer, self._options = Framer(cursor, options), options
+        self._loop = asyncio.get_running_loop()
+        self._ready: deque[Batch] = deque()
+        self._rest_since: float | None = None
+        self._ripe_at: float | None = None  # when to ask whether the rest is a line already
+        self._at_end = self._idle = self._final = False
+        self._rung = False
+        self._waiting: asyncio.Future[None] | None = None
+
+    @property
+    def rest(self) -> bytes:
+        return self._framer.rest
+
+    @property
+    def rest_since(self) -> float | None:
+        return self._rest_since
+
+    @property
+    def caught_up(self) -> bool:
+        return self._at_end and not self._ready
+
+    def finish(self) -> None:
+        raise NotImplementedError
+
+    def _look(self) -> Chunk | None:
+        """What came, or None if nothing did; whatever comes later rings."""
+        raise NotImplementedError
+
+    def ring(self) -> None:
+        """There may be something to look at."""
+        self._rung = True
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def __aiter__(self) -> Following:
+        return self
+
+    async def __anext__(self) -> Batch:
+        await asyncio.sleep(0)  # one huge file must not starve five hundred small ones
+        while not self._ready:
+            if self._final:
+                raise StopAsyncIteration
+            if self._idle:
+                await self._wait()
+            self._rung = False
+            chunk = self._look()
+            self._idle = chunk is None or chunk.at_end or not (chunk.data or chunk.fresh)
+            if chunk is not None:
+                self._take(chunk)
+            self._ripen()
+        return self._ready.popleft()
+
+    def _take(self, chunk: Chunk) -> None:
+        self._ready += self._framer.feed(chunk)
+        self._at_end = chunk.at_end or chunk.missing
+        if chunk.data or chunk.fresh:
+            self._note_rest()
+        if chunk.final:
+            self._final = True
+            self._close()
+
+    def _note_rest(self) -> None:
+        rest = self._framer.rest_size > 0
+        self._rest_since = self._loop.time() if rest else None
+        self._ripe_at = self._loop.time() + RIPE_AFTER if rest and self._options.ripe else None
+
+    def _ripen(self) -> None:
+        """Deliver a rest that reads as a line and has stood for long, as far as anybody knows."""
+        if self._at_end and self._ripe_at is not None and self._loop.time() >= self._ripe_at:
+            self._ripe_at = None
+            if self._options.ripe is not None and self._options.ripe(self._framer.rest):
+                self._close()
+
+    def _close(self) -> None:
+        self._ready += self._framer.close()
+        self._note_rest()
+
+    async def _wait(self) -> None:
+        timer = None
+        if self._at_end and self._ripe_at is not None:
+            timer = self._loop.call_at(self._ripe_at, self.ring)
+        try:
+            while not self._rung:
+                self._waiting = self._loop.create_future()
+                await self._waiting
+        finally:
+            if timer is not None:
+                timer.cancel()

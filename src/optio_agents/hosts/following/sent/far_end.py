@@ -1,0 +1,202 @@
+"""Follows any number of files for somebody at the other end of a channel.
+
+Sent to hosts as source: nothing newer than Python 3.7 here. Commands come in as lines of JSON,
+frames go out. It ends when its input does, and so never outlives the channel.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+from typing import Any
+
+from optio_agents.framing.compare import Place
+from optio_agents.framing.frames import Refusal, pack, pack_refusal
+from optio_agents.hosts.following.sent.inotify import Ears, names_of
+from optio_agents.hosts.following.sent.scan import CHUNK, Refused, Scan
+from optio_agents.hosts.following.sent.system import Named
+
+# ruff: noqa: PTH100 - a path here is bytes, and may not be resolved
+
+
+SWEEP = 2.5  # seconds between two cheap looks at every file
+_POLL = 0.05  # seconds between two looks at those that cannot be heard …
+_POLL_EACH = 0.0005  # … and for each of them, so that any number takes about 1 % of a core
+_FIRST_STEP = 4096  # bytes of a follow's first chunk: however short a link lives, it brings some
+
+
+class File:
+    """One follow: its reader, and how much it may send before it hears from the other end."""
+
+    def __init__(self, scan: Scan, credit: int) -> None:
+        self.scan, self.credit = scan, credit
+        self.step = _FIRST_STEP
+        self.names: set[bytes] = set()  # under which it is listened to
+        self.told: tuple[bool, ...] = ()  # what the other end knows besides the data
+
+
+class FarEnd:
+    """The files that are followed, and which of them are to be looked at."""
+
+    def __init__(self, ears: Ears, output: int) -> None:
+        self.ears, self._output = ears, output
+        self._files: dict[int, File] = {}
+        self._by_name: dict[bytes, set[int]] = {}
+        self.dirty: set[int] = set()
+
+    def obey(self, line: bytes) -> None:
+        """Do what one line of JSON says; a key that is gone by now does not matter."""
+        command = json.loads(line.decode("ascii"))
+        key = command["key"]
+        if command["do"] == "add":
+            self._add(key, command)
+        elif key in self._files:
+            if command["do"] == "more":
+                self._files[key].credit += command["bytes"]
+            elif command["do"] == "finish":
+                self._files[key].scan.finish()
+            else:
+                self._drop(key)
+            self.dirty.add(key)
+
+    def hear(self) -> None:
+        for name in self.ears.heard():
+            self.dirty |= self._by_name.get(name, set())
+
+    def sweep(self) -> None:
+        """Look cheaply at everything: not all that happens rings a bell."""
+        self.ears.renew()
+        for key, file in self._files.items():
+            self._listen(key, file, names_of(file.scan.path))
+        self._check(self._files)
+
+    def poll(self, deaf: set[bytes]) -> None:
+        self._check({key for name in deaf for key in self._by_name[name]})
+
+    def serve(self) -> None:
+        """One look at each file that may have something new and may send it."""
+        for key in list(self.dirty):
+            file = self._files.get(key)
+            if file is None or file.credit <= 0 or not self._look(key, file):
+                self.dirty.discard(key)
+
+    def _add(self, key: int, command: dict[str, Any]) -> None:
+        process = command["process"]
+        scan = Scan(
+            os.path.abspath(_raw(command["path"])),
+            Place(*command["place"]),
+            root=_raw(command["root"]),
+            process=Named(*process) if process else None,
+        )
+        if command["finished"]:
+            scan.finish()
+        file = self._files[key] = File(scan, command["credit"])
+        self._listen(key, file, names_of(scan.path))
+        self.dirty.add(key)
+
+    def _drop(self, key: int) -> None:
+        file = self._files.pop(key)
+        self._listen(key, file, set())
+        file.scan.close()
+
+    def _listen(self, key: int, file: File, names: set[bytes]) -> None:
+        for name in names - file.names:
+            if name not in self._by_name:
+                self.ears.add(name)
+            self._by_name.setdefault(name, set()).add(key)
+        for name in file.names - names:
+            self._by_name[name].remove(key)
+            if not self._by_name[name]:
+                del self._by_name[name]
+                self.ears.remove(name)
+        file.names = names
+
+    def _check(self, keys: dict[int, File] | set[int]) -> None:
+        now = time.monotonic()
+        self.dirty |= {key for key in keys if self._files[key].scan.stirred(now)}
+
+    def _look(self, key: int, file: File) -> bool:
+        """Look, and say what is new; whether there may be more at once."""
+        try:
+            chunk = file.scan.look(time.monotonic(), file.step)
+        except Refused as refused:
+            self._say(pack_refusal(key, Refusal(refused.reason, refused.detail)))
+            self._drop(key)
+            return False
+        if chunk.fresh:
+            self._listen(key, file, names_of(file.scan.path))
+        told = chunk.at_end, chunk.missing, chunk.final
+        if chunk.data or chunk.fresh or told != file.told:
+            file.told = told
+            file.credit -= len(chunk.data)
+            file.step = min(2 * file.step, CHUNK)
+            self._say(pack(key, chunk))
+        return not chunk.at_end and bool(chunk.data or chunk.fresh)
+
+    def _say(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._output, view) :]
+            except BlockingIOError:
+                select.select([], [self._output], [])
+
+
+class Loop:
+    """Waits for commands, for the file system and for the time of the next sweep."""
+
+    def __init__(self, end: FarEnd, source: int) -> None:
+        self._end, self._source, self._unread = end, source, b""
+        self._poll = select.poll()
+        self._poll.register(source, select.POLLIN)
+        self._bell = -1
+        self._next_sweep = self._next_poll = 0.0
+
+    def run(self) -> None:
+        """Serve until the commands end."""
+        while True:
+            due = self._look_around(time.monotonic())
+            pause = 0.0 if self._end.dirty else max(due - time.monotonic(), 0.001)
+            for descriptor, _ in self._poll.poll(pause * 1000):
+                if descriptor == self._bell:
+                    self._end.hear()
+                elif not self._read_commands():
+                    return
+            self._end.serve()
+
+    def _look_around(self, now: float) -> float:
+        """Sweep and poll when it is time to; when it will be the next time."""
+        ears = self._end.ears
+        if now >= self._next_sweep:
+            self._end.sweep()
+            self._next_sweep = now + SWEEP
+        if ears.fileno() != self._bell:
+            self._bell = ears.fileno()  # it comes once, and stays
+            self._poll.register(self._bell, select.POLLIN)
+        deaf = ears.deaf()
+        if not deaf:
+            return self._next_sweep
+        if now >= self._next_poll:
+            self._end.poll(deaf)
+            self._next_poll = now + max(_POLL, _POLL_EACH * len(deaf))
+        return min(self._next_sweep, self._next_poll)
+
+    def _read_commands(self) -> bool:
+        data = os.read(self._source, 65536)
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        for line in lines:
+            self._end.obey(line)
+        return bool(data)
+
+
+def main() -> None:
+    try:
+        Loop(FarEnd(Ears(), 1), 0).run()
+    except BrokenPipeError:  # nobody listens any more
+        pass
+
+
+def _raw(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")

@@ -1,0 +1,169 @@
+"""inotify through ctypes: which of some paths may have changed.
+
+Sent to hosts as source: nothing newer than Python 3.7 here. A bell, never the truth: inotify
+cannot tell truncation from writing, and says nothing of what other hosts do to a network file
+system.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+from optio_agents.hosts.following.sent.system import is_remote, mount_table
+
+# ruff: noqa: PTH114 - a path here is bytes
+
+
+_MODIFY, _MOVED_FROM, _MOVED_TO, _CREATE = 0x2, 0x40, 0x80, 0x100
+_DELETE, _DELETE_SELF, _MOVE_SELF = 0x200, 0x400, 0x800
+_OVERFLOW, _IGNORED, _ONLY_DIRECTORY = 0x4000, 0x8000, 0x1000000
+_NAMES = _MODIFY | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE
+_MASK = _NAMES | _DELETE_SELF | _MOVE_SELF | _ONLY_DIRECTORY
+_EVENT = struct.Struct("iIII")
+_BUFFER = 8192  # bytes: a larger one costs more to make than it saves
+
+
+class Inotify:
+    """One inotify instance. Raises OSError where there is none to be had."""
+
+    def __init__(self) -> None:
+        library = ctypes.CDLL(None, use_errno=True)
+        self._add, self._remove = library.inotify_add_watch, library.inotify_rm_watch
+        self._descriptor = _checked(library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def add(self, directory: bytes) -> int:
+        """The number of its watch, the same as long as the path leads to the same directory."""
+        return _checked(self._add(self._descriptor, directory, ctypes.c_uint32(_MASK)))
+
+    def remove(self, watch: int) -> None:
+        self._remove(self._descriptor, watch)
+
+    def read(self) -> list[tuple[int, int, bytes]]:
+        """Watch number, mask and name of each event that waits; does not wait itself."""
+        try:
+            data = os.read(self._descriptor, _BUFFER)
+        except BlockingIOError:
+            return []
+        events, at = [], 0
+        while at < len(data):
+            watch, mask, _, length = _EVENT.unpack_from(data, at)
+            at += _EVENT.size + length
+            events.append((watch, mask, data[at - length : at].rstrip(b"\0")))
+        return events
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class Ears:
+    """Hears of changes to paths by watching their directories, and says which it cannot hear."""
+
+    def __init__(self) -> None:
+        self._paths: dict[bytes, dict[bytes, bytes]] = {}  # directory -> name in it -> path
+        self._watches: dict[bytes, int] = {}  # directory -> watch
+        self._directories: dict[int, set[bytes]] = {}  # watch -> names of one directory
+        self._deaf: set[bytes] = set()  # directories without a watch
+        self._remote: set[bytes] = set()  # directories where others write unheard
+        self._mounts = mount_table()
+        self._inotify: Inotify | None = None
+
+    def fileno(self) -> int:
+        """To be waited for until readable; -1 where there is nothing to wait for."""
+        return self._inotify.fileno() if self._inotify else -1
+
+    def add(self, path: bytes) -> None:
+        directory, name = os.path.split(path)
+        known = directory in self._paths
+        self._paths.setdefault(directory, {})[name] = path
+        if not known:
+            if is_remote(directory, self._mounts):
+                self._remote.add(directory)
+            self._watch(directory)
+
+    def remove(self, path: bytes) -> None:
+        directory, name = os.path.split(path)
+        del self._paths[directory][name]
+        if not self._paths[directory]:
+            del self._paths[directory]
+            self._unwatch(directory)
+            self._remote.discard(directory)
+            self._deaf.discard(directory)
+
+    def renew(self) -> None:
+        """Watch what could not be watched before, and what a path leads to by now."""
+        self._mounts = mount_table()
+        for directory in self._paths:
+            self._watch(directory)
+
+    def deaf(self) -> set[bytes]:
+        """The paths whose changes are not heard."""
+        if not self._deaf and not self._remote:
+            return set()
+        unheard = self._deaf | self._remote
+        return {path for directory in unheard for path in self._paths[directory].values()}
+
+    def heard(self) -> set[bytes]:
+        """The paths that may have changed since the last time."""
+        found: set[bytes] = set()
+        for watch, mask, name in self._inotify.read() if self._inotify else ():
+            if mask & _OVERFLOW:
+                return found.union(*(names.values() for names in self._paths.values()))
+            for directory in self._directories.get(watch, ()):
+                names = self._paths[directory]
+                if name in names:
+                    found.add(names[name])
+                elif not name:  # something happened to the directory itself
+                    found.update(names.values())
+            if mask & _IGNORED:
+                for directory in tuple(self._directories.get(watch, ())):
+                    self._forget(directory)
+        return found
+
+    def close(self) -> None:
+        if self._inotify:
+            self._inotify.close()
+            self._inotify = None
+
+    def _watch(self, directory: bytes) -> None:
+        try:
+            self._inotify = self._inotify or Inotify()
+            watch = self._inotify.add(directory)
+        except (OSError, AttributeError):  # none left, no such directory, no inotify here
+            self._unwatch(directory)
+        else:
+            if self._watches.get(directory, watch) != watch:
+                self._unwatch(directory)
+            self._watches[directory] = watch
+            self._deaf.discard(directory)
+            self._directories.setdefault(watch, set()).add(directory)
+
+    def _unwatch(self, directory: bytes) -> None:
+        watch = self._forget(directory)
+        if self._inotify and watch is not None and watch not in self._directories:
+            self._inotify.remove(watch)
+
+    def _forget(self, directory: bytes) -> int | None:
+        self._deaf.add(directory)
+        watch = self._watches.pop(directory, None)
+        if watch is not None:
+            self._directories[watch].discard(directory)
+            if not self._directories[watch]:
+                del self._directories[watch]
+        return watch
+
+
+def names_of(path: bytes) -> set[bytes]:
+    """The path, and what it leads to: changes may be heard of under either."""
+    return {path, os.path.realpath(path)} if os.path.islink(path) else {path}
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

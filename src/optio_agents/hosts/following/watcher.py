@@ -1,0 +1,173 @@
+"""One watcher for all files that are followed on an event loop.
+
+It owns no task and, on Linux, no thread: it lives on the loop's own callbacks. The file system
+rings; a slow sweep beneath looks at what rang no bell; where nothing can ring, a poll does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+from weakref import WeakKeyDictionary
+
+from optio_agents.hosts.following.sent.inotify import Ears
+
+SWEEP = 2.5  # seconds between two looks at every file
+_POLL = 0.05  # seconds between two looks at those that cannot be heard …
+_POLL_EACH = 0.0005  # … and for each of them, so that any number takes about 1 % of a core
+
+
+class Hearing(Protocol):
+    """What `inotify.Ears` promises."""
+
+    def fileno(self) -> int: ...
+    def add(self, path: bytes) -> None: ...
+    def remove(self, path: bytes) -> None: ...
+    def renew(self) -> None: ...
+    def deaf(self) -> set[bytes]: ...
+    def heard(self) -> set[bytes]: ...
+    def close(self) -> None: ...
+
+
+class Watched(Protocol):
+    """Who follows a file."""
+
+    def ring(self) -> None:
+        """The file may have changed."""
+
+    def check(self) -> None:
+        """Ring if a cheap look says that it has."""
+
+    def paths(self) -> set[bytes]:
+        """What to listen to: the path, and what it leads to."""
+
+
+Ear: TypeAlias = Callable[[], Hearing]
+
+
+class Watcher:
+    """Rings for whoever follows a file. Made and used on one event loop."""
+
+    def __init__(self, hearing: Hearing) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._hearing = hearing
+        self._watched: dict[Watched, set[bytes]] = {}
+        self._by_path: dict[bytes, set[Watched]] = {}
+        self._heard_by = -1
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._poller: asyncio.TimerHandle | None = None
+
+    def add(self, watched: Watched) -> None:
+        self._watched[watched] = set()
+        self.listen(watched)
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(SWEEP, self._sweep)
+
+    def remove(self, watched: Watched) -> bool:
+        """Stop ringing for it; False when nobody is left, and all is let go."""
+        self._listen(watched, set())
+        del self._watched[watched]
+        if not self._watched:
+            self._close()
+        return bool(self._watched)
+
+    def listen(self, watched: Watched) -> None:
+        """Hear of what its path leads to by now."""
+        self._listen(watched, watched.paths())
+        self._tune()
+
+    def _listen(self, watched: Watched, paths: set[bytes]) -> None:
+        before = self._watched[watched]
+        for path in paths - before:
+            if path not in self._by_path:
+                self._hearing.add(path)
+            self._by_path.setdefault(path, set()).add(watched)
+        for path in before - paths:
+            self._by_path[path].remove(watched)
+            if not self._by_path[path]:
+                del self._by_path[path]
+                self._hearing.remove(path)
+        self._watched[watched] = paths
+
+    def _tune(self) -> None:
+        """Wait for the bell that there is by now, and poll while something is not heard."""
+        bell = self._hearing.fileno()
+        if bell != self._heard_by:
+            if self._heard_by >= 0:
+                self._loop.remove_reader(self._heard_by)
+            if bell >= 0:
+                self._loop.add_reader(bell, self._hear)
+            self._heard_by = bell
+        if self._poller is None:
+            self._poll_later()
+
+    def _hear(self) -> None:
+        for path in self._hearing.heard():
+            for watched in self._by_path.get(path, ()):
+                watched.ring()
+        if self._poller is None and self._hearing.deaf():  # a directory has gone, and its watch
+            self._poll_later()
+
+    def _sweep(self) -> None:
+        self._sweeper = self._loop.call_later(SWEEP, self._sweep)
+        self._hearing.renew()
+        for watched in tuple(self._watched):
+            self._listen(watched, watched.paths())
+            watched.check()
+        self._tune()
+
+    def _poll_later(self) -> None:
+        deaf = self._hearing.deaf()
+        self._poller = None
+        if deaf:
+            self._poller = self._loop.call_later(
+                max(_POLL, _POLL_EACH * len(deaf)), self._poll, deaf
+            )
+
+    def _poll(self, deaf: set[bytes]) -> None:
+        for path in deaf:
+            for watched in self._by_path.get(path, ()):
+                watched.check()
+        self._poll_later()
+
+    def _close(self) -> None:
+        for timer in (self._sweeper, self._poller):
+            if timer is not None:
+                timer.cancel()
+        if self._heard_by >= 0:
+            self._loop.remove_reader(self._heard_by)
+        self._hearing.close()
+
+
+def natural_ear() -> Hearing:
+    """What this machine hears with."""
+    if sys.platform == "linux":
+        return Ears()
+    from .watch_files import WatchFiles  # heavy, and of no use on Linux
+
+    return WatchFiles()
+
+
+_watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Ear, Watcher]] = WeakKeyDictionary()
+
+
+class Watching:
+    """A place in the one watcher of this loop, to be given back by `stop`."""
+
+    def __init__(self, watched: Watched, ear: Ear = natural_ear) -> None:
+        self._watched, self._ear = watched, ear
+        self._watchers = _watchers.setdefault(asyncio.get_running_loop(), {})
+        if ear not in self._watchers:
+            self._watchers[ear] = Watcher(ear())
+        self._watcher = self._watchers[ear]
+        self._watcher.add(watched)
+
+    def renew(self) -> None:
+        """Listen to what the path leads to by now."""
+        self._watcher.listen(self._watched)
+
+    def stop(self) -> None:
+        if not self._watcher.remove(self._watched):
+            del self._watchers[self._ear]

@@ -1,0 +1,131 @@
+"""Read a short script's whole answer."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from contextlib import suppress
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import anyio
+
+from optio_agents.errors import HostError, HostLost
+
+from .machine import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from .machine import Process
+
+
+# Carry a script, its arguments and its environment across any login shell, byte for byte.
+#
+# One constant crosses the login shell. All else follows on its standard input, read by exact
+# length, so that nothing of it stands in a command line and the script's own input stays whole.
+
+
+RUN = "OPTIO_RUN"  # the environment name by which a script's whole tree is found again
+END = "#end"  # a payload that was cut short does not end so, and is not run
+
+# No single quote, backslash, exclamation mark or newline: one quoted word to every shell.
+LOADER = (
+    "read -r n && "
+    "s=$(dd bs=$n count=1 iflag=fullblock 2>/dev/null || dd bs=1 count=$n 2>/dev/null) && "
+    '[ "${s##*#}" = end ] || exit 126; eval "$s"'
+)
+COMMAND = f"exec /bin/sh -c '{LOADER}'"
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_BEGIN = """\
+IFS= read -r s 2>/dev/null </proc/$$/stat; set -- ${{s##*) }}
+printf '\\n%s %s %s\\n' {mark} $$ "${{20:-0}}"; printf '\\n%s\\n' {mark} >&2
+"""
+
+
+@cache
+def script(name: str) -> str:
+    """The text of one of our shell scripts, by its room and name: "hosts/files/put"."""
+    room, _, name = name.rpartition("/")
+    return (files("optio_agents") / room / "scripts" / f"{name}.sh").read_text("utf-8")
+
+
+def new_mark() -> str:
+    """A word that no shell profile says by chance."""
+    return secrets.token_hex(12)
+
+
+def quote(text: str) -> str:
+    """*text* as one word of POSIX sh."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def packed(text: str) -> bytes:
+    """*text* behind its length, as the loader reads it."""
+    body = os_bytes(f"{text}\n{END}")
+    return b"%d\n%s" % (len(body), body)
+
+
+def payload(
+    text: str,
+    args: Sequence[str] = (),
+    *,
+    env: Mapping[str, str] | None = None,
+    mark: str = "",
+) -> str:
+    """Shell text that sets "$@" and *env*, says *mark* with its pid and start, and runs *text*."""
+    lines = [_BEGIN.format(mark=mark)] if mark else []
+    lines += [f"export {_name(name)}={quote(value)}\n" for name, value in (env or {}).items()]
+    whole = "".join([*lines, " ".join(["set --", *map(quote, args)]), "\nunset n s\n", text])
+    if "\0" in whole:
+        raise ValueError("a script, its arguments and its environment cannot hold NUL")
+    return whole
+
+
+def os_bytes(text: str) -> bytes:
+    """*text* as file names are encoded: bytes that are no UTF-8 come through as they were."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def is_variable(name: str) -> bool:
+    """Whether a shell can export a variable of this *name*; bash itself exports more than that."""
+    return _NAME.fullmatch(name) is not None
+
+
+def _name(name: str) -> str:
+    if not is_variable(name):
+        raise ValueError(f"{name!r} cannot be the name of an environment variable")
+    return name
+
+
+LONGEST = 1 << 20  # bytes that an answer may have, and its stderr as well
+
+
+async def collected(process: Process, data: bytes = b"") -> Answer:
+    """Give *process* all of *data*, and take what it says until it ends. Raises HostLost."""
+    stderr = bytearray()
+
+    async def drain() -> None:
+        with suppress(HostLost):  # the reader of stdout meets it, too
+            await _read_all(process.read_error, stderr)
+
+    stdout = bytearray()
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(drain)
+            with suppress(BrokenPipeError):  # it did not want to read all: its exit code tells
+                await process.write(data)
+            await process.close_input()
+            await _read_all(process.read, stdout)
+    except* HostError as group:
+        raise group.exceptions[0] from None
+    return Answer(await process.wait(), bytes(stdout), bytes(stderr))
+
+
+async def _read_all(read: Callable[[], Awaitable[bytes]], into: bytearray) -> None:
+    while data := await read():
+        into += data
+        if len(into) > LONGEST:
+            raise HostError(f"an answer is longer than {LONGEST} bytes")

@@ -1,0 +1,317 @@
+"""One SSH connection, and how many of its channels are taken."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import asyncssh
+
+from optio_agents.display import visible
+from optio_agents.errors import ConnectError, HostLost
+from optio_agents.hosts.streams import Incoming
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+# A script on the far side of an SSH channel.
+
+
+GRACE = 2.0  # seconds between TERM and KILL for what is left of its tree
+_CHUNK = 262_144
+_NOISE = 1 << 16  # bytes of a profile's chatter that we look through at a time
+
+
+class SshProcess(asyncssh.SSHClientSession[bytes]):
+    """Our end of the channel: fed by asyncssh's callbacks, read by whoever uses the process."""
+
+    def __init__(
+        self, name: str, mark: str, *, torn: Callable[[], bool], released: Callable[[], None]
+    ) -> None:
+        self.pid = 0
+        self.start = "0"  # clock ticks after boot
+        self.grace = GRACE
+        self._name, self._torn, self._released = name, torn, released
+        self._channel: asyncssh.SSHClientChannel[bytes] | None = None
+        self._out = _Marked(mark, self._pause, self._resume)
+        self._err = _Marked(mark, self._pause, self._resume)
+        self._code: int | None = None
+        self._lost = ""
+        self._changed = anyio.Event()
+        self._writable = anyio.Event()
+        self._writable.set()
+        self._pauses = 0
+        self._flushing = False
+
+    async def started(self) -> None:
+        """Wait for the script to begin. Raises HostLost, ConnectError with the shell's words."""
+        while not self._out.begun:
+            if self._lost:
+                raise HostLost(self._lost)
+            if self._channel is None or self._out.incoming.ended:
+                said = visible((self._err.noise + self._out.noise).decode(errors="replace"))
+                raise ConnectError(f"{self._name}: the login shell did not run a script: {said}")
+            await self._change()
+        pid, start = self._out.begun.split()
+        self.pid, self.start = int(pid), start.decode()
+
+    async def write(self, data: bytes) -> None:
+        for at in range(0, len(data), _CHUNK):
+            self._write(data[at : at + _CHUNK])
+            await self._writable.wait()
+        if self._lost:
+            raise HostLost(self._lost)
+        await anyio.lowlevel.checkpoint()
+
+    def _write(self, data: bytes) -> None:
+        if self._lost:
+            raise HostLost(self._lost)
+        if self._channel is None:
+            raise BrokenPipeError("its input is closed")
+        try:
+            self._channel.write(data)
+        except OSError:
+            raise BrokenPipeError("its input is closed") from None
+
+    async def close_input(self) -> None:
+        if self._channel is not None:
+            self._channel.write_eof()
+
+    async def read(self, limit: int = _CHUNK) -> bytes:
+        return await self._out.incoming.read(limit)
+
+    async def read_pieces(self, limit: int = _CHUNK) -> list[bytes]:
+        return await self._out.incoming.pieces(limit)
+
+    def divert(self, sink: Callable[[bytes], None]) -> None:
+        self._out.incoming.divert(sink)
+
+    async def read_error(self, limit: int = _CHUNK) -> bytes:
+        return await self._err.incoming.read(limit)
+
+    async def wait(self) -> int:
+        while (code := self._code) is None:
+            if self._lost:
+                raise HostLost(self._lost)
+            await self._change()
+        return code
+
+    def poll(self) -> int | None:
+        return self._code
+
+    @property
+    def lost(self) -> bool:
+        return bool(self._lost)
+
+    def silent(self) -> bool:
+        """It ended, and nobody holds its pipes: no child of it can be left."""
+        return self._code is not None and self._channel is None
+
+    def close(self) -> None:
+        """Give the channel back: its count falls when the server agrees."""
+        if self._channel is not None:
+            self._channel.close()
+
+    async def closed(self) -> None:
+        while self._channel is not None:
+            await self._change()
+
+    async def _change(self) -> None:
+        await self._changed.wait()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def _pause(self) -> None:  # one window for both streams: either one that is full stops both
+        self._pauses += 1
+        if self._channel is not None and not self._flushing:
+            self._channel.pause_reading()
+
+    def _resume(self) -> None:
+        self._pauses -= 1
+        if self._pauses or self._channel is None:
+            return
+        # With the first byte that asyncssh delivers of what it kept, it grants the whole window
+        # anew. Take all it kept before the next pause, or what it keeps grows with every pause.
+        self._flushing = True
+        self._channel.resume_reading()
+        self._flushing = False
+        if self._pauses and self._channel is not None:
+            self._channel.pause_reading()
+
+    # What asyncssh tells us
+
+    def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
+        self._channel = chan
+
+    def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
+        if datatype is not None:
+            self._err.feed(data)
+        elif self._out.begun:
+            self._out.incoming.feed(data)
+        else:
+            self._out.feed(data)
+            self._tell()
+
+    def eof_received(self) -> bool:
+        self._end()
+        return True  # our own direction stays open
+
+    def exit_status_received(self, status: int) -> None:
+        self._code = status
+        self._tell()
+
+    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
+        self._code = 128 + _number(signal)
+        self._tell()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._channel = None
+        broken = f"the link to {self._name} broke: {visible(str(exc or 'closed by us'))}"
+        if self._code is None:  # whatever else it looks like: nobody told us how it ended
+            self._lost = broken
+        whole = self._code is not None and exc is None and not self._torn()
+        self._end("" if whole else broken)
+        self._writable.set()
+        self._released()
+
+    def pause_writing(self) -> None:
+        self._writable = anyio.Event()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def _end(self, lost: str = "") -> None:
+        self._out.incoming.end(lost)
+        self._err.incoming.end(lost)
+        self._tell()
+
+
+class _Marked:
+    """A stream that counts from our mark on; what a profile said before it is noise."""
+
+    def __init__(self, mark: str, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        self.incoming = Incoming(pause, resume)
+        self.begun = b""  # the rest of the mark's line
+        self.noise = b""
+        self._mark = f"\n{mark}".encode()
+
+    def feed(self, data: bytes) -> None:
+        if self.begun:
+            self.incoming.feed(data)
+            return
+        self.noise += data
+        at = self.noise.find(self._mark)
+        line_end = self.noise.find(b"\n", at + len(self._mark)) if at >= 0 else -1
+        if line_end >= 0:
+            self.begun = self.noise[at + len(self._mark) : line_end] or b" "
+            rest, self.noise = self.noise[line_end + 1 :], b""
+            if rest:
+                self.incoming.feed(rest)
+        elif len(self.noise) > _NOISE:
+            self.noise = self.noise[-_NOISE // 2 :]
+
+
+def _number(name: str) -> int:
+    try:
+        return signal.Signals[f"SIG{name}"].value
+    except KeyError:
+        return 0
+
+
+_CHANNELS = 9  # of the ten that sshd allows
+_OPENING = 30.0  # seconds for the server to open a channel
+
+
+class Connection:
+    """Counts a channel from the moment we ask for it until the server has closed it."""
+
+    def __init__(
+        self, ssh: asyncssh.SSHClientConnection, emptied: Callable[[Connection], None]
+    ) -> None:
+        self.ssh = ssh
+        self.taken = 0
+        self.limit = _CHANNELS
+        self.torn = False  # by us: asyncssh then tells its channels of no error
+        self._emptied = emptied
+
+    @property
+    def free(self) -> bool:
+        return self.taken < self.limit
+
+    async def open_channel(
+        self, command: str, process: Callable[[], SshProcess], *, window: int
+    ) -> SshProcess:
+        """Start *command* with what *process* makes. Raises ChannelOpenError, TimeoutError."""
+        made: list[SshProcess] = []
+        awaited = True
+
+        def factory() -> SshProcess:
+            made.append(process())
+            return made[0]
+
+        def settle(opening: asyncio.Task[Any]) -> None:
+            failed = opening.cancelled() or opening.exception() is not None
+            if not made:
+                self.released()
+            elif not awaited and not failed:
+                made[0].close()
+
+        self.taken += 1
+        opening = self._opening(factory, command, window)
+        opening.add_done_callback(settle)
+        try:
+            with anyio.fail_after(_OPENING):
+                await asyncio.shield(opening)
+        finally:
+            awaited = False
+        return made[0]
+
+    def _opening(
+        self, factory: Callable[[], SshProcess], command: str, window: int
+    ) -> asyncio.Task[Any]:
+        # A task, for asyncssh forgets a channel whose opening is cancelled, and sshd does not. It
+        # ends with the server's answer, at the latest with the connection.
+        return asyncio.ensure_future(
+            self.ssh.create_session(
+                factory,
+                command,
+                encoding=None,
+                window=window,
+                request_pty=False,
+                x11_forwarding=False,
+            )
+        )
+
+    def released(self) -> None:
+        """A channel has closed, which is when sshd's count falls, too."""
+        self.taken -= 1
+        if not self.taken:
+            self._emptied(self)
+
+
+class FarEnd:
+    """The far end of a tunnelled connection."""
+
+    def __init__(
+        self, reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes]
+    ) -> None:
+        self._reader, self._writer = reader, writer
+        self.write, self.write_eof, self.close = writer.write, writer.write_eof, writer.close
+
+    async def read(self, n: int) -> bytes:
+        try:
+            return await self._reader.read(n)
+        except asyncssh.Error as error:
+            raise HostLost(str(error)) from error
+
+    async def drain(self) -> None:
+        try:
+            await self._writer.drain()
+        except asyncssh.Error as error:
+            raise HostLost(str(error)) from error

@@ -1,0 +1,216 @@
+"""Verdicts, as the caller meets them: a result to return or an error to raise."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
+
+import anyio
+
+from optio_agents.display import visible
+from optio_agents.errors import (
+    AgentExited,
+    AgentReportedError,
+    AgentStalled,
+    EndedByHook,
+    HostUnreachable,
+)
+from optio_agents.store.records import Ended
+
+if TYPE_CHECKING:
+    from optio_agents.store.records import Outcome, SessionResult
+
+
+# How a session may end, and which of several endings counts.
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    summary: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The context said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    agent: Ended
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hooked:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A hook, the body, the journal or the host raised."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Whoever awaits the session was cancelled."""
+
+
+Verdict: TypeAlias = (
+    Done | Reported | Cancelled | Exited | Stalled | Hooked | Unreachable | Failed | Interrupted
+)
+
+
+def _future() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
+
+
+@dataclass(slots=True)
+class Decision:
+    """The first verdict counts; only Done gives way, as long as its promises are being kept."""
+
+    verdict: Verdict | None = None
+    failed_at: float | None = None  # anyio.current_time() of the verdict that is not Done
+    over: asyncio.Future[None] = field(default_factory=_future)  # done once there is a verdict
+    _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+    def decide(self, verdict: Verdict) -> None:
+        """This is how it ends, unless that was settled before."""
+        if not self._may_become(verdict):
+            return
+        self.verdict = verdict
+        if not self.over.done():
+            self.over.set_result(None)
+        if not isinstance(verdict, Done):
+            self.failed_at = anyio.current_time()
+            self._scope.cancel()
+
+    def _may_become(self, verdict: Verdict) -> bool:
+        match self.verdict:
+            case None:
+                return True
+            case Done():
+                return not isinstance(verdict, Done | Reported | Exited | Stalled)
+            case _:
+                return False
+
+    @contextmanager
+    def while_healthy(self) -> Iterator[None]:
+        """Run the block until there is a verdict that is not Done. For one block."""
+        with self._scope:
+            yield
+
+
+Decide: TypeAlias = Callable[[Verdict], None]
+
+
+def outcome_of(verdict: Verdict) -> tuple[Outcome, str | None]:
+    """The outcome, and the summary that goes with it."""
+    match verdict:
+        case Done(summary):
+            return "done", summary
+        case Cancelled():
+            return "cancelled", "the context said to stop"
+        case Interrupted():
+            return "cancelled", "whoever waited for the session was cancelled"
+        case Reported(message):
+            return "error", message
+        case Exited(agent):
+            return "exited", f"the agent ended without DONE: {_how(agent)}"
+        case Stalled(seconds):
+            return "stalled", f"nothing was heard of the agent for {seconds:.0f} s"
+        case Hooked(reason):
+            return "ended by hook", reason
+        case Unreachable(reason):
+            return "unreachable", reason
+        case Failed(error):
+            return "failed", f"{type(error).__name__}: {error}"
+        case _:
+            assert_never(verdict)
+
+
+def error_of(
+    verdict: Verdict, result: SessionResult, *, host: str, stderr: str
+) -> Exception | None:
+    """What to raise for *verdict*; None where the result is to be returned."""
+    told: dict[str, Any] = {
+        "last_lines": result.last_lines,
+        "stderr": stderr,
+        "result": result,
+    }
+    match verdict:
+        case Done() | Cancelled() | Interrupted():
+            return None
+        case Failed(error):
+            return error
+        case Reported(message):
+            said = visible(message) if message else "it gave no reason"
+            return AgentReportedError(f"the agent reported an error: {said}", **told)
+        case Exited(agent):
+            exited = AgentExited(_without_done(agent, result.last_lines), **told)
+            exited.exit_code = agent.exit_code
+            return exited
+        case Stalled():
+            return AgentStalled(f"{result.summary}; {_last(result.last_lines)}", **told)
+        case Hooked(reason):
+            return EndedByHook(f"a callback ended the session: {reason or 'no reason'}", **told)
+        case Unreachable(reason):
+            return HostUnreachable(_unreachable(host, reason, result), **told)
+        case _:
+            assert_never(verdict)
+
+
+def ended(value: object) -> Ended:
+    """What the body's return value says about the agent's end."""
+    if isinstance(value, Ended):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Ended(exit_code=value, how="exited")
+    code = getattr(value, "exit_code", None)
+    if not isinstance(code, int):
+        code = None
+    how = getattr(value, "how", None) or ("unknown" if code is None else "exited")
+    return Ended(exit_code=code, signal=getattr(value, "signal", None), how=str(how))
+
+
+def _how(agent: Ended) -> str:
+    if agent.signal is not None:
+        return f"ended by {agent.signal}"
+    if agent.exit_code is not None:
+        return f"exit code {agent.exit_code}"
+    return {"lost": "its process vanished", "rebooted": "its host was restarted"}.get(
+        agent.how, "how it exited is unknown"
+    )
+
+
+def _without_done(agent: Ended, lines: Sequence[str]) -> str:
+    return f"the agent ended without DONE ({_how(agent)}); {_last(lines)}"
+
+
+def _last(lines: Sequence[str]) -> str:
+    return f"its last line was {visible(lines[-1], limit=200)!r}" if lines else "it logged nothing"
+
+
+def _unreachable(host: str, reason: str, result: SessionResult) -> str:
+    return (
+        f"{host} stayed away ({reason}); {_last(result.last_lines)}. The agent may still be at "
+        f"work there: resume session {result.session} to go on"
+    )

@@ -1,0 +1,116 @@
+"""What happened in every session, on this machine's disk, for any number of processes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from optio_agents.display import Secrets
+from optio_agents.errors import NoSuchSession, StoreError
+from optio_agents.store import sqlite_journal as store_rows
+
+from .lock import claimed
+from .records import Note, StoredEvent, StoredSession
+from .sqlite import StoreFile, default_path
+from .sqlite_journal import SessionJournal
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from .records import Delivery
+
+
+__all__ = ["Note", "SessionJournal", "Store", "StoredEvent", "StoredSession", "default_path"]
+
+
+class Store:
+    """The journal of this user: enter it, and share it between all sessions of a process.
+
+    Everything raises StoreError when the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or default_path()
+        self._file = StoreFile(self.path)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._file.read(lambda _: None)  # an unreadable journal is told at once
+        except StoreError:
+            await self._file.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._file.close()
+
+    async def add(self, session: StoredSession) -> None:
+        """Begin to keep a session, or begin another run of one: it has not ended then."""
+        row = (session.id, session.created_at, session.host, session.taskdir)
+        facts = json.dumps(session.facts)
+        await self._file.write(
+            lambda database: database.execute(
+                "INSERT INTO sessions (id, created_at, host, taskdir, facts) VALUES (?,?,?,?,?)"
+                " ON CONFLICT (id) DO UPDATE SET host=excluded.host, taskdir=excluded.taskdir,"
+                " facts=excluded.facts, ended_at=NULL, outcome=NULL, summary=NULL, result=NULL",
+                (*row, facts),
+            )
+        )
+
+    def journal(self, session: str, secrets: Secrets | None = None) -> SessionJournal:
+        """Where that session, which was added, is written down."""
+        return SessionJournal(self._file, session, secrets or Secrets())
+
+    def claim(self, session: str, owner: str) -> AbstractContextManager[None]:
+        """Be the only one who supervises that session with this journal, for a block.
+
+        Raises AlreadyOwned, which names the other.
+        """
+        return claimed(self.path.parent / "locks", session, owner)
+
+    async def sessions(self) -> list[StoredSession]:
+        """All of them, the oldest first."""
+        return await self._file.read(store_rows.sessions)
+
+    async def session(self, beginning: str) -> StoredSession:
+        """The one session whose id begins so. Raises NoSuchSession for none and for several."""
+        found = [s for s in await self.sessions() if s.id.startswith(beginning)]
+        exact = [s for s in found if s.id == beginning]
+        if len(exact or found) != 1 or not beginning:
+            several = ", ".join(s.id for s in found[:5])
+            raise NoSuchSession(
+                f"{beginning!r} may be any of {several}: say more of it"
+                if several
+                else f"no session {beginning!r} in the journal {self.path}"
+            )
+        return (exact or found)[0]
+
+    async def events(self, session: str, *, after: int = 0, most: int = 1000) -> list[StoredEvent]:
+        """What was recorded behind event number *after*, in that order."""
+        return await self._file.read(
+            lambda database: store_rows.events(database, session, after, most)
+        )
+
+    async def deliveries(self, session: str) -> list[Delivery]:
+        """How far each announced file has come, in the order announced."""
+        return await self._file.read(lambda database: store_rows.deliveries(database, session))
+
+    async def notes(self, session: str, kind: str, *, after: int = 0) -> list[Note]:
+        """What was noted of that kind behind note number *after*, in order."""
+        return await self._file.read(
+            lambda database: store_rows.notes(database, session, kind, after)
+        )
+
+    async def forget(self, session: str) -> None:
+        """Remove all that is known of a session here."""
+        await self._file.write(
+            lambda database: database.execute("DELETE FROM sessions WHERE id=?", (session,))
+        )

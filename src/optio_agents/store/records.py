@@ -1,0 +1,225 @@
+"""What the journal tells about sessions, as values."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeGuard
+
+from optio_agents.errors import SessionFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from optio_agents.framing.cursor import Cursor
+
+
+# How a session ended, as a value.
+
+
+Outcome: TypeAlias = Literal[
+    "done",  # the agent wrote DONE, and every deliverable announced was fetched and answered
+    "cancelled",  # the context said so
+    "error",  # the agent wrote ERROR: AgentReportedError
+    "exited",  # AgentExited
+    "stalled",  # AgentStalled
+    "ended by hook",  # EndedByHook
+    "unreachable",  # HostUnreachable
+    "detached",  # `supervise` was asked to let the agent go on alone
+    "failed",  # a hook, the body, the journal or the host raised; that error is the caller's
+]
+Replies: TypeAlias = Literal["none", "agent", "sender"]  # who takes what we tell the agent
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the agent's own process ended, as far as anybody can know."""
+
+    exit_code: int | None = None
+    signal: str | None = None
+    how: str = "unknown"  # "exited", "lost", "rebooted", or "unknown": the body did not say
+
+
+@dataclass(frozen=True, slots=True)
+class SessionResult:
+    """What a session came to. Texts in it are the agent's: show them with `visible`."""
+
+    session: str
+    outcome: Outcome
+    summary: str | None  # of DONE or ERROR; else one sentence that says what happened
+    started_at: float  # seconds since the epoch, as are all times here
+    ended_at: float
+    deliverables: tuple[Delivery, ...] = ()
+    replies: Replies = "none"
+    statuses: int = 0  # STATUS lines
+    agent: Ended = Ended()
+    cursor: Cursor | None = None  # behind the last line recorded
+    last_lines: tuple[str, ...] = ()  # of the log, at most 20
+    abandoned: tuple[str, ...] = ()  # foreign code that outlived its cancellation
+    troubles: Mapping[str, int] = field(default_factory=dict)  # what raised, by name, how often
+    skipped: int = 0  # messages that the context was too slow for
+
+    @property
+    def untaken(self) -> tuple[Delivery, ...]:
+        """Deliverables whose reply did not reach the agent."""
+        return tuple(d for d in self.deliverables if d.taken is False)
+
+    def raise_unless_done(self) -> SessionResult:
+        """Self. Raises SessionFailed where a cancelled session should count as a failure."""
+        if self.outcome != "done":
+            raise SessionFailed(
+                f"the session ended as {self.outcome}", last_lines=self.last_lines, result=self
+            )
+        return self
+
+
+# What a session remembers, so that another process can go on where this one stood.
+#
+# The order is always the same: a line is recorded with the cursor behind it, then handed over, then
+# marked done. What was recorded and not marked done is handed over again by the next supervisor.
+
+
+Kind: TypeAlias = Literal[
+    "status",
+    "deliverable",
+    "done",
+    "error",
+    "attention",
+    "browser",
+    "client_message",
+    "caller_message",
+    "unknown",
+]
+ENDINGS: tuple[Kind, Kind] = ("done", "error")
+LAST_LINES = 20  # what an error of a session quotes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One complete line of a followed file; (session, file, generation, offset) is its id."""
+
+    file: str  # as the session names it: "optio.log"
+    generation: int
+    offset: int  # behind the line, its newline included
+    line: str  # keep it as it is: narration comes cut, payloads are needed whole
+    kind: Kind = "unknown"
+    repeated: bool = False  # may have been delivered before: see Batch.repeated
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """The id within its session."""
+        return self.file, self.generation, self.offset
+
+    @property
+    def name(self) -> str:
+        """The id as a file name that sorts: what answers this line is said under it."""
+        return f"{self.generation:06d}-{self.offset:015d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How far an announced file has come. A row per announcement; later rows replace earlier."""
+
+    entry: Entry
+    path: str  # relative to deliverables/ where it lies below, else as announced
+    size: int | None = None  # None until it was fetched, and where it never could be
+    sha256: str | None = None
+    reply: str | None = None  # decided, and recorded, before it is said
+    taken: bool | None = None  # the reply reached the agent's input; None: nobody to send it to
+    saved: str | None = None  # where on our side it was kept, if it was asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What is known of a session at its start: nothing, or what an earlier supervisor left."""
+
+    cursor: Cursor | None = None
+    digests: bytes = b""  # of the cursor's generation, 8 bytes a line
+    pending: tuple[Entry, ...] = ()  # recorded and not marked done, in the order recorded
+    ending: Entry | None = None  # the first DONE or ERROR ever recorded, marked done or not
+    deliveries: tuple[Delivery, ...] = ()  # the last row of each announcement, in order
+    replies: tuple[tuple[Entry, str], ...] = ()  # what `decide` recorded for pending entries
+    statuses: int = 0  # recorded entries of kind "status"
+    last_lines: tuple[str, ...] = ()  # the last LAST_LINES recorded
+
+
+class Journal(Protocol):
+    """Where one session is written down. Every method raises StoreError when it cannot be.
+
+    Calls come from one task at a time per method, but `record` may be under way while
+    `mark_done` or `deliver` is called; none of them may be lost when its caller is cancelled.
+    """
+
+    session: str  # the id of the session
+
+    async def start(self) -> Resumed:
+        """What is known by now. Called once, before anything else."""
+
+    async def record(self, entries: Sequence[Entry], cursor: Cursor, digests: bytes) -> None:
+        """Keep *entries* and the cursor behind them, in one transaction.
+
+        *digests* belong behind those of *cursor*'s generation; another generation starts anew.
+        There may be no entries (a replaced file whose lines were all delivered before).
+        """
+
+    async def mark_done(self, entries: Sequence[Entry]) -> None:
+        """These were handed over, or never will be; the next supervisor leaves them alone."""
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Replace what is known of this announcement."""
+
+    async def decide(self, entry: Entry, reply: str) -> None:
+        """*reply* is what the agent is told about *entry* (a caller message), not said yet."""
+
+    async def end(self, result: SessionResult) -> None:
+        """How this run of the session ended. `unreachable` and `failed` may be resumed."""
+
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+RESUMABLE = (None, "unreachable", "failed", "detached")  # outcomes that another run may follow
+
+
+def is_session_id(text: object) -> TypeGuard[str]:
+    """Whether *text* can be the id of a session: a plain name, since files are named by it."""
+    return isinstance(text, str) and _ID.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSession:
+    """One session as the journal knows it."""
+
+    id: str
+    created_at: float
+    host: str  # as its user would say it
+    taskdir: str
+    facts: Mapping[str, Any]  # what is needed to find it again: see `session.facts`
+    ended_at: float | None = None
+    outcome: str | None = None
+    summary: str | None = None
+    result: Mapping[str, Any] | None = None
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will come of it."""
+        return self.outcome not in RESUMABLE
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One recorded line, with when it was recorded and whether it had its turn."""
+
+    number: int
+    at: float
+    entry: Entry
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something else worth keeping: a turn's result, a request, an answer, a message sent."""
+
+    kind: str
+    key: str
+    value: Any
+    at: float  # when it was last replaced
+    number: int  # by when it was first made

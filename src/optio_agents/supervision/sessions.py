@@ -1,0 +1,305 @@
+"""Forgetting sessions that are over: on their hosts, and then here."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import anyio
+
+from optio_agents.agents.launch import Start
+from optio_agents.errors import AgentError, AgentUnseen, FileRefused, OptioAgentsError
+from optio_agents.hosts.host import Host, clean, make_host
+from optio_agents.hosts.machine import ProcessId
+from optio_agents.protocol.features import ProtocolFeatures
+from optio_agents.store.records import StoredSession, is_session_id
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from optio_agents.agents import Agent
+    from optio_agents.hosts.machine import Machine
+    from optio_agents.hosts.ssh.config import SSHConfig
+    from optio_agents.store import Store
+    from optio_agents.store.records import StoredSession
+    from optio_agents.supervision.kinds.spec import AgentSpec
+
+    from .events import ObservedJournal
+
+
+# What must be known of a session to find it again: kept in our journal and on its host.
+
+
+_LATEST = 1 << 33  # seconds since the epoch: a calendar knows what comes before
+_TITLE = 500  # characters of one that a host says
+
+TASKS = "~/.local/state/optio-agents/tasks"
+"""The directory of ours, on whichever host, that holds a task directory for each session."""
+
+
+def new_session_id() -> str:
+    """One that no other session has."""
+    return secrets.token_hex(4)
+
+
+def task_directory(session: str) -> str:
+    """Where a session lives on its host, unless its user has other plans."""
+    return f"{TASKS}/{session}"
+
+
+def owner_name() -> str:
+    """Who we are, for whoever is refused."""
+    return f"process {os.getpid()} on {platform.node()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All of it is text and numbers; the values of an environment are not among it."""
+
+    agent: Literal["command", "claude"]
+    program: str  # its name; further arguments may be nobody's business
+    title: str = ""
+    cwd: str | None = None  # a directory of the user's; without one the work directory is ours
+    ssh: Mapping[str, Any] | None = None  # an SSHConfig; None is this machine
+    features: Mapping[str, Any] | None = None  # of the protocol that the agent was taught
+    hidden: tuple[str, ...] = ()  # names of variables whose values are not to be shown
+    reads_to_end: bool = False
+    journal: str = ""  # who may reclaim the session at once; only our journal knows
+    notes_start: bool = False  # and it knows when the agent was about to be started: see `starts`
+
+    @classmethod
+    def of(cls, host: Host, spec: AgentSpec, *, title: str, features: ProtocolFeatures) -> Facts:
+        """Those of a session that is about to begin."""
+        from optio_agents.hosts.environment import looks_like_credential
+        from optio_agents.supervision.kinds.spec import Command
+
+        program = isinstance(spec, Command)
+        return cls(
+            agent="command" if program else "claude",
+            program=spec.argv[0] if isinstance(spec, Command) else spec.executable,
+            title=title,
+            cwd=None if host.own_workdir else host.workdir,
+            ssh=_ssh_of(host),
+            features=asdict(features),
+            hidden=tuple(name for name in spec.env if looks_like_credential(name)),
+            reads_to_end=isinstance(spec, Command) and spec.reads_to_end,
+            journal=secrets.token_hex(8),
+            notes_start=True,
+        )
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Facts:
+        """From what `to_json` gave, maybe of another version of us, maybe on a host.
+
+        Raises ValueError for what cannot be one's facts.
+        """
+        known: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in data.items()
+            if name in _SHAPES
+        }
+        if "agent" not in known or "program" not in known:
+            raise ValueError("these are not the facts of a session")
+        for name, value in known.items():
+            if not _SHAPES[name](value):
+                raise ValueError(f"no session has such a {name}: {str(value)[:80]!r}")
+        return cls(**known)
+
+    def to_json(self) -> dict[str, Any]:
+        """As our journal keeps them."""
+        return asdict(self)
+
+    def for_the_host(self) -> dict[str, Any]:
+        """As the session's own directory keeps them: readable by whoever can read that."""
+        return asdict(replace(self, journal="", ssh=None, notes_start=False))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_directory(value: object) -> bool:
+    return value is None or (
+        isinstance(value, str) and value.startswith(("/", "~/")) and "\0" not in value
+    )
+
+
+def _are_features(value: object) -> bool:
+    if not isinstance(value, Mapping):
+        return value is None
+    try:
+        features = asdict(ProtocolFeatures(**value))
+    except (TypeError, ValueError):
+        return False
+    return all(isinstance(on, bool) for name, on in features.items() if name != "browser")
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
+
+
+_SHAPES: Mapping[str, Callable[[Any], bool]] = {
+    "agent": lambda value: value in ("command", "claude"),
+    "program": _is_text,
+    "title": _is_text,
+    "cwd": _is_directory,
+    "ssh": lambda value: value is None or isinstance(value, Mapping),
+    "features": _are_features,
+    "hidden": _are_names,
+    "reads_to_end": lambda value: isinstance(value, bool),
+    "journal": _is_text,
+    "notes_start": lambda value: isinstance(value, bool),
+}
+
+
+def host_of(session: StoredSession, machine: Machine | None = None) -> Host:
+    """The host of a session in the journal, not connected yet unless *machine* is."""
+    facts = Facts.read(session.facts)
+    if machine is not None:
+        return Host(machine, session.taskdir, workdir=facts.cwd)
+    return make_host(_ssh_from(facts.ssh), taskdir=session.taskdir, workdir=facts.cwd)
+
+
+def stored_of(host: Host, meta: Mapping[str, Any]) -> StoredSession:
+    """A session of which only its host still knows. Raises AgentError."""
+    refused = f"the agent in {host.taskdir} belongs to no session of ours"
+    session, created_at = meta.get("id"), meta.get("created_at")
+    if not is_session_id(session):
+        raise AgentError(f"{refused}: its id is no plain name")
+    if not isinstance(created_at, int | float) or not 0 <= created_at < _LATEST:
+        raise AgentError(f"{refused}: it was made at no time")
+    try:
+        facts = Facts.read(meta)
+    except ValueError as error:
+        raise AgentError(f"{refused}: {error}") from error
+    known = replace(
+        facts,
+        title=facts.title[:_TITLE],
+        ssh=_ssh_of(host),
+        journal=secrets.token_hex(8),
+        notes_start=False,
+    )
+    return StoredSession(
+        session, float(created_at), host.machine.name, host.taskdir, known.to_json()
+    )
+
+
+def _ssh_of(host: Host) -> dict[str, Any] | None:
+    config: SSHConfig | None = getattr(host.machine, "config", None)
+    return None if config is None else _absolute(asdict(config))
+
+
+def _absolute(config: dict[str, Any]) -> dict[str, Any]:
+    """With file names that mean the same from every directory."""
+    for name in "key_path", "known_hosts":
+        config[name] = config[name] and _file(config[name])
+    config["config"] = config["config"] and [_file(path) for path in config["config"]]
+    config["jump"] = config["jump"] and _absolute(config["jump"])
+    return config
+
+
+def _file(path: str) -> str:
+    return path if path.startswith("~") else str(Path(path).absolute())
+
+
+def _ssh_from(data: Mapping[str, Any] | None) -> SSHConfig | None:
+    if data is None:
+        return None
+    from optio_agents.hosts.ssh.config import SSHConfig
+
+    known: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in data.items()}
+    return SSHConfig(**{**known, "jump": _ssh_from(known.get("jump"))})
+
+
+# What our journal knows of an agent's start: a host may show nothing of it for a while.
+#
+# Before anything of an agent can run, its tag is noted, and then the process that it became. So
+# "never started" can be proved, and nothing else that cannot be seen is taken for an end.
+
+
+_KIND = "start"
+
+
+def note_tag(journal: ObservedJournal) -> Callable[[str], Awaitable[None]]:
+    """What is to be awaited just before a start."""
+
+    async def note(tag: str) -> None:
+        await journal.note(_KIND, "", {"tag": tag, "process": ""})
+
+    return note
+
+
+async def note_process(journal: ObservedJournal, agent: Agent) -> None:
+    """Keep which process *agent* is."""
+    await journal.note(_KIND, "", {"tag": agent.session, "process": str(agent.process or "")})
+
+
+async def known_start(store: Store, session: str) -> Start | None:
+    """The start that was noted last, if any was."""
+    notes = await store.notes(session, _KIND)
+    if not notes:
+        return None
+    process = notes[-1].value["process"]
+    return Start(notes[-1].value["tag"], ProcessId.parse(process) if process else None)
+
+
+async def never_started(store: Store, session: StoredSession) -> bool:
+    """Whether nothing of it was ever started; ask while nobody else can start it."""
+    return (
+        Facts.read(session.facts).notes_start
+        and await known_start(store, session.id) is None
+        and not await store.events(session.id, most=1)
+    )
+
+
+def unseen(session: str, host: str, error: FileRefused) -> AgentUnseen:
+    """What to raise where the directory of *session* is not there, and nothing is over."""
+    return AgentUnseen(
+        f"{host}: the agent of session {session} cannot be seen now ({error}); it may be at work "
+        "all the same, and the session stays open: resume it later"
+    )
+
+
+_PATIENCE = 60.0  # seconds for one host
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """One session that was to go; why it is still there, or None: it is gone."""
+
+    session: StoredSession
+    trouble: str | None = None
+
+
+async def prune(store: Store, older_than: float) -> list[Pruned]:
+    """Remove sessions that ended more than *older_than* seconds ago, never one that may run.
+
+    On its host goes the task directory, with our work directory in it; a directory of the user's
+    keeps what was handed over. What cannot be removed there is not forgotten here.
+    """
+    long_ago = time.time() - older_than
+    return [
+        Pruned(session, await _removed(store, session))
+        for session in await store.sessions()
+        if session.over and session.ended_at is not None and session.ended_at <= long_ago
+    ]
+
+
+async def _removed(store: Store, session: StoredSession) -> str | None:
+    try:
+        with store.claim(session.id, owner_name()), anyio.fail_after(_PATIENCE):
+            start = await known_start(store, session.id) or Start(f"{session.id}.")
+            async with host_of(session) as host:
+                await clean(host, start=start)  # refuses while anything of it lives
+            await store.forget(session.id)
+    except TimeoutError:
+        return f"{session.host} did not answer within {_PATIENCE:g} s"
+    except (OptioAgentsError, OSError) as error:
+        return str(error)
+    return None

@@ -1,0 +1,98 @@
+"""What is said to an agent on this machine takes a shorter way, and the same promises hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from optio_agents.agents import Agent, input as agent_input, start_agent
+from optio_agents.agents.input import SMALL
+from optio_agents.errors import InputClosed, NameTaken, WorkDirRefused
+from optio_agents.hosts.host import LocalHost
+from tests.support.timeouts import BOUND
+
+SHELL = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+
+
+@pytest.fixture
+def ways(monkeypatch):
+    """Which way each message took."""
+    taken = list[bool]()
+
+    def note(*args):
+        taken.append(say_here(*args))
+        return taken[-1]
+
+    say_here = agent_input.say_here
+    monkeypatch.setattr(agent_input, "say_here", note)
+    return taken
+
+
+async def test_words_arrive_once_and_in_order_whichever_way_they_take(tmp_path, ways):
+    large = b"x" * SMALL + b"\n"
+    with anyio.fail_after(BOUND):
+        async with LocalHost(str(tmp_path / "task")) as host:
+            await host.setup_workdir()
+            async with start_agent(host, ["cat"], env=SHELL, env_base="empty") as agent:
+                await agent.say(b"one\n", name="a")
+                await agent.say(b"one\n", name="a")
+                with pytest.raises(NameTaken):
+                    await agent.say(b"two\n", name="a")
+                for n in range(20):
+                    await agent.say(b"%d\n" % n)
+                await agent.say(large)
+                await agent.say(b"last\n")
+                await agent.end_input()
+                assert (await agent.wait()).exit_code == 0
+                with pytest.raises(InputClosed):
+                    await agent.say(b"late\n")
+            said = await host.fetch_bytes_from_host(f"{agent.directory}/stdout")
+    numbers = b"".join(b"%d\n" % n for n in range(20))
+    assert said == b"one\n" + numbers + large + b"last\n"
+    assert ways == [True, False, False, *[True] * 22, False]
+    assert not half_written(agent)
+
+
+async def test_a_link_in_the_way_is_not_followed(tmp_path, ways):
+    with anyio.fail_after(BOUND):
+        async with LocalHost(str(tmp_path / "task")) as host:
+            await host.setup_workdir()
+            async with start_agent(host, ["cat"], env=SHELL, env_base="empty") as agent:
+                away = linked_away(Path(agent.directory), tmp_path / "elsewhere")
+                with away, pytest.raises(WorkDirRefused):
+                    await agent.say(b"one\n")
+    assert ways == [False]
+
+
+async def test_words_behind_the_end_of_the_input_are_refused_and_leave_nothing(tmp_path):
+    with anyio.fail_after(BOUND):
+        async with LocalHost(str(tmp_path / "task")) as host:
+            await host.setup_workdir()
+            argv = ["sh", "-c", "cat; sleep 300"]
+            async with start_agent(host, argv, env=SHELL, env_base="empty") as agent:
+                await agent.end_input()
+                while not is_closed(agent):  # noqa: ASYNC110 - a shell's file tells
+                    await anyio.sleep(0.01)
+                with pytest.raises(InputClosed):
+                    await agent.say(b"late\n")
+
+
+@contextmanager
+def linked_away(directory: Path, elsewhere: Path) -> Iterator[None]:
+    directory.rename(elsewhere)
+    directory.symlink_to(elsewhere)
+    yield
+    directory.unlink()
+    elsewhere.rename(directory)
+
+
+def half_written(agent: Agent) -> list[str]:
+    return [path.name for path in Path(agent.directory, "in").iterdir() if path.name[0] == "."]
+
+
+def is_closed(agent: Agent) -> bool:
+    return Path(agent.directory, "closed").exists()

@@ -1,0 +1,86 @@
+"""What doctor makes of what a host says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from optio_agents.cli.app import run_command
+from optio_agents.cli.verbs import doctor
+from optio_agents.cli.verbs.doctor import Finding, ignored_options, judged
+
+HEALTHY = {
+    "system": ["Linux 6.1"],
+    "shell": ["/bin/zsh"],
+    "python3": ["3.11.2"],
+    "perl": ["5.036"],
+    "proc": ["yes"],
+    "download": ["curl"],
+    "inotify_instances": ["1024"],
+    "descriptors": ["1048576"],
+    "kill_user_processes": ["no"],
+    "free_kib": ["90000000"],
+    "claude": ["2.1.329 (Claude Code)"],
+    "claude_login": ["file"],
+}
+
+
+def findings(**facts: list[str]) -> list[Finding]:
+    return list(judged({**HEALTHY, **facts}))
+
+
+def test_a_healthy_host_has_nothing_to_mend() -> None:
+    found = findings()
+    assert {one.state for one in found} == {"ok"}
+    assert all(not one.mend for one in found)
+    told = "\n".join(one.told for one in found)
+    for words in "Linux 6.1", "/bin/zsh", "python3 3.11.2", "85.8 GiB", "claude 2.1.329":
+        assert words in told
+
+
+@pytest.mark.parametrize(
+    ("facts", "state", "told", "mend"),
+    [
+        ({"proc": ["no"]}, "bad", "no readable /proc", "Linux"),
+        ({"missing": ["setsid", "awk"]}, "bad", "setsid, awk", "util-linux"),
+        ({"python3": [""]}, "note", "no python3", "install python3"),
+        ({"python3": ["3.6.9"]}, "note", "python3 3.6.9 is too old", "3.7"),
+        ({"python3": [""], "perl": [""]}, "note", "may survive a stop", "install python3"),
+        ({"inotify_instances": ["8"]}, "note", "only 8 inotify", "sysctl"),
+        ({"descriptors": ["256"]}, "note", "only 256 open files", "ulimit"),
+        ({"descriptors": ["unlimited"], "free_kib": ["1000"]}, "bad", "0.0 GiB", "make room"),
+        ({"state_unwritable": ["/x"]}, "bad", "/x is not writable", "XDG_STATE_HOME"),
+        ({"kill_user_processes": ["yes"]}, "bad", "KillUserProcesses", "enable-linger"),
+        ({"download": []}, "note", "no downloads", "curl"),
+        ({"claude": []}, "note", "claude is not installed", "npm install"),
+        ({"claude_login": ["none"]}, "note", "not logged in", "--env ANTHROPIC_API_KEY"),
+    ],
+)
+def test_each_lack_is_told_with_how_to_mend_it(
+    facts: dict[str, Any], state: str, told: str, mend: str
+) -> None:
+    found = [one for one in findings(**facts) if told in one.told]
+    assert [one.state for one in found] == [state]
+    assert mend in found[0].mend
+    assert found[0].code == (1 if state == "bad" else 0)
+
+
+def test_options_of_ssh_that_do_nothing_here_are_named_with_their_line(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("Host box\n  User me\n  ControlMaster=auto\n\n  forwardagent yes\n")
+    found = list(ignored_options(config))
+    assert [one.told for one in found] == [
+        f"{config}:3: ControlMaster is ignored",
+        f"{config}:5: forwardagent is ignored",
+    ]
+    assert list(ignored_options(tmp_path / "none")) == []
+
+
+def test_a_host_that_takes_too_long_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "_PATIENCE", 0.01)
+    assert run_command(["doctor"]) == 4
+    assert "did not answer all questions" in capsys.readouterr().out

@@ -1,0 +1,420 @@
+"""Running agents where nobody watches: lines, exit codes, notifications, secrets, own files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.support.claude.model_api import ModelApi, scripted
+from tests.support.components import needs
+from tests.support.terminal import Desk
+from tests.support.timeouts import BOUND
+
+
+def records(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def run(desk: Desk, *steps: str, flags: tuple[str, ...] = (), **more: Any) -> Any:
+    return desk.run("run", *flags, "--", "agent", *steps, **more)
+
+
+# The contract of lines
+
+
+def test_json_lines_have_a_version_a_kind_and_stable_keys(desk: Desk) -> None:
+    steps = (
+        "STATUS: 50% half",
+        "just words",
+        "ATTENTION: look",
+        "write a.txt hello",
+        "DELIVERABLE: deliverables/a.txt",
+        "hear",
+        "DONE: all",
+    )
+    ran = run(desk, *steps, flags=("--json", "--save", "kept"))
+    told = records(ran.stdout)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert {(one["v"], type(one["at"])) for one in told} == {(1, float)}
+    assert len({one["session"] for one in told}) == 1
+    kinds = [one["kind"] for one in told if one["kind"] != "delivery"]
+    log = ["status", "narration", "attention", "deliverable", "done"]
+    assert kinds == ["began", *log, "finished"]
+    common = {"v", "kind", "at", "session"}
+    line = common | {"file", "generation", "offset"}
+    keys = {one["kind"]: one.keys() for one in told}
+    assert keys["began"] == common | {"host", "taskdir", "resumed"}
+    assert keys["status"] == line | {"percent", "text"}
+    assert keys["narration"] == keys["done"] == keys["attention"] == line | {"text"}
+    assert keys["deliverable"] == line | {"path"}
+    delivery = {"path", "size", "sha256", "reply", "taken", "saved"}
+    assert keys["delivery"] == common | delivery
+    assert keys["finished"] == common | {
+        *("outcome", "exit_code", "text", "deliverables", "abandoned")
+    }
+    end = told[-1]
+    assert (end["outcome"], end["exit_code"], end["text"]) == ("done", 0, "all")
+    assert [(one["path"], one["size"]) for one in end["deliverables"]] == [("a.txt", 6)]
+    assert (desk.home / "kept" / "a.txt").read_text() == "hello\n"
+
+
+def test_json_lines_are_ascii_whatever_the_agent_writes(desk: Desk) -> None:
+    ran = run(desk, "STATUS: 50% žluťoučký 🐎", "DONE: ✓", flags=("--json",))
+    assert ran.stdout.isascii()
+    told = {one["kind"]: one for one in records(ran.stdout)}
+    assert (told["status"]["text"], told["finished"]["text"]) == ("žluťoučký 🐎", "✓")
+
+
+def test_the_last_json_line_of_a_stalled_session_tells_its_exit_code(desk: Desk) -> None:
+    ran = run(desk, "STATUS: 1%", "sleep 600", flags=("--json", "--stall-after", "0.5"))
+    last = records(ran.stdout)[-1]
+    assert (last["kind"], last["outcome"]) == ("finished", "stalled")
+    assert ran.returncode == last["exit_code"] == 5
+
+
+def test_plain_lines_are_time_kind_and_words(desk: Desk) -> None:
+    ran = run(desk, "STATUS: 50% half", "write a hi", "DELIVERABLE: a", "hear", "DONE: all")
+    words = [line.split(" ", 1)[1] for line in ran.stdout.splitlines()]
+    assert words[0].startswith("began ")
+    assert words[1:3] == ["status 50% half", "deliverable a"]
+    assert words[-2:] == ["done all", "finished done: all"]
+    assert all(line[2] == line[5] == ":" for line in ran.stdout.splitlines())
+
+
+# Exit codes
+
+
+@pytest.mark.parametrize(
+    ("steps", "flags", "code"),
+    [
+        (("DONE: all",), (), 0),
+        (("ERROR: no", "sleep 600"), (), 1),
+        (("STATUS: 1%", "exit 9"), (), 3),
+        (("STATUS: 1%", "sleep 600"), ("--stall-after", "0.5"), 5),
+        (("sleep 600",), ("--detach",), 6),
+    ],
+)
+def test_each_ending_has_its_exit_code(
+    steps: tuple[str, ...], flags: tuple[str, ...], code: int, desk: Desk
+) -> None:
+    ran = run(desk, *steps, flags=flags)
+    assert ran.returncode == code, ran.stderr
+    assert "Traceback" not in ran.stderr
+    if code == 6:
+        found = ran.stderr.split("optio-agents attach ")[1].split()[0]
+        stopped = desk.run("stop", found, "--grace", "0")
+        assert (stopped.returncode, stopped.stdout) == (
+            0,
+            "stopped; nothing of it is left running\n",
+        )
+        assert desk.run("attach", found).returncode == 2  # it is over
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("run",), "say what to do"),
+        (("run", "--"), "no command stands behind --"),
+        (("run", "--model", "x", "--", "true"), "are claude's"),
+        (("run", "--permission", "deny", "--allow", "Bash", "x"), "allows nothing"),
+        (("run", "--env", "API_KEY=1", "x"), "looks like a credential"),
+        (("run", "do it"), "npm install -g @anthropic-ai/claude-code"),
+        (("show", "abc"), "no session 'abc'"),
+        (("send", "abc", "hi"), "no session 'abc'"),
+        (("attach", "abc"), "no session 'abc'"),
+        (("prune", "--older-than", "soon"), "30d"),
+        (("watch", "/"), "is a directory"),
+    ],
+)
+def test_misuse_is_a_sentence_that_says_what_to_do(
+    words: tuple[str, ...], told: str, desk: Desk
+) -> None:
+    ran = desk.run(*words)
+    assert ran.returncode == 2
+    assert told in " ".join(ran.stderr.split())
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_polite_end_leaves_the_agent_running(desk: Desk) -> None:
+    steps = ("STATUS: on it", desk.hold("go"), "DONE: after all")
+    argv = ["optio-agents", "run", "--", "agent", *steps]
+    with subprocess.Popen(
+        argv, env=desk.env, cwd=desk.home, text=True, stdout=subprocess.PIPE
+    ) as running:
+        assert running.stdout
+        assert any("on it" in line for line in running.stdout)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(10) == 6
+    desk.release("go")
+    ran = desk.run("attach", "--json", records(desk.run("ls", "--json").stdout)[0]["session"])
+    assert ran.returncode == 0
+    assert records(ran.stdout)[-1]["text"] == "after all"
+
+
+def test_nothing_is_lost_when_the_command_is_killed(desk: Desk) -> None:
+    steps = ("STATUS: on it", desk.hold("go"), "write a.txt hello")
+    more = ("DELIVERABLE: deliverables/a.txt", "hear", "DONE: after all")
+    argv = ["optio-agents", "run", "--save", "kept", "--", "agent", *steps, *more]
+    with subprocess.Popen(
+        argv, env=desk.env, cwd=desk.home, text=True, stdout=subprocess.PIPE
+    ) as running:
+        assert running.stdout
+        assert any("on it" in line for line in running.stdout)
+        running.kill()
+    desk.release("go")
+    session = records(desk.run("ls", "--json").stdout)[0]["session"]
+    ran = desk.run("attach", session[:5], "--save", "kept")
+    assert ran.returncode == 0, ran.stderr
+    assert (desk.home / "kept" / "a.txt").read_text() == "hello\n"
+    assert "after all" in desk.run("show", session).stdout
+    assert desk.run("logs", session).stdout.count("on it") == 1
+
+
+# Around it
+
+
+def test_the_operator_is_told_of_what_calls_for_them(desk: Desk) -> None:
+    steps = ("STATUS: quiet", "ATTENTION: look here", "DONE: all")
+    ran = run(desk, *steps, flags=("--notify", "cat >>told; echo x; exit 3"))
+    assert ran.returncode == 0
+    told = records((desk.home / "told").read_text())
+    assert [one["kind"] for one in told] == ["attention", "finished"]
+    assert told[0]["text"] == "look here"
+    assert "exited with 3" in ran.stderr
+
+
+def test_a_credential_reaches_the_agent_and_nothing_else(desk: Desk) -> None:
+    steps = (
+        'run echo "STATUS: $MY_TOKEN" >>$OPTIO_LOG',
+        'run printf %s "$MY_TOKEN" >~/got',
+        "DONE",
+    )
+    flags = ("--env", "MY_TOKEN", "--json")
+    ran = run(desk, *steps, flags=flags, env={"MY_TOKEN": "hunter2-hunter2"})
+    assert ran.returncode == 0
+    assert (desk.home / "got").read_text() == "hunter2-hunter2"
+    assert "hunter2" not in ran.stdout + ran.stderr
+    assert "[MY_TOKEN]" in ran.stdout
+    journal = desk.home / ".local/state/optio-agents"
+    kept = [path for path in journal.glob("journal*") if b"hunter2" in path.read_bytes()]
+    assert kept == []
+
+
+def test_links_and_odd_names_do_not_lead_out_of_the_directory_to_save_in(desk: Desk) -> None:
+    outside = desk.home / "outside"
+    (desk.home / "kept").mkdir()
+    outside.mkdir()
+    (desk.home / "kept" / "sub").symlink_to(outside)
+    steps = (
+        "write sub/a.txt hello",
+        "DELIVERABLE: deliverables/sub/a.txt",
+        "hear",
+        "write -rf.txt hello",
+        "DELIVERABLE: deliverables/-rf.txt",
+        "hear",
+        "DONE",
+    )
+    ran = run(desk, *steps, flags=("--save", "kept", "--json"))
+    assert list(outside.iterdir()) == []
+    assert (desk.home / "kept" / "%2Drf.txt").read_text() == "hello\n"
+    assert ran.returncode == 0
+
+
+def test_an_agent_must_not_act_on_agents(desk: Desk) -> None:
+    ours = Path(sys.executable).with_name("optio-agents")
+    tries = f"run {{}} {ours} {{}} >>~/said 2>&1; echo $? >>~/said"
+    steps = [
+        tries.format("", "send x y"),
+        tries.format("env -u OPTIO_SESSION", "approve x --yes"),
+        tries.format("env -i HOME=$HOME PATH=$PATH setsid -w", "stop x"),
+        tries.format("env -u OPTIO_SESSION", "attach x"),
+    ]
+    assert run(desk, *steps, "DONE").returncode == 0
+    said = (desk.home / "said").read_text().splitlines()
+    assert [line for line in said if line.isdecimal()] == ["2"] * 4
+    assert sum("does not run inside one" in line for line in said) == 4
+
+
+# A directory of the user's
+
+
+def digest(directory: Path) -> str:
+    """Everything below *directory* but what git touches by itself: names, modes and contents."""
+    whole = hashlib.sha256()
+    for path in sorted(directory.rglob("*")):
+        if path.name in {"index", "exclude"} and path.parent.name in {".git", "info"}:
+            continue
+        whole.update(f"{path.relative_to(directory)} {path.lstat().st_mode}".encode())
+        if path.is_file() and not path.is_symlink():
+            whole.update(path.read_bytes())
+    return whole.hexdigest()
+
+
+@pytest.fixture
+def project(desk: Desk) -> Path:
+    """A git repository with work that is not committed."""
+    git = str(needs("git"))
+    project = desk.home / "project"
+    project.mkdir()
+    for name, text in ("CLAUDE.md", "mine\n"), ("code.py", "print(1)\n"), ("AGENTS.md", "mine\n"):
+        (project / name).write_text(text)
+    env = {**desk.env, "GIT_CONFIG_NOSYSTEM": "1"}
+    for words in (
+        ("init", "-q"),
+        ("add", "CLAUDE.md", "code.py"),
+        ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "first"),
+    ):
+        subprocess.run([git, *words], cwd=project, env=env, check=True, capture_output=True)
+    (project / "code.py").write_text("print(2)  # not committed\n")
+    return project
+
+
+def test_a_directory_of_ones_own_is_as_it_was_but_for_what_was_handed_over(
+    desk: Desk, project: Path
+) -> None:
+    before = digest(project)
+    steps = ("STATUS: on it", desk.hold("go"), "write a.txt hello")
+    more = ("DELIVERABLE: deliverables/a.txt", "hear", "DONE")
+    argv = ["optio-agents", "run", "--cwd", "project", "--", "agent", *steps, *more]
+    with subprocess.Popen(
+        argv, env=desk.env, cwd=desk.home, text=True, stdout=subprocess.PIPE
+    ) as running:
+        assert running.stdout
+        assert any("on it" in line for line in running.stdout)
+        running.kill()  # a crash
+    desk.release("go")
+    session = records(desk.run("ls", "--json").stdout)[0]["session"]
+    assert desk.run("attach", session).returncode == 0
+    status = subprocess.run(
+        [needs("git"), "status", "--porcelain"],
+        cwd=project,
+        env=desk.env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert status.stdout == " M code.py\n?? AGENTS.md\n"  # nothing of ours shows up
+    pruned = desk.run("prune", "--older-than", "0s", "--yes")
+    assert pruned.stdout == f"{session} removed\n"
+    assert (project / "deliverables" / "a.txt").read_text() == "hello\n"
+    for ours in (project / "deliverables").iterdir():
+        ours.unlink()
+    (project / "deliverables").rmdir()
+    (project / "optio.log").unlink(missing_ok=True)
+    assert digest(project) == before
+
+
+def test_a_directory_with_deliverables_of_its_own_is_refused_and_untouched(
+    desk: Desk, project: Path
+) -> None:
+    (project / "deliverables").mkdir()
+    (project / "deliverables" / "mine.txt").write_text("mine\n")
+    before = digest(project)
+    ran = desk.run("run", "--cwd", "project", "--", "agent", "DONE")
+    assert ran.returncode == 2
+    assert "deliverables" in ran.stderr
+    assert ran.stderr.count("\n") == 1
+    assert digest(project) == before
+    assert desk.run("prune", "--older-than", "0s", "--yes").stdout == "nothing to remove\n"
+    assert digest(project) == before
+
+
+# From another terminal, to the real claude
+
+
+async def test_claude_is_approved_denied_answered_and_told_from_elsewhere(desk: Desk) -> None:
+    question = {
+        "questions": [
+            {
+                "question": "Which way?",
+                "header": "Way",
+                "multiSelect": False,
+                "options": [
+                    {"label": "left", "description": "l"},
+                    {"label": "right", "description": "r"},
+                ],
+            }
+        ]
+    }
+    steps = [
+        {"tool": "Bash", "input": {"command": "touch one"}},
+        {"tool": "AskUserQuestion", "input": question},
+        {"tool": "Bash", "input": {"command": "touch two"}},
+        {"tool": "Bash", "input": {"command": "echo DONE >>optio.log"}},
+    ]
+    async with ModelApi().serve() as api:
+        flags = desk.has_claude(api).split()
+        ran = await desk.runs("run", "--detach", *flags, scripted(*steps))
+        assert ran.returncode == 6, ran.stderr
+        session = records((await desk.runs("ls", "--json")).stdout)[0]["session"]
+        argv = ["optio-agents", "attach", session, "--json", "--notify", "cat >>told"]
+        async with await anyio.open_process(argv, env=desk.env, cwd=desk.home) as watching:
+            lines = _Lines(watching)
+            asked = await lines.next("permission")
+            assert asked["input"]["command"] == "touch one"
+            missing = await desk.runs("approve", session, "zzz")
+            assert "no request 'zzz' is open" in missing.stderr
+            done = await desk.runs("approve", session, asked["request"][:6], "--always")
+            assert done.stdout.endswith("touch one\nallowed\n")
+            again = await desk.runs("approve", session, asked["request"])
+            assert again.returncode == 2
+            asked = await lines.next("question")
+            refused = await desk.runs("approve", session, "--yes")
+            assert "use `optio-agents answer`" in refused.stderr
+            answered = await desk.runs("answer", session, "--choose", "2")
+            assert answered.returncode == 0, answered.stderr
+            asked = await lines.next("permission")
+            assert "right" in json.dumps(api.requests[-1]["messages"])
+            denied = await desk.runs("deny", session, "--yes", "--message", "not this")
+            assert denied.stdout.endswith("denied\n")
+            asked = await lines.next("permission")
+            assert "not this" in json.dumps(api.requests[-1]["messages"])
+            assert (await desk.runs("approve", session, "--yes")).returncode == 0
+            assert (await lines.next("finished"))["outcome"] == "done"
+            assert await watching.wait() == 0
+    told = [one["kind"] for one in records((desk.home / "told").read_text())]
+    assert told == ["permission", "question", "permission", "permission", "finished"]
+    story = (await desk.runs("show", session)).stdout
+    assert "touch one" in story
+    assert "$" in story
+    shown = records((await desk.runs("show", session, "--json")).stdout)
+    decided = [(one["behavior"], "@" in one["by"]) for one in shown if "behavior" in one]
+    assert decided == [("allow", True), ("allow", True), ("deny", True), ("allow", True)]
+
+
+async def test_what_was_not_allowed_beforehand_is_denied_where_nobody_is_asked(desk: Desk) -> None:
+    steps = [
+        {"tool": "Bash", "input": {"command": "touch one"}},
+        {"tool": "Bash", "input": {"command": "finish"}},
+    ]
+    desk.program("finish", 'echo DONE >>"$OPTIO_LOG"\n')
+    async with ModelApi().serve() as api:
+        flags = [*desk.has_claude(api).split(), "--permission", "allow-listed"]
+        allowed = ("--allow", "Bash(finish)")
+        ran = await desk.runs("run", *flags, *allowed, scripted(*steps))
+        assert ran.returncode == 0, ran.stderr
+        assert "nobody may be asked" in json.dumps(api.requests[-1]["messages"])
+
+
+class _Lines:
+    """The JSON lines of a process, as they come."""
+
+    def __init__(self, process: Any) -> None:
+        self._stdout, self._rest = process.stdout, b""
+
+    async def next(self, kind: str) -> dict[str, Any]:
+        with anyio.fail_after(BOUND):
+            while True:
+                while b"\n" in self._rest:
+                    line, _, self._rest = self._rest.partition(b"\n")
+                    if (found := json.loads(line))["kind"] == kind:
+                        return dict(found)
+                self._rest += await self._stdout.receive()

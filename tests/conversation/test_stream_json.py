@@ -1,0 +1,467 @@
+"""The wire of stream-json, and the two ledgers: values in, values out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, strategies as st
+
+from optio_agents.conversation import PermissionDecision, PermissionRequest
+from optio_agents.conversation.claude.conversation import ended
+from optio_agents.conversation.claude.permissions import (
+    Asked,
+    PermissionLedger,
+    Refuse,
+    Settled,
+    allow_for_session,
+)
+from optio_agents.conversation.claude.stream_json import (
+    behavior_of,
+    cut,
+    decode,
+    decode_all,
+    encode,
+    failure,
+    message_of,
+    permission_answer,
+    refusal,
+    user_message,
+)
+from optio_agents.conversation.claude.turns import TurnLedger
+from optio_agents.conversation.wire import End
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+# -- lines
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=4))
+def test_what_is_encoded_is_one_ascii_line_and_decodes_to_itself(message):
+    line = encode(message)
+    assert line.isascii()
+    assert line.count(b"\n") == 1
+    assert decode(line) == [message]
+
+
+@given(st.binary())
+def test_no_bytes_raise(line):
+    for event in decode(line):
+        assert isinstance(event, dict)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"Warning: something", "not JSON"),
+        (b'{"a": 1} {"b": 2}', "not JSON"),
+        (b'{"a":', "not JSON"),
+        (b"null", "not an object"),
+        (b"[1, 2]", "not an object"),
+        (b'"text"', "not an object"),
+        (b"\x0b{}", "not JSON"),  # white space, but not to JSON
+        ("\N{EM SPACE}x".encode(), "not JSON"),
+        (b"[" * 100_000 + b"]" * 100_000, "nested too deep"),
+    ],
+)
+def test_what_is_no_event_becomes_one_of_ours(line, reason):
+    (event,) = decode(line)
+    assert (event["type"], event["reason"]) == ("x-optio-unreadable", reason)
+    assert line.decode().startswith(event["excerpt"])
+
+
+def test_bad_utf8_is_told_and_the_event_is_not_lost():
+    ours, theirs = decode(b'{"type": "result", "result": "caf\xe9"}')
+    assert ours["reason"] == "not UTF-8"
+    assert theirs == {"type": "result", "result": "caf\N{REPLACEMENT CHARACTER}"}
+
+
+@pytest.mark.parametrize("line", [b"", b" ", b"\r", b"\t \r"])
+def test_blank_lines_say_nothing(line):
+    assert decode(line) == []
+
+
+def test_carriage_returns_and_blanks_around_an_event_are_fine():
+    assert decode(b' \t{"type": "x"} \r') == [{"type": "x"}]
+
+
+def test_a_line_beyond_the_limit_is_told_with_its_size():
+    event = cut(b"x" * 1000, 70 << 20)
+    assert (event["reason"], event["size"]) == ("too long", 70 << 20)
+    assert len(event["excerpt"]) == 200
+
+
+@given(st.lists(st.binary(max_size=30) | st.sampled_from([b"{}", b'{"a": 1}\r', b" {}", b"[1]"])))
+def test_many_lines_are_read_as_each_of_them(lines):
+    assert decode_all(lines) == [event for line in lines for event in decode(line)]
+
+
+# -- what we say
+
+
+@pytest.mark.parametrize("text", ["/clear", "/model x"])
+def test_text_that_begins_with_a_slash_is_no_command(text):
+    message = json.loads(user_message(text, "u"))
+    assert message["client_composed"] is True  # 2.1.248 and later
+    assert message["message"]["content"] == f" {text}"  # before that
+    command = json.loads(user_message(text, "u", command=True))
+    assert command["message"]["content"] == text
+    assert "client_composed" not in command
+
+
+@given(st.text(), st.integers(min_value=0))
+def test_a_message_is_recognised_by_its_front(text, size):
+    whole = user_message(text, "some-uuid")
+    found = message_of(whole[: max(size, 100)])
+    assert found is not None
+    assert found.uuid == "some-uuid"
+    shown = f" {text}" if text.startswith("/") else text
+    shown = shown.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    assert shown.startswith(found.text.rstrip("\N{REPLACEMENT CHARACTER}"))
+    assert found.text == shown or len(whole) > max(size, 100)
+
+
+def test_nothing_else_is_taken_for_a_message():
+    assert message_of(b'{"type":"control_request","uuid":"x"}') is None
+    assert message_of(b"") is None
+
+
+# -- answers
+
+
+def request(**more):
+    inner = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {"command": "ls"}, **more}
+    raw = {"type": "control_request", "request_id": "r1", "request": inner}
+    return PermissionRequest("Bash", inner["input"], raw)
+
+
+def answered(decision, **more):
+    answer = json.loads(permission_answer(request(**more), decision))
+    assert answer["type"] == "control_response"
+    assert (answer["response"]["subtype"], answer["response"]["request_id"]) == ("success", "r1")
+    return answer["response"]["response"]
+
+
+def test_allowing_always_names_the_input():
+    assert answered(PermissionDecision("allow")) == {
+        "behavior": "allow",
+        "updatedInput": {"command": "ls"},
+    }
+    other = answered(PermissionDecision("allow", {"command": "pwd"}))
+    assert other["updatedInput"] == {"command": "pwd"}
+    assert answered(PermissionDecision("allow", {}))["updatedInput"] == {}
+
+
+@pytest.mark.parametrize("behavior", ["allow", "deny"])
+def test_what_was_decided_can_be_read_from_an_answer(behavior):
+    assert behavior_of(permission_answer(request(), PermissionDecision(behavior))) == behavior
+    assert behavior_of(refusal("r1", "no")) == "settled"
+    assert behavior_of(b"") == "settled"
+
+
+def test_denying_always_has_words():
+    assert answered(PermissionDecision("deny"))["message"]
+    assert answered(PermissionDecision("deny", message="no")) == {
+        "behavior": "deny",
+        "message": "no",
+    }
+    assert answered(PermissionDecision("deny", interrupt=True))["interrupt"] is True
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        None,
+        True,
+        "allow",
+        {"behavior": "allow"},
+        PermissionDecision("perhaps"),  # type: ignore[arg-type]
+        PermissionDecision("allow", "ls"),  # type: ignore[arg-type]
+        PermissionDecision("allow", {"when": object()}),
+        PermissionDecision("allow", {"n": float("nan")}),
+        PermissionDecision("deny", message=7),  # type: ignore[arg-type]
+    ],
+)
+def test_nonsense_denies_and_says_so(nonsense):
+    answer = answered(nonsense)
+    assert answer["behavior"] == "deny"
+    assert "unusable" in answer["message"]
+
+
+SUGGESTIONS = [
+    {"type": "addRules", "rules": [{"toolName": "Bash"}], "destination": "localSettings"},
+    {"type": "addDirectories", "directories": ["/x"], "destination": "session"},
+    {"type": "setMode", "mode": "acceptEdits", "destination": "session"},
+]
+
+
+def test_suggestions_pass_only_for_the_session():
+    decision = PermissionDecision("allow", updated_permissions=SUGGESTIONS)
+    assert answered(decision)["updatedPermissions"] == SUGGESTIONS[1:]
+    only_files = PermissionDecision("allow", updated_permissions=SUGGESTIONS[:1])
+    assert "updatedPermissions" not in answered(only_files)
+
+
+def test_allowing_for_the_session_takes_the_rules_and_no_other_mode():
+    decision = allow_for_session(request(permission_suggestions=SUGGESTIONS))
+    passed = answered(decision)["updatedPermissions"]
+    assert [one["type"] for one in passed] == ["addRules", "addDirectories"]
+    assert {one["destination"] for one in passed} == {"session"}
+
+
+# -- results
+
+
+@pytest.mark.parametrize(
+    ("result", "why"),
+    [
+        ({"subtype": "success", "is_error": False, "result": "hi"}, None),
+        ({"subtype": "success", "is_error": True, "result": "API Error: 500"}, "API Error: 500"),
+        ({"subtype": "success", "terminal_reason": "aborted_streaming"}, "interrupted"),
+        ({"subtype": "error_during_execution", "errors": ["no such session"]}, "no such session"),
+        ({"subtype": "error_max_turns"}, "error_max_turns"),
+        ({}, "failed"),
+    ],
+)
+def test_a_failed_turn_is_never_an_answer(result, why):
+    assert failure(result) == why
+
+
+# -- the permission ledger
+
+
+def asks(request_id="r1", tool_use="t1", **more):
+    inner = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {}, "tool_use_id": tool_use}
+    return {"type": "control_request", "request_id": request_id, "request": {**inner, **more}}
+
+
+def test_a_request_is_open_until_it_is_answered_and_only_once():
+    ledger = PermissionLedger()
+    (asked,) = ledger.feed(asks())
+    assert isinstance(asked, Asked)
+    assert [one.id for one in ledger.open] == ["r1"]
+    assert ledger.answered("r1")
+    assert not ledger.answered("r1")
+    assert ledger.open == ()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "control_cancel_request", "request_id": "r1"},
+        {
+            "type": "user",
+            "message": {"content": [{"type": "tool_result", "tool_use_id": "t1"}]},
+        },
+        {"type": "system", "subtype": "session_state_changed", "state": "idle"},
+    ],
+)
+def test_what_was_taken_back_or_answered_elsewhere_is_settled(event):
+    ledger = PermissionLedger()
+    ledger.feed(asks())
+    assert ledger.feed(event) == [Settled("r1")]
+    assert ledger.feed(event) == []
+    assert not ledger.answered("r1")
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        {"subtype": "hook_callback", "callback_id": "x"},
+        {"subtype": "mcp_message"},
+        {"subtype": "never_heard_of"},
+        {"subtype": "can_use_tool"},  # of no tool
+        {"subtype": ["x"]},
+        {},
+        None,
+    ],
+)
+def test_a_request_of_unknown_kind_gets_an_error_answer(inner):
+    (refused,) = PermissionLedger().feed(
+        {"type": "control_request", "request_id": "r1", "request": inner}
+    )
+    assert isinstance(refused, Refuse)
+    answer = json.loads(refused.answer)["response"]
+    assert (answer["subtype"], answer["request_id"]) == ("error", "r1")
+
+
+@given(st.fixed_dictionaries({"type": st.sampled_from(sorted(PermissionLedger.TYPES))}, optional={
+    "request_id": JSON, "request": JSON, "message": JSON, "state": JSON,
+}))  # fmt: skip
+def test_no_event_raises(event):
+    ledger = PermissionLedger()
+    ledger.feed(asks())
+    ledger.feed(event)
+    TurnLedger().feed(event)
+
+
+# -- the turn ledger, against a CLI that merges, folds, starts turns by itself and is interrupted
+
+
+@dataclass
+class Cli:
+    """What the CLI does with messages, and the events it tells of it; `named` from 2.1.329 on."""
+
+    named: bool
+    queue: list[str] = field(default_factory=list)
+    turn: list[str] | None = None
+    results: int = 0
+
+    def read(self, uuid):
+        self.queue.append(uuid)
+        return [self._lifecycle(uuid, "queued")] if self.named else []
+
+    def begin(self):
+        if self.turn is not None:
+            return []
+        self.turn, self.queue = self.queue, []
+        names = {"user_message_uuids": list(self.turn)} if self.named else {}
+        init = {"type": "system", "subtype": "init", "session_id": "s", **names}
+        started = [self._lifecycle(uuid, "started") for uuid in self.turn] if self.named else []
+        return [*started, init, *map(self._echo, self.turn)]
+
+    def fold(self):
+        if self.turn is None or not self.queue:
+            return []
+        uuid = self.queue.pop(0)
+        self.turn.append(uuid)
+        done = [self._lifecycle(uuid, "started"), self._lifecycle(uuid, "completed")]
+        return [self._echo(uuid), *(done if self.named else [])]
+
+    def end(self):
+        if self.turn is None:
+            return []
+        turn, self.turn = self.turn, None
+        self.results += 1
+        names = {"user_message_uuids": turn} if self.named and turn else {}
+        result = {"type": "result", "subtype": "success", "n": self.results, **names}
+        after = [self._lifecycle(uuid, "completed") for uuid in turn] if self.named else []
+        return [result, *after, *self._idle()]
+
+    def drop(self):
+        if not self.queue or not self.named:
+            return []
+        return [self._lifecycle(self.queue.pop(0), "cancelled")]
+
+    def _idle(self):
+        state = {"type": "system", "subtype": "session_state_changed", "state": "idle"}
+        return [] if self.queue else [state]
+
+    def _lifecycle(self, uuid, state):
+        return {"type": "command_lifecycle", "command_uuid": uuid, "state": state}
+
+    def _echo(self, uuid):
+        return {"type": "user", "isReplay": True, "uuid": uuid, "message": {}}
+
+
+@given(
+    st.booleans(),
+    st.lists(
+        st.sampled_from(["send", "read", "begin", "fold", "end", "drop"]), min_size=20, max_size=60
+    ),
+)
+def test_every_message_is_answered_once_by_the_turn_that_read_it(named, steps):
+    cli, ledger = Cli(named), TurnLedger(named=True)
+    sent, unread = list[str](), list[str]()
+    answered = dict[str, int | None]()
+    for step in [*steps, *["read"] * len(steps), "end", "begin", "end"]:
+        events, turn = [], list(cli.turn or ())
+        match step:
+            case "send":
+                uuid = f"m{len(sent)}"
+                sent.append(uuid)
+                unread.append(uuid)
+                ledger.send(uuid, "words")
+            case "read" if unread:
+                events = cli.read(unread.pop(0))
+            case "begin" | "fold" | "end" | "drop":
+                events = getattr(cli, step)()
+        ends = [end for event in events if (end := ledger.feed(event)) is not None]
+        for end in ends:
+            for uuid in end.answered:
+                assert uuid not in answered
+                answered[uuid] = end.result["n"] if end.result else None
+        if step == "end" and ends:
+            assert [uuid for uuid, n in answered.items() if n == cli.results] == turn
+        assert ledger.pending == (cli.turn is not None or set(sent) != set(answered))
+    assert set(answered) == set(sent)
+    assert not ledger.pending
+    assert ledger.unconfirmed == ()
+
+
+def test_a_cli_that_names_nothing_answers_all_that_was_said():
+    """2.1.197 without --replay-user-messages."""
+    ledger = TurnLedger()
+    ledger.send("a", "x")
+    ledger.feed({"type": "system", "subtype": "init"})
+    ledger.send("b", "y")
+    end = ledger.feed({"type": "result", "subtype": "success"})
+    assert end is not None
+    assert end.answered == ("a", "b")
+    assert not ledger.pending
+
+
+def test_a_turn_that_nobody_asked_for_answers_nobody():
+    ledger = TurnLedger(named=True)
+    ledger.send("a", "x")
+    end = ledger.feed({"type": "result", "subtype": "success", "origin": {"kind": "task"}})
+    assert end is not None
+    assert end.answered == ()
+    assert ledger.pending
+    assert [one.text for one in ledger.unconfirmed] == ["x"]
+
+
+def test_what_was_perhaps_not_sent_is_awaited_only_once_it_is_heard_of():
+    ledger = TurnLedger(named=True)
+    ledger.send("a", "x")
+    ledger.doubt("a")
+    assert not ledger.pending
+    assert [one.uuid for one in ledger.unconfirmed] == ["a"]
+    ledger.feed({"type": "command_lifecycle", "command_uuid": "a", "state": "queued"})
+    assert ledger.pending
+    assert ledger.unconfirmed == ()
+
+
+def test_what_was_not_sent_after_all_is_forgotten():
+    ledger = TurnLedger(named=True)
+    ledger.send("a", "x")
+    ledger.forget("a")
+    ledger.doubt("a")
+    assert not ledger.pending
+    assert ledger.unconfirmed == ()
+
+
+def test_what_was_read_and_is_not_answered_when_nothing_waits_was_dropped():
+    ledger = TurnLedger(named=True)
+    ledger.send("a", "x")
+    ledger.feed({"type": "user", "isReplay": True, "uuid": "a"})
+    ledger.feed({"type": "user", "isReplay": True, "uuid": ["no", "uuid"]})
+    ledger.feed({"type": "system", "subtype": "session_state_changed", "state": "running"})
+    assert ledger.busy
+    end = ledger.feed({"type": "system", "subtype": "session_state_changed", "state": "idle"})
+    assert end is not None
+    assert (end.result, end.answered) == (None, ("a",))
+    assert not ledger.busy
+    assert not ledger.pending
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (End("exited", 0), "claude exited with 0"),
+        (End("exited", 137, "KILL"), "claude was ended by SIGKILL"),
+        (End("exited", 1), "claude exited with 1; its last turn failed: API Error"),
+        (End("lost"), "claude is gone, and nobody knows how it ended"),
+        (End("rebooted"), "claude is gone: its host was restarted"),
+        (End("unknown"), "claude has ended"),
+    ],
+)
+def test_an_end_is_told_in_one_sentence(end, words):
+    last = {"subtype": "success", "is_error": True, "result": "API Error"}
+    assert str(ended("claude", end, last, asked=False)) == words

@@ -1,0 +1,52 @@
+from io import BytesIO
+from itertools import pairwise
+
+from hypothesis import given, strategies as st
+
+from optio_agents.framing.lines import LineSplitter
+
+STREAMS = st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\r", b"\xff", b"long line"])).map(
+    b"".join
+)
+
+
+def cuts(data, stream):
+    places = data.draw(st.sets(st.integers(0, len(stream))))
+    return [stream[a:b] for a, b in pairwise([0, *sorted(places), len(stream)])]
+
+
+@given(STREAMS, st.data())
+def test_lines_are_those_of_the_standard_library_under_any_cut(stream, data):
+    splitter, lines = LineSplitter(limit=1000), []
+    for piece in cuts(data, stream):
+        lines += splitter.feed(piece)
+        assert not splitter.cut
+    rest = splitter.rest
+    assert splitter.size == len(rest)
+    lines += [splitter.close()] if rest else []
+    assert lines == [line.removesuffix(b"\n") for line in BytesIO(stream)]
+    assert splitter.rest == b""
+
+
+@given(STREAMS, st.data(), st.integers(1, 6))
+def test_a_line_beyond_the_limit_is_cut_and_says_its_size(stream, data, limit):
+    splitter, seen = LineSplitter(limit), []
+    for piece in cuts(data, stream):
+        lines = splitter.feed(piece)
+        seen += [(line, splitter.cut.get(n, len(line))) for n, line in enumerate(lines)]
+    if splitter.size:
+        line = splitter.close()
+        seen.append((line, splitter.cut.get(0, len(line))))
+    whole = [line.removesuffix(b"\n") for line in BytesIO(stream)]
+    assert seen == [(line[:limit], len(line)) for line in whole]
+
+
+def test_a_line_without_end_takes_no_more_memory_than_the_limit():
+    splitter = LineSplitter(limit=10)
+    for _ in range(1000):
+        splitter.feed(b"x" * 1000)
+    assert splitter.rest == b"x" * 10
+    assert splitter.size == 1_000_000
+    assert splitter.feed(b"\nnext") == [b"x" * 10]
+    assert splitter.cut == {0: 1_000_000}
+    assert splitter.rest == b"next"

@@ -1,0 +1,276 @@
+"""Task directories: what is ours is emptied and removed, what is the user's stays."""
+# ruff: noqa: ASYNC240  # nobody else needs the event loop meanwhile
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from optio_agents.errors import WorkDirRefused
+from optio_agents.hosts import Host
+from tests.support.components import needs
+from tests.support.hosts.hosts import Ground, both_ways, every_kind, usual_kinds
+from tests.support.timeouts import BOUND
+
+
+def names(directory: str | Path) -> list[str]:
+    return sorted(path.name for path in Path(directory).iterdir())
+
+
+def here(tmp_path: Path, workdir: Path | None = None, name: str = "task") -> Host:
+    return Ground("local", tmp_path, None, None).host(name, workdir=workdir and str(workdir))
+
+
+@every_kind
+async def test_a_clean_start_makes_the_directories_and_empties_what_is_ours(ground: Ground) -> None:
+    async with ground.host("a 'task' $HOME;") as host:
+        await host.setup_workdir()
+        assert Path(host.taskdir).stat().st_mode & 0o777 == 0o700
+        assert names(host.workdir) == []
+        await host.run_command(
+            "mkdir -p a/b; echo x > a/b/c; ln -s / root; mkfifo pipe; touch -- -rf"
+        )
+        await host.setup_workdir()
+        assert names(host.workdir) == []
+
+
+@usual_kinds
+async def test_what_took_away_its_own_rights_is_emptied_too(ground: Ground) -> None:
+    async with ground.ready() as host:
+        await host.run_command("mkdir -p a/b/c; echo x > a/b/c/d; chmod 0 a/b/c; chmod 500 a/b a")
+        await host.setup_workdir()
+        assert names(host.workdir) == []
+
+
+@usual_kinds
+async def test_cleaning_removes_what_was_made_and_nothing_else(ground: Ground) -> None:
+    async with ground.ready() as host:
+        await host.run_command("echo x > x; mkdir ../session; echo y > ../mine")
+        await host.cleanup_taskdir()
+        assert names(host.taskdir) == ["mine"]
+        Path(host.taskdir, "mine").unlink()
+        await host.setup_workdir()
+        await host.cleanup_taskdir(aggressive=False)
+        assert not Path(host.taskdir).exists()
+        await host.cleanup_taskdir()
+
+
+@usual_kinds
+@pytest.mark.parametrize("name", ["workdir", "session"])
+async def test_what_is_not_ours_is_left_alone(ground: Ground, name: str) -> None:
+    precious = ground.directory / "task" / name / "precious"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("thesis")
+    for path in (ground.directory / "task", precious.parent, precious):
+        ground.give(path)
+    async with ground.host() as host:
+        for verb in (host.setup_workdir, host.cleanup_taskdir):
+            with pytest.raises(WorkDirRefused, match=r"not made by optio-agents"):
+                await verb()
+        await host.cleanup_taskdir(aggressive=True)
+    assert precious.read_text() == "thesis"
+
+
+@usual_kinds
+async def test_an_empty_directory_may_be_taken_over(ground: Ground) -> None:
+    task = ground.directory / "task"
+    for path in (task, task / "workdir"):
+        path.mkdir()
+        ground.give(path)
+    async with ground.ready() as host:
+        assert names(host.workdir) == []
+
+
+@both_ways
+@pytest.mark.parametrize("name", ["", "workdir", ".optio-task"])
+async def test_links_are_not_followed(ground: Ground, name: str) -> None:
+    elsewhere = ground.directory / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("thesis")
+    link = Path(ground.directory, "task", name)
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(elsewhere)
+    async with ground.host() as host:
+        with pytest.raises(WorkDirRefused):
+            await host.setup_workdir()
+        with pytest.raises(WorkDirRefused):
+            await host.cleanup_taskdir()
+    assert names(elsewhere) == ["precious"]
+
+
+@both_ways
+async def test_a_work_directory_that_became_a_link_is_unlinked(ground: Ground) -> None:
+    elsewhere = ground.directory / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("thesis")
+    async with ground.ready() as host:
+        Path(host.workdir).rmdir()
+        Path(host.workdir).symlink_to(elsewhere)
+        await host.setup_workdir()
+        assert not Path(host.workdir).is_symlink()
+    assert names(elsewhere) == ["precious"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="giving files away needs root")
+@both_ways
+async def test_a_directory_of_somebody_else_is_refused(ground: Ground) -> None:
+    task = ground.directory / "task"
+    task.mkdir()
+    os.chown(task, 12345, 12345)
+    async with ground.host() as host:
+        with pytest.raises(WorkDirRefused, match="belongs to another user"):
+            await host.setup_workdir()
+        os.chown(task, 0, 0)
+        task.chmod(0o777)
+        (task / "planted").touch()
+        with pytest.raises(WorkDirRefused, match="written to by others"):
+            await host.setup_workdir()
+        (task / "planted").unlink()
+        await host.setup_workdir()
+        assert task.stat().st_mode & 0o777 == 0o700
+
+
+@usual_kinds
+async def test_an_agent_that_lives_keeps_its_directory(ground: Ground) -> None:
+    async with ground.ready() as host:
+        await host.run_command("mkdir -p ../session; echo x > x")
+        # "PID START BOOT", as the launcher writes it
+        start = "set -- $(sed 's/.*) //' /proc/$$/stat); echo $$ ${20}"
+        whole = f"{start} $(cat /proc/sys/kernel/random/boot_id)"
+        handle = await host.launch_subprocess(f"({whole}) > ../session/pid; echo up; sleep 900")
+        assert await anext(handle.stdout) == b"up\n"
+        for verb in (host.setup_workdir, host.cleanup_taskdir):
+            with pytest.raises(WorkDirRefused, match="still lives in"):
+                await verb()
+        assert names(host.workdir) == ["x"]
+        await host.terminate_subprocess(handle, aggressive=True)
+        await host.setup_workdir()
+        assert names(host.taskdir) == [".optio-task", "workdir"]
+
+
+@both_ways
+async def test_a_pid_that_was_reused_is_no_agent(ground: Ground) -> None:
+    async with ground.ready() as host:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        for line in (f"{os.getpid()} 1 {boot}", f"{os.getpid()} 1 another-boot", "", "nonsense"):
+            await host.run_command(
+                'mkdir -p ../session; printf "%s\n" "$L" > ../session/pid', env={"L": line}
+            )
+            await host.setup_workdir()
+
+
+# A directory of the user's
+
+
+@usual_kinds
+async def test_in_the_users_directory_two_things_are_made_and_nothing_is_touched(
+    ground: Ground,
+) -> None:
+    mine = ground.give(_made(ground.directory / "my work"))
+    for name in ("CLAUDE.md", "thesis.tex"):
+        (mine / name).write_text(name)
+    before = {path: path.stat() for path in mine.iterdir()}
+    async with ground.host(workdir=str(mine)) as host:
+        for _ in range(2):  # its own session may start again
+            await host.setup_workdir()
+            assert names(mine) == ["CLAUDE.md", "deliverables", "optio.log", "thesis.tex"]
+        (mine / "optio.log").write_text("STATUS: x\n")
+        await host.cleanup_taskdir()
+        assert not Path(host.taskdir).exists()
+    assert {path: path.stat() for path in mine.iterdir()} == before
+
+
+@usual_kinds
+@pytest.mark.parametrize("name", ["optio.log", "deliverables"])
+async def test_what_the_user_has_of_these_names_is_refused_with_advice(
+    ground: Ground, name: str
+) -> None:
+    mine = ground.give(_made(ground.directory / "mine"))
+    (mine / name).mkdir()
+    (mine / name / "thesis").write_text("x")
+    async with ground.host(workdir=str(mine)) as host:
+        with pytest.raises(WorkDirRefused, match="move it away or choose another"):
+            await host.setup_workdir()
+        await host.cleanup_taskdir()
+    assert names(mine) == [name]
+    assert names(mine / name) == ["thesis"]
+
+
+async def test_a_second_session_in_the_same_directory_is_refused(tmp_path: Path) -> None:
+    mine = _made(tmp_path / "mine")
+    async with here(tmp_path, mine) as first, here(tmp_path, mine, "second") as second:
+        await first.setup_workdir()
+        with pytest.raises(WorkDirRefused, match="not this session's"):
+            await second.setup_workdir()
+        await second.cleanup_taskdir()
+        assert names(mine) == ["deliverables", "optio.log"]
+
+
+async def test_deliverables_stay_with_the_user(tmp_path: Path) -> None:
+    mine = _made(tmp_path / "mine")
+    async with here(tmp_path, mine) as host:
+        await host.setup_workdir()
+        (mine / "deliverables" / "report").write_text("x")
+        await host.cleanup_taskdir()
+    assert names(mine) == ["deliverables"]
+    assert names(mine / "deliverables") == ["report"]
+
+
+@pytest.mark.parametrize("below", ["", "sub [dir]*"])
+@pytest.mark.parametrize("linked", [False, True], ids=["clone", "worktree"])
+async def test_git_does_not_see_them(tmp_path: Path, below: str, *, linked: bool) -> None:
+    needs("git")
+    repository = tmp_path / "repository"
+    _git(tmp_path, "init", "-q", str(repository))
+    exclude = repository / ".git" / "info" / "exclude"
+    exclude.write_text("*.bak")  # no newline at its end
+    if linked:
+        _git(repository, "commit", "-q", "--allow-empty", "-m", "x")
+        _git(repository, "worktree", "add", "-q", str(tmp_path / "tree"))
+        repository = tmp_path / "tree"
+    mine = repository / below
+    mine.mkdir(exist_ok=True)
+    (mine / "uncommitted").write_text("x")
+    before = _git(repository, "status", "--porcelain", "-uall")
+    async with here(tmp_path, mine) as host:
+        await host.setup_workdir()
+        await host.setup_workdir()
+        (mine / "deliverables" / "report").write_text("x")
+        assert _git(repository, "status", "--porcelain", "-uall") == before
+        assert len(exclude.read_text().splitlines()) == 3
+        shutil.rmtree(mine / "deliverables")
+        await host.cleanup_taskdir()
+    assert exclude.read_text() == "*.bak\n"
+    assert _git(repository, "status", "--porcelain", "-uall") == before
+
+
+async def test_a_crash_between_the_two_is_no_claim(tmp_path: Path) -> None:
+    mine = _made(tmp_path / "mine")
+    async with here(tmp_path, mine) as host:
+        await host.setup_workdir()
+        Path(host.taskdir, "claimed").unlink()
+        with pytest.raises(WorkDirRefused, match="not this session's"):
+            await host.setup_workdir()
+
+
+def _made(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
+
+
+def _git(where: Path, *words: str) -> str:
+    who = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(where), "GIT_CONFIG_NOSYSTEM": "1"}
+    done = subprocess.run(
+        ["git", *who, *words],
+        cwd=where,
+        env=environment,
+        check=True,
+        capture_output=True,
+        timeout=BOUND,
+    )
+    return done.stdout.decode()

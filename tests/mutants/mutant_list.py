@@ -1,0 +1,238 @@
+"""The bugs that `tests.mutants` plants: each is one that somebody made, or could make tomorrow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """*right* stands once in *file*; with *wrong* in its place *suite* must turn red."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+    suite: tuple[str, ...]
+
+
+SRC = "src/optio_agents/"
+SCRIPTS = SRC + "hosts/scripts/"
+
+MUTANTS = (
+    # What is promised about delivery
+    Mutant(
+        "handed over before it is recorded",
+        SRC + "session/stages.py",
+        "await self._journal.record(heard.entries, batch.cursor, batch.digests)\n",
+        "self._crew.dispatch.hand_over(heard)\n"
+        "                await self._journal.record(heard.entries, batch.cursor, batch.digests)\n"
+        "                continue\n",
+        ("tests/testing/test_memory.py",),
+    ),
+    Mutant(
+        "cursor in another transaction than its lines",
+        SRC + "store_journal.py",
+        "            _advance(database, self.session, cursor, digests)\n",
+        '            database.execute("COMMIT")\n'
+        '            database.execute("BEGIN IMMEDIATE")\n'
+        "            _advance(database, self.session, cursor, digests)\n",
+        ("tests/store/test_store.py",),
+    ),
+    Mutant(
+        "end of the log is success",
+        SRC + "session/stages.py",
+        "Exited(self._ended) if keywords else Done(None)",
+        "Done(None)",
+        ("tests/session/test_session.py",),
+    ),
+    Mutant(
+        "a rewrite of the same length goes unseen",
+        SRC + "following/look.py",
+        "seen.size < place.offset or not seen.intact:",
+        "seen.size < place.offset:",
+        ("tests/framing/test_cursor.py", "tests/hosts/following/test_follow.py"),
+    ),
+    Mutant(
+        "the unterminated last line is lost",
+        SRC + "hosts/following.py",
+        "            self._final = True\n            self._close()\n",
+        "            self._final = True\n",
+        ("tests/hosts/following/test_follow.py",),
+    ),
+    Mutant(
+        "lines at the front of a replaced log come twice",
+        SRC + "following/generation.py",
+        "        if new == old:\n            return len(new) // _SIZE\n",
+        "        if new == old:\n            return 0\n",
+        ("tests/framing/test_framer.py", "tests/framing/test_cursor.py"),
+    ),
+    # What we say
+    Mutant(
+        "a message is fed without its link",
+        SCRIPTS + "launcher.sh",
+        '      if [ -e "said/$name" ]; then\n',
+        "      if false; then\n",
+        ("tests/agents/test_agents.py", "tests/agents/test_agents_faults.py"),
+    ),
+    Mutant(
+        "half a message is said",
+        SCRIPTS + "session.sh",
+        'whole "$1" "$2" || { rm -f "$1"; refuse "$cut" "only a part arrived"; }',
+        "true",
+        ("tests/agents/test_agents.py", "tests/agents/test_agents_faults.py"),
+    ),
+    Mutant(
+        "the last answer wins",
+        SCRIPTS + "answer.sh",
+        'if ln "answers/.$5.$$" "$answer" 2>/dev/null; then outcome=won; fi',
+        'if ln -f "answers/.$5.$$" "$answer" 2>/dev/null; then outcome=won; fi',
+        ("tests/agents/test_agents.py", "tests/agents/test_agents_faults.py"),
+    ),
+    Mutant(
+        "time without a link is time",
+        SRC + "hosts/retrying.py",
+        'if now == link and now[0] == "up":',
+        "if True:",
+        ("tests/hosts/files/test_transfers.py",),
+    ),
+    Mutant(
+        "a file that we cannot fetch is answered as if it were the file's fault",
+        SRC + "session/deliverables.py",
+        "            self._common.failed(self._not_fetched(item, error) if ours else error)\n"
+        "            return\n",
+        "            item.refusal = answers.our_trouble(item.delivery.path)\n",
+        ("tests/session/test_session_outage.py",),
+    ),
+    Mutant(
+        "permission time-out ignored",
+        SRC + "conversation/approvals.py",
+        "await asyncio.wait([asking], timeout=self._timeout)",
+        "await asyncio.wait([asking])",
+        ("tests/conversation/test_conversation_reader.py",),
+    ),
+    Mutant(
+        "every suggestion is granted",
+        SRC + "conversation/stream_json.py",
+        'kept = [dict(rule) for rule in permissions if rule.get("destination") == "session"]',
+        "kept = [dict(rule) for rule in permissions]",
+        ("tests/conversation/test_stream_json.py",),
+    ),
+    # Processes
+    Mutant(
+        "no session tag",
+        SCRIPTS + "launch.sh",
+        'exec setsid env -i PATH="$PATH" OPTIO_SESSION="$tag" "$@"',
+        'exec setsid env -i PATH="$PATH" "$@"',
+        ("tests/agents/test_agents.py", "tests/agents/test_agents_stop.py"),
+    ),
+    Mutant(
+        "a zombie counts as alive",
+        SRC + "hosts/liveness.py",
+        'words[0] not in "ZX" and int(words[19]) == start',
+        "int(words[19]) == start",
+        ("tests/hosts/following/test_follow.py", "tests/agents/test_agents.py"),
+    ),
+    Mutant(
+        "a pid alone names a process",
+        SCRIPTS + "state.sh",
+        '[ "${20}" = "$start" ] && [ "$1" != Z ]',
+        '[ "$1" != Z ]',
+        ("tests/agents/test_agents.py",),
+    ),
+    Mutant(
+        "a lease is claimed over a living owner",
+        SCRIPTS + "owner.sh",
+        "[ $age -ge 60 ] ||",
+        "true ||",
+        ("tests/agents/test_agents_owner.py",),
+    ),
+    # Paths
+    Mutant(
+        "checked by name, opened afterwards",
+        SCRIPTS + "open.sh",
+        "real=$(readlink /proc/self/fd/0 && echo .) && real=${real%??}",
+        "real=$root/x",
+        ("tests/hosts/files/test_confined.py",),
+    ),
+    Mutant(
+        "the root itself may be a link",
+        SCRIPTS + "open.sh",
+        '    [ ! -L "$2" ] || refuse outside "leads out: $2 is a symbolic link"\n',
+        "",
+        ("tests/hosts/files/test_confined.py",),
+    ),
+    # SSH
+    Mutant(
+        "keepalive off",
+        SRC + "hosts/ssh_connect.py",
+        '"keepalive_interval": config.keepalive,',
+        '"keepalive_interval": 0,',
+        ("tests/hosts/ssh/test_ssh_link.py",),
+    ),
+    Mutant(
+        "host key unchecked",
+        SRC + "hosts/ssh_door.py",
+        "        return False\n\n    def _accept(",
+        "        return True\n\n    def _accept(",
+        ("tests/hosts/ssh/test_ssh_host_keys.py",),
+    ),
+    Mutant(
+        "a revoked key is trusted",
+        SRC + "hosts/ssh_known_hosts.py",
+        "return (self.keys | self.portless) - self.revoked",
+        "return self.keys | self.portless",
+        ("tests/hosts/ssh/test_ssh_host_keys.py",),
+    ),
+    Mutant(
+        "a torn link is an exit",
+        SRC + "hosts/ssh_process.py",
+        "whole = self._code is not None and exc is None and not self._torn()",
+        "whole = True",
+        ("tests/hosts/ssh/test_ssh_link.py", "tests/hosts/test_machines.py"),
+    ),
+    # What people see
+    Mutant(
+        "escape sequences reach the terminal",
+        SRC + "protocol/display.py",
+        "    if not text.isprintable():\n",
+        "    if not text:\n",
+        ("tests/test_display.py",),
+    ),
+    Mutant(
+        "JSON takes NaN",
+        SRC + "protocol/strict_json.py",
+        "parse_constant=_refuse",
+        "parse_constant=float",
+        ("tests/protocol/test_parser.py",),
+    ),
+    # What cannot be seen, and what others write
+    Mutant(
+        "what cannot be seen never started",
+        SRC + "session/supervise.py",
+        "if not await never_started(store, stored):",
+        "if False:",
+        ("tests/supervision/test_session_unseen.py",),
+    ),
+    Mutant(
+        "a directory that is gone proves death",
+        SCRIPTS + "workdir.sh",
+        '        [ ! "$found" ] ||',
+        "        true ||",
+        ("tests/supervision/test_session_unseen.py",),
+    ),
+    Mutant(
+        "a lock named by anything",
+        SRC + "store_lock.py",
+        "if not is_session_id(session):",
+        "if False:",
+        ("tests/agents/test_host_words.py",),
+    ),
+    Mutant(
+        "an id takes another session over",
+        SRC + "session/supervise.py",
+        "stored = await _apart(store, stored_of(host, agent.meta))",
+        "stored = stored_of(host, agent.meta)",
+        ("tests/agents/test_host_words.py",),
+    ),
+)

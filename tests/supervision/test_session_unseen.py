@@ -1,0 +1,223 @@
+"""An agent that cannot be seen just now is neither dead nor anybody's to clear away."""
+
+# ruff: noqa: ASYNC240  # nobody else needs the event loop meanwhile
+
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from optio_agents.errors import AgentError, AgentExited, AgentUnseen, AlreadyOwned
+from optio_agents.store import Store
+from optio_agents.store.records import SessionResult
+from optio_agents.supervision import events as observe, live as remote_control
+from optio_agents.supervision.kinds.spec import Command
+from optio_agents.supervision.sessions import prune
+from optio_agents.supervision.supervise import supervise
+from optio_agents.testing.scripted import scripted_agent
+from tests.support.hosts.hosts import Ground
+from tests.support.proc import kill, tagged, wait_until
+from tests.support.sessions.supervising import PLAIN, Case, Office, case, office
+
+__all__ = ["case", "office"]  # fixtures
+
+BOUND = 40  # seconds that nothing here needs
+pytestmark = pytest.mark.timeout(60)
+
+
+async def detached(host: Any, store: Store, *steps: str, session: str = "mine") -> None:
+    """An agent that goes on alone, and a journal that knows it."""
+    detach = anyio.Event()
+    detach.set()
+    spec = Command(scripted_agent(*steps), env=PLAIN, env_base="empty")
+    await supervise(host, spec, store=store, session=session, detach_when=detach)
+
+
+def move(ground: Ground, source: str, target: str) -> None:
+    (ground.directory / source).rename(ground.directory / target)
+
+
+@pytest.mark.parametrize("ground", ["local", "me"], indirect=True)
+@pytest.mark.parametrize("what", ["task", "task/session", "task/session/meta"])
+async def test_while_its_directory_is_away_a_session_stays_open(case: Case, what: str) -> None:
+    """An unmounted home, say: once it is back, everything goes on."""
+    async with Store(case.directory / "j.sqlite3") as store:
+        with anyio.fail_after(BOUND):
+            async with case.ground.host("task") as host:
+                await detached(host, store, "hear", "DONE: all")
+            tag = case.file("tag").read_text().strip()
+            move(case.ground, what, "away")
+            with pytest.raises(AgentUnseen, match="cannot be seen"):
+                await supervise(None, resume="mine", store=store)
+            assert not (await store.session("mine")).over
+            assert await prune(store, 0) == []
+            assert tagged(tag)
+            move(case.ground, "away", what)
+            async with remote_control.find(store, "mine") as reached:
+                await remote_control.send(reached, "go on")
+            result = await supervise(None, resume="mine", store=store)
+    assert (result.outcome, result.summary) == ("done", "all")
+
+
+async def test_a_session_of_an_older_journal_was_not_proved_unstarted(office: Office) -> None:
+    """It says nothing of starts at all."""
+    with anyio.fail_after(BOUND):
+        async with office.store() as store:
+            async with office.host() as host:
+                await detached(host, store, "hear", "DONE")
+            tag = office.tag()
+            old = await store.session("mine")
+            await store.forget("mine")
+            facts = {name: value for name, value in old.facts.items() if name != "notes_start"}
+            old = type(old)(old.id, old.created_at, old.host, old.taskdir, facts)
+            await store.add(old)
+            shutil.rmtree(Path(office.taskdir, "session"))
+            with pytest.raises(AgentUnseen):
+                await supervise(None, resume="mine", store=store)
+            assert not (await store.session("mine")).over
+    kill(*tagged(tag))
+
+
+@pytest.mark.parametrize("gone", [["pid"], ["launcher"], ["pid", "launcher"]], ids="+".join)
+async def test_an_agent_that_removes_its_own_identity_still_runs(
+    office: Office, gone: list[str]
+) -> None:
+    with anyio.fail_after(BOUND):
+        async with office.store() as store:
+            async with office.host() as host:
+                await detached(host, store, "hear", "DONE: all")
+            for name in gone:
+                Path(office.taskdir, "session", name).unlink()
+            async with remote_control.find(store, "mine") as reached:
+                assert (await reached.agent.status()).running
+                await remote_control.send(reached, "go on")
+            result = await supervise(None, resume="mine", store=store)
+    assert (result.outcome, result.summary) == ("done", "all")
+
+
+async def test_the_directory_of_another_start_is_not_taken_for_ours(office: Office) -> None:
+    """Whatever its files say: stopping it would end the processes of somebody else."""
+    with anyio.fail_after(BOUND):
+        async with office.store() as store:
+            async with office.host() as host:
+                await detached(host, store, "hear", "DONE")
+            tag, session = office.tag(), Path(office.taskdir, "session")
+            for name in "tag", "meta":
+                path = session / name
+                path.write_text(path.read_text().replace(tag, "another.tag"))
+            with pytest.raises(AgentError, match="another"):
+                await supervise(None, resume="mine", store=store)
+            with pytest.raises(AgentError, match="another"):
+                async with remote_control.find(store, "mine"):
+                    pass
+            assert not (await store.session("mine")).over
+    kill(*tagged(tag))
+
+
+async def closed(store: Store, session: str) -> None:
+    """As if a supervisor had been wrong about its end."""
+    wrong = SessionResult(session, "exited", "it was never there", 0.0, 0.0)
+    await store.journal(session).end(wrong)
+
+
+@pytest.mark.parametrize("ground", ["local", "me"], indirect=True)
+@pytest.mark.parametrize("what", ["task", "task/session", "task/session/pid", ""])
+async def test_prune_keeps_what_lives_and_forgets_it_when_it_is_dead(case: Case, what: str) -> None:
+    async with Store(case.directory / "j.sqlite3") as store:
+        with anyio.fail_after(BOUND):
+            async with case.ground.host("task") as host:
+                await detached(host, store, "write kept x", "hear")
+            work = case.ground.directory / "task/workdir/deliverables"
+            tag = case.file("tag").read_text().strip()
+            wait_until((work / "kept").exists)
+            if what:
+                move(case.ground, what, "away")
+            await closed(store, "mine")
+            (pruned,) = await prune(store, 0)
+            assert pruned.trouble is not None
+            assert "still lives" in pruned.trouble
+            assert [one.id for one in await store.sessions()] == ["mine"]
+            assert (work / "kept").exists() or what == "task"
+            kill(*tagged(tag))
+            (pruned,) = await prune(store, 0)
+            assert pruned.trouble is None
+            assert await store.sessions() == []
+            assert not work.exists()
+
+
+@pytest.mark.parametrize("ground", ["local"], indirect=True)
+async def test_what_an_agent_left_behind_keeps_its_directory_too(case: Case) -> None:
+    async with Store(case.directory / "j.sqlite3") as store:
+        with anyio.fail_after(BOUND):
+            async with case.ground.host("task") as host:
+                await detached(host, store, "run setsid sleep 1000 </dev/null &", "hear")
+            wait_until(lambda: len(tagged(tag_of(case))) > 3)
+            agent = int(case.file("pid").read_text().split()[0])
+            os.kill(agent, signal.SIGKILL)
+            launcher = int(case.file("launcher").read_text().split()[0])
+            os.kill(launcher, signal.SIGKILL)
+            await closed(store, "mine")
+            (pruned,) = await prune(store, 0)
+            assert pruned.trouble is not None
+            kill(*tagged(tag_of(case)))
+            assert [one.trouble for one in await prune(store, 0)] == [None]
+
+
+def tag_of(case: Case) -> str:
+    return case.file("tag").read_text().strip()
+
+
+async def test_a_clean_start_leaves_alone_what_lives_without_its_session(office: Office) -> None:
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, office.host() as host:
+            await detached(host, store, "write kept x", "hear")
+            kept, tag = Path(office.taskdir, "workdir/deliverables/kept"), office.tag()
+            wait_until(kept.exists)
+            shutil.rmtree(Path(office.taskdir, "session"))
+            with pytest.raises(AgentError, match="still lives"):
+                await host.setup_workdir()
+            assert kept.exists()
+            kill(*tagged(tag))
+            await host.setup_workdir()
+            assert not kept.exists()
+
+
+async def test_whoever_is_starting_it_is_not_told_that_it_never_started(office: Office) -> None:
+    with anyio.fail_after(BOUND):
+        async with office.store() as store:
+            async with office.host() as host:
+                await detached(host, store, "DONE")
+            shutil.rmtree(office.taskdir)
+            with store.claim("mine", "the one who starts it"), pytest.raises(AlreadyOwned):
+                await supervise(None, resume="mine", store=store)
+            with pytest.raises((AgentUnseen, AgentExited)):
+                await supervise(None, resume="mine", store=store)
+            assert not (await store.session("mine")).over
+
+
+async def test_a_directory_that_goes_away_meanwhile_ends_nothing(office: Office) -> None:
+    session, away = Path(office.taskdir, "session"), Path(office.taskdir, "away")
+    spec = Command(scripted_agent("STATUS: on", "hear", "DONE: all"), env=PLAIN, env_base="empty")
+
+    def see(seen: observe.Observation) -> None:
+        if isinstance(seen, observe.Recorded):
+            session.rename(away)
+            (away / "exit").write_text("0\n")  # whoever follows its end looks again
+
+    with anyio.fail_after(BOUND):
+        async with office.store() as store:
+            async with office.host() as host:
+                with pytest.raises(AgentUnseen, match="stays open"):
+                    await supervise(host, spec, store=store, session="mine", observer=see)
+            assert not (await store.session("mine")).over
+            (away / "exit").unlink()
+            away.rename(session)
+            assert tagged(office.tag())
+            async with remote_control.find(store, "mine") as reached:
+                await remote_control.send(reached, "go on")
+            result = await supervise(None, resume="mine", store=store)
+    assert (result.outcome, result.summary) == ("done", "all")

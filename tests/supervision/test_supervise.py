@@ -1,0 +1,671 @@
+"""The standalone way in: one true end, one owner, and nothing lost on the way."""
+
+# ruff: noqa: ASYNC240  # nobody else needs the event loop meanwhile
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from optio_agents.errors import (
+    AgentError,
+    AgentExited,
+    AgentReportedError,
+    AlreadyOwned,
+    FileRefused,
+    HostError,
+    HostUnreachable,
+    StoreError,
+    WorkDirRefused,
+)
+from optio_agents.hosts.host import make_host
+from optio_agents.hosts.ssh import SSHConfig
+from optio_agents.protocol.protocol import get_protocol
+from optio_agents.store import SessionJournal, Store
+from optio_agents.supervision import events as observe, live as remote_control
+from optio_agents.supervision.kinds.spec import Command
+from optio_agents.supervision.sessions import prune
+from optio_agents.supervision.supervise import host_of, new_session_id, supervise, task_directory
+from optio_agents.testing.proxy import FaultProxy
+from optio_agents.testing.scripted import scripted_agent
+from tests.support.hosts.hosts import ssh_config
+from tests.support.hosts.sshd import SshLogin
+from tests.support.leaks import no_process_left
+from tests.support.proc import tagged
+from tests.support.sessions.supervising import PLAIN, Office, Watching
+from tests.support.timeouts import BOUND
+
+HANDING_OVER = ("write a.txt hello", "DELIVERABLE: deliverables/a.txt", "hear")
+
+
+def command(*steps: str, env: dict[str, str] = PLAIN, **more: Any) -> Command:
+    return Command(scripted_agent(*steps), env={**PLAIN, **env}, env_base="empty", **more)
+
+
+async def test_from_its_start_to_done(office: Office, leaks: Any) -> None:
+    watching = Watching()
+    async with leaks():
+        with anyio.fail_after(BOUND):
+            async with office.store() as store, office.host() as host:
+                result = await supervise(
+                    host,
+                    command("STATUS: 50% half", *HANDING_OVER, "DONE: all"),
+                    store=store,
+                    title="the title",
+                    observer=watching,
+                )
+                (stored,) = await store.sessions()
+                (delivery,) = await store.deliveries(stored.id)
+    assert (result.outcome, result.summary, result.statuses) == ("done", "all", 1)
+    assert (result.agent.exit_code, result.agent.how) == (0, "exited")
+    assert office.heard() == ["heard: System: deliverable a.txt: accepted."]
+    assert (stored.outcome, stored.over, stored.host) == ("done", True, "local")
+    assert stored.facts["title"] == "the title"
+    assert (delivery.path, delivery.size, delivery.taken) == ("a.txt", 6, True)
+    kinds = [type(seen).__name__ for seen in watching.seen]
+    assert kinds[0] == "Began"
+    assert kinds[-1] == "Finished"
+    assert watching.lines == ["STATUS: 50% half", "DELIVERABLE: deliverables/a.txt", "DONE: all"]
+    assert [d.delivery.taken for d in watching.of(observe.Delivered)] == [None, True]
+    assert watching.of(observe.Progressed)[0] == observe.Progressed(50, "half")
+
+
+async def test_it_needs_no_journal(office: Office) -> None:
+    with anyio.fail_after(BOUND):
+        async with office.host() as host:
+            result = await supervise(host, command("DONE"))
+    assert result.outcome == "done"
+
+
+async def test_the_agent_that_reports_an_error_is_not_left_running(office: Office) -> None:
+    watching = Watching()
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, office.host() as host:
+            with pytest.raises(AgentReportedError, match="no luck") as failure:
+                await supervise(
+                    host, command("ERROR: no luck", "hear"), store=store, observer=watching
+                )
+            assert (await store.sessions())[0].outcome == "error"
+        await no_process_left(office.tag())
+    result: Any = failure.value.result
+    assert (result.outcome, result.agent.how) == ("error", "exited")
+    assert watching.of(observe.Finished) == [observe.Finished(result)]
+
+
+# Where it works, and what it is taught
+
+
+async def test_in_a_directory_of_ours_agents_md_says_it_all(office: Office) -> None:
+    with anyio.fail_after(BOUND):
+        async with office.host() as host:
+            await supervise(host, command("hear", "DONE", prompt="Do this."))
+    taught = Path(office.taskdir, "workdir/AGENTS.md").read_text()
+    assert taught.startswith("Do this.\n\n## Log channel")
+    assert office.heard() == ["heard: ## Log channel"]  # the prompt stands behind it
+    (message,) = Path(office.taskdir, "session").glob("*/*-prompt")
+    assert message.read_text().endswith("\n\nDo this.\n")
+
+
+async def test_in_the_users_directory_nothing_else_is_made(office: Office) -> None:
+    project = office.directory / "my project"
+    project.mkdir()
+    (project / "AGENTS.md").write_text("mine")
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, office.host(str(project)) as host:
+            await supervise(host, command(*HANDING_OVER, "DONE", prompt="Do this."), store=store)
+            (stored,) = await store.sessions()
+    assert stored.facts["cwd"] == str(project)
+    assert sorted(path.name for path in project.iterdir()) == [
+        "AGENTS.md",
+        "deliverables",
+        "optio.log",
+    ]
+    assert (project / "AGENTS.md").read_text() == "mine"
+
+
+async def test_what_is_not_this_sessions_is_left_alone_and_no_session_remains(
+    office: Office,
+) -> None:
+    project = office.directory / "project"
+    project.mkdir()
+    (project / "optio.log").write_text("mine")
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, office.host(str(project)) as host:
+            with pytest.raises(WorkDirRefused):
+                await supervise(host, command("DONE"), store=store)
+            assert await store.sessions() == []
+    assert (project / "optio.log").read_text() == "mine"
+
+
+async def test_an_agent_that_reads_to_the_end_is_told_of_no_replies(office: Office) -> None:
+    spec = command("run cat >prompt", "DONE", prompt="Do this.", reads_to_end=True)
+    with anyio.fail_after(BOUND):
+        async with office.host() as host:
+            await supervise(host, spec)
+    prompt = Path(office.taskdir, "workdir/prompt").read_text()
+    assert prompt.endswith("\nDo this.\n")
+    assert "harness" not in prompt
+
+
+async def test_nobody_tries_to_answer_what_reads_to_the_end(office: Office, caplog: Any) -> None:
+    steps = ("run cat >prompt", "write a.txt x", "DELIVERABLE: deliverables/a.txt", "DONE")
+    with anyio.fail_after(BOUND):
+        async with office.host() as host:
+            spec = command(*steps, prompt="Do this.", reads_to_end=True)
+            result = await supervise(host, spec)
+    assert (result.replies, [d.taken for d in result.deliverables]) == ("none", [None])
+    assert not caplog.records
+
+
+async def test_a_callback_may_speak_to_the_agent(office: Office) -> None:
+    async def on_deliverable(hook: Any, path: str, text: str) -> None:
+        assert await hook.send_to_agent("twice")
+        assert await hook.send_to_agent("twice")
+
+    with anyio.fail_after(BOUND):
+        async with office.host() as host:
+            spec = command(*HANDING_OVER, "hear", "hear", "DONE")
+            await supervise(host, spec, on_deliverable=on_deliverable)
+    assert office.heard() == [
+        "heard: System: twice",
+        "heard: System: twice",
+        "heard: System: deliverable a.txt: accepted.",
+    ]
+
+
+async def test_a_protocol_without_its_callback_is_refused_before_anything_starts(
+    office: Office,
+) -> None:
+    async with office.host() as host:
+        with pytest.raises(ValueError, match="caller_messages"):
+            await supervise(host, command("DONE"), protocol=get_protocol(caller_messages=True))
+    assert not Path(office.taskdir).exists()
+
+
+async def test_an_id_is_a_plain_name_and_used_once(office: Office) -> None:
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, office.host() as host:
+            for name in "../x", "a/b", ".x":
+                with pytest.raises(ValueError, match="cannot be the id"):
+                    await supervise(host, command("DONE"), store=store, session=name)
+            await supervise(host, command("DONE"), store=store, session="mine")
+            with pytest.raises(ValueError, match="already"):
+                await supervise(host, command("DONE"), store=store, session="mine")
+
+
+# Leaving, and coming back
+
+
+async def test_detached_it_goes_on_and_is_found_again_by_the_journal_alone(
+    office: Office,
+) -> None:
+    detach, watching = anyio.Event(), Watching()
+
+    def see(seen: observe.Observation) -> None:
+        watching(seen)
+        if "STATUS: on" in watching.lines:
+            detach.set()
+
+    with anyio.fail_after(BOUND):
+        async with office.store() as store:
+            async with office.host() as host:
+                steps = "STATUS: on", "hear", *HANDING_OVER, "DONE: all"
+                result = await supervise(
+                    host, command(*steps), store=store, observer=see, detach_when=detach
+                )
+            assert (result.outcome, result.statuses) == ("detached", 1)
+            (stored,) = await store.sessions()
+            assert (stored.outcome, stored.over) == ("detached", False)
+            assert tagged(office.tag())
+            async with remote_control.find(store, stored.id[:5]) as reached:
+                await remote_control.send(reached, "go on")
+            again = Watching()
+            result = await supervise(None, resume=stored.id[:5], store=store, observer=again)
+    assert (result.outcome, result.statuses) == ("done", 1)
+    assert office.heard() == ["heard: go on", "heard: System: deliverable a.txt: accepted."]
+    assert watching.lines + again.lines == [
+        "STATUS: on",
+        "DELIVERABLE: deliverables/a.txt",
+        "DONE: all",
+    ]
+    assert again.of(observe.Began)[0].resumed
+
+
+@pytest.mark.parametrize("how", ["asked", "cancelled"])
+async def test_otherwise_leaving_stops_the_agent(office: Office, how: str) -> None:
+    cancel, watching = anyio.Event(), Watching()
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, office.host() as host:
+            async with anyio.create_task_group() as tasks:
+                results = []
+
+                async def run() -> None:
+                    results.append(
+                        await supervise(
+                            host,
+                            command("STATUS: on", "run sleep 1000"),
+                            store=store,
+                            observer=watching,
+                            cancel_when=cancel,
+                        )
+                    )
+
+                tasks.start_soon(run)
+                await watching.until(lambda: watching.lines)
+                assert tagged(office.tag())
+                if how == "asked":
+                    cancel.set()
+                else:
+                    tasks.cancel_scope.cancel()
+            assert not tagged(office.tag())
+            assert [result.outcome for result in results] == ["cancelled"] * (how == "asked")
+            assert (await store.sessions())[0].outcome == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("steps", "exit_code"), [(("DONE: all",), 0), (("exit 3",), 3), (("run kill -9 $$",), 137)]
+)
+async def test_an_agent_that_ended_meanwhile_is_reported_with_its_true_end(
+    office: Office, steps: tuple[str, ...], exit_code: int
+) -> None:
+    with anyio.fail_after(BOUND):
+        async with office.store() as store:
+            stored = await detached_at_once(office, store, "hear", *steps)
+            async with remote_control.find(store, stored) as reached:
+                await remote_control.send(reached, "go on")
+                await reached.agent.wait()
+            if exit_code:
+                with pytest.raises(AgentExited) as failure:
+                    await supervise(None, resume=stored, store=store)
+                assert failure.value.exit_code == exit_code
+            else:
+                result = await supervise(None, resume=stored, store=store)
+                assert (result.outcome, result.agent.exit_code) == ("done", 0)
+            with pytest.raises(ValueError, match="is over"):
+                await supervise(None, resume=stored, store=store)
+
+
+async def detached_at_once(office: Office, store: Store, *steps: str, **more: Any) -> str:
+    """The id of a session whose agent runs, unsupervised."""
+    detach = anyio.Event()
+    detach.set()
+    async with office.host() as host:
+        result = await supervise(
+            host, command(*steps, **more), store=store, detach_when=detach, title="t"
+        )
+    assert result.outcome == "detached"
+    return result.session
+
+
+async def test_with_the_journal_lost_the_session_directory_is_enough(office: Office) -> None:
+    project = office.directory / "project"
+    project.mkdir()
+    given: list[str] = []
+
+    async def on_deliverable(hook: Any, path: str, text: str) -> None:
+        given.append(text)
+
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, office.host(str(project)) as host:
+            detach = anyio.Event()
+            detach.set()
+            spec = command("write a.txt x", "DELIVERABLE: deliverables/a.txt", "hear", "DONE")
+            session = (await supervise(host, spec, store=store, detach_when=detach)).session
+        async with office.store("another") as store, office.host() as host:
+            with pytest.raises(StoreError):
+                await supervise(None, resume=session, store=store)
+            result = await supervise(
+                host, resume=office.taskdir, store=store, on_deliverable=on_deliverable
+            )
+            assert [s.id for s in await store.sessions()] == [session]
+            assert (await store.sessions())[0].facts["cwd"] == str(project)
+    assert (result.session, result.outcome, given) == (session, "done", ["x\n"])
+
+
+async def test_without_agent_there_is_nothing_to_resume(office: Office) -> None:
+    with anyio.fail_after(BOUND):
+        async with office.host() as host:
+            with pytest.raises(FileRefused, match="no session"):
+                await supervise(host, resume=office.taskdir)
+            with pytest.raises(ValueError, match="on which host"):
+                await supervise(None, resume="abc")
+            with pytest.raises(ValueError, match="what to run"):
+                await supervise(host)
+
+
+# One owner at a time
+
+
+async def test_a_second_supervisor_is_refused_and_told_who_is_first(office: Office) -> None:
+    watching = Watching()
+    with anyio.fail_after(BOUND):
+        async with (
+            office.store() as store,
+            office.host() as host,
+            office.store("another") as another,
+            anyio.create_task_group() as tasks,
+        ):
+            results = []
+
+            async def run() -> None:
+                spec = command("STATUS: on", "hear", "DONE")
+                results.append(await supervise(host, spec, store=store, observer=watching))
+
+            tasks.start_soon(run)
+            await watching.until(lambda: watching.lines)
+            (stored,) = await store.sessions()
+            me = f"process {os.getpid()} on "
+            with pytest.raises(AlreadyOwned, match=me):
+                await supervise(None, resume=stored.id, store=store)
+            async with office.host() as other:
+                with pytest.raises(AlreadyOwned, match=me):
+                    await supervise(other, resume=office.taskdir, store=another)
+            async with remote_control.find(store, stored.id) as reached:
+                await remote_control.send(reached, "go on")
+        assert [result.outcome for result in results] == ["done"]
+
+
+async def test_whoever_takes_over_has_it_and_the_first_one_notices(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optio_agents.agents.lease._RENEWED", 0.1)
+    first, second = Watching(), Watching()
+    with anyio.fail_after(BOUND):
+        async with (
+            office.store() as store,
+            office.host() as host,
+            office.store("another") as another,
+            office.host() as other,
+            anyio.create_task_group() as tasks,
+        ):
+
+            async def run() -> None:
+                spec = command("STATUS: on", "hear", "DONE")
+                with pytest.raises(AlreadyOwned, match="taken this session over"):
+                    await supervise(host, spec, store=store, observer=first)
+                async with remote_control.find(store, (await store.sessions())[0].id) as reached:
+                    await remote_control.send(reached, "go on")
+
+            tasks.start_soon(run)
+            await first.until(lambda: first.lines)
+            result = await supervise(
+                other, resume=office.taskdir, store=another, observer=second, take_over=True
+            )
+            assert result.outcome == "done"
+            assert (await store.sessions())[0].outcome is None  # how it ended is not ours to say
+    assert second.lines == ["STATUS: on", "DONE"]
+
+
+# What goes wrong
+
+
+async def test_a_journal_that_cannot_be_written_stops_us_and_not_the_agent(
+    office: Office, small_disk: Path
+) -> None:
+    watching, ballast = Watching(), small_disk / "ballast"
+
+    def fill(seen: observe.Observation) -> None:
+        watching(seen)
+        if watching.lines == ["STATUS: on"]:
+            with ballast.open("wb", buffering=0) as file:
+                try:
+                    while file.write(bytes(1024)):
+                        pass
+                except OSError:
+                    pass
+
+    long = "x" * 2000
+    lines = [f"STATUS: {n} {long}" for n in range(8)]
+    steps = "STATUS: on", "hear", *lines, "hear", "DONE: all"
+    with anyio.fail_after(BOUND):
+        async with Store(small_disk / "j.sqlite3") as store, anyio.create_task_group() as tasks:
+
+            async def run() -> None:
+                async with office.host() as host:
+                    with pytest.raises(StoreError, match=r"full|I/O"):
+                        await supervise(host, command(*steps), store=store, observer=fill)
+
+            tasks.start_soon(run)
+            await watching.until(lambda: watching.lines)
+            host = office.host()
+            async with host, host.adopt_agent() as agent:
+                await agent.say(b"go on\n")
+                agent.detach()
+        ballast.unlink()
+        async with Store(small_disk / "j.sqlite3") as store:
+            (stored,) = await store.sessions()
+            assert not stored.over
+            async with remote_control.find(store, stored.id) as reached:
+                await remote_control.send(reached, "go on")
+            result = await supervise(None, resume=stored.id, store=store, observer=watching)
+    assert (result.outcome, result.statuses) == ("done", 9)
+    assert watching.lines == [step for step in steps if step != "hear"]
+
+
+async def test_an_agent_that_says_too_much_is_stopped_with_that_reason(office: Office) -> None:
+    spec = command("run head -c 200000 /dev/zero", "run sleep 1000")
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, office.host() as host:
+            with pytest.raises(AgentExited, match="its output reached 100000 bytes"):
+                await supervise(host, spec, store=store, journal_limit=100_000)
+            assert "100000 bytes" in str((await store.sessions())[0].summary)
+
+
+async def test_an_observer_that_raises_harms_nobody(office: Office) -> None:
+    def raising(seen: observe.Observation) -> None:
+        raise RuntimeError("oh")
+
+    with anyio.fail_after(BOUND):
+        async with office.host() as host:
+            result = await supervise(host, command("STATUS: x", "DONE"), observer=raising)
+    assert (result.outcome, result.troubles) == ("done", {})
+
+
+async def test_credentials_are_neither_kept_nor_shown_also_after_a_resume(office: Office) -> None:
+    secret = "s3cret 'value' \\ of\nmine"
+    steps = (
+        'run printf "STATUS: with %s\\n" "${A_TOKEN%%\\n*}" >>"$OPTIO_LOG"',
+        "hear",
+        'run printf "STATUS: again %s\\n" "$B_TOKEN" >>"$OPTIO_LOG"',
+        "DONE",
+    )
+    env = {"A_TOKEN": secret, "B_TOKEN": "another-one", "NAME": "harmless"}
+    detach, first, second = anyio.Event(), Watching(), Watching()
+
+    def see(seen: observe.Observation) -> None:
+        first(seen)
+        if first.lines:
+            detach.set()
+
+    with anyio.fail_after(BOUND):
+        async with office.store() as store:
+            async with office.host() as host:
+                spec = command(*steps, env=env)
+                assert secret not in repr(spec)
+                await supervise(host, spec, store=store, observer=see, detach_when=detach)
+            (stored,) = await store.sessions()
+            async with remote_control.find(store, stored.id) as reached:
+                await remote_control.send(reached, "go on")
+            await supervise(None, resume=stored.id, store=store, observer=second)
+            events = await store.events(stored.id)
+    assert "STATUS: again [B_TOKEN]" in [event.entry.line for event in events]
+    assert "STATUS: again [B_TOKEN]" in second.lines
+    assert observe.Progressed(None, "again [B_TOKEN]") in second.seen
+    everything = repr(first.seen + second.seen) + repr(stored)
+    for path in office.directory.joinpath("journal").iterdir():
+        everything += path.read_bytes().decode(errors="replace") if path.is_file() else ""
+    assert "another-one" not in everything
+
+
+# Over SSH
+
+
+def ssh_ground(login: SshLogin) -> tuple[SSHConfig, str]:
+    return ssh_config(login), str(login.account.make_dir() / "task")
+
+
+async def test_a_lost_host_keeps_its_agent_and_is_found_again(
+    office: Office, make_sshd: Any, ssh_login: Any
+) -> None:
+    server, watching = make_sshd(), Watching()
+    with anyio.fail_after(BOUND):
+        async with FaultProxy(server.host, server.port) as proxy, office.store() as store:
+            login = ssh_login("me", server=server, port=proxy.port)
+            config, taskdir = ssh_ground(login)
+
+            def see(seen: observe.Observation) -> None:
+                watching(seen)
+                if isinstance(seen, observe.Recorded):
+                    proxy.refuse()
+                    proxy.cut()
+
+            async with make_host(config, taskdir=taskdir) as host:
+                spec = command("STATUS: on", "run sleep 1", *HANDING_OVER, "DONE: all")
+                with pytest.raises(HostUnreachable, match="resume session"):
+                    await supervise(host, spec, store=store, observer=see, lost_after=0.5)
+            proxy.accept()
+            (stored,) = await store.sessions()
+            assert stored.outcome == "unreachable"
+            assert {s.state for s in watching.of(observe.LinkChanged)} >= {"down"}
+            result = await supervise(None, resume=stored.id, store=store)
+    assert (result.outcome, [d.taken for d in result.deliverables]) == ("done", [True])
+    assert server.running() == []
+
+
+async def test_a_link_that_breaks_as_it_is_taken_up_leaves_the_agent_running(
+    office: Office, make_sshd: Any, ssh_login: Any
+) -> None:
+    server = make_sshd()
+    with anyio.fail_after(BOUND):
+        async with FaultProxy(server.host, server.port) as proxy, office.store() as store:
+            login = ssh_login("me", server=server, port=proxy.port)
+            config, taskdir = ssh_ground(login)
+
+            class Cutting(SessionJournal):
+                async def start(self) -> Any:
+                    proxy.refuse()
+                    proxy.cut()
+                    return await super().start()
+
+                async def end(self, result: Any) -> None:
+                    await super().end(result)
+                    proxy.accept()  # in time to stop the agent, if somebody wanted to
+
+            async with make_host(config, taskdir=taskdir) as host:
+                detach = anyio.Event()
+                detach.set()
+                spec = command("hear", "DONE: all")
+                session = (await supervise(host, spec, store=store, detach_when=detach)).session
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr("optio_agents.store.SessionJournal", Cutting)
+                    with pytest.raises(HostError):
+                        await supervise(host, resume=session, store=store)
+            assert (await store.session(session)).outcome == "failed"
+            async with remote_control.find(store, session) as reached:
+                await remote_control.send(reached, "go on")
+            result = await supervise(None, resume=session, store=store)
+    assert (result.outcome, result.agent.exit_code) == ("done", 0)
+
+
+# From another terminal, and afterwards
+
+
+async def test_stopping_from_another_terminal_is_no_failure_of_the_agent(office: Office) -> None:
+    watching = Watching()
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, office.host() as host:
+            async with anyio.create_task_group() as tasks:
+                results = []
+
+                async def run() -> None:
+                    spec = command("STATUS: on", "run sleep 1000")
+                    results.append(await supervise(host, spec, store=store, observer=watching))
+
+                tasks.start_soon(run)
+                await watching.until(lambda: watching.lines)
+                async with remote_control.find(store, (await store.sessions())[0].id) as reached:
+                    report = await remote_control.stop(reached, grace=1)
+                assert report.empty
+            assert [result.outcome for result in results] == ["cancelled"]
+            assert (await store.sessions())[0].outcome == "cancelled"
+
+
+async def test_stopping_what_nobody_supervises_ends_the_session(office: Office) -> None:
+    with anyio.fail_after(BOUND):
+        async with office.store() as store:
+            session = await detached_at_once(office, store, "run sleep 1000")
+            async with remote_control.find(store, session) as reached:
+                assert (await remote_control.stop(reached, grace=1)).empty
+            assert (await store.session(session)).outcome == "cancelled"
+
+
+async def test_interrupting_a_command_is_sigint(office: Office) -> None:
+    with anyio.fail_after(BOUND):
+        async with office.store() as store:
+            session = await detached_at_once(office, store, "run exec sleep 1000")
+            async with remote_control.find(store, session) as reached:
+                await remote_control.interrupt(reached)
+                assert (await reached.agent.wait()).signal == "INT"
+                with pytest.raises(AgentError):
+                    await remote_control.send(reached, "too late")
+                assert await remote_control.open_requests(reached) == []
+
+
+async def test_prune_removes_what_ended_here_and_on_the_host_and_nothing_else(
+    office: Office,
+) -> None:
+    with anyio.fail_after(BOUND):
+        async with office.store() as store:
+            ids = {}
+            for name, steps in ("done", ("DONE",)), ("runs", ("hear", "DONE")):
+                office.taskdir = str(office.directory / name)
+                ids[name] = await detached_at_once(office, store, *steps)
+            office.taskdir = str(office.directory / "done")
+            await supervise(None, resume=ids["done"], store=store)
+            assert await prune(store, 3600) == []
+            (pruned,) = await prune(store, 0)
+            assert (pruned.session.id, pruned.trouble) == (ids["done"], None)
+            assert [s.id for s in await store.sessions()] == [ids["runs"]]
+            assert not (office.directory / "done").exists()
+            assert (office.directory / "runs/session").exists()
+            async with remote_control.find(store, ids["runs"]) as reached:
+                await remote_control.stop(reached)
+
+
+async def test_what_cannot_be_removed_on_the_host_is_not_forgotten(office: Office) -> None:
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, office.host() as host:
+            result = await supervise(host, command("DONE"), store=store)
+            Path(office.taskdir, ".optio-task").unlink()  # as if it were another's
+            (pruned,) = await prune(store, 0)
+            assert pruned.trouble is not None
+            assert (await store.session(result.session)).over
+    assert Path(office.taskdir).exists()
+
+
+async def test_the_facts_lead_back_to_an_ssh_host_from_any_directory(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(office.directory)
+    jump = SSHConfig("gate", key_path="keys/gate")
+    config = SSHConfig("box", user="me", port=2222, key_path="id", config="cfg", jump=jump)
+    from optio_agents.store import StoredSession
+    from optio_agents.supervision.sessions import Facts
+
+    host = make_host(config, taskdir="~/t", workdir="/w")
+    facts = Facts.of(host, command("DONE"), title="", features=get_protocol().features)
+    again: Any = host_of(StoredSession("x", 1.0, "me@box:2222", "/home/me/t", facts.to_json()))
+    assert (again.machine.name, again.taskdir, again.workdir) == ("me@box:2222", "/home/me/t", "/w")
+    assert again.machine.config.key_path == str(office.directory / "id")
+    assert again.machine.config.config == (str(office.directory / "cfg"),)
+    assert again.machine.config.jump.key_path == str(office.directory / "keys/gate")
+
+
+def test_each_session_has_an_id_and_a_directory_of_its_own() -> None:
+    one, two = new_session_id(), new_session_id()
+    assert one != two
+    assert re.fullmatch(r"[0-9a-f]{8}", one)
+    assert task_directory(one) == f"~/.local/state/optio-agents/tasks/{one}"

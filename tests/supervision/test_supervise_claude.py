@@ -1,0 +1,232 @@
+"""Supervising the real claude CLI: taught, answered, approved from anywhere, found again."""
+
+# ruff: noqa: ASYNC110, ASYNC230, ASYNC240  # files send no events, and nobody else needs the loop
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from optio_agents.conversation import PermissionDecision
+from optio_agents.errors import AgentError, AgentExited
+from optio_agents.store import Store
+from optio_agents.supervision import events as observe, live as remote_control
+from optio_agents.supervision.kinds.spec import Claude
+from optio_agents.supervision.supervise import supervise
+from tests.support.claude.claude_cli import OFF, executable, surroundings
+from tests.support.claude.model_api import ModelApi, scripted
+from tests.support.sessions.supervising import Case, Office, Watching
+from tests.support.timeouts import BOUND
+
+ALLOW = PermissionDecision("allow")
+
+
+def bash(command: str) -> dict[str, Any]:
+    return {"tool": "Bash", "input": {"command": command}}
+
+
+def logs(line: str) -> dict[str, Any]:
+    return bash(f"echo '{line}' >> optio.log")
+
+
+def asks_to_make(taskdir: str) -> dict[str, Any]:
+    """A step that needs a permission."""
+    path = str(made(taskdir))
+    return {"tool": "Write", "input": {"file_path": path, "content": "hello"}}
+
+
+def made(taskdir: str) -> Path:
+    return Path(taskdir, "workdir/made")
+
+
+MAKES = bash("mkdir -p deliverables && echo hello > deliverables/a.txt")
+ANNOUNCES = logs("DELIVERABLE: deliverables/a.txt")
+# A reply in mid-turn joins that turn, so a model that ends it at once may wait for ever.
+HEARS = bash("until ls ../session/said | grep -q reply; do sleep 0.02; done; echo heard")
+ENDS = logs("DONE: all"), {"text": "That is all."}
+
+
+def claude(root: Path, api: ModelApi, *steps: dict[str, Any]) -> Claude:
+    return Claude(
+        scripted(*steps),
+        allowed_tools=("Bash",),
+        options=OFF,
+        executable=executable(),
+        env=surroundings(root, api),
+        env_base="empty",
+    )
+
+
+async def test_it_is_taught_followed_answered_and_ended(office: Office) -> None:
+    watching = Watching()
+    waits = {"text": "I wait for an answer.", "hold": "waiting"}
+    steps = logs("STATUS: 50% half"), MAKES, waits, *ENDS
+
+    async def announce(api: ModelApi) -> None:
+        await api.held("waiting")
+        with Path(office.taskdir, "workdir/optio.log").open("a") as log:
+            log.write("DELIVERABLE: deliverables/a.txt\n")
+        await watching.until(lambda: watching.of(observe.Delivered))
+        api.release("waiting")
+
+    with anyio.fail_after(BOUND):
+        async with ModelApi().serve() as api, office.store() as store, office.host() as host:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(announce, api)
+                spec = claude(office.directory, api, *steps)
+                result = await supervise(host, spec, store=store, observer=watching)
+            turns = await store.notes(result.session, "turn")
+    assert (result.outcome, result.summary, result.agent.exit_code) == ("done", "all", 0)
+    assert [(d.path, d.taken) for d in result.deliverables] == [("a.txt", True)]
+    assert "## Log channel" in str(api.requests[0]["system"])
+    assert "System: deliverable a.txt: accepted." in str(api.requests[-1]["messages"])
+    assert [seen.text for seen in watching.of(observe.Answered)] == [
+        "I wait for an answer.",
+        "That is all.",
+    ]
+    assert turns[0].value["result"] == "I wait for an answer."
+    phases = [seen.state.phase for seen in watching.of(observe.Phase)]
+    assert {"working", "idle"} <= set(phases)
+    assert not Path(office.taskdir, "workdir/AGENTS.md").exists()
+    assert "dummy-key" not in repr(watching.seen)
+
+
+async def test_a_permission_is_given_from_another_terminal(office: Office) -> None:
+    watching = Watching()
+    steps = asks_to_make(office.taskdir), *ENDS
+    with anyio.fail_after(BOUND):
+        async with ModelApi().serve() as api, office.store() as store, office.host() as host:
+            spec = claude(office.directory, api, *steps)
+            async with anyio.create_task_group() as tasks:
+                results = []
+
+                async def run() -> None:
+                    results.append(await supervise(host, spec, store=store, observer=watching))
+
+                tasks.start_soon(run)
+                await watching.until(lambda: watching.of(observe.Asked))
+                asked = watching.of(observe.Asked)[0]
+                (stored,) = await store.sessions()
+                async with remote_control.find(store, stored.id) as reached:
+                    (found,) = await remote_control.open_requests(reached)
+                    assert (found.request.id, found.digest) == (asked.request.id, asked.digest)
+                    name = found.request.id
+                    with pytest.raises(AgentError, match="not what was shown"):
+                        await remote_control.answer(reached, name, ALLOW, digest="x", by="me")
+                    answered = await remote_control.answer(
+                        reached, name, ALLOW, digest=found.digest, by="me at the other one"
+                    )
+                    assert (answered.won, answered.by) == (True, "me at the other one")
+                    with pytest.raises(AgentError, match="is open"):
+                        await remote_control.answer(
+                            reached, name, ALLOW, digest=found.digest, by="somebody else"
+                        )
+            (note, *_) = await store.notes(stored.id, "permission")
+    assert [result.outcome for result in results] == ["done"]
+    assert made(office.taskdir).exists()
+    decided = watching.of(observe.Decided)[0]
+    assert (decided.behavior, decided.by) == ("allow", "me at the other one")
+    assert (note.value["behavior"], note.value["by"]) == ("allow", "me at the other one")
+
+
+async def test_a_permission_that_nobody_gives_is_denied_in_time(office: Office) -> None:
+    watching = Watching()
+    steps = asks_to_make(office.taskdir), *ENDS
+    with anyio.fail_after(BOUND):
+        async with ModelApi().serve() as api, office.host() as host:
+            spec = claude(office.directory, api, *steps)
+            result = await supervise(host, spec, observer=watching, permission_timeout=0.1)
+    assert result.outcome == "done"
+    assert not made(office.taskdir).exists()
+    decided = watching.of(observe.Decided)[0]
+    assert (decided.behavior, decided.by) == ("deny", "nobody")
+
+
+async def test_a_claude_that_ends_without_done_is_no_success(office: Office) -> None:
+    with anyio.fail_after(BOUND):
+        async with ModelApi().serve() as api, office.store() as store, office.host() as host:
+            spec = claude(office.directory, api, bash("kill -9 $PPID"))
+            with pytest.raises(AgentExited) as failure:
+                await supervise(host, spec, store=store)
+    assert failure.value.exit_code == 137
+
+
+async def test_detached_with_an_open_request_it_is_asked_again(office: Office) -> None:
+    detach, first, second = anyio.Event(), Watching(), Watching()
+
+    def see(seen: observe.Observation) -> None:
+        first(seen)
+        if isinstance(seen, observe.Asked):
+            detach.set()
+
+    steps = asks_to_make(office.taskdir), *ENDS
+    with anyio.fail_after(BOUND):
+        async with ModelApi().serve() as api, office.store() as store:
+            async with office.host() as host:
+                spec = claude(office.directory, api, *steps)
+                left = await supervise(host, spec, store=store, observer=see, detach_when=detach)
+            assert left.outcome == "detached"
+            (note,) = await store.notes(left.session, "permission")
+            assert "behavior" not in note.value
+            result = await supervise(
+                None,
+                resume=left.session,
+                store=store,
+                observer=second,
+                on_permission_request=lambda _: ALLOW,
+            )
+            (note, *_) = await store.notes(left.session, "permission")
+    assert result.outcome == "done"
+    assert first.of(observe.Decided) == []
+    asked, again = first.of(observe.Asked)[0], second.of(observe.Asked)[0]
+    assert (asked.request.id, asked.digest) == (again.request.id, again.digest)
+    assert note.value["behavior"] == "allow"
+    assert made(office.taskdir).exists()
+
+
+@pytest.mark.parametrize("ground", ["local", "me"], indirect=True)
+async def test_killed_with_an_open_request_the_next_supervisor_is_asked(case: Case) -> None:
+    seen = Watching()
+    steps = asks_to_make(case.taskdir), MAKES, ANNOUNCES, HEARS, *ENDS
+    with anyio.fail_after(BOUND):
+        async with ModelApi().serve() as api:
+            child = case.start(case.plan_for(claude(case.ground.directory, api, *steps)))
+            await case.says(child, "asked")
+            child.kill()
+            async with Store(case.directory / "j.sqlite3") as store:
+                result = await case.resume(
+                    store, observer=seen, on_permission_request=lambda _: ALLOW
+                )
+    assert (result.outcome, [d.taken for d in result.deliverables]) == ("done", [True])
+    assert [asked.request.tool_name for asked in seen.of(observe.Asked)] == ["Write"]
+    assert made(case.taskdir).exists()
+
+
+@pytest.mark.parametrize("ground", ["local"], indirect=True)
+async def test_stopped_it_finds_a_request_answered_a_deliverable_and_done(case: Case) -> None:
+    """Everything happens while the supervisor does not move; nothing of it is lost."""
+    steps = logs("STATUS: on"), asks_to_make(case.taskdir), MAKES, ANNOUNCES, *ENDS
+    with anyio.fail_after(BOUND):
+        async with ModelApi().serve() as api:
+            child = case.start(case.plan_for(claude(case.ground.directory, api, *steps)))
+            await case.says(child, "line STATUS: on")
+            child.send_signal(signal.SIGSTOP)
+            async with Store(case.directory / "j.sqlite3") as store:
+                async with remote_control.find(store, "s1") as reached:
+                    while not (found := await remote_control.open_requests(reached)):
+                        await anyio.sleep(0.05)
+                    (asked,) = found
+                    name, digest = asked.request.id, asked.digest
+                    await remote_control.answer(reached, name, ALLOW, digest=digest, by="me")
+                    log = Path(case.taskdir, "workdir/optio.log")
+                    while "DONE" not in log.read_text():
+                        await anyio.sleep(0.05)
+                child.send_signal(signal.SIGCONT)
+                said, _ = await asyncio.to_thread(child.communicate)
+                (delivery,) = await store.deliveries("s1")
+    assert "outcome\tdone" in said
+    assert (delivery.path, delivery.size) == ("a.txt", 6)
+    assert made(case.taskdir).exists()
