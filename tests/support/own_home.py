@@ -19,15 +19,17 @@ def move_in() -> None:
     if KEPT in os.environ:
         return
     os.environ["OPTIO_AGENTS_CACHE"] = str(cache())  # downloads stay where they are
-    os.environ["HOME"] = os.environ[KEPT] = tempfile.mkdtemp(prefix="optio-tests-home-")
+    made = tempfile.mkdtemp(prefix=f"optio-tests-home-{os.getpid()}-")
+    os.environ["HOME"] = os.environ[KEPT] = made
     for name in "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME":
         os.environ.pop(name, None)
 
 
 def move_out() -> None:
-    """Remove it."""
-    with suppress(OSError):
-        shutil.rmtree(os.environ[KEPT])
+    """Remove it, if we made it: a run inside of a run did not."""
+    if f"-{os.getpid()}-" in os.environ[KEPT]:
+        with suppress(OSError):
+            shutil.rmtree(os.environ[KEPT])
 
 
 def pytest_configure(config: pytest.Config) -> None:
