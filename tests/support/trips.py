@@ -1,0 +1,284 @@
+"""Count how far five everyday things travel through our code, over a real sshd.
+
+    python -m tests.support.trips [NAME …]
+
+A line per trip: the calls (a coroutine that goes on counts as one), the functions and files they
+are in, the moves from file to file, and how many of them returned to a file left before. Only the
+event loop's own thread is counted, from the moment the thing happens until it has arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import anyio
+from tests.support.agent_ground import until
+
+import optio_agents
+from optio_agents.conversation import PermissionDecision
+from optio_agents.hosts import Host, make_host
+from optio_agents.session.run import run_log_protocol_session
+from optio_agents.store import Store
+from optio_agents.supervision.kinds.spec import Claude, Command
+from optio_agents.supervision.supervise import supervise
+from optio_agents.testing.memory import MemoryContext
+from optio_agents.testing.scripted import scripted_agent
+from tests.support.claude.claude_cli import OFF, executable, journaled, surroundings
+from tests.support.claude.model_api import ModelApi, scripted
+from tests.support.hosts.accounts import Accounts
+from tests.support.hosts.hosts import ssh_config
+from tests.support.hosts.sshd import SshLogin, SshServer, make_key
+
+HOME = str(Path(optio_agents.__file__).parent)
+PLAIN = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+
+
+@dataclass
+class Trip:
+    """What was called between `begin` and `end`, in order."""
+
+    steps: list[tuple[str, str]] = field(default_factory=list)  # file and function
+
+    def begin(self) -> None:
+        sys.setprofile(self._note)
+
+    def end(self) -> None:
+        sys.setprofile(None)
+
+    def _note(self, frame: FrameType, event: str, _: Any) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(HOME):
+            self.steps.append((code.co_filename, code.co_qualname))
+
+    def __str__(self) -> str:
+        files = [file for file, _ in self.steps]
+        moved = [after for before, after in itertools.pairwise(files) if before != after]
+        known, returns = set(files[:1]), 0
+        for file in moved:
+            returns += file in known
+            known.add(file)
+        return (
+            f"{len(self.steps):5} calls {len(set(self.steps)):4} functions {len(known):3} files "
+            f"{len(moved):4} moves {returns:4} returns"
+        )
+
+    def functions(self) -> Iterator[str]:
+        """Each function once, in the order met."""
+        for file, name in dict.fromkeys(self.steps):
+            yield f"{file.removeprefix(HOME + '/')}: {name}"
+
+
+@dataclass
+class Place:
+    """An account behind a real sshd."""
+
+    root: Path
+    login: SshLogin
+
+    def host(self) -> Host:
+        return make_host(ssh_config(self.login), taskdir=str(self.root / "task"))
+
+    def append(self, line: str) -> None:
+        with Path(self.root, "task/workdir/optio.log").open("a") as log:
+            log.write(line + "\n")
+
+
+async def log_line(place: Place) -> Trip:
+    """A STATUS line, to `report_progress`."""
+    trip, ctx = Trip(), MemoryContext()
+
+    def report_progress(percent: float | None, message: str | None = None) -> None:
+        if percent == 50:
+            trip.end()
+            arrived.set()
+
+    arrived = anyio.Event()
+    ctx.report_progress = report_progress  # type: ignore[method-assign]
+
+    async def body(*_: Any) -> None:
+        place.append("STATUS: 1% begun")
+        await anyio.sleep(1.5)  # so that nothing of the start is under way
+        trip.begin()
+        place.append("STATUS: 50% half way")
+        await arrived.wait()
+        place.append("DONE")
+
+    async with place.host() as host:
+        await run_log_protocol_session(host, ctx, body=body)
+    return trip
+
+
+async def deliverable(place: Place) -> Trip:
+    """A DELIVERABLE line, to its callback and to the reply in the agent's input."""
+    trip = Trip()
+    loop = asyncio.get_running_loop()
+
+    async def on_deliverable(_: Any, path: str, text: str) -> str:
+        return "more, please"
+
+    async def announce() -> None:
+        await until(lambda: "STATUS" in _read(place.root / "task/workdir/optio.log"))
+        await anyio.sleep(1.5)
+        trip.begin()
+        place.append("DELIVERABLE: deliverables/a.txt")
+        await anyio.to_thread.run_sync(_wait_for, place.root / "task/session/in", "reply-")
+        loop.call_soon(trip.end)
+
+    steps = "write a.txt hello", "STATUS: 1% ready", "hear", "DONE"
+    spec = Command(scripted_agent(*steps), env=PLAIN, env_base="empty")
+    async with place.host() as host, anyio.create_task_group() as tasks:
+        tasks.start_soon(announce)
+        await supervise(host, spec, on_deliverable=on_deliverable)
+    return trip
+
+
+async def send(place: Place) -> Trip:
+    """`conversation.send()`, with the events that come meanwhile."""
+    trip = Trip()
+    async with ModelApi().serve() as api, place.host() as host:
+        await host.setup_workdir()
+        async with journaled(host, place.root, api) as talk:
+            await talk.conversation.send(scripted({"text": "one"}))
+            await talk.heard(lambda event: event["type"] == "result")
+            await anyio.sleep(1.5)
+            trip.begin()
+            await talk.conversation.send(scripted({"text": "two"}))
+            trip.end()
+    return trip
+
+
+async def permission(place: Place) -> Trip:
+    """A permission request, from the agent's output to the observer."""
+    trip, _ = await _ask_and_answer(place)
+    return trip
+
+
+async def answer(place: Place) -> Trip:
+    """Its answer from another terminal, until it shows as decided."""
+    _, trip = await _ask_and_answer(place)
+    return trip
+
+
+async def _ask_and_answer(place: Place) -> tuple[Trip, Trip]:
+    from optio_agents.supervision import live
+
+    asked, decided = Trip(), Trip()
+    open_request, over = anyio.Event(), anyio.Event()
+
+    def observe(seen: Any) -> None:
+        match type(seen).__name__:
+            case "Asked" | "RequestOpened":
+                asked.end()
+                open_request.set()
+            case "Decided" | "RequestDecided":
+                decided.end()
+                over.set()
+
+    async def decide(store: Store, api: ModelApi) -> None:
+        await api.held("asks")
+        await anyio.sleep(1.5)
+        asked.begin()
+        api.release("asks")
+        await open_request.wait()
+        await anyio.sleep(1.5)
+        (stored,) = await store.sessions()
+        async with live.find(store, stored.id) as reached:
+            (found,) = await live.open_requests(reached)
+            decided.begin()
+            allow = PermissionDecision("allow")
+            await live.answer(reached, found.request.id, allow, digest=found.digest, by="me")
+            await over.wait()
+
+    path = str(place.root / "task/workdir/made")
+    steps = (
+        {"tool": "Write", "input": {"file_path": path, "content": "x"}, "hold": "asks"},
+        {"tool": "Bash", "input": {"command": "echo DONE >> optio.log"}},
+        {"text": "That is all."},
+    )
+    async with (
+        ModelApi().serve() as api,
+        Store(place.root / "journal/j.sqlite3") as store,
+        place.host() as host,
+        anyio.create_task_group() as tasks,
+    ):
+        spec = Claude(
+            scripted(*steps),
+            allowed_tools=("Bash",),
+            options=OFF,
+            executable=executable(),
+            env=surroundings(place.root, api),
+            env_base="empty",
+        )
+        tasks.start_soon(decide, store, api)
+        await supervise(host, spec, store=store, observer=observe)
+    return asked, decided
+
+
+TRIPS: tuple[Callable[[Place], Awaitable[Trip]], ...] = (
+    log_line,
+    deliverable,
+    send,
+    permission,
+    answer,
+)
+
+
+@contextmanager
+def _place() -> Iterator[Place]:
+    with ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="optio-trips-")))
+        home = root / "home"
+        home.mkdir()
+        key = make_key(root / "id_ed25519")
+        if Path("/run").is_dir() and not Path("/run/sshd").exists():
+            Path("/run/sshd").mkdir(mode=0o755)
+        server = SshServer(root, key=key, home=home)
+        stack.callback(server.close)
+        server.start()
+        known_hosts = root / "known_hosts"
+        known_hosts.write_text(server.known_hosts)
+        account = Accounts(home).me
+        yield Place(
+            root, SshLogin(server.host, server.port, account.user, key, known_hosts, account)
+        )
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def _wait_for(directory: Path, beginning: str) -> None:
+    import time
+
+    while not any(found.name.startswith(beginning) for found in directory.iterdir()):
+        time.sleep(0.0005)
+
+
+def main(names: list[str]) -> None:
+    for walk in TRIPS:
+        name = walk.__name__
+        if names and name not in names:
+            continue
+        with _place() as place:
+
+            async def run(walk: Any = walk, place: Place = place) -> Trip:
+                with anyio.fail_after(60):
+                    return await walk(place)
+
+            trip = asyncio.run(run())
+        print(f"{name:12}{trip}")  # noqa: T201
+        if names:
+            print(*trip.functions(), sep="\n")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
