@@ -444,7 +444,7 @@ class Session:
         return quiet
 
     async def _other_log(self) -> str:
-        ask = partial(self._host.ask, "other-log.sh", self._workplace.workdir)
+        ask = partial(self._host.ask, "hosts/other-log.sh", self._workplace.workdir)
         answer = await retrying(self._host.machine, ask, seconds=_ASKING)
         return answer.stdout.decode(errors="replace").strip()
 
