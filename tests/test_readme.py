@@ -1,4 +1,4 @@
-"""The README's Python examples run, and print what stands below them."""
+"""The Python examples of README and guide run, and print what stands below them."""
 
 import re
 import subprocess
@@ -9,11 +9,13 @@ import pytest
 
 from tests.support.timeouts import BOUND
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "src/optio_agents/guide").glob("*.md"))]
 EXAMPLE = re.compile(
     r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE
 )
-EXAMPLES = EXAMPLE.findall(README.read_text())
+EXAMPLES = [example for page in PAGES for example in EXAMPLE.findall(page.read_text())]
 
 
 @pytest.mark.parametrize(("code", "output"), EXAMPLES, ids=range(1, len(EXAMPLES) + 1))
@@ -34,6 +36,7 @@ def test_there_is_an_example() -> None:
     assert EXAMPLES
 
 
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text()):
-        assert (README.parent / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
