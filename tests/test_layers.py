@@ -40,11 +40,7 @@ CIRCLES = [
     ["context", "hosts.files.download"],
     ["testing.proxy", "testing.proxy_lines"],
 ]
-TWICE = set(
-    """
-    Answered Asked Chunk Connection Delivered Delivery End Entry FarEnd Fetched Input Plan Seen
-    """.split()  # noqa: SIM905
-)
+TWICE = {"Asked", "Delivery", "Entry"}
 PURE = ("protocol", "framing", "errors", "display", "conversation.contract")
 PURE += tuple(
     f"conversation.claude.{name}" for name in ("stream_json", "turns", "permissions", "models")

@@ -93,10 +93,12 @@ QUICK = 0.2  # seconds: for what a person waits for
 SLOW = 1.0
 _SLEPT = 5.0  # seconds: a beat later than this was no busy loop
 
-_pulses: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[float, Pulse]] = WeakKeyDictionary()
+_timers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[float, SharedTimer]] = (
+    WeakKeyDictionary()
+)
 
 
-class Pulse:
+class SharedTimer:
     """Lives on the loop's own callbacks and owns no task."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, interval: float) -> None:
@@ -129,10 +131,10 @@ class Pulse:
             beat(awake)
 
 
-def pulse(interval: float) -> Pulse:
+def shared_timer(interval: float) -> SharedTimer:
     """The pulse of the running loop that beats every *interval* seconds."""
     loop = asyncio.get_running_loop()
-    pulses = _pulses.setdefault(loop, {})
-    if interval not in pulses:
-        pulses[interval] = Pulse(loop, interval)
-    return pulses[interval]
+    timers = _timers.setdefault(loop, {})
+    if interval not in timers:
+        timers[interval] = SharedTimer(loop, interval)
+    return timers[interval]

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from optio_agents.agents import Agent, adopt_agent, sessions_on, start_agent
+from optio_agents.agents import Agent, adopt_agent, find_sessions, start_agent
 from optio_agents.errors import AgentError, FileRefused, InputClosed, NameTaken, WorkDirRefused
 from optio_agents.hosts.host import Host, LocalHost
 from tests.support import proc
@@ -285,9 +285,9 @@ async def test_one_answer_wins_and_the_loser_is_told(host):
 
 async def test_who_has_answered_is_known_however_long_the_answer(host):
     async with ready(host), started(host, "cat >/dev/null") as agent:
-        assert await agent.answered("req/../1") is None
+        assert await agent.find_answer("req/../1") is None
         await agent.answer("req/../1", b"y" * 1_000_000 + b"\n", by="first")
-        by, said = await agent.answered("req/../1")
+        by, said = await agent.find_answer("req/../1")
         assert (by, set(said)) == ("first", {ord("y")})
         await agent.end_input()
         await agent.wait()
@@ -450,9 +450,9 @@ async def test_a_second_start_is_refused_while_the_first_one_works(host):
 async def test_two_launchers_in_one_directory_start_one_agent(host):
     async with ready(host), started(host, "echo started; exec sleep 1000") as agent:
         from optio_agents.agents.directory import Directory
-        from optio_agents.agents.launch import Plan, launch
+        from optio_agents.agents.launch import StartPlan, launch
 
-        plan = Plan(agent.session, ["x"], "/", {}, {}, None)
+        plan = StartPlan(agent.session, ["x"], "/", {}, {}, None)
         directory = Directory(host.machine, agent.directory)
         assert await launch(directory, plan) is None
         await until(lambda: here(agent, "stdout").stat().st_size)
@@ -516,7 +516,7 @@ async def test_sessions_are_found_without_a_journal(host):
         (damaged / "meta").write_text("{\n---")
         (damaged / "tag").write_text("its-tag\n")
         (beside(host) / "other").mkdir()
-        lost, *found = await sessions_on(host, str(beside(host)))
+        lost, *found = await find_sessions(host, str(beside(host)))
         assert [(each.session, each.state) for each in found] == [(agent.session, "running")]
         assert (lost.session, lost.state, lost.meta) == ("its-tag", "never-started", {})
         assert found[0].directory == agent.directory

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from optio_agents.agents import adopt_agent
-from optio_agents.agents.input import Answered
+from optio_agents.agents.input import FirstAnswer
 from optio_agents.errors import TransferFailed
 from optio_agents.hosts.host import Host, LocalHost
 from optio_agents.hosts.local import LocalMachine
@@ -87,7 +87,7 @@ async def test_of_two_answers_on_their_way_the_first_that_is_whole_wins(link):
     async with link() as (proxy, host), LocalHost(host.taskdir) as near:
         async with started(host, "exec cat") as agent, adopt_agent(near) as elsewhere:
             late, held = (
-                list[Answered](),
+                list[FirstAnswer](),
                 proxy.on_bytes(400_000, source="client", then=proxy.stall),
             )
 
@@ -99,7 +99,7 @@ async def test_of_two_answers_on_their_way_the_first_that_is_whole_wins(link):
                 await held.wait()
                 assert (await elsewhere.answer("r", b"yes\n", by="near")).won
                 proxy.flow()
-            assert late == [Answered(won=False, by="near", data=b"yes\n")]
+            assert late == [FirstAnswer(won=False, by="near", data=b"yes\n")]
             await agent.end_input()
             await agent.wait()
         assert here(agent, "stdout").read_bytes() == b"yes\n"

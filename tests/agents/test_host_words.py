@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from optio_agents.agents import sessions_on
+from optio_agents.agents import find_sessions
 from optio_agents.agents.launch import read_meta
 from optio_agents.agents.status import parse_status
 from optio_agents.cli.verbs.doctor import judged
@@ -235,7 +235,9 @@ async def test_one_poisoned_session_does_not_hide_the_others(host: Any) -> None:
         base.mkdir()
         _odd_sessions(base)
         await anyio.run_process(["chown", "-R", f"--reference={host.taskdir}", str(base)])
-        found = {Path(one.directory).parent.name: one for one in await sessions_on(host, str(base))}
+        found = {
+            Path(one.directory).parent.name: one for one in await find_sessions(host, str(base))
+        }
     assert len(found) == len(list(base.iterdir()))
     good = found["zz-good"]
     assert (good.state, good.session, good.meta) == (
@@ -307,7 +309,7 @@ async def test_an_answer_may_be_of_anybody(host: Any) -> None:
     async with ready(host), started(host, "exec sleep 1000") as agent:
         for text in (b"2 {\nhi", b"2 []\nhi", b"2\nhi"):
             here(agent, "answers").joinpath("r").write_bytes(text)
-            assert await agent.answered("r") == ("somebody", b"hi")
+            assert await agent.find_answer("r") == ("somebody", b"hi")
 
 
 async def test_a_reason_of_many_lines_forges_no_status(host: Any) -> None:

@@ -12,8 +12,8 @@ from optio_agents.framing.compare import (
     REPLACED,
     TRUSTED_AFTER,
     WINDOW,
+    FileState,
     Place,
-    Seen,
     decide,
     digest,
     last_bytes,
@@ -56,7 +56,7 @@ def place(content, offset):
 
 def seen(content, at, *, inode=7, age=0.0):
     window = content[: at.offset][-at.window :] if at.window else b""
-    return Seen(inode, len(content), age, digest(window) == at.tail)
+    return FileState(inode, len(content), age, digest(window) == at.tail)
 
 
 @pytest.mark.parametrize(
@@ -83,11 +83,11 @@ def test_another_identity_is_a_replacement_and_another_device_number_is_none():
 
 
 def test_a_file_not_seen_before_begins_at_its_front():
-    assert decide(Cursor().place, Seen(7, 3, 0.0, True)) == REPLACED
+    assert decide(Cursor().place, FileState(7, 3, 0.0, True)) == REPLACED
 
 
 def test_what_is_no_regular_file_is_none():
-    assert decide(Place(), Seen(7, 3, 0.0, True, regular=False)) == NO_FILE
+    assert decide(Place(), FileState(7, 3, 0.0, True, regular=False)) == NO_FILE
 
 
 @given(st.binary(max_size=3), st.integers(1, WINDOW), st.data())

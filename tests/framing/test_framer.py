@@ -10,9 +10,9 @@ from optio_agents.framing.batches import FollowOptions
 from optio_agents.framing.compare import (
     REPLACED,
     WINDOW,
-    Chunk,
+    FileChunk,
+    FileState,
     Place,
-    Seen,
     decide,
     digest,
     last_bytes,
@@ -56,7 +56,7 @@ class Reader:
         place, file = self.framer.place, self.file
         window = file.content[place.offset - place.window : place.offset]
         verdict = decide(
-            place, Seen(file.inode, len(file.content), 9.0, digest(window) == place.tail)
+            place, FileState(file.inode, len(file.content), 9.0, digest(window) == place.tail)
         )
         fresh = verdict == REPLACED
         offset = 0 if fresh else place.offset
@@ -65,7 +65,7 @@ class Reader:
         introduction = b"" if fresh or self.introduced else window
         self.introduced = True
         stamp = 1, file.inode, len(file.content), 5
-        chunk = Chunk(*stamp, offset, data, introduction, fresh, at_end)
+        chunk = FileChunk(*stamp, offset, data, introduction, fresh, at_end)
         return self.framer.feed(chunk), at_end
 
     def read(self):
@@ -276,12 +276,12 @@ def test_a_journal_only_grows():
             reader.read()
     reader = journal()
     with pytest.raises(JournalChanged, match="removed"):
-        reader.framer.feed(Chunk(missing=True))
+        reader.framer.feed(FileChunk(missing=True))
 
 
 def test_a_missing_file_is_no_news():
     framer = Framer(None, FollowOptions(journal=True))
-    assert framer.feed(Chunk(missing=True)) == []
+    assert framer.feed(FileChunk(missing=True)) == []
     assert framer.place == Place()
 
 
@@ -289,7 +289,7 @@ def test_a_chunk_that_does_not_fit_is_refused():
     reader = Reader(File(content=b"abc\n"))
     reader.read()
     with pytest.raises(ValueError, match="where 4 is next"):
-        reader.framer.feed(Chunk(offset=3, data=b"\n"))
+        reader.framer.feed(FileChunk(offset=3, data=b"\n"))
 
 
 def test_a_resumed_reader_is_told_the_window_and_keeps_it():

@@ -3,12 +3,12 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, strategies as st
 
-from optio_agents.framing.compare import Chunk
+from optio_agents.framing.compare import FileChunk
 from optio_agents.framing.frames import BadFrame, Frame, FrameReader, Refusal, pack, pack_refusal
 
 NUMBERS, KEYS = st.integers(0, 2**63 - 1), st.integers(0, 2**32 - 1)
 CHUNKS = st.builds(
-    Chunk,
+    FileChunk,
     *[NUMBERS] * 5,
     data=st.binary(max_size=300),
     window=st.binary(max_size=9),
@@ -21,7 +21,7 @@ REFUSALS = st.builds(Refusal, st.sampled_from(["special", "outside"]), st.text(m
 FRAMES = st.lists(st.builds(Frame, KEYS, CHUNKS | REFUSALS), max_size=5)
 
 
-HUGE = pack(1, Chunk())[:-4] + b"\xff" * 4  # a length beyond all bounds
+HUGE = pack(1, FileChunk())[:-4] + b"\xff" * 4  # a length beyond all bounds
 
 
 def packed(frame):
@@ -44,11 +44,11 @@ def test_frames_arrive_as_they_were_sent_under_any_cut(frames, data):
 def test_what_is_no_frame_is_refused_before_it_is_held(garbage):
     reader = FrameReader()
     with pytest.raises(BadFrame):
-        reader.feed(pack(1, Chunk(data=b"fine")) + garbage)
+        reader.feed(pack(1, FileChunk(data=b"fine")) + garbage)
 
 
 def test_half_a_header_waits_for_the_rest():
-    reader, frame = FrameReader(), pack(1, Chunk(data=b"fine"))
-    assert reader.feed(frame + frame[:9]) == [Frame(1, Chunk(data=b"fine"))]
+    reader, frame = FrameReader(), pack(1, FileChunk(data=b"fine"))
+    assert reader.feed(frame + frame[:9]) == [Frame(1, FileChunk(data=b"fine"))]
     assert reader.feed(b"") == []
-    assert reader.feed(frame[9:]) == [Frame(1, Chunk(data=b"fine"))]
+    assert reader.feed(frame[9:]) == [Frame(1, FileChunk(data=b"fine"))]

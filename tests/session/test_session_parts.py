@@ -10,7 +10,7 @@ import anyio
 import pytest
 from hypothesis import given, strategies as st
 
-from optio_agents.concurrency import QUICK, SLOW, OnDemand, Pulse, pulse
+from optio_agents.concurrency import QUICK, SLOW, OnDemand, SharedTimer, shared_timer
 from optio_agents.hosts.files.atomic import safe_name, safe_parts, save
 from optio_agents.protocol.parser import near_miss
 from optio_agents.session.foreign_code import Guests
@@ -142,8 +142,8 @@ async def test_all_sessions_share_one_timer():
         if len(beats) == 100:
             all_beat.set()
 
-    leave = [pulse(QUICK).join(beat) for _ in range(100)]
-    assert pulse(QUICK) is pulse(QUICK) is not pulse(SLOW)
+    leave = [shared_timer(QUICK).join(beat) for _ in range(100)]
+    assert shared_timer(QUICK) is shared_timer(QUICK) is not shared_timer(SLOW)
     with anyio.fail_after(BOUND):
         await all_beat.wait()
     for go in leave:
@@ -165,7 +165,7 @@ async def test_time_in_which_we_did_not_run_is_not_counted():
             return asyncio.get_running_loop().call_later(1000, tick)
 
     clock, beats = Clock(), []
-    stop = Pulse(clock, QUICK).join(beats.append)
+    stop = SharedTimer(clock, QUICK).join(beats.append)
     for now in (0.2, 0.4, 60.4, 60.6):  # stopped for a minute
         clock.now = now
         clock.tick()

@@ -16,7 +16,7 @@ from optio_agents.hosts.scripting import script
 
 from .agent import Agent, StopReport
 from .directory import Directory
-from .input import Answered
+from .input import FirstAnswer
 from .launch import Start, is_tag, launch, planned, prepare, read_meta
 from .lease import Lease
 from .status import AgentEnd, AgentState, AgentStatus
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from optio_agents.hosts.environment import EnvBase
     from optio_agents.hosts.host import Host
 
-    from .launch import Plan
+    from .launch import StartPlan
 
 
 __all__ = [
@@ -33,13 +33,13 @@ __all__ = [
     "AgentEnd",
     "AgentState",
     "AgentStatus",
-    "Answered",
+    "FirstAnswer",
     "Found",
     "Lease",
     "Start",
     "StopReport",
     "adopt_agent",
-    "sessions_on",
+    "find_sessions",
     "start_agent",
 ]
 
@@ -106,7 +106,7 @@ async def start_agent(
         await agent.leave()
 
 
-async def _launched(agent: Agent, directory: Directory, plan: Plan) -> None:
+async def _launched(agent: Agent, directory: Directory, plan: StartPlan) -> None:
     with anyio.move_on_after(_STARTING):
         agent.process = await retrying(directory.machine, lambda: launch(directory, plan))
         if agent.process is None:  # a repeat: the first one was heard
@@ -139,7 +139,7 @@ async def adopt_agent(
         await agent.leave()
 
 
-async def sessions_on(host: Host, base: str) -> list[Found]:
+async def find_sessions(host: Host, base: str) -> list[Found]:
     """Every session in a task directory of ours below *base*, for when the journal is lost.
 
     What one of them has for files changes nothing about the others; beyond 64 MiB of metas the

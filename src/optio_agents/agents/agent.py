@@ -13,10 +13,10 @@ import anyio
 
 from optio_agents.errors import AgentError, FileRefused, OptioAgentsError
 from optio_agents.hosts.retrying import over_a_cut, retrying
-from optio_agents.hosts.scripting import collected, script
+from optio_agents.hosts.scripting import collect, script
 
 from .input import Input
-from .lease import owned
+from .lease import lease
 from .status import parse_status
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from optio_agents.hosts.machine import ProcessId
 
     from .directory import Directory
-    from .input import Answered
+    from .input import FirstAnswer
     from .lease import Lease
     from .status import AgentEnd, AgentStatus
 
@@ -79,18 +79,18 @@ class Agent:
         """
         await self._input.end()
 
-    async def answer(self, request: str, data: bytes, *, by: str) -> Answered:
+    async def answer(self, request: str, data: bytes, *, by: str) -> FirstAnswer:
         """Say *data* as the one answer to *request*, unless somebody did before.
 
         Waits as `say` does. Raises InputClosed, TransferFailed.
         """
         return await self._input.answer(request, data, by)
 
-    async def answered(self, request: str) -> tuple[str, bytes] | None:
+    async def find_answer(self, request: str) -> tuple[str, bytes] | None:
         """Who has answered *request*, and the front of what was said; None if nobody did."""
-        return await self._input.answered(request)
+        return await self._input.find_answer(request)
 
-    async def look(self, names: str, *args: str) -> bytes:
+    async def query(self, names: str, *args: str) -> bytes:
         """What scripts of ours, which change nothing, say of the session directory."""
         return await self._directory.run(names, self.session, *args)
 
@@ -146,7 +146,7 @@ class Agent:
         anchor = _root(launcher) if launcher else "-"
         args = [f"OPTIO_SESSION={self.session}", f"{grace:g}", anchor, *roots]
         async with self._machine.shell(script("hosts/stop"), args) as process:
-            answer = await collected(process)
+            answer = await collect(process)
         if answer.exit_code not in {0, 1}:
             raise AgentError(f"stopping failed: {answer.stderr.decode(errors='replace')}")
         self._stopped = True
@@ -188,7 +188,7 @@ class Agent:
         The same *journal* reclaims at once, another after 60 s of silence or with *take_over*.
         Raises AlreadyOwned, which names the other.
         """
-        return owned(self._directory, self.session, owner, journal, take_over=take_over)
+        return lease(self._directory, self.session, owner, journal, take_over=take_over)
 
     async def leave(self) -> None:
         """Stop what was not detached, shielded and bounded; logged where that cannot be done."""

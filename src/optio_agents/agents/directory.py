@@ -14,7 +14,7 @@ from optio_agents.errors import (
     WorkDirRefused,
 )
 from optio_agents.hosts.retrying import retrying
-from optio_agents.hosts.scripting import collected, script
+from optio_agents.hosts.scripting import collect, script
 
 if TYPE_CHECKING:
     from optio_agents.hosts.machine import Answer, Machine
@@ -52,7 +52,7 @@ class Directory:
             seconds = 30 + len(data) / _SLOWEST
             return await self.machine.ask(text, args, data=data, seconds=seconds)
         async with self.machine.shell(text, args) as process:
-            return await collected(process, data)
+            return await collect(process, data)
 
 
 def _refuse(names: str, path: str, answer: Answer) -> NoReturn:

@@ -122,7 +122,7 @@ _last = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class FirstAnswer:
     """Whose answer the agent got, and what it was; `won` when it was ours."""
 
     won: bool
@@ -152,17 +152,17 @@ class Input:
         args = self._session, name, str(len(data)), secrets.token_hex(8)
         await self._directory.run("say", *args, data=data)
 
-    async def answer(self, request: str, data: bytes, by: str) -> Answered:
+    async def answer(self, request: str, data: bytes, by: str) -> FirstAnswer:
         whole = f"{len(data)} {json.dumps(by)}\n".encode() + data
         args = self._session, request_name(request), str(len(whole)), secrets.token_hex(8)
         said = await self._directory.run("answer", *args, data=whole)
         outcome, _, rest = said.partition(b"\n")
         who, theirs = _answer(rest)
         # An unsure answer that was repeated meets itself.
-        return Answered(outcome == b"won" or (who, theirs) == (by, data), who, theirs)
+        return FirstAnswer(outcome == b"won" or (who, theirs) == (by, data), who, theirs)
 
-    async def answered(self, request: str) -> tuple[str, bytes] | None:
-        said = await self._directory.run("answered", self._session, request_name(request))
+    async def find_answer(self, request: str) -> tuple[str, bytes] | None:
+        said = await self._directory.run("answers", self._session, request_name(request))
         return _answer(said) if said else None
 
 

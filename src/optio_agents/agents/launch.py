@@ -12,7 +12,7 @@ from optio_agents.errors import AgentError
 from optio_agents.hosts.environment import check_names, inheritable
 from optio_agents.hosts.machine import ProcessId
 from optio_agents.hosts.retrying import over_a_cut
-from optio_agents.hosts.scripting import collected, os_bytes, quote, script
+from optio_agents.hosts.scripting import collect, os_bytes, quote, script
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ def is_tag(text: object) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class StartPlan:
     """What is to be started. `session` is unique to this start, so that repeating it is safe."""
 
     session: str
@@ -81,7 +81,7 @@ async def planned(
     name: str | None,
     journal_limit: int | None,
     meta: Mapping[str, object],
-) -> Plan:
+) -> StartPlan:
     """Decide everything about a start before anything happens on the host. Raises ValueError."""
     if isinstance(argv, str) or not argv:
         raise ValueError("argv is a list of at least one argument")
@@ -106,7 +106,7 @@ async def planned(
         "meta": dict(meta),
     }
     whole = {**base, **(env or {}), **ours}
-    return Plan(session, tuple(argv), where, whole, told, journal_limit)
+    return StartPlan(session, tuple(argv), where, whole, told, journal_limit)
 
 
 def read_meta(text: bytes) -> Mapping[str, Any]:
@@ -140,7 +140,7 @@ def _is_path(value: object) -> bool:
         return False
 
 
-async def prepare(directory: Directory, plan: Plan) -> None:
+async def prepare(directory: Directory, plan: StartPlan) -> None:
     """Make the session directory. Raises WorkDirRefused when it is another's."""
     texts = [plan.launch_text(), plan.meta_text(), script("agents/launcher")]
     if plan.journal_limit is not None:
@@ -149,11 +149,11 @@ async def prepare(directory: Directory, plan: Plan) -> None:
     await over_a_cut(lambda: directory.run_once("state prepare", *args))
 
 
-async def launch(directory: Directory, plan: Plan) -> ProcessId | None:
+async def launch(directory: Directory, plan: StartPlan) -> ProcessId | None:
     """Start the agent, once however often this is repeated; its identity, if it is told."""
     text = script("agents/session") + script("agents/launch")
     async with directory.machine.shell(text, [directory.path, plan.session]) as process:
-        answer = await collected(process)
+        answer = await collect(process)
     match answer.stdout.split():
         case [pid, start, boot]:
             return ProcessId(int(pid), int(start), boot.decode())

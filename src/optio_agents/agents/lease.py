@@ -59,7 +59,7 @@ class Lease:
 
 
 @asynccontextmanager
-async def owned(
+async def lease(
     directory: Directory, session: str, owner: str, journal: str, *, take_over: bool
 ) -> AsyncIterator[Lease]:
     """See `Agent.own`."""

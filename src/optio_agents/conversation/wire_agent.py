@@ -47,7 +47,7 @@ class AgentWire:
         return await self._agent.answer(request_id, data, by=by)
 
     async def answered(self) -> Callable[[str], bool]:
-        names = frozenset((await self._agent.look("answered")).decode().split())
+        names = frozenset((await self._agent.query("answers")).decode().split())
         return lambda request_id: request_name(request_id) in names
 
     @asynccontextmanager
@@ -95,5 +95,5 @@ class AgentWire:
 
 async def said_to(agent: Agent) -> list[Unconfirmed]:
     """The latest messages of the user's that were put into the agent's input, in order."""
-    fronts = (await agent.look("said", str(_EXCERPT))).split(b"\0")
+    fronts = (await agent.query("messages", str(_EXCERPT))).split(b"\0")
     return [message for front in fronts if (message := message_of(front)) is not None]

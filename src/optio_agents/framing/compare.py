@@ -29,7 +29,7 @@ class Place(NamedTuple):
     window: int = 0
 
 
-class Seen(NamedTuple):
+class FileState(NamedTuple):
     """A file as it is now."""
 
     inode: int
@@ -39,7 +39,7 @@ class Seen(NamedTuple):
     regular: bool = True
 
 
-class Chunk(NamedTuple):
+class FileChunk(NamedTuple):
     """Some bytes of a file, in order, and what the file was when they were read."""
 
     device: int = 0
@@ -59,7 +59,7 @@ def digest(window: bytes) -> str:
     return blake2b(window, digest_size=16).hexdigest() if window else ""
 
 
-def decide(place: Place, seen: Seen) -> str:
+def decide(place: Place, seen: FileState) -> str:
     """One of the five words above: what the reader at *place* has to do about *seen*.
 
     The device does not count: its number may be another after a reboot.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from optio_agents.errors import JournalChanged
 
 from .batches import COMPARED_LINES, Batch, FollowOptions
-from .compare import Chunk, Place, digest, last_bytes
+from .compare import FileChunk, Place, digest, last_bytes
 from .cursor import Cursor
 from .lines import LineSplitter
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _SIZE = 8  # bytes of a line's digest
 
 
-class Delivered:
+class DeliveredLines:
     """The lines delivered so far, by their digests; a new generation is compared with them.
 
     As long as a new generation only repeats what was delivered it may still be in the middle of
@@ -37,7 +37,7 @@ class Delivered:
         self._digests = bytearray(digests[: _SIZE * min(lines, compared)])
         self._known = lines  # delivered, in this generation or the one it is compared with
         self._at = lines  # lines of this generation
-        self._told = len(self._digests)
+        self._returned = len(self._digests)
 
     @property
     def lines(self) -> int:
@@ -46,7 +46,7 @@ class Delivered:
 
     def renew(self) -> None:
         """The file was replaced: compare from its front on."""
-        self._at = self._told = 0
+        self._at = self._returned = 0
 
     def sort(self, lines: Sequence[bytes], cut: Mapping[int, int]) -> tuple[int, int]:
         """Take the next lines of this generation.
@@ -61,11 +61,11 @@ class Delivered:
             self._add(new, shifted(cut, old))
         return passed, repeats
 
-    def tell(self) -> bytes:
-        """The digests of this generation that were not told yet."""
+    def new_digests(self) -> bytes:
+        """The digests of this generation that were not returned yet."""
         end = min(self._at * _SIZE, len(self._digests))
-        told, self._told = bytes(self._digests[self._told : end]), max(end, self._told)
-        return told
+        new, self._returned = bytes(self._digests[self._returned : end]), max(end, self._returned)
+        return new
 
     def _pass_over(self, lines: Sequence[bytes], cut: Mapping[int, int]) -> int:
         compared = len(self._digests) // _SIZE - self._at
@@ -109,7 +109,7 @@ class Framer:
         start = cursor or Cursor()
         self._journal, self._limit = options.journal, options.limit
         self._splitter = LineSplitter(self._limit)
-        self._delivered = Delivered(
+        self._delivered = DeliveredLines(
             options.delivered, start.lines, compared=0 if self._journal else compared
         )
         self._file = start.device, start.inode, start.size, start.mtime_ns
@@ -142,7 +142,7 @@ class Framer:
         """How many bytes of this generation were read: the offset of that place."""
         return self._offset + self._splitter.size
 
-    def feed(self, chunk: Chunk) -> list[Batch]:
+    def feed(self, chunk: FileChunk) -> list[Batch]:
         """The lines that *chunk* completes, mostly as one batch. Raises JournalChanged."""
         if chunk.missing:
             self._change("was removed")
@@ -220,7 +220,7 @@ class Framer:
                 lines[first:stop],
                 ends[first:stop],
                 self._cursor(ends[stop - 1], behind + stop, window),
-                self._delivered.tell(),
+                self._delivered.new_digests(),
                 stop <= passed + repeats,
             )
             if cut:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from optio_agents.framing.compare import Chunk
+from optio_agents.framing.compare import FileChunk
 
 # Mark, flags, key, device, inode, size, mtime, offset, bytes of window and of data.
 _HEADER = struct.Struct("!2sHIQQQqQII")
@@ -26,14 +26,14 @@ class Refusal(NamedTuple):
 
 class Frame(NamedTuple):
     key: int  # of the follow
-    content: Chunk | Refusal
+    content: FileChunk | Refusal
 
 
 class BadFrame(ValueError):
     """The far end sent something that is no frame."""
 
 
-def pack(key: int, chunk: Chunk) -> bytes:
+def pack(key: int, chunk: FileChunk) -> bytes:
     flags = (
         chunk.fresh * _FRESH
         | chunk.at_end * _AT_END
@@ -102,7 +102,7 @@ def _frame(data: bytes, at: int) -> tuple[Frame | None, int]:
     if flags & _REFUSED:
         reason, _, detail = data[start:end].decode("utf-8", "replace").partition("\0")
         return Frame(key, Refusal(reason, detail)), end
-    chunk = Chunk(
+    chunk = FileChunk(
         device,
         inode,
         size,

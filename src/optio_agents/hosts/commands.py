@@ -12,7 +12,7 @@ from optio_agents.concurrency import task_group
 from optio_agents.errors import CommandTimedOut
 
 from .launched import ProcessHandle, no_directory
-from .scripting import collected, script
+from .scripting import collect, script
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -104,4 +104,4 @@ async def run_script(
 ) -> Answer:
     """Run a script of ours that may take its time; `ask` is for the quick ones."""
     async with machine.shell(text, args) as process:
-        return await collected(process, data)
+        return await collect(process, data)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import anyio
 
-from .scripting import RUN, collected, is_variable, new_mark, script
+from .scripting import RUN, collect, is_variable, new_mark, script
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +59,7 @@ _log = logging.getLogger(__name__)
 _PATIENCE = 10.0  # seconds that the user's profile may take
 
 
-async def at_login(machine: Machine) -> Mapping[str, str]:
+async def read_login(machine: Machine) -> Mapping[str, str]:
     """What `$SHELL -l` exports; what a plain shell has, where that takes too long or fails."""
     for shell in "login", "plain":
         with anyio.move_on_after(_PATIENCE):
@@ -73,7 +73,7 @@ async def _asked(machine: Machine, shell: str) -> dict[str, str]:
     mark = new_mark()
     base = "ours" if machine.is_local else "theirs"
     async with machine.shell(script("hosts/environment"), [shell, base, mark]) as process:
-        answer = await collected(process)
+        answer = await collect(process)
     _, _, rest = answer.stdout.partition(f"<{mark}>".encode())
     whole, end, _ = rest.partition(f"</{mark}>".encode())
     pairs = (entry.partition("=") for entry in whole.decode("utf-8", "surrogateescape").split("\0"))

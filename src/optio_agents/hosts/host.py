@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from optio_agents.hosts.ssh.config import SSHConfig
 
     from .commands import RunResult
-    from .files import Fetched, PercentCallback, Progress, Put, Readable
+    from .files import FetchedFile, PercentCallback, Progress, Put, Readable
     from .launched import ProcessHandle
     from .machine import Answer, Machine
 
@@ -291,7 +291,7 @@ class Host:
         progress: Progress | None = None,
         root: str | None = None,
         digest: bool = True,
-    ) -> Fetched:
+    ) -> FetchedFile:
         """Bring a regular file of the host here, whole or not at all.
 
         With *root*, its real path must lie below that directory. *progress* is told the bytes

@@ -84,7 +84,7 @@ def _nameless_file() -> int:
 _log = logging.getLogger(__name__)
 
 
-class Input:
+class InputWriter:
     """What a command reads, in the shape of an asyncio writer: `write` and `close` do not wait.
 
     Its sender has no parent block: it belongs to the handle, which ends it.
@@ -287,7 +287,7 @@ class ProcessHandle:
     pid_like: object  # its process on the machine
     stdout: Output
     stderr: Output | None = None  # None: merged into stdout
-    stdin: Input | None = None
+    stdin: InputWriter | None = None
     _running: Running | None = None
 
     @property
@@ -330,7 +330,7 @@ async def launch(
         process,
         running.stdout,
         None if merge_stderr else running.stderr,
-        Input(process) if stdin else None,
+        InputWriter(process) if stdin else None,
         running,
     )
 

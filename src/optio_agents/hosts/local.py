@@ -21,9 +21,9 @@ from optio_agents.errors import CommandTimedOut, HostError
 from optio_agents.hosts import environment
 
 from .machine import LinkStatus
-from .scripting import LOADER, RUN, collected, new_mark, packed, payload, script
+from .scripting import LOADER, RUN, collect, new_mark, pack, payload, script
 from .streams import Incoming
-from .tunnel import forwarded
+from .tunnel import forwarding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -258,7 +258,7 @@ class LocalMachine:
         stops: bool = True,
     ) -> AsyncIterator[LocalProcess]:
         run = new_mark()
-        text = packed(payload(script, args, env={**(env or {}), RUN: run}))
+        text = pack(payload(script, args, env={**(env or {}), RUN: run}))
         self._running[run] = process = LocalProcess(bulk=bulk)
         whole = False
         try:
@@ -280,7 +280,7 @@ class LocalMachine:
     ) -> Answer:
         with anyio.move_on_after(seconds):
             async with self.shell(script, args) as process:
-                return await collected(process, data)
+                return await collect(process, data)
         raise CommandTimedOut(f"no answer within {seconds:g} s")
 
     @asynccontextmanager
@@ -299,12 +299,12 @@ class LocalMachine:
         async def dial() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             return await asyncio.open_connection(host, port)
 
-        async with forwarded(dial, local_port) as ours:
+        async with forwarding(dial, local_port) as ours:
             yield ours
 
     async def login_environment(self) -> Mapping[str, str]:
         if self._environment is None:
-            self._environment = await environment.at_login(self)
+            self._environment = await environment.read_login(self)
         return self._environment
 
     async def _stop_tree(self, run: str, process: LocalProcess) -> None:
@@ -314,7 +314,7 @@ class LocalMachine:
         with anyio.move_on_after(_STOPPING + process.grace):
             try:
                 async with self._shell(script("hosts/stop"), args, stops=False) as stopping:
-                    left = await collected(stopping)
+                    left = await collect(stopping)
                 if left.exit_code:
                     _log.warning("still running: %r", left.stdout)
             except (HostError, OSError):

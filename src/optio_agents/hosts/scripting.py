@@ -62,7 +62,7 @@ def quote(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-def packed(text: str) -> bytes:
+def pack(text: str) -> bytes:
     """*text* behind its length, as the loader reads it."""
     body = os_bytes(f"{text}\n{END}")
     return b"%d\n%s" % (len(body), body)
@@ -103,7 +103,7 @@ def _name(name: str) -> str:
 LONGEST = 1 << 20  # bytes that an answer may have, and its stderr as well
 
 
-async def collected(process: Process, data: bytes = b"") -> Answer:
+async def collect(process: Process, data: bytes = b"") -> Answer:
     """Give *process* all of *data*, and take what it says until it ends. Raises HostLost."""
     stderr = bytearray()
 

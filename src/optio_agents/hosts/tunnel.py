@@ -35,7 +35,7 @@ Dial: TypeAlias = "Callable[[], Awaitable[tuple[Reader, Writer]]]"
 
 
 @asynccontextmanager
-async def forwarded(dial: Dial, local_port: int) -> AsyncIterator[int]:
+async def forwarding(dial: Dial, local_port: int) -> AsyncIterator[int]:
     """Listen on our loopback; each connection is led to what *dial* opens for it.
 
     A connection whose far end cannot be reached is closed; the port stays open.

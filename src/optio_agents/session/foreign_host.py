@@ -353,7 +353,7 @@ class ForeignHost:
         return Fetched(size, digest.hexdigest(), real_path)
 
     async def _look(self, path: str, root: str) -> tuple[int, str, str]:
-        answer = await self.ask("hosts/files/look.sh", path, root)
+        answer = await self.ask("hosts/files/inspect.sh", path, root)
         verdict, _, real_path = answer.stdout.decode(errors="surrogateescape").partition("\n")
         word, *about = verdict.split()
         if word != "ok":

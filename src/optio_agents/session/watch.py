@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from optio_agents.concurrency import QUICK, SLOW, OnDemand, pulse
+from optio_agents.concurrency import QUICK, SLOW, OnDemand, shared_timer
 from optio_agents.display import visible
 from optio_agents.errors import OptioAgentsError
 from optio_agents.protocol.parser import near_miss
@@ -230,10 +230,10 @@ class Watch:
     def start(self) -> Callable[[], None]:
         """Begin; returns how to stop."""
         leaving = ExitStack()
-        leaving.callback(pulse(SLOW).join(self._beat))
+        leaving.callback(shared_timer(SLOW).join(self._beat))
         if self._cancellation.must_be_asked:
             self._cancellation.look(0)
-            leaving.callback(pulse(QUICK).join(self._cancellation.look))
+            leaving.callback(shared_timer(QUICK).join(self._cancellation.look))
         return leaving.close
 
     def _beat(self, awake: float) -> None:

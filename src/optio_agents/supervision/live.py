@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from optio_agents.agents import Agent, StopReport
-    from optio_agents.agents.input import Answered
+    from optio_agents.agents.input import FirstAnswer
     from optio_agents.hosts.host import Host
     from optio_agents.store import Store, StoredSession
 
@@ -120,7 +120,7 @@ def _feed(ledger: PermissionLedger, line: bytes) -> None:
 
 async def answer(
     reached: Reached, request: str, decision: PermissionDecision, *, digest: str, by: str
-) -> Answered:
+) -> FirstAnswer:
     """Decide the open request of that id, as it was shown: *digest* says what was.
 
     Raises AgentError when it is not open, or is not what was shown.

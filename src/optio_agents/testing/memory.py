@@ -15,9 +15,9 @@ import anyio
 
 from optio_agents.errors import FileRefused, HostError
 from optio_agents.framing.batches import FollowOptions
-from optio_agents.framing.compare import Chunk
+from optio_agents.framing.compare import FileChunk
 from optio_agents.hosts.commands import RunResult
-from optio_agents.hosts.files.fetch import Fetched
+from optio_agents.hosts.files.fetch import FetchedFile
 from optio_agents.hosts.files.put import Put
 from optio_agents.hosts.following import Following
 from optio_agents.hosts.machine import Answer, LinkStatus
@@ -105,7 +105,7 @@ class MemoryHost:
         max_bytes: int | None = None,
         root: str | None = None,
         **options: Any,
-    ) -> Fetched:
+    ) -> FetchedFile:
         """Bring a file here. Raises FileRefused with the reason."""
         where = self._path(path)
         data = self.files.get(where)
@@ -122,7 +122,7 @@ class MemoryHost:
             landed.write_bytes(data)
         else:
             destination.write(data)  # noqa: ASYNC240 - somebody's open file, not a path
-        return Fetched(len(data), hashlib.sha256(data).hexdigest(), landed, where)
+        return FetchedFile(len(data), hashlib.sha256(data).hexdigest(), landed, where)
 
     async def remove_file(self, path: str) -> None:
         """Remove a file; fine when there is none."""
@@ -192,15 +192,15 @@ class _MemoryFollowing(Following):
         self._ended = True
         self.ring()
 
-    def _look(self) -> Chunk | None:
+    def _next_chunk(self) -> FileChunk | None:
         ended = self._ended  # asked before the read, or the last lines are lost
         place, data = self._framer.place, self._read()
         if data is None:
-            return Chunk(missing=True, final=ended)
+            return FileChunk(missing=True, final=ended)
         fresh = len(data) < place.offset
         start = 0 if fresh else place.offset
         new = data[start:]
-        return Chunk(
+        return FileChunk(
             device=1,
             inode=1,
             size=len(data),

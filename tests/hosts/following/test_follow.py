@@ -14,8 +14,8 @@ from optio_agents.errors import FileRefused, JournalChanged
 from optio_agents.framing.batches import FollowOptions
 from optio_agents.hosts.following.local import follow_locally
 from optio_agents.hosts.following.remote import RemoteFollows
-from optio_agents.hosts.following.watch_files import WatchFiles
-from optio_agents.hosts.following.watcher import natural_ear
+from optio_agents.hosts.following.watcher import default_source
+from optio_agents.hosts.following.watchfiles_source import WatchfilesSource
 from optio_agents.hosts.local import LocalMachine
 from optio_agents.hosts.machine import ProcessId
 from optio_agents.hosts.ssh import SshMachine
@@ -34,7 +34,7 @@ from tests.support.hosts.hosts import ssh_config
 from tests.support.proc import start_time
 from tests.support.timeouts import BOUND
 
-LOCAL = {"inotify": natural_ear, "watchfiles": WatchFiles, "polling": Deaf}
+LOCAL = {"inotify": default_source, "watchfiles": WatchfilesSource, "polling": Deaf}
 REMOTE = {"shell": (False, True), "ssh": (True, False)}
 
 
@@ -42,7 +42,7 @@ REMOTE = {"shell": (False, True), "ssh": (True, False)}
 def follow(request):
     """The way under test, as a function of a path, a cursor and options."""
     if request.param in LOCAL:
-        way = partial(follow_locally, ear=LOCAL[request.param])
+        way = partial(follow_locally, source=LOCAL[request.param])
     else:
         way = remotely(request, *REMOTE[request.param])
 

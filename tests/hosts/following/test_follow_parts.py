@@ -10,13 +10,13 @@ import anyio
 import pytest
 
 from optio_agents.framing.batches import FollowOptions
-from optio_agents.framing.compare import TRUSTED_AFTER, Chunk, Place
+from optio_agents.framing.compare import TRUSTED_AFTER, FileChunk, Place
 from optio_agents.framing.frames import FrameReader
 from optio_agents.hosts.following import python_end as follow_python
 from optio_agents.hosts.following.local import follow_locally
 from optio_agents.hosts.following.python_end import program
 from optio_agents.hosts.following.sent import scan
-from optio_agents.hosts.following.sent.inotify import Ears, Inotify, names_of
+from optio_agents.hosts.following.sent.inotify import Inotify, InotifySource, names_of
 from optio_agents.hosts.following.sent.scan import Refused, Scan
 from optio_agents.hosts.following.sent.system import Named, gone, is_remote, mount_table, same
 from optio_agents.hosts.following.watcher import SWEEP
@@ -40,57 +40,57 @@ def scan_of(path, **options):
 
 def test_a_file_is_looked_at_again_until_its_times_can_be_trusted(log):
     found = scan_of(log)
-    assert found.stirred(0.0)
-    assert found.look(0.0).data == b"one\n"
-    assert not found.stirred(TRUSTED_AFTER / 2)
-    assert found.stirred(TRUSTED_AFTER)
-    assert found.look(TRUSTED_AFTER).at_end
-    assert not found.stirred(99.0)
+    assert found.may_have_changed(0.0)
+    assert found.next_chunk(0.0).data == b"one\n"
+    assert not found.may_have_changed(TRUSTED_AFTER / 2)
+    assert found.may_have_changed(TRUSTED_AFTER)
+    assert found.next_chunk(TRUSTED_AFTER).at_end
+    assert not found.may_have_changed(99.0)
     append(log, b"two\n")
-    assert found.stirred(99.0)
+    assert found.may_have_changed(99.0)
     found.close()
 
 
 def test_a_missing_file_stirs_when_it_comes(log):
     log.unlink()
     found = scan_of(log)
-    assert found.look(0.0).missing
-    assert not found.stirred(99.0)
+    assert found.next_chunk(0.0).missing
+    assert not found.may_have_changed(99.0)
     log.write_bytes(b"one\n")
-    assert found.stirred(99.0)
-    assert found.look(99.0).fresh
+    assert found.may_have_changed(99.0)
+    assert found.next_chunk(99.0).fresh
     found.close()
 
 
 def test_a_scan_lets_go_of_what_it_may_not_keep(log, monkeypatch):
     before = Scan.held
     kept = scan_of(log)
-    kept.look(0.0)
+    kept.next_chunk(0.0)
     assert Scan.held == before + 1
     few = 4 * (before + 1)
     monkeypatch.setattr(scan.resource, "getrlimit", lambda _: (few, few))
     dropped = scan_of(log)
-    assert dropped.look(0.0).data == b"one\n"
+    assert dropped.next_chunk(0.0).data == b"one\n"
     assert Scan.held == before + 1
     kept.close()
     kept.close()
     assert Scan.held == before
     append(log, b"two\n")
-    assert kept.look(1.0).data == b"two\n"
+    assert kept.next_chunk(1.0).data == b"two\n"
     kept.close()
 
 
 def test_a_writer_of_the_old_file_does_not_keep_us_from_the_new_one(log):
     found = scan_of(log)
-    found.look(0.0)
+    found.next_chunk(0.0)
     with log.open("ab") as old:
         replace(log, b"new\n")
         old.write(b"late\n")
         old.flush()
-        chunk = found.look(1.0)
+        chunk = found.next_chunk(1.0)
         assert (chunk.data, chunk.at_end) == (b"late\n", False)
         old.write(b"later\n")
-    chunk = found.look(2.0)
+    chunk = found.next_chunk(2.0)
     assert (chunk.data, chunk.fresh) == (b"new\n", True)
     found.close()
 
@@ -103,21 +103,21 @@ def test_no_descriptor_left_is_no_end(log, monkeypatch):
 
     with monkeypatch.context() as without:
         without.setattr(scan.os, "open", none_left)
-        chunk = found.look(0.0)
-        assert chunk == Chunk()
-    assert found.stirred(0.1)
-    assert found.look(0.2).data == b"one\n"
+        chunk = found.next_chunk(0.0)
+        assert chunk == FileChunk()
+    assert found.may_have_changed(0.1)
+    assert found.next_chunk(0.2).data == b"one\n"
     found.close()
 
 
 def test_after_the_end_only_a_look_that_finds_nothing_is_final(log):
     found = scan_of(log)
     found.finish()
-    chunk = found.look(0.0)
+    chunk = found.next_chunk(0.0)
     assert (chunk.data, chunk.at_end, chunk.final) == (b"one\n", False, False)
-    assert found.look(0.0).final
+    assert found.next_chunk(0.0).final
     log.unlink()
-    assert found.look(0.0).final
+    assert found.next_chunk(0.0).final
     found.close()
 
 
@@ -128,9 +128,9 @@ def test_what_may_not_be_looked_at_is_refused(log, monkeypatch, error):
 
     monkeypatch.setattr(scan.os, "stat", refuse)
     found = scan_of(log)
-    assert found.stirred(0.0)
+    assert found.may_have_changed(0.0)
     with pytest.raises(Refused) as refused:
-        found.look(0.0)
+        found.next_chunk(0.0)
     assert refused.value.reason == "unreadable"
 
 
@@ -180,56 +180,56 @@ async def test_a_file_that_may_hang_is_read_by_a_thread(log, monkeypatch):
 
 
 @pytest.fixture
-def ears():
+def source():
     try:
         Inotify().close()
     except OSError as error:
         unavailable(f"no inotify to be had just now: {error}")
-    ears = Ears()
-    yield ears
-    ears.close()
+    source = InotifySource()
+    yield source
+    source.close()
 
 
-def test_ears_hear_of_directories_that_come_and_go(tmp_path, ears):
+def test_a_source_tells_of_directories_that_come_and_go(tmp_path, source):
     directory = tmp_path / "directory"
     path = os.fsencode(directory / "log")
-    ears.add(path)
-    assert ears.deaf() == {path}
+    source.add(path)
+    assert source.unwatched() == {path}
     directory.mkdir()
-    ears.renew()
-    assert not ears.deaf()
+    source.renew()
+    assert not source.unwatched()
     (directory / "log").touch()
     (directory / "other").touch()
-    assert ears.heard() == {path}
+    assert source.changed() == {path}
     (directory / "other").touch()
-    assert ears.heard() == set()
+    assert source.changed() == set()
     (directory / "log").unlink()
     (directory / "other").unlink()
     directory.rmdir()
-    assert ears.heard() == {path}
-    assert ears.deaf() == {path}
+    assert source.changed() == {path}
+    assert source.unwatched() == {path}
     directory.mkdir()
-    ears.renew()
+    source.renew()
     directory.rename(tmp_path / "elsewhere")
     directory.mkdir()
-    ears.renew()
+    source.renew()
     (directory / "log").touch()
-    assert path in ears.heard()
-    ears.remove(path)
-    assert not ears.deaf()
+    assert path in source.changed()
+    source.remove(path)
+    assert not source.unwatched()
 
 
-def test_one_directory_under_two_names_is_heard_under_both(tmp_path, ears):
+def test_one_directory_under_two_names_is_heard_under_both(tmp_path, source):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").symlink_to("a")
     paths = {os.fsencode(tmp_path / name / "log") for name in "ab"}
     for path in paths:
-        ears.add(path)
+        source.add(path)
     (tmp_path / "a" / "log").touch()
-    assert ears.heard() == paths
-    ears.remove(os.fsencode(tmp_path / "b" / "log"))
+    assert source.changed() == paths
+    source.remove(os.fsencode(tmp_path / "b" / "log"))
     (tmp_path / "a" / "log").write_bytes(b"x")
-    assert ears.heard() == {os.fsencode(tmp_path / "a" / "log")}
+    assert source.changed() == {os.fsencode(tmp_path / "a" / "log")}
 
 
 def test_a_link_is_listened_to_under_its_name_and_at_what_it_leads_to(log):
@@ -240,7 +240,7 @@ def test_a_link_is_listened_to_under_its_name_and_at_what_it_leads_to(log):
 
 
 async def test_what_cannot_be_heard_is_polled_sooner_than_it_is_swept(log):
-    async with follow_locally(str(log), None, FollowOptions(), ear=Deaf) as batches:
+    async with follow_locally(str(log), None, FollowOptions(), source=Deaf) as batches:
         await take(batches, 1)
         with anyio.fail_after(SWEEP / 2):
             for word in b"two", b"three":
@@ -255,17 +255,17 @@ async def test_a_sweep_tries_again_to_hear(log):
         def renew(self):
             tried.set()
 
-    async with follow_locally(str(log), None, FollowOptions(), ear=Hopeful):
+    async with follow_locally(str(log), None, FollowOptions(), source=Hopeful):
         with anyio.fail_after(2 * SWEEP):
             await tried.wait()
 
 
-def test_what_an_overflowing_queue_lost_counts_as_changed(tmp_path, ears):
+def test_what_an_overflowing_queue_lost_counts_as_changed(tmp_path, source):
     noisy, quiet = [tmp_path / name for name in "ab"], tmp_path / "quiet"
     for path in (*noisy, quiet):
         path.touch()
     for path in (*noisy, quiet):
-        ears.add(os.fsencode(path))
+        source.add(os.fsencode(path))
     files = [path.open("wb", buffering=0) for path in noisy]
     events = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     for n in range(events + 2):  # equal neighbours would be merged
@@ -274,7 +274,7 @@ def test_what_an_overflowing_queue_lost_counts_as_changed(tmp_path, ears):
     for file in files:
         file.close()
     heard = set()
-    while found := ears.heard():
+    while found := source.changed():
         heard |= found
     assert os.fsencode(quiet) in heard
 

@@ -304,7 +304,7 @@ async def test_a_refused_login_waits_for_its_user(
         for _ in range(3):  # no attempt is made for these
             with pytest.raises(LoginRefused):
                 await machine.ask("true")
-        assert server.log.count("Connection from") <= 1
+        assert server.log.count("SshConnection from") <= 1
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(machine.connect)
             await anyio.wait_all_tasks_blocked()

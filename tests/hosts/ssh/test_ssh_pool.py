@@ -11,7 +11,7 @@ import pytest
 from optio_agents.errors import HostError
 from optio_agents.hosts.machine import Process
 from optio_agents.hosts.ssh import SshMachine
-from optio_agents.hosts.ssh.process import Connection
+from optio_agents.hosts.ssh.process import SshConnection
 from optio_agents.testing.proxy import FaultProxy
 from tests.support.hosts.agent_ground import until
 from tests.support.hosts.hosts import ssh_config
@@ -44,7 +44,7 @@ def connections(server: SshServer) -> int:
 def taken(machine: SshMachine) -> list[int]:
     remote = machine._joined  # noqa: SLF001
     assert remote
-    found: list[Connection] = remote.pool._connections  # noqa: SLF001
+    found: list[SshConnection] = remote.pool._connections  # noqa: SLF001
     return [each.taken for each in found]
 
 

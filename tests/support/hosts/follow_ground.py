@@ -85,10 +85,10 @@ class Deaf:
     def renew(self):
         pass
 
-    def deaf(self):
+    def unwatched(self):
         return self._paths
 
-    def heard(self):
+    def changed(self):
         return set()
 
     def close(self):

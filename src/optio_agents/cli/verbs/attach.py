@@ -95,12 +95,12 @@ async def _ours(manner: Manner, beginning: str) -> list[str]:
 
 async def _lost(ssh: SSHConfig, beginning: str) -> tuple[str, str]:
     """Id and task directory of a session that only its host knows. Raises NoSuchSession."""
-    from optio_agents.agents import sessions_on
+    from optio_agents.agents import find_sessions
     from optio_agents.hosts.host import make_host
     from optio_agents.supervision.supervise import TASKS
 
     async with make_host(ssh, taskdir=TASKS) as host:
-        directories = [posixpath.dirname(one.directory) for one in await sessions_on(host, TASKS)]
+        directories = [posixpath.dirname(one.directory) for one in await find_sessions(host, TASKS)]
     named = {posixpath.basename(path): path for path in directories}
     found = [name for name in named if name == beginning or name.startswith(beginning)]
     if len(found) != 1:

@@ -122,14 +122,14 @@ def _reached(name: str, ssh: SSHConfig | None) -> Finding:
 async def _facts(ssh: SSHConfig | None) -> dict[str, list[str]]:
     """What the host says of itself, by name."""
     from optio_agents.hosts.host import make_host
-    from optio_agents.hosts.scripting import collected
+    from optio_agents.hosts.scripting import collect
 
     script = files("optio_agents.cli").joinpath("doctor.sh").read_text("utf-8")
     facts: dict[str, list[str]] = {}
     async with make_host(ssh, taskdir="~") as host:
         login = await host.machine.login_environment()
         async with host.machine.shell(script, env=login) as process:
-            said = (await collected(process)).stdout
+            said = (await collect(process)).stdout
     for line in said.decode("utf-8", "replace").splitlines():
         name, _, value = line.partition(" ")
         facts.setdefault(name, []).append(value)

@@ -52,12 +52,12 @@ async def _known() -> list[Record]:
 
 
 async def _found_on(ssh: SSHConfig) -> list[Record]:
-    from optio_agents.agents import sessions_on
+    from optio_agents.agents import find_sessions
     from optio_agents.hosts.host import make_host
     from optio_agents.supervision.supervise import TASKS
 
     async with make_host(ssh, taskdir=TASKS) as host:
-        found = await sessions_on(host, TASKS)
+        found = await find_sessions(host, TASKS)
         return [_found(one, host) for one in found]
 
 

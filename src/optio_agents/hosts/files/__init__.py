@@ -1,11 +1,11 @@
 """Files to and from a host: streamed in bounded memory, landed whole or not at all."""
 
-from .fetch import Fetched, fetch
+from .fetch import FetchedFile, fetch
 from .progress import PercentCallback, Progress, as_percent
 from .put import Put, Readable, put
 
 __all__ = [
-    "Fetched",
+    "FetchedFile",
     "PercentCallback",
     "Progress",
     "Put",

@@ -10,7 +10,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from optio_agents.errors import TransferFailed, WorkDirRefused
-from optio_agents.hosts.scripting import collected, script
+from optio_agents.hosts.scripting import collect, script
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -203,7 +203,7 @@ async def restore(host: Host, stream: AsyncIterator[bytes]) -> None:
     text = script("hosts/workdir") + script("hosts/files/restore")
     async with host.machine.shell(text, [host.taskdir, seal], bulk=True) as process:
         broken = await _unpack(stream, sieve, seal, process)
-        answer = await collected(process)
+        answer = await collect(process)
     if sieve.left_out:
         _log.warning("left out of %s: %s", host.workdir, ", ".join(map(repr, sieve.left_out[:20])))
     if answer.exit_code == 66:

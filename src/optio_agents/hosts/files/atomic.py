@@ -26,7 +26,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 @dataclass(slots=True)
-class Landing:
+class AtomicFile:
     """A place for bytes. What the operating system refuses is a TransferFailed."""
 
     file: BinaryIO | None
@@ -35,23 +35,23 @@ class Landing:
 
     @classmethod
     @contextmanager
-    def at(cls, destination: Path | BinaryIO) -> Iterator[Landing]:
+    def at(cls, destination: Path | BinaryIO) -> Iterator[AtomicFile]:
         """Leaving the block without `finish` leaves nothing behind."""
         if not isinstance(destination, Path):
             yield cls(destination)
             return
-        landing = cls(None, destination)
+        place = cls(None, destination)
         try:
-            yield landing
+            yield place
         finally:
-            landing.forget()
+            place.forget()
 
     def begin(self, mode: int) -> None:
         """Open it; a file that is replaced keeps its mode, a new one gets *mode* less the umask."""
         if self.target is None:
             return
         temporary = self.target.with_name(f".optio-{secrets.token_hex(8)}.part")
-        with told(self.target):
+        with transfer_errors(self.target):
             fd = os.open(temporary, _NEW, mode)
             self.temporary, self.file = temporary, os.fdopen(fd, "wb", buffering=0)
             with suppress(FileNotFoundError):
@@ -59,7 +59,7 @@ class Landing:
 
     def write(self, pieces: Sequence[bytes]) -> None:
         assert self.file
-        with told(self.target):
+        with transfer_errors(self.target):
             if self.target is None:
                 self.file.writelines(pieces)
             else:
@@ -71,7 +71,7 @@ class Landing:
             return
         assert self.file
         assert self.temporary
-        with told(self.target):
+        with transfer_errors(self.target):
             os.fsync(self.file.fileno())
             self.temporary.replace(self.target)
         self.temporary = None
@@ -94,7 +94,7 @@ def _write_all(fd: int, pieces: Sequence[bytes]) -> None:
 
 
 @contextmanager
-def told(target: Path | None) -> Iterator[None]:
+def transfer_errors(target: Path | None) -> Iterator[None]:
     """Have what the operating system refuses be a TransferFailed."""
     try:
         yield

@@ -29,7 +29,7 @@ _HEADER_LIMIT = 16_384  # bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class OpenedFile:
     """What was found out about a file after it was opened."""
 
     mode: int  # its permission bits
@@ -39,7 +39,7 @@ class Seen:
     prefix: str = "-"  # the SHA-256 of what stands before the offset
 
     @classmethod
-    def parse(cls, header: bytes) -> Seen:
+    def parse(cls, header: bytes) -> OpenedFile:
         """Read what open.sh says. Raises ValueError."""
         looks, prefix, real_path = header.decode(errors="surrogateescape").split("\n", 2)
         mode, size, device, inode, changed = looks.split(" ", 4)
@@ -50,7 +50,9 @@ class Seen:
 class Confined:
     """A regular file on a host, open. Raises FileRefused when it changes while it is read."""
 
-    def __init__(self, path: str, seen: Seen, more: Callable[[], Awaitable[list[bytes]]]) -> None:
+    def __init__(
+        self, path: str, seen: OpenedFile, more: Callable[[], Awaitable[list[bytes]]]
+    ) -> None:
         self.path, self.seen = path, seen
         self._more = more
 
@@ -112,7 +114,7 @@ async def _open_there(
 def _from_answer(path: str, answer: Answer) -> Confined:
     _check(path, answer.exit_code, answer.stdout)
     header, _, data = answer.stdout.partition(b"\0")
-    seen = Seen.parse(header)
+    seen = OpenedFile.parse(header)
     if len(data) != seen.size:
         raise _changed(path)
     rest = [data] if data else []
@@ -138,13 +140,17 @@ async def _from_process(path: str, process: Process, offset: int) -> Confined:
         _check(path, await process.wait(), bytes(said))
         raise _changed(path)
     header, _, first = bytes(said).partition(b"\0")
-    return Confined(path, seen := Seen.parse(header), _Rest(path, process, seen, first, offset))
+    return Confined(
+        path, seen := OpenedFile.parse(header), _Rest(path, process, seen, first, offset)
+    )
 
 
 class _Rest:
     """The bytes behind the header, and the exit code that says whether the file stayed."""
 
-    def __init__(self, path: str, process: Process, seen: Seen, first: bytes, offset: int) -> None:
+    def __init__(
+        self, path: str, process: Process, seen: OpenedFile, first: bytes, offset: int
+    ) -> None:
         self._path, self._process = path, process
         self._first = [first] if first else []
         self._left = seen.size - offset

@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from optio_agents.errors import FileRefused, HostError
 
-from .confined import Confined, Seen
+from .confined import Confined, OpenedFile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -60,7 +60,7 @@ def _open(path: str) -> int:
         raise FileRefused(path, "unreadable", f"cannot be read: {error.strerror}") from error
 
 
-def _look(fd: int, path: str, root: str, limit: int | None, offset: int) -> Seen:
+def _look(fd: int, path: str, root: str, limit: int | None, offset: int) -> OpenedFile:
     was = os.fstat(fd)
     _refuse_special(path, was)
     real_path = _real_path(fd, path)
@@ -70,7 +70,7 @@ def _look(fd: int, path: str, root: str, limit: int | None, offset: int) -> Seen
         raise FileRefused(path, "too-large", f"has {was.st_size} bytes, more than {limit}")
     identity = f"{was.st_dev}:{was.st_ino}:{was.st_size}:{was.st_mtime_ns}"
     prefix = _read_over(fd, offset) if offset else "-"
-    return Seen(S_IMODE(was.st_mode) & 0o777, was.st_size, identity, real_path, prefix)
+    return OpenedFile(S_IMODE(was.st_mode) & 0o777, was.st_size, identity, real_path, prefix)
 
 
 def _refuse_special(path: str, seen: os.stat_result) -> None:

@@ -15,16 +15,16 @@ from optio_agents.concurrency import task_group
 from optio_agents.errors import HostLost, TransferFailed
 from optio_agents.hosts.retrying import is_lost, retrying
 
-from .atomic import Landing
+from .atomic import AtomicFile
 from .confined import open_confined
-from .progress import Meter, metered
+from .progress import Meter, reporting
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream
 
     from optio_agents.hosts.machine import Machine
 
-    from .confined import Confined, Seen
+    from .confined import Confined, OpenedFile
     from .progress import Progress
     from .put import Digest
 
@@ -35,7 +35,7 @@ _FRUITLESS = 30.0  # seconds in a row that bring nothing over a link that is up
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
+class FetchedFile:
     """A file that arrived whole."""
 
     size: int
@@ -53,17 +53,17 @@ async def fetch(
     progress: Progress | None = None,
     root: str = "",
     digest: bool = True,
-) -> Fetched:
+) -> FetchedFile:
     """See `Host.fetch_file`."""
     meter = Meter()
-    with Landing.at(destination) as landing:
+    with AtomicFile.at(destination) as place:
         hashed = hashlib.sha256() if digest else None
-        one = _Fetch(machine, path, root, max_bytes, landing, meter, hashed)
-        async with metered(meter, progress):
+        one = _Fetch(machine, path, root, max_bytes, place, meter, hashed)
+        async with reporting(meter, progress):
             seen = await one.run()
-            await anyio.to_thread.run_sync(landing.finish)
+            await anyio.to_thread.run_sync(place.finish)
     target = destination if isinstance(destination, Path) else None
-    return Fetched(meter.done, hashed.hexdigest() if hashed else "", target, seen.real_path)
+    return FetchedFile(meter.done, hashed.hexdigest() if hashed else "", target, seen.real_path)
 
 
 @dataclass(slots=True)
@@ -72,12 +72,12 @@ class _Fetch:
     path: str
     root: str
     max_bytes: int | None
-    landing: Landing
+    place: AtomicFile
     meter: Meter
     digest: Digest
-    seen: Seen | None = None
+    seen: OpenedFile | None = None
 
-    async def run(self) -> Seen:
+    async def run(self) -> OpenedFile:
         """Go on after a lost link, as long as it is the same file and something comes."""
         return await retrying(
             self.machine,
@@ -87,13 +87,13 @@ class _Fetch:
             progress=lambda: self.meter.done,
         )
 
-    async def _go_on(self) -> Seen:
+    async def _go_on(self) -> OpenedFile:
         async with open_confined(
             self.machine, self.path, self.root, limit=self.max_bytes, offset=self.meter.done
         ) as file:
             if self.seen is None:
                 self.seen, self.meter.total = file.seen, file.size
-                self.landing.begin(file.seen.mode)
+                self.place.begin(file.seen.mode)
             elif not self._same(file.seen):
                 raise TransferFailed(f"{self.path} changed while the link was down")
             await self._take(file)
@@ -103,7 +103,7 @@ class _Fetch:
         # the digest proves that what comes belongs to what came
         return self.seen is None or self.digest is not None
 
-    def _same(self, now: Seen) -> bool:
+    def _same(self, now: OpenedFile) -> bool:
         assert self.seen
         prefix = self.digest.hexdigest() if self.digest and self.meter.done else "-"
         return (now.identity, now.prefix) == (self.seen.identity, prefix)
@@ -134,6 +134,6 @@ class _Fetch:
                 await anyio.to_thread.run_sync(self._write, pieces)
 
     def _write(self, pieces: list[bytes]) -> None:
-        self.landing.write(pieces)
+        self.place.write(pieces)
         if self.digest:
             self.digest.update(b"".join(pieces))  # one wait for the interpreter, not one a piece

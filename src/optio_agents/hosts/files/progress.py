@@ -33,7 +33,7 @@ class Meter:
 
 
 @asynccontextmanager
-async def metered(meter: Meter, progress: Progress | None) -> AsyncIterator[None]:
+async def reporting(meter: Meter, progress: Progress | None) -> AsyncIterator[None]:
     """Tell *progress* of *meter* while the block lasts, and once more when it ends well."""
     if progress is None:
         yield

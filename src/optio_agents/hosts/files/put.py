@@ -18,10 +18,10 @@ import anyio.to_thread
 from optio_agents.concurrency import task_group
 from optio_agents.errors import FileRefused, TransferFailed
 from optio_agents.hosts.commands import run_script
-from optio_agents.hosts.scripting import collected, script
+from optio_agents.hosts.scripting import collect, script
 
-from .atomic import Landing, told
-from .progress import Meter, metered
+from .atomic import AtomicFile, transfer_errors
+from .progress import Meter, reporting
 
 if TYPE_CHECKING:
     from _hashlib import HASH
@@ -181,7 +181,7 @@ async def put(
             return Put(source.size or 0, wanted, sent=False)
     meter = Meter(source.size)
     expected = (expected_sha256 or "").lower()
-    async with metered(meter, progress), aclosing(source.blocks()) as blocks:
+    async with reporting(meter, progress), aclosing(source.blocks()) as blocks:
         if machine.is_local:
             await _land(source, blocks, Path(target), expected, meter)
         else:
@@ -194,22 +194,22 @@ async def _land(
     source: Source, blocks: AsyncIterator[bytes], target: Path, expected: str, meter: Meter
 ) -> None:
     """What put.sh does, for files of this machine: without a shell in between."""
-    with Landing.at(target) as landing:
-        await anyio.to_thread.run_sync(_begin_here, landing, target, source.mode)
+    with AtomicFile.at(target) as place:
+        await anyio.to_thread.run_sync(_begin_here, place, target, source.mode)
         async for block in blocks:
-            await anyio.to_thread.run_sync(landing.write, [block])
+            await anyio.to_thread.run_sync(place.write, [block])
             meter.done += len(block)
         if expected and source.sha256() != expected:
             raise _not_expected(str(target))
-        await anyio.to_thread.run_sync(landing.finish)
+        await anyio.to_thread.run_sync(place.finish)
 
 
-def _begin_here(landing: Landing, target: Path, mode: int | None) -> None:
+def _begin_here(place: AtomicFile, target: Path, mode: int | None) -> None:
     if target.is_dir():
         raise FileRefused(str(target), "directory", "is a directory")
-    with told(target):
+    with transfer_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    landing.begin(_USUAL if mode is None else mode)
+    place.begin(_USUAL if mode is None else mode)
 
 
 async def _send(
@@ -238,7 +238,7 @@ async def _carry(
             meter.done = len(head)
             await _pump(blocks, process, meter)
             await process.write(seal)
-        return await collected(process)
+        return await collect(process)
 
 
 async def _pump(blocks: AsyncIterator[bytes], process: Process, meter: Meter) -> None:

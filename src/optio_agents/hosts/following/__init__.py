@@ -11,12 +11,12 @@ from optio_agents.framing.framer import Framer
 
 if TYPE_CHECKING:
     from optio_agents.framing.batches import Batch, FollowOptions
-    from optio_agents.framing.compare import Chunk
+    from optio_agents.framing.compare import FileChunk
     from optio_agents.framing.cursor import Cursor
 
 
 class Following:
-    """The `Batches` of one file. Where it comes from is said by `_look`."""
+    """The `Batches` of one file. Where it comes from is said by `_next_chunk`."""
 
     def __init__(self, cursor: Cursor | None, options: FollowOptions) -> None:
         self._framer, self._options = Framer(cursor, options), options
@@ -43,7 +43,7 @@ class Following:
     def finish(self) -> None:
         raise NotImplementedError
 
-    def _look(self) -> Chunk | None:
+    def _next_chunk(self) -> FileChunk | None:
         """What came, or None if nothing did; whatever comes later rings."""
         raise NotImplementedError
 
@@ -64,14 +64,14 @@ class Following:
             if self._idle:
                 await self._wait()
             self._rung = False
-            chunk = self._look()
+            chunk = self._next_chunk()
             self._idle = chunk is None or chunk.at_end or not (chunk.data or chunk.fresh)
             if chunk is not None:
                 self._take(chunk)
             self._ripen()
         return self._ready.popleft()
 
-    def _take(self, chunk: Chunk) -> None:
+    def _take(self, chunk: FileChunk) -> None:
         self._ready += self._framer.feed(chunk)
         self._at_end = chunk.at_end or chunk.missing
         if chunk.data or chunk.fresh:

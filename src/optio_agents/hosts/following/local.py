@@ -14,13 +14,13 @@ from optio_agents.hosts.following.sent.inotify import names_of
 from optio_agents.hosts.following.sent.scan import Refused, Scan
 from optio_agents.hosts.following.sent.system import Named, is_remote, mount_table
 
-from .watcher import Ear, Watching, natural_ear
+from .watcher import SourceFactory, WatchHandle, default_source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from optio_agents.framing.batches import Batches, FollowOptions
-    from optio_agents.framing.compare import Chunk
+    from optio_agents.framing.compare import FileChunk
     from optio_agents.framing.cursor import Cursor
 
 
@@ -32,10 +32,14 @@ _EVERY = 0.25  # seconds between looks through a thread at a file that rings no 
 
 @asynccontextmanager
 async def follow_locally(
-    path: str, cursor: Cursor | None, options: FollowOptions, *, ear: Ear = natural_ear
+    path: str,
+    cursor: Cursor | None,
+    options: FollowOptions,
+    *,
+    source: SourceFactory = default_source,
 ) -> AsyncIterator[Batches]:
     """The batches of *path* behind *cursor*. No task, no thread, no process on Linux."""
-    following = LocalFollowing(path, cursor, options, ear)
+    following = LocalFollowing(path, cursor, options, source)
     try:
         yield following
     finally:
@@ -48,12 +52,14 @@ class LocalFollowing(Following):
     A network file system may hang, so there a thread looks.
     """
 
-    def __init__(self, path: str, cursor: Cursor | None, options: FollowOptions, ear: Ear) -> None:
+    def __init__(
+        self, path: str, cursor: Cursor | None, options: FollowOptions, source: SourceFactory
+    ) -> None:
         super().__init__(cursor, options)
         self._path = path
         raw = os.fsencode(os.path.abspath(path))
         self._apart = is_remote(raw, mount_table())
-        self._looking: asyncio.Future[Chunk] | None = None  # in the thread
+        self._looking: asyncio.Future[FileChunk] | None = None  # in the thread
         self._looked = 0.0
         told = options.process
         self._scan = Scan(
@@ -63,14 +69,14 @@ class LocalFollowing(Following):
             process=Named(told.pid, told.start, told.boot) if told else None,
             hold=not self._apart,
         )
-        self._watching = Watching(self, ear)
+        self._handle = WatchHandle(self, source)
 
     def finish(self) -> None:
         self._scan.finish()
         self.ring()
 
     def close(self) -> None:
-        self._watching.stop()
+        self._handle.stop()
         if not self._apart:
             self._scan.close()
 
@@ -82,19 +88,19 @@ class LocalFollowing(Following):
         if self._apart:
             if now >= self._looked + _EVERY:
                 self.ring()
-        elif self._scan.stirred(now):
+        elif self._scan.may_have_changed(now):
             self.ring()
 
-    def _look(self) -> Chunk | None:
+    def _next_chunk(self) -> FileChunk | None:
         try:
-            chunk = self._look_apart() if self._apart else self._scan.look(time.monotonic())
+            chunk = self._look_apart() if self._apart else self._scan.next_chunk(time.monotonic())
         except Refused as refused:
             raise FileRefused(self._path, refused.reason, refused.detail) from None
         if chunk is not None and chunk.fresh:
-            self._watching.renew()
+            self._handle.renew()
         return chunk
 
-    def _look_apart(self) -> Chunk | None:
+    def _look_apart(self) -> FileChunk | None:
         if self._looking is None:
             self._looked = time.monotonic()
             self._looking = self._loop.run_in_executor(None, self._look_in_thread)
@@ -104,6 +110,6 @@ class LocalFollowing(Following):
         looking, self._looking = self._looking, None
         return looking.result()
 
-    def _look_in_thread(self) -> Chunk:
-        self._scan.stirred(self._looked)
-        return self._scan.look(self._looked)
+    def _look_in_thread(self) -> FileChunk:
+        self._scan.may_have_changed(self._looked)
+        return self._scan.next_chunk(self._looked)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.machine import Machine, Process
 
-    from .remote_file import End
+    from .remote_file import FollowChannel
 
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class RemoteFollows:
     def __init__(self, machine: Machine, *, by_shell: bool = False) -> None:
         self._machine = machine
         self._follows: set[RemoteFollowing] = set()
-        self._end: End | None = None
+        self._end: FollowChannel | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._by_shell = by_shell  # no python3 there, or none that will do
         self._heard = False  # from the far end that runs now
@@ -108,7 +108,7 @@ class RemoteFollows:
                 self._end = await self._greeted(process)
                 for following in self._follows:
                     following.begin(self._end)
-                await self._end.serve(self._hear)
+                await self._end.serve(self._note_life)
             finally:
                 self._end = None
                 for following in self._follows:
@@ -116,7 +116,7 @@ class RemoteFollows:
                 with anyio.move_on_after(_ENDING, shield=True):
                     await _end(process)
 
-    async def _greeted(self, process: Process) -> End:
+    async def _greeted(self, process: Process) -> FollowChannel:
         greeting = b""
         while not greeting.endswith(b"\n") and len(greeting) < _GREETING:
             if not (more := await process.read(1)):
@@ -128,7 +128,7 @@ class RemoteFollows:
             return ShellEnd(process, greeting.split()[1].decode())
         raise HostError(f"no far end for following began there, but {greeting!r}")
 
-    def _hear(self) -> None:
+    def _note_life(self) -> None:
         self._heard = True
 
     def _fail(self, error: Exception) -> None:

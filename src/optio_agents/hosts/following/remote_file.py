@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from optio_agents.framing.batches import FollowOptions
-    from optio_agents.framing.compare import Chunk, Place
+    from optio_agents.framing.compare import FileChunk, Place
     from optio_agents.framing.cursor import Cursor
 
 
-class End(Protocol):
+class FollowChannel(Protocol):
     """Our side of a far end that runs."""
 
     def add(self, follow: RemoteFollowing) -> None:
@@ -37,14 +37,14 @@ class End(Protocol):
 
 
 class RemoteFollowing(Following):
-    """Takes what an `End` puts here. Bounded: a far end sends no more than it has room for."""
+    """Takes what a `FollowChannel` puts here; a far end sends no more than there is room for."""
 
     def __init__(self, path: str, cursor: Cursor | None, options: FollowOptions) -> None:
         super().__init__(cursor, options)
         self.path, self.options = path, options
         self.finished = False
-        self._inbox: deque[Chunk | Refusal] = deque()
-        self._end: End | None = None
+        self._inbox: deque[FileChunk | Refusal] = deque()
+        self._end: FollowChannel | None = None
         self._failure: Exception | None = None
 
     @property
@@ -62,13 +62,13 @@ class RemoteFollowing(Following):
         if self._end:
             self._end.finish(self)
 
-    def begin(self, end: End) -> None:
+    def begin(self, end: FollowChannel) -> None:
         """*end* follows for us from now on."""
         if self._failure is None:
             self._end = end
             end.add(self)
 
-    def put(self, content: Chunk | Refusal) -> None:
+    def put(self, content: FileChunk | Refusal) -> None:
         """Something came."""
         self._inbox.append(content)
         self.ring()
@@ -91,7 +91,7 @@ class RemoteFollowing(Following):
         self._failure = error
         self.ring()
 
-    def _look(self) -> Chunk | None:
+    def _next_chunk(self) -> FileChunk | None:
         if self._failure:
             raise self._failure.with_traceback(None)
         if not self._inbox:

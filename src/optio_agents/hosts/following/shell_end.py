@@ -17,9 +17,9 @@ from optio_agents.framing.compare import (
     NOTHING,
     REPLACED,
     TRUSTED_AFTER,
-    Chunk,
+    FileChunk,
+    FileState,
     Place,
-    Seen,
     decide,
     digest,
     last_bytes,
@@ -124,7 +124,7 @@ class ShellEnd:
 
     async def _look(self, file: _File) -> None:
         if not file.stamp:
-            file.tell(Chunk(missing=True))
+            file.tell(FileChunk(missing=True))
             return
         if refusal := _refused(int(file.stamp.split()[0], 16)):
             self._refuse(file, refusal)
@@ -198,7 +198,7 @@ class _File:
         _, device, inode, size, seconds, *_ = status.split()
         place, age = self.place, anyio.current_time() - self._since
         intact = digest(window) == place.tail
-        verdict = decide(place, Seen(int(inode), int(size), age, intact))
+        verdict = decide(place, FileState(int(inode), int(size), age, intact))
         fresh = verdict == REPLACED
         if fresh and place.offset:
             self.place, self._introduced = Place(), True
@@ -210,10 +210,10 @@ class _File:
         introduction, self._introduced = b"" if self._introduced else window, True
         at_end = len(data) < _CHUNK and offset >= int(size)
         stamp = int(device), int(inode), int(size), int(seconds) * 10**9
-        self.tell(Chunk(*stamp, place.offset, data, introduction, fresh, at_end))
+        self.tell(FileChunk(*stamp, place.offset, data, introduction, fresh, at_end))
         return True
 
-    def tell(self, chunk: Chunk) -> None:
+    def tell(self, chunk: FileChunk) -> None:
         self._known = chunk.missing or chunk.at_end
         if self.ended:
             final = self._known and not chunk.data

@@ -12,22 +12,22 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias
 from weakref import WeakKeyDictionary
 
-from optio_agents.hosts.following.sent.inotify import Ears
+from optio_agents.hosts.following.sent.inotify import InotifySource
 
 SWEEP = 2.5  # seconds between two looks at every file
 _POLL = 0.05  # seconds between two looks at those that cannot be heard …
 _POLL_EACH = 0.0005  # … and for each of them, so that any number takes about 1 % of a core
 
 
-class Hearing(Protocol):
-    """What `inotify.Ears` promises."""
+class ChangeSource(Protocol):
+    """What `inotify.InotifySource` promises."""
 
     def fileno(self) -> int: ...
     def add(self, path: bytes) -> None: ...
     def remove(self, path: bytes) -> None: ...
     def renew(self) -> None: ...
-    def deaf(self) -> set[bytes]: ...
-    def heard(self) -> set[bytes]: ...
+    def unwatched(self) -> set[bytes]: ...
+    def changed(self) -> set[bytes]: ...
     def close(self) -> None: ...
 
 
@@ -44,18 +44,18 @@ class Watched(Protocol):
         """What to listen to: the path, and what it leads to."""
 
 
-Ear: TypeAlias = Callable[[], Hearing]
+SourceFactory: TypeAlias = Callable[[], ChangeSource]
 
 
 class Watcher:
     """Rings for whoever follows a file. Made and used on one event loop."""
 
-    def __init__(self, hearing: Hearing) -> None:
+    def __init__(self, source: ChangeSource) -> None:
         self._loop = asyncio.get_running_loop()
-        self._hearing = hearing
+        self._source = source
         self._watched: dict[Watched, set[bytes]] = {}
         self._by_path: dict[bytes, set[Watched]] = {}
-        self._heard_by = -1
+        self._bell = -1
         self._sweeper: asyncio.TimerHandle | None = None
         self._poller: asyncio.TimerHandle | None = None
 
@@ -82,52 +82,52 @@ class Watcher:
         before = self._watched[watched]
         for path in paths - before:
             if path not in self._by_path:
-                self._hearing.add(path)
+                self._source.add(path)
             self._by_path.setdefault(path, set()).add(watched)
         for path in before - paths:
             self._by_path[path].remove(watched)
             if not self._by_path[path]:
                 del self._by_path[path]
-                self._hearing.remove(path)
+                self._source.remove(path)
         self._watched[watched] = paths
 
     def _tune(self) -> None:
         """Wait for the bell that there is by now, and poll while something is not heard."""
-        bell = self._hearing.fileno()
-        if bell != self._heard_by:
-            if self._heard_by >= 0:
-                self._loop.remove_reader(self._heard_by)
+        bell = self._source.fileno()
+        if bell != self._bell:
+            if self._bell >= 0:
+                self._loop.remove_reader(self._bell)
             if bell >= 0:
-                self._loop.add_reader(bell, self._hear)
-            self._heard_by = bell
+                self._loop.add_reader(bell, self._take)
+            self._bell = bell
         if self._poller is None:
             self._poll_later()
 
-    def _hear(self) -> None:
-        for path in self._hearing.heard():
+    def _take(self) -> None:
+        for path in self._source.changed():
             for watched in self._by_path.get(path, ()):
                 watched.ring()
-        if self._poller is None and self._hearing.deaf():  # a directory has gone, and its watch
+        if self._poller is None and self._source.unwatched():  # a directory has gone, and its watch
             self._poll_later()
 
     def _sweep(self) -> None:
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
-        self._hearing.renew()
+        self._source.renew()
         for watched in tuple(self._watched):
             self._listen(watched, watched.paths())
             watched.check()
         self._tune()
 
     def _poll_later(self) -> None:
-        deaf = self._hearing.deaf()
+        unwatched = self._source.unwatched()
         self._poller = None
-        if deaf:
+        if unwatched:
             self._poller = self._loop.call_later(
-                max(_POLL, _POLL_EACH * len(deaf)), self._poll, deaf
+                max(_POLL, _POLL_EACH * len(unwatched)), self._poll, unwatched
             )
 
-    def _poll(self, deaf: set[bytes]) -> None:
-        for path in deaf:
+    def _poll(self, unwatched: set[bytes]) -> None:
+        for path in unwatched:
             for watched in self._by_path.get(path, ()):
                 watched.check()
         self._poll_later()
@@ -136,32 +136,34 @@ class Watcher:
         for timer in (self._sweeper, self._poller):
             if timer is not None:
                 timer.cancel()
-        if self._heard_by >= 0:
-            self._loop.remove_reader(self._heard_by)
-        self._hearing.close()
+        if self._bell >= 0:
+            self._loop.remove_reader(self._bell)
+        self._source.close()
 
 
-def natural_ear() -> Hearing:
-    """What this machine hears with."""
+def default_source() -> ChangeSource:
+    """What tells of changes on this machine."""
     if sys.platform == "linux":
-        return Ears()
-    from .watch_files import WatchFiles  # heavy, and of no use on Linux
+        return InotifySource()
+    from .watchfiles_source import WatchfilesSource  # heavy, and of no use on Linux
 
-    return WatchFiles()
-
-
-_watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Ear, Watcher]] = WeakKeyDictionary()
+    return WatchfilesSource()
 
 
-class Watching:
+_watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[SourceFactory, Watcher]] = (
+    WeakKeyDictionary()
+)
+
+
+class WatchHandle:
     """A place in the one watcher of this loop, to be given back by `stop`."""
 
-    def __init__(self, watched: Watched, ear: Ear = natural_ear) -> None:
-        self._watched, self._ear = watched, ear
+    def __init__(self, watched: Watched, source: SourceFactory = default_source) -> None:
+        self._watched, self._factory = watched, source
         self._watchers = _watchers.setdefault(asyncio.get_running_loop(), {})
-        if ear not in self._watchers:
-            self._watchers[ear] = Watcher(ear())
-        self._watcher = self._watchers[ear]
+        if source not in self._watchers:
+            self._watchers[source] = Watcher(source())
+        self._watcher = self._watchers[source]
         self._watcher.add(watched)
 
     def renew(self) -> None:
@@ -170,4 +172,4 @@ class Watching:
 
     def stop(self) -> None:
         if not self._watcher.remove(self._watched):
-            del self._watchers[self._ear]
+            del self._watchers[self._factory]

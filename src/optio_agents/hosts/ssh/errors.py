@@ -23,7 +23,7 @@ class ClosedEarly(ConnectError):
     """The server hung up before the login: too busy for the moment, or done with us."""
 
 
-def translated(error: Exception, name: str) -> ConnectError:
+def translate(error: Exception, name: str) -> ConnectError:
     """Why *name* could not be connected to, and what its user can do."""
     match error:
         case ConnectError():

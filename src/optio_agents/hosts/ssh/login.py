@@ -15,9 +15,9 @@ from asyncssh.public_key import get_default_certificate_algs, get_default_public
 
 from optio_agents.errors import HostKeyRefused, LoginRefused
 
-from .errors import translated
+from .errors import translate
 from .known_hosts import Known, KnownHosts, fingerprint
-from .route import asked
+from .route import asyncssh_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # The moment between dialling and logging in: judge the host key, and say why not.
 
 
-class Door(asyncssh.SSHClient):
+class LoginClient(asyncssh.SSHClient):
     """Judges the host key, and tells when the connection has ended."""
 
     def __init__(
@@ -133,7 +133,7 @@ _CIPHERS = [
 ]
 
 
-async def connected(
+async def log_in(
     config: SSHConfig,
     way: Route,
     *,
@@ -142,25 +142,25 @@ async def connected(
     dial_timeout: float,
 ) -> asyncssh.SSHClientConnection:
     """Log in; *lost* is called once when the connection has ended. Raises ConnectError."""
-    door = Door(config, way, lost)
+    client = LoginClient(config, way, lost)
     try:
         how = await _transport(way, tunnel, dial_timeout)
         try:
             return await asyncssh.connect(
-                client_factory=lambda: door,
-                **asked(config),
+                client_factory=lambda: client,
+                **asyncssh_options(config),
                 **_identity(config),
-                **await door.host_key_options(),
+                **await client.host_key_options(),
                 **_channel_options(config, way),
                 **how,
             )
         except BaseException:
-            if "sock" in how and not door.opened:  # else it is the transport's
+            if "sock" in how and not client.opened:  # else it is the transport's
                 how["sock"].close()
             raise
     except (asyncssh.Error, OSError, ValueError) as error:
-        door.abandoned = True
-        raise door.refusal or translated(error, way.name) from error
+        client.abandoned = True
+        raise client.refusal or translate(error, way.name) from error
 
 
 async def _transport(

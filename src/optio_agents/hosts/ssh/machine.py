@@ -19,16 +19,16 @@ from optio_agents.hosts.scripting import (
     COMMAND,
     LONGEST,
     RUN,
-    collected,
+    collect,
     new_mark,
-    packed,
+    pack,
     payload,
     script,
 )
 from optio_agents.hosts.ssh import pool as ssh_pool
-from optio_agents.hosts.tunnel import forwarded
+from optio_agents.hosts.tunnel import forwarding
 
-from .process import GRACE, FarEnd, SshProcess
+from .process import GRACE, SshProcess, TunnelEnd
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from optio_agents.hosts.tunnel import Reader, Writer
 
     from .config import SSHConfig
-    from .process import Connection, SshProcess
+    from .process import SshConnection, SshProcess
 
 
 # Shells that stay on the far side, so that a small question costs one round trip.
@@ -76,7 +76,7 @@ class WarmShells:
             finally:
                 self._give_back(shell)
         async with self._machine.shell(text, args) as process:
-            return await collected(process, data)
+            return await collect(process, data)
 
     async def _take(self) -> _Shell | None:
         if self._unfit:
@@ -113,7 +113,7 @@ class _Shell:
         try:
             process = await self._started()
             try:
-                answer = await _exchange(process, packed(payload(text, args)), data)
+                answer = await _exchange(process, pack(payload(text, args)), data)
             except (BrokenPipeError, EOFError):
                 code = await process.wait()
                 if code == _NO_EXACT_DD:
@@ -268,7 +268,7 @@ class SshRemote:
         stops: bool = True,
     ) -> AsyncIterator[SshProcess]:
         run, mark = new_mark(), new_mark()
-        text = packed(payload(script, args, env={**(env or {}), RUN: run}, mark=mark))
+        text = pack(payload(script, args, env={**(env or {}), RUN: run}, mark=mark))
         await self._end_orphans()
         process = await self._launched(mark, window=_WIDE if bulk else _WINDOW)
         self._running[run] = process
@@ -285,7 +285,7 @@ class SshRemote:
             del self._running[run]
 
     async def _launched(self, mark: str, *, window: int) -> SshProcess:
-        def make(connection: Connection) -> SshProcess:
+        def make(connection: SshConnection) -> SshProcess:
             return SshProcess(
                 self.name,
                 mark,
@@ -333,7 +333,7 @@ class SshRemote:
 
     async def login_environment(self) -> Mapping[str, str]:
         if self._environment is None:
-            self._environment = await environment.at_login(self)
+            self._environment = await environment.read_login(self)
         return self._environment
 
     @asynccontextmanager
@@ -344,13 +344,15 @@ class SshRemote:
             connection = await self.pool.connection()
             try:
                 with anyio.fail_after(_DIALLING):
-                    far = FarEnd(*await connection.ssh.open_connection(host, port, encoding=None))
+                    far = TunnelEnd(
+                        *await connection.ssh.open_connection(host, port, encoding=None)
+                    )
             except (asyncssh.Error, OSError) as error:
                 said = visible(str(error))
                 raise HostError(f"{self.name} does not reach {host}:{port}: {said}") from error
             return far, far
 
-        async with forwarded(dial, local_port) as ours:
+        async with forwarding(dial, local_port) as ours:
             yield ours
 
     async def _stop_tree(self, run: str, process: SshProcess) -> None:
@@ -369,7 +371,7 @@ class SshRemote:
         with suppress(HostError), anyio.move_on_after(self._start_seconds + _STARTING) as patience:
             async with self._shell(script("hosts/stop"), args, stops=False) as stopping:
                 patience.deadline = anyio.current_time() + process.grace + _STOPPING
-                left = await collected(stopping)
+                left = await collect(stopping)
         if left is None:
             self._orphans.append((run, root))
         elif left.exit_code:
@@ -389,7 +391,7 @@ class SshRemote:
                 text = f"sh -s -- \"$@\" <<'{end}' >/dev/null 2>&1 &\n{script('hosts/stop')}\n{end}"
                 # not by the warm shell: it may be the one that is just being started
                 async with self.shell(text, [f"{RUN}={run}", f"{GRACE:g}", "-", root]) as sweep:
-                    await collected(sweep)
+                    await collect(sweep)
                 del self._orphans[0]
         finally:
             self._sweeping = False

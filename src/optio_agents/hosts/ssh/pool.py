@@ -22,8 +22,8 @@ from optio_agents.display import visible
 from optio_agents.errors import ConnectError, HostError, HostKeyRefused, HostLost, LoginRefused
 
 from .errors import ClosedEarly
-from .login import connected
-from .process import Connection
+from .login import log_in
+from .process import SshConnection
 from .route import jump_config, route
 
 if TYPE_CHECKING:
@@ -155,14 +155,14 @@ class Pool:
         self.users = 0
         self.links: list[LinkStatus] = []
         self.attempts = Attempts()
-        self._connections: list[Connection] = []
+        self._connections: list[SshConnection] = []
         self._opening = anyio.Lock()
         self._jump: Pool | None = None
         self._waking: Waking | None = None
         self._checking: asyncio.TimerHandle | None = None
         self._was_up = self._closed = False
 
-    async def connection(self, *, patient: bool = False) -> Connection:
+    async def connection(self, *, patient: bool = False) -> SshConnection:
         """A live connection, opened where there is none. Raises ConnectError.
 
         The *patient* wait for their turn while the login is refused; others are told at once.
@@ -170,7 +170,7 @@ class Pool:
         return await self._found(self._live, patient=patient)
 
     async def run(
-        self, command: str, make: Callable[[Connection], SshProcess], *, window: int
+        self, command: str, make: Callable[[SshConnection], SshProcess], *, window: int
     ) -> SshProcess:
         """Start *command* on a channel of its own. Raises ConnectError, HostLost, HostError."""
         while True:
@@ -226,13 +226,15 @@ class Pool:
 
     # Finding
 
-    def _live(self) -> Connection | None:
+    def _live(self) -> SshConnection | None:
         return next(iter(self._connections), None)
 
-    def _free(self) -> Connection | None:
+    def _free(self) -> SshConnection | None:
         return next((each for each in self._connections if each.free), None)
 
-    async def _found(self, pick: Callable[[], Connection | None], *, patient: bool) -> Connection:
+    async def _found(
+        self, pick: Callable[[], SshConnection | None], *, patient: bool
+    ) -> SshConnection:
         if found := pick():
             return found
         if self._closed:
@@ -253,7 +255,7 @@ class Pool:
 
     # Opening
 
-    async def _open(self) -> Connection:
+    async def _open(self) -> SshConnection:
         for patience in range(_DROPPED, -1, -1):
             await self.attempts.turn()
             try:
@@ -274,18 +276,18 @@ class Pool:
         self._become("up")
         return connection
 
-    async def _connected(self) -> Connection:
+    async def _connected(self) -> SshConnection:
         way = await route(self.config)
         self.name = way.name
         ended: list[Exception | None] = []
-        made: list[Connection] = []
+        made: list[SshConnection] = []
 
         def lost(error: Exception | None) -> None:
             ended.append(error)
             if made:
                 self._lost(made[0], error)
 
-        ssh = await connected(
+        ssh = await log_in(
             self.config,
             way,
             tunnel=await self._tunnel(way),
@@ -299,7 +301,7 @@ class Pool:
             raise HostError(f"{self.name} was let go of")
         if ended:
             raise ClosedEarly(f"{self.name}: the connection was closed at once")
-        made.append(Connection(ssh, self._emptied))
+        made.append(SshConnection(ssh, self._emptied))
         return made[0]
 
     async def _tunnel(self, way: Route) -> asyncssh.SSHClientConnection | None:
@@ -323,7 +325,7 @@ class Pool:
 
     # Ending
 
-    def _lost(self, connection: Connection, error: Exception | None) -> None:
+    def _lost(self, connection: SshConnection, error: Exception | None) -> None:
         with suppress(ValueError):
             self._connections.remove(connection)
         if self._connections:
@@ -334,15 +336,15 @@ class Pool:
         if not connection.torn:
             self._become("down", f"the link to {self.name} broke: {visible(str(error))}")
 
-    def _emptied(self, connection: Connection) -> None:
+    def _emptied(self, connection: SshConnection) -> None:
         if connection in self._connections[1:]:
             asyncio.get_running_loop().call_later(_SPARE, self._retire, connection)
 
-    def _retire(self, connection: Connection) -> None:
+    def _retire(self, connection: SshConnection) -> None:
         if not connection.taken and connection in self._connections[1:]:
             self._tear(connection)
 
-    def _tear(self, connection: Connection) -> None:
+    def _tear(self, connection: SshConnection) -> None:
         connection.torn = True
         self._connections.remove(connection)
         connection.ssh.close()

@@ -228,11 +228,11 @@ _CHANNELS = 9  # of the ten that sshd allows
 _OPENING = 30.0  # seconds for the server to open a channel
 
 
-class Connection:
+class SshConnection:
     """Counts a channel from the moment we ask for it until the server has closed it."""
 
     def __init__(
-        self, ssh: asyncssh.SSHClientConnection, emptied: Callable[[Connection], None]
+        self, ssh: asyncssh.SSHClientConnection, emptied: Callable[[SshConnection], None]
     ) -> None:
         self.ssh = ssh
         self.taken = 0
@@ -295,7 +295,7 @@ class Connection:
             self._emptied(self)
 
 
-class FarEnd:
+class TunnelEnd:
     """The far end of a tunnelled connection."""
 
     def __init__(

@@ -12,7 +12,7 @@ import asyncssh
 from optio_agents.errors import ConnectError
 
 from .config import SSHConfig
-from .errors import translated
+from .errors import translate
 
 _KNOWN_HOSTS = {
     "UserKnownHostsFile": "~/.ssh/known_hosts",
@@ -40,14 +40,14 @@ async def route(config: SSHConfig) -> Route:
     try:
         with anyio.fail_after(_READING):
             found = await asyncssh.SSHClientConnectionOptions.construct(
-                client_keys=None, agent_path=None, **asked(config)
+                client_keys=None, agent_path=None, **asyncssh_options(config)
             )
     except TimeoutError:
         raise ConnectError(
             f"{config.name}: your ssh configuration was not read within {_READING:g} s"
         ) from None
     except (asyncssh.Error, OSError, ValueError) as error:
-        raise translated(error, config.name) from error
+        raise translate(error, config.name) from error
     port = "" if found.port == 22 else f":{found.port}"
     return Route(
         name=f"{found.username}@{config.host}{port}",
@@ -76,7 +76,7 @@ def jump_config(config: SSHConfig, way: Route) -> SSHConfig | None:
     return jump
 
 
-def asked(config: SSHConfig) -> dict[str, Any]:
+def asyncssh_options(config: SSHConfig) -> dict[str, Any]:
     """What asyncssh is asked for, before it reads the configuration."""
     named = {"port": config.port, "username": config.user}
     return {

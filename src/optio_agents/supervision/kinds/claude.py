@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import anyio
 
-from optio_agents.concurrency import pulse, task_group
+from optio_agents.concurrency import shared_timer, task_group
 from optio_agents.conversation.claude import ClaudeCodeConversation
 from optio_agents.conversation.claude.stream_json import NOBODY_ANSWERED, behavior_of, user_message
 from optio_agents.conversation.contract import PermissionDecision, PermissionRequest
@@ -196,7 +196,7 @@ class _Asking:
     async def _settled(self, request: str) -> Decided:
         """Who has decided in our place: somebody at another terminal, or the agent itself."""
         with anyio.move_on_after(_RECALLING), suppress(OptioAgentsError):
-            if answered := await self._agent.answered(request):
+            if answered := await self._agent.find_answer(request):
                 by, data = answered
                 return Decided(request, behavior_of(data), by)
         return Decided(request, "settled", "another terminal, or the agent itself")
@@ -213,7 +213,7 @@ def patient(seconds: float, tired: Callable[[], None]) -> Iterator[None]:
         if left <= 0:
             tired()
 
-    leave = pulse(_BEAT).join(beat)
+    leave = shared_timer(_BEAT).join(beat)
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ from typing import Any
 
 from optio_agents.framing.compare import Place
 from optio_agents.framing.frames import Refusal, pack, pack_refusal
-from optio_agents.hosts.following.sent.inotify import Ears, names_of
+from optio_agents.hosts.following.sent.inotify import InotifySource, names_of
 from optio_agents.hosts.following.sent.scan import CHUNK, Refused, Scan
 from optio_agents.hosts.following.sent.system import Named
 
@@ -40,8 +40,8 @@ class File:
 class FarEnd:
     """The files that are followed, and which of them are to be looked at."""
 
-    def __init__(self, ears: Ears, output: int) -> None:
-        self.ears, self._output = ears, output
+    def __init__(self, source: InotifySource, output: int) -> None:
+        self.source, self._output = source, output
         self._files: dict[int, File] = {}
         self._by_name: dict[bytes, set[int]] = {}
         self.dirty: set[int] = set()
@@ -61,19 +61,19 @@ class FarEnd:
                 self._drop(key)
             self.dirty.add(key)
 
-    def hear(self) -> None:
-        for name in self.ears.heard():
+    def take(self) -> None:
+        for name in self.source.changed():
             self.dirty |= self._by_name.get(name, set())
 
     def sweep(self) -> None:
         """Look cheaply at everything: not all that happens rings a bell."""
-        self.ears.renew()
+        self.source.renew()
         for key, file in self._files.items():
             self._listen(key, file, names_of(file.scan.path))
         self._check(self._files)
 
-    def poll(self, deaf: set[bytes]) -> None:
-        self._check({key for name in deaf for key in self._by_name[name]})
+    def poll(self, unwatched: set[bytes]) -> None:
+        self._check({key for name in unwatched for key in self._by_name[name]})
 
     def serve(self) -> None:
         """One look at each file that may have something new and may send it."""
@@ -104,23 +104,23 @@ class FarEnd:
     def _listen(self, key: int, file: File, names: set[bytes]) -> None:
         for name in names - file.names:
             if name not in self._by_name:
-                self.ears.add(name)
+                self.source.add(name)
             self._by_name.setdefault(name, set()).add(key)
         for name in file.names - names:
             self._by_name[name].remove(key)
             if not self._by_name[name]:
                 del self._by_name[name]
-                self.ears.remove(name)
+                self.source.remove(name)
         file.names = names
 
     def _check(self, keys: dict[int, File] | set[int]) -> None:
         now = time.monotonic()
-        self.dirty |= {key for key in keys if self._files[key].scan.stirred(now)}
+        self.dirty |= {key for key in keys if self._files[key].scan.may_have_changed(now)}
 
     def _look(self, key: int, file: File) -> bool:
         """Look, and say what is new; whether there may be more at once."""
         try:
-            chunk = file.scan.look(time.monotonic(), file.step)
+            chunk = file.scan.next_chunk(time.monotonic(), file.step)
         except Refused as refused:
             self._say(pack_refusal(key, Refusal(refused.reason, refused.detail)))
             self._drop(key)
@@ -161,26 +161,26 @@ class Loop:
             pause = 0.0 if self._end.dirty else max(due - time.monotonic(), 0.001)
             for descriptor, _ in self._poll.poll(pause * 1000):
                 if descriptor == self._bell:
-                    self._end.hear()
+                    self._end.take()
                 elif not self._read_commands():
                     return
             self._end.serve()
 
     def _look_around(self, now: float) -> float:
         """Sweep and poll when it is time to; when it will be the next time."""
-        ears = self._end.ears
+        source = self._end.source
         if now >= self._next_sweep:
             self._end.sweep()
             self._next_sweep = now + SWEEP
-        if ears.fileno() != self._bell:
-            self._bell = ears.fileno()  # it comes once, and stays
+        if source.fileno() != self._bell:
+            self._bell = source.fileno()  # it comes once, and stays
             self._poll.register(self._bell, select.POLLIN)
-        deaf = ears.deaf()
-        if not deaf:
+        unwatched = source.unwatched()
+        if not unwatched:
             return self._next_sweep
         if now >= self._next_poll:
-            self._end.poll(deaf)
-            self._next_poll = now + max(_POLL, _POLL_EACH * len(deaf))
+            self._end.poll(unwatched)
+            self._next_poll = now + max(_POLL, _POLL_EACH * len(unwatched))
         return min(self._next_sweep, self._next_poll)
 
     def _read_commands(self) -> bool:
@@ -193,7 +193,7 @@ class Loop:
 
 def main() -> None:
     try:
-        Loop(FarEnd(Ears(), 1), 0).run()
+        Loop(FarEnd(InotifySource(), 1), 0).run()
     except BrokenPipeError:  # nobody listens any more
         pass
 

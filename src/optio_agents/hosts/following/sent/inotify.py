@@ -60,8 +60,8 @@ class Inotify:
         os.close(self._descriptor)
 
 
-class Ears:
-    """Hears of changes to paths by watching their directories, and says which it cannot hear."""
+class InotifySource:
+    """Which of some paths may have changed, by watching their directories; and which it cannot."""
 
     def __init__(self) -> None:
         self._paths: dict[bytes, dict[bytes, bytes]] = {}  # directory -> name in it -> path
@@ -100,14 +100,14 @@ class Ears:
         for directory in self._paths:
             self._watch(directory)
 
-    def deaf(self) -> set[bytes]:
+    def unwatched(self) -> set[bytes]:
         """The paths whose changes are not heard."""
         if not self._deaf and not self._remote:
             return set()
         unheard = self._deaf | self._remote
         return {path for directory in unheard for path in self._paths[directory].values()}
 
-    def heard(self) -> set[bytes]:
+    def changed(self) -> set[bytes]:
         """The paths that may have changed since the last time."""
         found: set[bytes] = set()
         for watch, mask, name in self._inotify.read() if self._inotify else ():

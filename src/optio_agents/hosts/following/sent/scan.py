@@ -14,9 +14,9 @@ from optio_agents.framing.compare import (
     NOTHING,
     REPLACED,
     TRUSTED_AFTER,
-    Chunk,
+    FileChunk,
+    FileState,
     Place,
-    Seen,
     decide,
     digest,
     last_bytes,
@@ -73,7 +73,7 @@ class Scan:
         """The writer has ended: the next look that finds nothing more is final."""
         self._ended = True
 
-    def stirred(self, now: float) -> bool:
+    def may_have_changed(self, now: float) -> bool:
         """A look would be worth its while. Cheap; sees no rewrite that keeps size and times."""
         if self._process is not None and not self._ended:
             self._ended = gone(self._process)
@@ -85,14 +85,14 @@ class Scan:
             return True
         return stamp != self._stamp or not (self._trusted or now < self._since + TRUSTED_AFTER)
 
-    def look(self, now: float, size: int = CHUNK) -> Chunk:
+    def next_chunk(self, now: float, size: int = CHUNK) -> FileChunk:
         """The next bytes, at most *size* of them. Raises Refused."""
         try:
             chunk = self._look(now, size)
         except OSError:  # a sick disk, no descriptor left: another look may be luckier
             self.close()
             self._stamp = (-1,)
-            return Chunk(self.place.device, self.place.inode, offset=self.place.offset)
+            return FileChunk(self.place.device, self.place.inode, offset=self.place.offset)
         if not self._ended:
             return chunk
         if chunk.data:  # there may be more: only a look that finds nothing is the last
@@ -106,7 +106,7 @@ class Scan:
             self._descriptor = -1
             Scan.held -= 1
 
-    def _look(self, now: float, size: int) -> Chunk:
+    def _look(self, now: float, size: int) -> FileChunk:
         found = self._find()
         if self._descriptor >= 0:
             if found is not None and _identity(found) == self._identity:
@@ -119,7 +119,7 @@ class Scan:
             self.close()
         if found is None:
             self._note((), now)
-            return Chunk(missing=True)
+            return FileChunk(missing=True)
         status = self._open(found)
         try:
             return self._read(status, now, size)
@@ -151,7 +151,7 @@ class Scan:
             raise Refused("outside", "leads out of " + os.fsdecode(self._root))
         return status
 
-    def _read(self, status: os.stat_result, now: float, size: int) -> Chunk:
+    def _read(self, status: os.stat_result, now: float, size: int) -> FileChunk:
         place = self.place
         self._note(_stamp(status), now)
         start = place.offset - place.window
@@ -160,7 +160,9 @@ class Scan:
         found = os.pread(self._descriptor, wanted, start)
         window, data = found[: place.window], found[place.window :]
         age = now - self._since
-        verdict = decide(place, Seen(status.st_ino, status.st_size, age, self._is_intact(window)))
+        verdict = decide(
+            place, FileState(status.st_ino, status.st_size, age, self._is_intact(window))
+        )
         fresh = verdict == REPLACED
         if fresh:
             self._introduced, window, place = True, b"", Place()
@@ -170,7 +172,7 @@ class Scan:
         self._window = last_bytes(window, data, len(data))
         offset = place.offset + len(data)
         self.place = Place(status.st_dev, status.st_ino, offset, "", len(self._window))
-        return Chunk(
+        return FileChunk(
             status.st_dev,
             status.st_ino,
             status.st_size,

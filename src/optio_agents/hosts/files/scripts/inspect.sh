@@ -1,4 +1,4 @@
-# look.sh PATH ROOT: whether PATH is a regular file really below ROOT. For hosts that can only be
+# inspect.sh PATH ROOT: whether PATH is a regular file really below ROOT. For hosts that can only be
 # asked before they open it. Says the reason why not, or `ok SIZE IDENTITY` and the real path.
 # shellcheck shell=sh
 no() {

@@ -17,8 +17,8 @@ _LOOK_UP = 500  # ms after which the thread looks up when nothing comes
 _ENDING = 2.0  # seconds that it may take to end
 
 
-class WatchFiles:
-    """Hears of changes to paths by watching their directories; promises what `Ears` does."""
+class WatchfilesSource:
+    """Which of some paths may have changed, as `InotifySource` says it."""
 
     def __init__(self) -> None:
         self._paths: dict[bytes, set[bytes]] = {}  # directory -> the paths in it
@@ -62,11 +62,11 @@ class WatchFiles:
             self._listening = wanted
         self._ring(set(map(os.path.realpath, wanted)))  # what changed meanwhile was not heard
 
-    def deaf(self) -> set[bytes]:
+    def unwatched(self) -> set[bytes]:
         unheard = [d for d in self._paths if d not in self._listening]
         return {path for directory in unheard for path in self._paths[directory]}
 
-    def heard(self) -> set[bytes]:
+    def changed(self) -> set[bytes]:
         with suppress(BlockingIOError):
             os.read(self._bell, 4096)
         with self._lock:
