@@ -206,10 +206,12 @@ class HookContext:
 
         where = await self._target(target)
         await download(
-            self._ctx,
             self._host,
             url,
             where,
+            report=self._ctx.report_progress,
+            parent=self._ctx.process_id,
+            run_child_task=getattr(self._ctx, "run_child_task", None),
             description=description,
             cleanup_on_fail=cleanup_on_fail,
         )

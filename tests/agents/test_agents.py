@@ -11,7 +11,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from optio_agents.agents import Agent, adopt_agent, find_sessions, start_agent
+from optio_agents import agents
+from optio_agents.agents import Agent, find_sessions
 from optio_agents.errors import AgentError, FileRefused, InputClosed, NameTaken, WorkDirRefused
 from optio_agents.hosts.host import Host, LocalHost
 from tests.support import proc
@@ -93,7 +94,7 @@ async def test_leaving_the_block_stops_the_agent_and_detaching_does_not(host):
     async with ready(host):
         async with started(host, "exec sleep 1000", meta={"kind": "test"}) as agent:
             agent.detach()
-        async with adopt_agent(host) as again:
+        async with agents.adopt(host) as again:
             assert again.process == agent.process
             assert again.session == agent.session
             assert again.meta == {"kind": "test"}
@@ -185,7 +186,7 @@ async def test_a_login_environment_is_inherited_without_its_credentials(tmp_path
     host.machine.login = {**PLAIN, **dict.fromkeys(f"{dropped} {kept}".split(), "value")}
     async with ready(host):
         env = {"GITHUB_TOKEN": "named", "EDITOR": "mine"}
-        async with start_agent(host, ["env"], env=env) as agent:
+        async with agents.start(host, ["env"], env=env) as agent:
             await agent.wait()
             told = (await said(host, agent)).decode().splitlines()
     assert {f"{name}=value" for name in kept.split() if name != "EDITOR"} <= set(told)
@@ -200,7 +201,7 @@ async def test_what_no_shell_can_export_is_refused(tmp_path):
     async with ready(host):
         for env in {"a.b": "x"}, {"UID": "0"}, {"": "x"}, {"NUL": "a\0b"}:
             with pytest.raises(ValueError, match="cannot"):
-                async with start_agent(host, ["true"], env=env):
+                async with agents.start(host, ["true"], env=env):
                     pass
 
 
@@ -239,7 +240,7 @@ async def test_the_signal_that_ended_an_agent_is_known(host, name):
 async def test_a_command_that_does_not_exist_says_so(host):
     async with ready(host):
         argv = ["/no/such/agent"]
-        async with start_agent(host, argv, env=PLAIN, env_base="empty") as agent:
+        async with agents.start(host, argv, env=PLAIN, env_base="empty") as agent:
             assert (await agent.wait()).exit_code == 127
             assert "/no/such/agent" in await agent.last_stderr()
 
@@ -523,7 +524,7 @@ async def test_sessions_are_found_without_a_journal(host):
         assert found[0].meta["meta"] == {"n": 1}
         assert json.loads(here(agent, "meta").read_text())["session"] == agent.session
         other = Host(host.machine, str(Path(found[0].directory).parent))
-        async with adopt_agent(other, session_dir=found[0].directory) as again:
+        async with agents.adopt(other, session_dir=found[0].directory) as again:
             assert again.process == agent.process
             again.detach()
 

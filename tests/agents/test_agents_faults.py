@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from optio_agents.agents import adopt_agent
+from optio_agents import agents
 from optio_agents.agents.input import FirstAnswer
 from optio_agents.errors import TransferFailed
 from optio_agents.hosts.host import Host, LocalHost
@@ -85,7 +85,7 @@ async def test_links_cut_during_long_messages_tear_and_double_nothing(link, chan
 
 async def test_of_two_answers_on_their_way_the_first_that_is_whole_wins(link):
     async with link() as (proxy, host), LocalHost(host.taskdir) as near:
-        async with started(host, "exec cat") as agent, adopt_agent(near) as elsewhere:
+        async with started(host, "exec cat") as agent, agents.adopt(near) as elsewhere:
             late, held = (
                 list[FirstAnswer](),
                 proxy.on_bytes(400_000, source="client", then=proxy.stall),
@@ -179,10 +179,10 @@ async def test_a_lost_host_leaves_the_agent_running_and_says_how_to_come_back(li
             async with started(host, "exec cat") as agent:
                 proxy.refuse()
                 proxy.cut()
-        assert f"adopt_agent(session_dir={agent.directory!r})" in caplog.text
+        assert f"agents.adopt(host, session_dir={agent.directory!r})" in caplog.text
         assert proc.tagged(agent.session)
         proxy.accept()
-        async with adopt_agent(host) as again:
+        async with agents.adopt(host) as again:
             await again.say(b"still there\n")
             await until(here(agent, "stdout").read_bytes)
 
@@ -200,6 +200,7 @@ async def test_an_agent_outlives_its_sshd(server, link):
 
 SUPERVISOR = """
 import json, sys, anyio
+from optio_agents import agents
 from optio_agents.hosts.host import LocalHost
 
 async def main():
@@ -207,7 +208,8 @@ async def main():
     async with host:
         await host.setup_workdir()
         argv = ["/bin/sh", "-c", "echo started; exec cat"]
-        async with host.start_agent(argv, env_base="empty", env={"PATH": "/usr/bin:/bin"}) as agent:
+        env = {"PATH": "/usr/bin:/bin"}
+        async with agents.start(host, argv, env_base="empty", env=env) as agent:
             await agent.say(b"before\\n", name="1")
             print(json.dumps(agent.directory), flush=True)
             await anyio.sleep_forever()
@@ -223,7 +225,7 @@ async def test_after_kill_9_of_the_supervisor_the_agent_is_adopted(tmp_path):
             directory = json.loads(await supervisor.stdout.receive())
             supervisor.send_signal(signal.SIGKILL)
         async with LocalHost(str(tmp_path / "task")) as host:
-            async with adopt_agent(host) as agent:
+            async with agents.adopt(host) as agent:
                 assert agent.directory == directory
                 assert (await agent.status()).state == "running"
                 await agent.say(b"before\n", name="1")

@@ -9,7 +9,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from optio_agents.agents import Agent, input as agent_input, start_agent
+from optio_agents import agents
+from optio_agents.agents import Agent, input as agent_input
 from optio_agents.agents.input import SMALL
 from optio_agents.errors import InputClosed, NameTaken, WorkDirRefused
 from optio_agents.hosts.host import LocalHost
@@ -37,7 +38,7 @@ async def test_words_arrive_once_and_in_order_whichever_way_they_take(tmp_path, 
     with anyio.fail_after(BOUND):
         async with LocalHost(str(tmp_path / "task")) as host:
             await host.setup_workdir()
-            async with start_agent(host, ["cat"], env=SHELL, env_base="empty") as agent:
+            async with agents.start(host, ["cat"], env=SHELL, env_base="empty") as agent:
                 await agent.say(b"one\n", name="a")
                 await agent.say(b"one\n", name="a")
                 with pytest.raises(NameTaken):
@@ -61,7 +62,7 @@ async def test_a_link_in_the_way_is_not_followed(tmp_path, ways):
     with anyio.fail_after(BOUND):
         async with LocalHost(str(tmp_path / "task")) as host:
             await host.setup_workdir()
-            async with start_agent(host, ["cat"], env=SHELL, env_base="empty") as agent:
+            async with agents.start(host, ["cat"], env=SHELL, env_base="empty") as agent:
                 away = linked_away(Path(agent.directory), tmp_path / "elsewhere")
                 with away, pytest.raises(WorkDirRefused):
                     await agent.say(b"one\n")
@@ -73,7 +74,7 @@ async def test_words_behind_the_end_of_the_input_are_refused_and_leave_nothing(t
         async with LocalHost(str(tmp_path / "task")) as host:
             await host.setup_workdir()
             argv = ["sh", "-c", "cat; sleep 300"]
-            async with start_agent(host, argv, env=SHELL, env_base="empty") as agent:
+            async with agents.start(host, argv, env=SHELL, env_base="empty") as agent:
                 await agent.end_input()
                 while not is_closed(agent):  # noqa: ASYNC110 - a shell's file tells
                     await anyio.sleep(0.01)

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
+from optio_agents import agents
 from optio_agents.agents import find_sessions
 from optio_agents.agents.launch import read_meta
 from optio_agents.agents.status import parse_status
@@ -272,7 +273,6 @@ def test_ls_lists_a_host_with_such_sessions(desk: Desk, ssh_login: Callable[...,
 
 
 async def test_files_that_cannot_be_read_are_an_error_and_never_a_hang(host: Any) -> None:
-    from optio_agents.agents import adopt_agent
 
     async with ready(host), started(host, "exec sleep 1000") as agent:
         for name in "tag", "pid", "meta":
@@ -281,7 +281,7 @@ async def test_files_that_cannot_be_read_are_an_error_and_never_a_hang(host: Any
             path.unlink()
             os.mkfifo(path)
             with pytest.raises(AgentError):
-                async with adopt_agent(host):
+                async with agents.adopt(host):
                     pass
             path.unlink()
             path.write_bytes(kept)

@@ -11,7 +11,8 @@ from statistics import median
 
 import anyio
 
-from optio_agents.agents import Agent, start_agent
+from optio_agents import agents
+from optio_agents.agents import Agent
 from optio_agents.hosts.host import RemoteHost
 from tests.bench import Comparison, Figure
 from tests.bench.ground import ground
@@ -38,7 +39,7 @@ async def benchmark(quick: bool) -> AsyncIterator[list[Comparison]]:
         async with RemoteHost(there.config(), str(there.directory / "task")) as host:
             await host.setup_workdir()
             argv = [PYTHON, "-ISc", READER]
-            async with start_agent(host, argv, env_base="empty") as agent:
+            async with agents.start(host, argv, env_base="empty") as agent:
                 times = Times(agent)
                 await times.measured(5, b"warm\n")
                 yield [

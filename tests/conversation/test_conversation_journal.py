@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from optio_agents.agents import adopt_agent
+from optio_agents import agents
 from optio_agents.conversation import (
     ConversationClosed,
     PermissionDecision,
@@ -87,7 +87,7 @@ async def test_permissions_are_asked_again_after_a_restart_and_answers_are_not_r
             await talk.heard(lambda event: event["type"] == "control_request", count=2)
             seen, cursor = list(talk.events), talk.conversation.cursor
             talk.conversation.detach()
-        async with adopt_agent(host) as agent, claude_code_adopt(agent, cursor=cursor) as again:
+        async with agents.adopt(host) as agent, claude_code_adopt(agent, cursor=cursor) as again:
             events = list[dict]()
             again.on_event(events.append)
             again.on_permission_request(first)
@@ -135,7 +135,7 @@ async def test_the_next_supervisor_sees_everything_when_it_has_no_cursor(world):
         async with journaled(host, root, api) as talk:
             await talk.conversation.ask(scripted({"text": "one"}))
             talk.conversation.detach()
-        async with adopt_agent(host) as agent, claude_code_adopt(agent) as again:
+        async with agents.adopt(host) as agent, claude_code_adopt(agent) as again:
             texts, events = list[str](), list[dict]()
             again.on_message(texts.append)
             again.on_event(events.append)
@@ -164,7 +164,7 @@ async def test_what_a_handler_has_not_had_comes_again_behind_the_cursor(world):
             await stood.wait()
             cursor = talk.conversation.cursor
             talk.conversation.detach()
-        async with adopt_agent(host) as agent, claude_code_adopt(agent, cursor=cursor) as again:
+        async with agents.adopt(host) as agent, claude_code_adopt(agent, cursor=cursor) as again:
             result = await Talk(again, api).heard(lambda event: event["type"] == "result")
             assert result["result"] == "one"
 
@@ -183,7 +183,7 @@ async def test_another_terminal_may_answer_and_the_handler_hears_of_it(world):
         await talk.conversation.send(scripted(TOUCH, {"text": "touched", "hold": "x"}))
         await talk.heard(lambda event: event["type"] == "control_request")
         (request,) = talk.conversation.open_requests
-        async with adopt_agent(host) as other:
+        async with agents.adopt(host) as other:
             allowed = permission_answer(request, PermissionDecision("allow"))
             denied = permission_answer(request, PermissionDecision("deny"))
             assert (await other.answer(request.id, allowed, by="the other")).won
@@ -211,7 +211,7 @@ async def test_a_request_that_was_answered_and_not_yet_read_is_not_asked_again(w
             assert await talk.conversation.answer(request, allowed, by="the first") == "the first"
             await talk.conversation.send("by the way")
             talk.conversation.detach()
-        async with adopt_agent(host) as agent, claude_code_adopt(agent) as again:
+        async with agents.adopt(host) as agent, claude_code_adopt(agent) as again:
             again.on_permission_request(lambda request: asked.append(request.id))
             heard = Talk(again, api)
             await heard.heard(lambda event: event["type"] == "control_request")
@@ -311,7 +311,7 @@ async def test_a_supervisor_that_is_killed_loses_nothing(world):
         supervisor.kill()
         await supervisor.wait()
         api.release("x")
-        async with adopt_agent(host) as agent, claude_code_adopt(agent) as again:
+        async with agents.adopt(host) as agent, claude_code_adopt(agent) as again:
             talk = Talk(again, api, Path(host.workdir))
             result = await talk.heard(lambda event: event["type"] == "result")
             assert result["result"] == "said alone"

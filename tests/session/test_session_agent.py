@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
+from optio_agents import agents
 from optio_agents.errors import AgentExited, AgentReportedError, AgentStalled, WorkDirRefused
 from optio_agents.session.run import run_log_protocol_session
 from optio_agents.testing.scripted import scripted_agent
@@ -32,7 +33,7 @@ def started(sessions):
                 await host.setup_workdir()
                 await host.ask("hosts/channel.sh", host.workdir, "start")
                 argv = scripted_agent(*steps)
-                async with host.start_agent(argv, env=SHELL, env_base="empty") as agent:
+                async with agents.start(host, argv, env=SHELL, env_base="empty") as agent:
                     yield host, agent
 
     return start

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 import pytest
 
+from optio_agents import agents
 from optio_agents.errors import TransferFailed
 from optio_agents.hosts import make_host
 from optio_agents.protocol import get_protocol
@@ -139,7 +140,7 @@ async def test_what_is_said_to_an_agent_whose_host_is_away_is_said_once_and_is_n
         await host.setup_workdir()
         await host.ask("hosts/channel.sh", host.workdir, "start")
         async with (
-            host.start_agent(scripted_agent(*steps), env=SHELL, env_base="empty") as agent,
+            agents.start(host, scripted_agent(*steps), env=SHELL, env_base="empty") as agent,
             anyio.create_task_group() as tasks,
         ):
             tasks.start_soon(come_back_later)

@@ -8,6 +8,7 @@ from collections import defaultdict
 
 import anyio
 
+from optio_agents import agents
 from optio_agents.errors import InputClosed, OptioAgentsError
 from optio_agents.hosts.host import make_host
 from optio_agents.hosts.ssh.config import SSHConfig
@@ -34,7 +35,7 @@ class Talkers:
         try:
             async with (
                 make_host(ssh, taskdir=work.taskdir) as host,
-                host.adopt_agent() as agent,
+                agents.adopt(host) as agent,
             ):
                 agent.detach()
                 await agent.say(f"{word}\n".encode(), name=name)

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from optio_agents import agents
 from optio_agents.errors import AgentExited
 from optio_agents.protocol.protocol import get_protocol
 from optio_agents.store import Store
@@ -165,7 +166,7 @@ async def test_an_agent_that_finished_while_nobody_lived_is_reported_with_its_tr
     steps = "STATUS: x", "run sleep 0.3", "DELIVERABLE: a.txt", "exit 3"
     with anyio.fail_after(BOUND):
         await case.dies(case.plan(*steps, step="recorded before handed over"))
-        async with case.ground.host() as host, host.adopt_agent() as agent:
+        async with case.ground.host() as host, agents.adopt(host) as agent:
             assert (await agent.wait()).exit_code == 3
             agent.detach()
         async with Store(case.directory / "j.sqlite3") as store:
@@ -235,7 +236,7 @@ async def test_stopped_for_a_while_it_answers_what_came_meanwhile(
         assert child.stdout is not None
         assert await asyncio.to_thread(child.stdout.readline) == "line STATUS: x\n"
         child.send_signal(signal.SIGSTOP)
-        async with case.ground.host() as host, host.adopt_agent() as agent:
+        async with case.ground.host() as host, agents.adopt(host) as agent:
             await agent.say(b"go on\n")
             await agent.wait()
             agent.detach()

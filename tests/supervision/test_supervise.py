@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
+from optio_agents import agents
 from optio_agents.errors import (
     AgentError,
     AgentExited,
@@ -431,7 +432,7 @@ async def test_a_journal_that_cannot_be_written_stops_us_and_not_the_agent(
             tasks.start_soon(run)
             await watching.until(lambda: watching.lines)
             host = office.host()
-            async with host, host.adopt_agent() as agent:
+            async with host, agents.adopt(host) as agent:
                 await agent.say(b"go on\n")
                 agent.detach()
         ballast.unlink()

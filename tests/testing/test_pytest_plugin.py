@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 
+from optio_agents import agents
 from tests.support.timeouts import BOUND
 
 pytest_plugins = "optio_agents.testing.pytest_plugin"
@@ -39,7 +40,7 @@ async def test_an_agent_runs_on_a_host_of_the_tests_own(
     with anyio.fail_after(BOUND):
         async with optio_local_host() as host:
             await host.setup_workdir()
-            async with host.start_agent(optio_agent("STATUS: 5%", "exit 3")) as agent:
+            async with agents.start(host, optio_agent("STATUS: 5%", "exit 3")) as agent:
                 assert (await agent.wait()).exit_code == 3
             assert await host.fetch_bytes_from_host("optio.log") == b"STATUS: 5%\n"
 

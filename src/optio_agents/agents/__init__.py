@@ -38,9 +38,9 @@ __all__ = [
     "Lease",
     "Start",
     "StopReport",
-    "adopt_agent",
+    "adopt",
     "find_sessions",
-    "start_agent",
+    "start",
 ]
 
 _LISTED, _LISTING = 256 << 10, 64 << 20  # bytes of a meta that are listed, and of all of them
@@ -55,11 +55,11 @@ class Found:
     directory: str
     session: str
     state: AgentState | Literal["damaged"]
-    meta: Mapping[str, Any]  # with what was given to `start_agent` as "meta"; empty if unreadable
+    meta: Mapping[str, Any]  # with what was given to `start` as "meta"; empty if unreadable
 
 
 @asynccontextmanager
-async def start_agent(
+async def start(
     host: Host,
     argv: Sequence[str],
     *,
@@ -75,7 +75,7 @@ async def start_agent(
 ) -> AsyncIterator[Agent]:
     """Run *argv* in *cwd*, detached, while the block lasts; leaving it stops the whole tree.
 
-    Only `detach`, a lost host and our own death leave the agent running; `adopt_agent` finds
+    Only `detach`, a lost host and our own death leave the agent running; `adopt` finds
     it again. It has its user's login environment on its host (*env_base*; never what looks
     like a credential) and *env*, and *first_input*, named messages, before it starts.
     *before_launch* is awaited with the tag of this start when nothing of it can run yet.
@@ -116,13 +116,13 @@ async def _launched(agent: Agent, directory: Directory, plan: StartPlan) -> None
 
 
 @asynccontextmanager
-async def adopt_agent(
+async def adopt(
     host: Host, *, session_dir: str | None = None, start: Start | None = None
 ) -> AsyncIterator[Agent]:
     """Find a session's agent again, running or ended, from its directory alone.
 
     What is remembered of its *start* counts more than what its files say. Leaving the block stops
-    it, as with `start_agent`.
+    it, as with `start`.
     Raises FileRefused (there is no such session), WorkDirRefused, AgentError (it is not the agent
     of *start*, or its files are damaged), HostError.
     """

@@ -209,7 +209,8 @@ class Agent:
 
     @property
     def _way_back(self) -> str:
-        return f"adopt_agent(session_dir={self.directory!r}) on {self._machine.name} finds it again"
+        again = f"agents.adopt(host, session_dir={self.directory!r})"
+        return f"{again} on {self._machine.name} finds it again"
 
 
 def _root(process: ProcessId) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 EnvBase: TypeAlias = Literal["login", "empty"]
+Base: TypeAlias = Literal["ours", "theirs"]
 
 _CREDENTIAL = re.compile(
     r"(?:^|_)(?:API_?KEY|ACCESS_KEY(?:_ID)?|PRIVATE_KEY|TOKEN|PASSPHRASE|CREDENTIALS?)S?$"
@@ -59,19 +60,21 @@ _log = logging.getLogger(__name__)
 _PATIENCE = 10.0  # seconds that the user's profile may take
 
 
-async def read_login(machine: Machine) -> Mapping[str, str]:
-    """What `$SHELL -l` exports; what a plain shell has, where that takes too long or fails."""
+async def read_login(machine: Machine, *, base: Base) -> Mapping[str, str]:
+    """What `$SHELL -l` exports; what a plain shell has, where that takes too long or fails.
+
+    Our own children start without ("ours") what only the supervisor was given.
+    """
     for shell in "login", "plain":
         with anyio.move_on_after(_PATIENCE):
-            if found := await _asked(machine, shell):
+            if found := await _read(machine, shell, base):
                 return found
         _log.warning("%s: no environment from a %s shell", machine.name, shell)
     return {}
 
 
-async def _asked(machine: Machine, shell: str) -> dict[str, str]:
+async def _read(machine: Machine, shell: str, base: Base) -> dict[str, str]:
     mark = new_mark()
-    base = "ours" if machine.is_local else "theirs"
     async with machine.shell(script("hosts/environment"), [shell, base, mark]) as process:
         answer = await collect(process)
     _, _, rest = answer.stdout.partition(f"<{mark}>".encode())

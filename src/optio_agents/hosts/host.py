@@ -7,11 +7,12 @@ import posixpath
 from contextlib import AsyncExitStack, asynccontextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 
 from optio_agents.errors import CommandFailed, FileRefused, OptioAgentsError, WorkDirRefused
+from optio_agents.framing.batches import LINE_LIMIT, FollowOptions
 from optio_agents.hosts import commands, launched
 from optio_agents.hosts.files.archive import archive, restore
 from optio_agents.hosts.files.confined import open_confined
@@ -21,14 +22,12 @@ from .files import as_percent, fetch, put
 from .scripting import script
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
     from typing import BinaryIO, Self
 
-    from optio_agents.agents import Agent
-    from optio_agents.agents.launch import Start
-    from optio_agents.framing.batches import Batches
+    from optio_agents.framing.batches import Batches, ProcessIdentity
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.files.confined import Confined
     from optio_agents.hosts.ssh.config import SSHConfig
@@ -36,36 +35,11 @@ if TYPE_CHECKING:
     from .commands import RunResult
     from .files import FetchedFile, PercentCallback, Progress, Put, Readable
     from .launched import ProcessHandle
-    from .machine import Answer, Machine
-
-
-# The task directory and the work directory in it: made, emptied and removed by scripts there.
-
-
-_REFUSED = 66  # the script refused, and said why on stdout
-
-
-async def _setup(host: Host) -> None:
-    """See `Host.setup_workdir`."""
-    await _run(host, "hosts/workdir-setup")
-
-
-async def clean(host: Host, *, start: Start | None = None) -> None:
-    """See `Host.cleanup_taskdir`. *start* is known to have been made there, whatever lies there."""
-    known = [str(start.process or ""), start.session] if start else []
-    await _run(host, "hosts/workdir-clean", *known)
-
-
-async def _run(host: Host, name: str, *known: str) -> None:
-    args = [host.taskdir, "" if host.own_workdir else host.workdir, *known]
-    answer = await run_script(host.machine, script("hosts/workdir") + script(name), args)
-    if answer.exit_code == _REFUSED:
-        raise WorkDirRefused(answer.stdout.decode(errors="replace").strip())
-    if answer.exit_code:
-        raise CommandFailed(name, answer.exit_code, stderr=answer.stderr.decode(errors="replace"))
+    from .machine import Answer, Machine, ProcessId
 
 
 _log = logging.getLogger(__name__)
+_REFUSED = 66  # the script refused, and said why on stdout
 
 
 class Host:
@@ -168,7 +142,7 @@ class Host:
         """Start a short-lived command under /bin/sh, in the work directory unless told otherwise.
 
         It ends with this host at the latest; an agent that shall outlive us is started by
-        `start_agent`. Raises FileRefused when there is no such directory, HostLost.
+        `agents.start`. Raises FileRefused when there is no such directory, HostLost.
         """
         handle = await launched.launch(
             self.machine,
@@ -191,13 +165,20 @@ class Host:
         await launched.terminate(handle, aggressive=aggressive)
 
     def follow(
-        self, path: str, cursor: Cursor | None = None, **options: Any
+        self,
+        path: str,
+        cursor: Cursor | None = None,
+        *,
+        journal: bool = False,
+        limit: int = LINE_LIMIT,
+        process: ProcessIdentity | None = None,
+        root: str | None = None,
+        delivered: bytes = b"",
+        ripe: Callable[[bytes], bool] | None = None,
     ) -> AbstractAsyncContextManager[Batches]:
-        """Follow a file from *cursor* on; *options* are those of `FollowOptions`."""
-        from optio_agents.framing.batches import FollowOptions
-
-        where = posixpath.join(self.workdir, path)
-        return self.machine.follow(where, cursor, FollowOptions(**options))
+        """Follow a file from *cursor* on, over any number of lost links; see `FollowOptions`."""
+        options = FollowOptions(journal, limit, process, root, delivered, ripe)
+        return self.machine.follow(posixpath.join(self.workdir, path), cursor, options)
 
     async def tail_file(self, absolute_path: str) -> AsyncIterator[str]:
         """The lines of a file, from its first one on and as they come, until the caller stops.
@@ -236,7 +217,7 @@ class Host:
 
         Raises WorkDirRefused, and touches nothing, when either holds what is not ours.
         """
-        await _setup(self)
+        await self._run("hosts/workdir-setup")
 
     async def write_text(self, relpath: str, content: str) -> None:
         """Write a file in the work directory, whole or not at all."""
@@ -330,7 +311,8 @@ class Host:
 
         Of a directory of the user's only the log and the deliverables. Raises TransferFailed.
         """
-        return archive(self, exclude or ())
+        names = ["."] if self.own_workdir else ["optio.log", "deliverables"]
+        return archive(self.machine, self.workdir, names, exclude or ())
 
     async def restore_workdir(self, stream: AsyncIterator[bytes]) -> None:
         """Have the work directory hold what *stream*, a tar stream, holds and nothing else.
@@ -339,34 +321,35 @@ class Host:
         that breaks off leaves the work directory as it was. Raises TransferFailed, HostLost,
         WorkDirRefused for a directory of the user's or while an agent lives.
         """
-        await restore(self, stream)
+        if not self.own_workdir:
+            raise WorkDirRefused(f"{self.workdir} is the user's own; nothing is unpacked over it")
+        await restore(self.machine, self.taskdir, stream)
 
-    async def cleanup_taskdir(self, aggressive: bool = False) -> None:
+    async def cleanup_taskdir(
+        self, aggressive: bool = False, *, process: ProcessId | None = None, tag: str = ""
+    ) -> None:
         """Remove what `setup_workdir` and agents made there; of the user's directory the empty log.
 
-        *aggressive* logs what goes wrong instead of raising it.
+        *aggressive* logs what goes wrong instead of raising it. *process* is known to have been
+        the agent there, and *tag* begins the name of its start, whatever lies there.
         Raises WorkDirRefused, and touches nothing, when it is not ours or an agent still lives.
         """
         try:
-            await clean(self)
+            await self._run("hosts/workdir-clean", str(process or ""), tag)
         except OptioAgentsError:
             if not aggressive:
                 raise
             _log.warning("%s was not cleaned", self.taskdir, exc_info=True)
 
-    def start_agent(
-        self, argv: Sequence[str], **options: Any
-    ) -> AbstractAsyncContextManager[Agent]:
-        """Run an agent while the block lasts; see `hosts.agents.start_agent`."""
-        from optio_agents.agents import start_agent
-
-        return start_agent(self, argv, **options)
-
-    def adopt_agent(self, **options: Any) -> AbstractAsyncContextManager[Agent]:
-        """Find the session's agent again; see `hosts.agents.adopt_agent`."""
-        from optio_agents.agents import adopt_agent
-
-        return adopt_agent(self, **options)
+    async def _run(self, name: str, *known: str) -> None:
+        """A script about the task directory, and the work directory in it."""
+        args = [self.taskdir, "" if self.own_workdir else self.workdir, *known]
+        answer = await run_script(self.machine, script("hosts/workdir") + script(name), args)
+        if answer.exit_code == _REFUSED:
+            raise WorkDirRefused(answer.stdout.decode(errors="replace").strip())
+        if answer.exit_code:
+            words = answer.stderr.decode(errors="replace")
+            raise CommandFailed(name, answer.exit_code, stderr=words)
 
 
 def _body(text: str) -> str:

@@ -304,7 +304,7 @@ class LocalMachine:
 
     async def login_environment(self) -> Mapping[str, str]:
         if self._environment is None:
-            self._environment = await environment.read_login(self)
+            self._environment = await environment.read_login(self, base="ours")
         return self._environment
 
     async def _stop_tree(self, run: str, process: LocalProcess) -> None:

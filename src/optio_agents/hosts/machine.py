@@ -99,7 +99,7 @@ class Link(Protocol):
 class Machine(Protocol):
     """Here, or behind SSH. All paths are paths on that machine."""
 
-    is_local: bool
+    is_local: bool  # this process reaches its files and ports itself, without a script
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import anyio
 
+from optio_agents import agents
 from optio_agents.conversation.claude.permissions import PermissionLedger
 from optio_agents.conversation.claude.stream_json import (
     LINE_LIMIT,
@@ -70,7 +71,7 @@ async def find(store: Store, beginning: str) -> AsyncIterator[Reached]:
     """
     session = await store.session(beginning)
     start = await known_start(store, session.id)
-    async with host_of(session) as host, host.adopt_agent(start=start) as agent:
+    async with host_of(session) as host, agents.adopt(host, start=start) as agent:
         agent.detach()
         yield Reached(session, store, host, agent)
 

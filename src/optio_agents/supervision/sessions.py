@@ -15,7 +15,7 @@ import anyio
 
 from optio_agents.agents.launch import Start
 from optio_agents.errors import AgentError, AgentUnseen, FileRefused, OptioAgentsError
-from optio_agents.hosts.host import Host, clean, make_host
+from optio_agents.hosts.host import Host, make_host
 from optio_agents.hosts.machine import ProcessId
 from optio_agents.protocol.features import ProtocolFeatures
 from optio_agents.store.records import StoredSession, is_session_id
@@ -296,7 +296,8 @@ async def _removed(store: Store, session: StoredSession) -> str | None:
         with store.claim(session.id, owner_name()), anyio.fail_after(_PATIENCE):
             start = await known_start(store, session.id) or Start(f"{session.id}.")
             async with host_of(session) as host:
-                await clean(host, start=start)  # refuses while anything of it lives
+                # refuses while anything of it lives
+                await host.cleanup_taskdir(process=start.process, tag=start.session)
             await store.forget(session.id)
     except TimeoutError:
         return f"{session.host} did not answer within {_PATIENCE:g} s"

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from optio_agents import agents
 from optio_agents.display import Secrets
 from optio_agents.errors import AgentExited, AlreadyOwned, FileRefused, HostLost, StoreError
 from optio_agents.hosts.environment import looks_like_credential
@@ -197,7 +198,7 @@ async def _resumed(
             await stack.enter_async_context(there)
         try:
             start = await known_start(store, stored.id) if store and stored else None
-            agent = await stack.enter_async_context(there.adopt_agent(start=start))
+            agent = await stack.enter_async_context(agents.adopt(there, start=start))
         except FileRefused as error:
             if store is None or stored is None or error.reason != "missing":
                 raise

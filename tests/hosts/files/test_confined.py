@@ -18,7 +18,7 @@ import pytest
 
 from optio_agents.errors import CommandTimedOut, FileRefused, HostError
 from optio_agents.hosts import Host
-from optio_agents.hosts.files import confined_local
+from optio_agents.hosts.files import confined
 from optio_agents.hosts.local import LocalMachine
 from optio_agents.testing.proxy import FaultProxy
 from tests.support.hosts.hosts import Ground, both_ways, every_kind, over_ssh, usual_kinds
@@ -165,7 +165,7 @@ async def test_a_fifo_that_comes_between_look_and_open_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked = list[str]()
-    look = confined_local._refuse_special  # noqa: SLF001 - the step behind which it happens
+    look = confined._refuse_special  # noqa: SLF001 - the step behind which it happens
 
     def swap(path: str, seen: os.stat_result) -> None:
         look(path, seen)
@@ -177,7 +177,7 @@ async def test_a_fifo_that_comes_between_look_and_open_is_not_waited_for(
     ground = Ground("local", tmp_path, None, None)
     async with ground.ready() as host:
         _file(_deliverables(ground, host) / "report", b"ours")
-        monkeypatch.setattr(confined_local, "_refuse_special", swap)
+        monkeypatch.setattr(confined, "_refuse_special", swap)
         assert await _refused(host, "deliverables/report") == "special"
 
 

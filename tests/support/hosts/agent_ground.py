@@ -12,7 +12,8 @@ from typing import Any
 
 import anyio
 
-from optio_agents.agents import Agent, start_agent
+from optio_agents import agents
+from optio_agents.agents import Agent
 from optio_agents.hosts.host import Host
 from optio_agents.hosts.local import LocalMachine, LocalProcess
 from optio_agents.hosts.ssh import SshMachine
@@ -92,7 +93,7 @@ async def started(host: Host, command: str, **options: Any) -> AsyncIterator[Age
     """An agent that is a shell command, in an environment of nothing but a PATH."""
     env = {**PLAIN, **options.pop("env", {})}
     argv = ["sh", "-c", command]
-    async with start_agent(host, argv, env=env, env_base="empty", **options) as agent:
+    async with agents.start(host, argv, env=env, env_base="empty", **options) as agent:
         yield agent
 
 

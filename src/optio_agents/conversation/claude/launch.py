@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import anyio
 
+from optio_agents import agents
 from optio_agents.concurrency import task_group
 from optio_agents.conversation.contract import Unconfirmed
 from optio_agents.conversation.wire_agent import AgentWire, said_to
@@ -126,7 +127,7 @@ async def claude_code(
 
     *resume* continues a CLI session (`conversation.session_id`). Only `detach` leaves it
     running, for `claude_code_adopt`. *options* are those of `ClaudeCodeConversation`.
-    Raises RootRefused and what `start_agent` raises.
+    Raises RootRefused and what `agents.start` raises.
     """
     launch = plan_launch(
         prompt=prompt,
@@ -141,7 +142,8 @@ async def claude_code(
     )
     await check_root(host, launch, env_base=env_base)
     async with (
-        host.start_agent(
+        agents.start(
+            host,
             launch.argv,
             cwd=cwd,
             env=launch.env,

@@ -15,8 +15,7 @@ from optio_agents.hosts.scripting import collect, script
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
-    from optio_agents.hosts.host import Host
-    from optio_agents.hosts.machine import Process
+    from optio_agents.hosts.machine import Machine, Process
 
 
 # What may stand in a tar stream that is unpacked on a host: bytes in, bytes out.
@@ -181,36 +180,35 @@ _PIECE = 262_144  # bytes
 _GZIP = b"\x1f\x8b"
 
 
-async def archive(host: Host, exclude: Sequence[str]) -> AsyncIterator[bytes]:
-    """See `Host.archive_workdir`."""
-    names = ["."] if host.own_workdir else ["optio.log", "deliverables"]
-    args = [host.workdir, "\n".join(exclude), *names]
-    async with host.machine.shell(script("hosts/files/archive"), args, bulk=True) as process:
+async def archive(
+    machine: Machine, directory: str, names: Sequence[str], exclude: Sequence[str]
+) -> AsyncIterator[bytes]:
+    """*names* in *directory* as a compressed tar stream; see `Host.archive_workdir`."""
+    args = [directory, "\n".join(exclude), *names]
+    async with machine.shell(script("hosts/files/archive"), args, bulk=True) as process:
         await process.close_input()
         while data := await process.read():
             yield data
         if code := await process.wait():
-            said = (await process.read_error()).decode(errors="replace").strip()
-            raise TransferFailed(f"{host.workdir} could not be packed ({code}): {said}")
+            words = (await process.read_error()).decode(errors="replace").strip()
+            raise TransferFailed(f"{directory} could not be packed ({code}): {words}")
 
 
-async def restore(host: Host, stream: AsyncIterator[bytes]) -> None:
-    """See `Host.restore_workdir`."""
-    if not host.own_workdir:
-        raise WorkDirRefused(f"{host.workdir} is the user's own; nothing is unpacked over it")
-    seal = f".optio-{secrets.token_hex(8)}"
+async def restore(machine: Machine, taskdir: str, stream: AsyncIterator[bytes]) -> None:
+    """Unpack *stream* as *taskdir*/workdir; see `Host.restore_workdir`."""
+    seal, workdir = f".optio-{secrets.token_hex(8)}", f"{taskdir}/workdir"
     sieve = TarFilter()
     text = script("hosts/workdir") + script("hosts/files/restore")
-    async with host.machine.shell(text, [host.taskdir, seal], bulk=True) as process:
+    async with machine.shell(text, [taskdir, seal], bulk=True) as process:
         broken = await _unpack(stream, sieve, seal, process)
         answer = await collect(process)
     if sieve.left_out:
-        _log.warning("left out of %s: %s", host.workdir, ", ".join(map(repr, sieve.left_out[:20])))
+        _log.warning("left out of %s: %s", workdir, ", ".join(map(repr, sieve.left_out[:20])))
     if answer.exit_code == 66:
         raise WorkDirRefused(answer.stdout.decode(errors="replace").strip())
     if broken or answer.exit_code:
-        said = broken or answer.stderr.decode(errors="replace").strip() or "it broke off"
-        raise TransferFailed(f"{host.workdir} stays as it was: {said}")
+        words = broken or answer.stderr.decode(errors="replace").strip() or "it broke off"
+        raise TransferFailed(f"{workdir} stays as it was: {words}")
 
 
 async def _unpack(

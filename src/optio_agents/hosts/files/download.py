@@ -16,11 +16,12 @@ import anyio
 
 from optio_agents.display import visible
 from optio_agents.errors import TransferFailed
-from optio_agents.hosts.scripting import script
+from optio_agents.hosts.scripting import quote, script
 
 if TYPE_CHECKING:
-    from optio_agents.context import ProcessContext
     from optio_agents.hosts.host import Host
+
+    from .progress import PercentCallback
 
 
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
@@ -57,28 +58,35 @@ class ChildTask:
 
 
 async def download(
-    ctx: ProcessContext,
     host: Host,
     url: str,
     target: str,
     *,
+    report: PercentCallback,
+    parent: str,
+    run_child_task: Callable[[Any], Awaitable[Any]] | None = None,
     description: str | None = None,
     cleanup_on_fail: bool = True,
 ) -> None:
-    """See `HookContext.download_file`; *target* is absolute."""
+    """See `HookContext.download_file`; *target* is absolute.
+
+    With *run_child_task* it runs as a child of the process *parent*, and reports as that.
+    """
     name = posixpath.basename(target)
     shown = shown_url(url)
 
-    async def execute(context: ProcessContext) -> None:
-        context.report_progress(None, visible(f"Downloading {name}"))
-        fetching = _Fetching(context, shown)
+    async def fetch(report: PercentCallback) -> None:
+        report(None, visible(f"Downloading {name}"))
+        fetching = _Fetching(report, shown)
         await fetching.run(host, url, target, "clean" if cleanup_on_fail else "keep")
 
-    run_child_task = getattr(ctx, "run_child_task", None)
+    async def execute(context: Any) -> None:
+        await fetch(context.report_progress)
+
     if run_child_task is None:
-        await execute(ctx)
+        await fetch(report)
         return
-    process_id = f"{ctx.process_id}-download-{secrets.token_hex(4)}"
+    process_id = f"{parent}-download-{secrets.token_hex(4)}"
     try:
         await run_child_task(_task(execute, process_id, f"download {name}", description))
     except Exception as error:
@@ -109,10 +117,10 @@ def _task(
 
 
 class _Fetching:
-    """One run of download.sh: its percents to the context, its last words for an error."""
+    """One run of download.sh: its percents to whoever shows them, its last words for an error."""
 
-    def __init__(self, context: ProcessContext, shown: str) -> None:
-        self._context, self._shown = context, shown
+    def __init__(self, report: PercentCallback, shown: str) -> None:
+        self._report, self._shown = report, shown
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
         self._percent = -1
@@ -120,7 +128,7 @@ class _Fetching:
         self._words: deque[str] = deque(maxlen=_WORDS)
 
     async def run(self, host: Host, url: str, target: str, on_fail: str) -> None:
-        given = "\n".join(map(_assignment, ("url", "target", "on_fail"), (url, target, on_fail)))
+        given = f"url={quote(url)} target={quote(target)} on_fail={on_fail}"
         handle = await host.launch_subprocess(f"{given}\n{script('hosts/files/download')}")
         ended = False
         try:
@@ -140,9 +148,9 @@ class _Fetching:
         *lines, rest = re.split(r"[\r\n]+", self._rest + text)
         self._rest = rest[-_LINE:]
         for line in lines:
-            self._hear(line)
+            self._read(line)
 
-    def _hear(self, line: str) -> None:
+    def _read(self, line: str) -> None:
         if line.startswith("exit ") and line[5:].isdigit():
             self._exit_code = int(line[5:])
         elif percents := _PERCENT.findall(line):
@@ -153,9 +161,4 @@ class _Fetching:
     def _show(self, percent: float) -> None:
         if int(percent) != self._percent:
             self._percent = int(percent)
-            self._context.report_progress(percent, None)
-
-
-def _assignment(name: str, value: str) -> str:
-    quoted = value.replace("'", "'\\''")
-    return f"{name}='{quoted}'"
+            self._report(percent, None)

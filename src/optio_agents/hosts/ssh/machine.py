@@ -333,7 +333,7 @@ class SshRemote:
 
     async def login_environment(self) -> Mapping[str, str]:
         if self._environment is None:
-            self._environment = await environment.read_login(self)
+            self._environment = await environment.read_login(self, base="theirs")
         return self._environment
 
     @asynccontextmanager

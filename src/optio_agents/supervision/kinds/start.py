@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from optio_agents import agents
 from optio_agents.errors import AgentError, HostError
 from optio_agents.protocol.prompt import build_log_channel_prompt, compose_agents_md
 
@@ -48,7 +49,8 @@ async def started(
     await _prepare(host, spec, protocol)
     start = await _planned(host, spec, protocol)
     shims = await protocol.prepare_browser_shims(host) or {}
-    async with host.start_agent(
+    async with agents.start(
+        host,
         start.argv,
         env={**shims, **start.env},
         env_base=spec.env_base,
