@@ -22,7 +22,7 @@ FLOORS = (
     "context browser_shims",
     "hosts store",
     "protocol framing",
-    "errors display concurrency",
+    "errors display concurrency mounts",
 )
 DEPTH = {name: depth for depth, names in enumerate(FLOORS) for name in names.split()}
 # Doors: through them a package offers, by name and not before it is used, what lies above it.

@@ -24,7 +24,6 @@ from optio_agents.framing.cursor import Cursor
 from optio_agents.store import Store, StoredSession
 from optio_agents.store.memory import MemoryJournal
 from optio_agents.store.records import Delivery, Entry, Journal, Kind, SessionResult
-from optio_agents.store.sqlite import file_system
 from tests.support.chance import Chance
 from tests.support.timeouts import BOUND
 
@@ -305,35 +304,12 @@ async def test_a_closed_store_says_so(path: Path) -> None:
         await store.sessions()
 
 
-@pytest.mark.parametrize(
-    ("where", "kind"),
-    [
-        ("/home/me/.local/state", "ext4"),
-        ("/home/me/with space/x", "nfs4"),
-        ("/home/melanie/x", "ext4"),
-        ("/mnt/a/b", "fuse.sshfs"),
-        ("/mnt/over/x", "tmpfs"),
-        ("/mnt", "ext4"),
-    ],
-)
-def test_the_kind_of_file_system_is_that_of_the_innermost_mount(where: str, kind: str) -> None:
-    mounts = (
-        "/dev/vda / ext4 rw 0 0\n"
-        "/dev/vdb /home ext4 rw 0 0\n"
-        "srv:/x /home/me/with\\040space nfs4 rw 0 0\n"
-        "me@box: /mnt/a fuse.sshfs rw 0 0\n"
-        "srv:/y /mnt/over nfs rw 0 0\n"
-        "none /mnt/over tmpfs rw 0 0\n"
-    )
-    assert file_system(Path(where), mounts) == kind
-
-
 async def test_on_a_network_disk_it_does_without_shared_memory(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Store(path) as store:  # made here, and then moved there
         await store.add(SESSION)
-    monkeypatch.setattr("optio_agents.store.sqlite.on_network", lambda _: True)
+    monkeypatch.setattr("optio_agents.store.sqlite.on_network", lambda *_: True)
     async with Store(path) as one, Store(path) as other:
         await one.add(StoredSession("two", 2.0, "h", "t", {}))
         assert [s.id for s in await other.sessions()] == ["abc123", "two"]
@@ -544,7 +520,7 @@ async def test_opening_it_again_leaves_the_locks_of_this_process(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """POSIX drops all locks of a process on a file with any descriptor of it that is closed."""
-    monkeypatch.setattr("optio_agents.store.sqlite.on_network", lambda _: True)
+    monkeypatch.setattr("optio_agents.store.sqlite.on_network", lambda *_: True)
     async with Store(path):
         pass
     with closing(sqlite3.connect(path, isolation_level=None)) as holder:

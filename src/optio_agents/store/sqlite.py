@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import secrets
 import sqlite3
 import stat
@@ -14,15 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from optio_agents.errors import StoreError
+from optio_agents.mounts import mount_table, on_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 # Where the journal's file is, who may read it, and on what kind of disk it lies.
-
-
-_NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "lustre", "ceph", "gluster", "fuse.sshfs")
 
 
 def default_path() -> Path:
@@ -48,27 +45,6 @@ def make_private(path: Path) -> None:
     if not stat.S_ISREG(path.lstat().st_mode):
         raise OSError("it is a link, or no file")
     path.chmod(0o600)  # SQLite gives its side files the mode of the main one
-
-
-def on_network(path: Path) -> bool:
-    """Whether *path* lies on a disk that several machines may share."""
-    try:
-        mounts = Path("/proc/self/mounts").read_text("utf-8", "surrogateescape")
-    except OSError:
-        return False
-    return file_system(path.resolve(), mounts).startswith(_NETWORK)
-
-
-def file_system(path: Path, mounts: str) -> str:
-    """The kind of file system of the absolute *path*, in a table like /proc/self/mounts."""
-    best, kind = Path("/"), ""
-    for line in mounts.splitlines():
-        _, point, its_kind, *_ = line.split(" ")
-        where = Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), point))
-        # The last of several mounts on one directory is the one that is seen.
-        if path.is_relative_to(where) and where.is_relative_to(best):
-            best, kind = where, its_kind
-    return kind
 
 
 # The tables of the journal, and which versions of them we read.
@@ -251,7 +227,8 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _make_ready(database: sqlite3.Connection, path: Path) -> None:
     bring_up(database, path)
     # WAL needs memory that all its users share.
-    mode, care = ("delete", "FULL") if on_network(path) else ("wal", "NORMAL")
+    shared = on_network(os.fsencode(path.resolve()), mount_table())
+    mode, care = ("delete", "FULL") if shared else ("wal", "NORMAL")
     if database.execute("PRAGMA journal_mode").fetchone() != (mode,):
         database.execute(f"PRAGMA journal_mode={mode}")
     database.execute(f"PRAGMA synchronous={care}")

@@ -17,8 +17,8 @@ from optio_agents.hosts.following.local import follow_locally
 from optio_agents.hosts.following.python_end import program
 from optio_agents.hosts.following.sent import scan
 from optio_agents.hosts.following.sent.inotify import Inotify, InotifySource, names_of
+from optio_agents.hosts.following.sent.liveness import Named, gone, same
 from optio_agents.hosts.following.sent.scan import Refused, Scan
-from optio_agents.hosts.following.sent.system import Named, gone, is_remote, mount_table, same
 from optio_agents.hosts.following.watcher import SWEEP
 from tests.support.components import unavailable
 from tests.support.hosts.follow_ground import Deaf, append, replace, take
@@ -147,27 +147,8 @@ def test_a_process_is_gone_when_it_is_a_zombie_or_its_pid_is_somebody_elses():
     assert not same("no such thing", 1)
 
 
-@pytest.mark.parametrize(
-    ("path", "remote"),
-    [
-        (b"/home/me/log", True),
-        (b"/home/me/fast/log", False),
-        (b"/home/you", False),
-        (b"/mnt/with space/x", True),
-        (b"/", False),
-    ],
-)
-def test_a_network_file_system_is_known_by_its_mount(path, remote):
-    mounts = [(b"/", b"ext4"), (b"/home/me", b"nfs4"), (b"/home/me/fast", b"xfs")]
-    assert is_remote(path, [*mounts, (b"/mnt/with space", b"fuse.sshfs")]) == remote
-
-
-def test_the_mounts_of_this_machine_can_be_read():
-    assert b"/" in dict(mount_table())
-
-
 async def test_a_file_that_may_hang_is_read_by_a_thread(log, monkeypatch):
-    monkeypatch.setattr("optio_agents.hosts.following.local.is_remote", lambda *_: True)
+    monkeypatch.setattr("optio_agents.hosts.following.local.on_network", lambda *_: True)
     async with follow_locally(str(log), None, FollowOptions()) as batches:
         assert await take(batches, 1) == [b"one"]
         with anyio.move_on_after(0.1):

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from optio_agents.errors import FileRefused
 from optio_agents.hosts.following import Following
 from optio_agents.hosts.following.sent.inotify import names_of
+from optio_agents.hosts.following.sent.liveness import Named
 from optio_agents.hosts.following.sent.scan import Refused, Scan
-from optio_agents.hosts.following.sent.system import Named, is_remote, mount_table
+from optio_agents.mounts import mount_table, on_network
 
 from .watcher import SourceFactory, WatchHandle, default_source
 
@@ -58,7 +59,7 @@ class LocalFollowing(Following):
         super().__init__(cursor, options)
         self._path = path
         raw = os.fsencode(os.path.abspath(path))
-        self._apart = is_remote(raw, mount_table())
+        self._apart = on_network(raw, mount_table())
         self._looking: asyncio.Future[FileChunk] | None = None  # in the thread
         self._looked = 0.0
         told = options.process

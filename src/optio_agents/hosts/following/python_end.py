@@ -27,7 +27,8 @@ _PACKAGES = ("", "framing", "hosts", "hosts.following", "hosts.following.sent")
 MODULES = (  # in the order in which they import one another
     "framing.compare",
     "framing.frames",
-    "hosts.following.sent.system",
+    "mounts",
+    "hosts.following.sent.liveness",
     "hosts.following.sent.inotify",
     "hosts.following.sent.scan",
     "hosts.following.sent.far_end",
@@ -47,8 +48,7 @@ def program() -> bytes:
     root = __name__.partition(".")[0]
     parts = [f"add({'.'.join(filter(None, (root, name)))!r}, '')\n" for name in _PACKAGES]
     for name in MODULES:
-        package, _, module = name.rpartition(".")
-        source = (files(f"{root}.{package}") / f"{module}.py").read_text("utf-8")
+        source = files(root).joinpath(f"{name.replace('.', '/')}.py").read_text("utf-8")
         parts.append(f"add({f'{root}.{name}'!r}, {source!r})\n")
     end = f"sys.modules[{f'{root}.{MODULES[-1]}'!r}].main()\n"
     return "".join([_UNPACK, *parts, end]).encode()

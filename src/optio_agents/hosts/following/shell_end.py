@@ -25,7 +25,7 @@ from optio_agents.framing.compare import (
     last_bytes,
 )
 from optio_agents.framing.frames import Refusal
-from optio_agents.hosts.following.sent.system import same
+from optio_agents.hosts.following.sent.liveness import same
 from optio_agents.hosts.scripting import os_bytes
 
 if TYPE_CHECKING:

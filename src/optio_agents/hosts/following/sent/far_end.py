@@ -15,8 +15,8 @@ from typing import Any
 from optio_agents.framing.compare import Place
 from optio_agents.framing.frames import Refusal, pack, pack_refusal
 from optio_agents.hosts.following.sent.inotify import InotifySource, names_of
+from optio_agents.hosts.following.sent.liveness import Named
 from optio_agents.hosts.following.sent.scan import CHUNK, Refused, Scan
-from optio_agents.hosts.following.sent.system import Named
 
 # ruff: noqa: PTH100 - a path here is bytes, and may not be resolved
 

@@ -11,7 +11,7 @@ import ctypes
 import os
 import struct
 
-from optio_agents.hosts.following.sent.system import is_remote, mount_table
+from optio_agents.mounts import mount_table, on_network
 
 # ruff: noqa: PTH114 - a path here is bytes
 
@@ -81,7 +81,7 @@ class InotifySource:
         known = directory in self._paths
         self._paths.setdefault(directory, {})[name] = path
         if not known:
-            if is_remote(directory, self._mounts):
+            if on_network(directory, self._mounts):
                 self._remote.add(directory)
             self._watch(directory)
 

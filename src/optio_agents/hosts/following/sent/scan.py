@@ -21,7 +21,7 @@ from optio_agents.framing.compare import (
     digest,
     last_bytes,
 )
-from optio_agents.hosts.following.sent.system import Named, gone
+from optio_agents.hosts.following.sent.liveness import Named, gone
 
 # ruff: noqa: PTH115, PTH116 - a path here is bytes, and each call is one system call
 

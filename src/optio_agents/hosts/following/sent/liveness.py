@@ -1,4 +1,4 @@
-"""Which paths lie on a network file system, where changes by others ring no bell.
+"""Whether a process is still the same one, and still there.
 
 Sent to hosts as source: nothing newer than Python 3.7 here.
 """
@@ -6,13 +6,7 @@ Sent to hosts as source: nothing newer than Python 3.7 here.
 from __future__ import annotations
 
 import os
-import re
 from typing import NamedTuple
-
-# Whether a process is still the same one, and still there.
-#
-# Sent to hosts as source: nothing newer than Python 3.7 here.
-
 
 # ruff: noqa: PTH110 - each call here is one system call
 
@@ -62,36 +56,3 @@ def _read(path: str) -> str:
         return os.read(descriptor, 4096).decode("utf-8", "replace")
     finally:
         os.close(descriptor)
-
-
-_REMOTE = re.compile(
-    rb"nfs|cifs|smb|9p|afs|ceph|gluster|lustre|gpfs|beegfs|orangefs|pvfs|ocfs|gfs2|virtiofs|"
-    rb"vboxsf|vmhgfs|prl_fs|davfs|coda|fuse"
-)
-_ESCAPED = re.compile(rb"\\([0-7]{3})")
-_MOUNTS = b"/proc/self/mountinfo"
-
-
-def is_remote(path: bytes, mounts: list[tuple[bytes, bytes]]) -> bool:
-    """Others may change what lies there unheard. By name alone: asks no server that may hang."""
-    best, kind = b"", b""
-    for point, found in mounts:
-        if len(point) >= len(best) and (path + b"/").startswith(point.rstrip(b"/") + b"/"):
-            best, kind = point, found
-    return bool(_REMOTE.match(kind))
-
-
-def mount_table() -> list[tuple[bytes, bytes]]:
-    """Where what kind of file system is mounted; later ones cover earlier ones."""
-    try:
-        with open(_MOUNTS, "rb") as table:  # noqa: PTH123
-            lines = table.read().splitlines()
-    except OSError:  # no /proc: nothing is known
-        return []
-    return [_mount(line) for line in lines]
-
-
-def _mount(line: bytes) -> tuple[bytes, bytes]:
-    where, _, what = line.partition(b" - ")
-    point = _ESCAPED.sub(lambda found: bytes([int(found.group(1), 8)]), where.split()[4])
-    return point, what.split()[0]
