@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from optio_agents.errors import AgentError, StoreError
 from optio_agents.hosts.environment import looks_like_credential
+from optio_agents.hosts.scripting import is_variable
 from optio_agents.hosts.ssh.config import SSHConfig
 
 if TYPE_CHECKING:
@@ -102,9 +103,6 @@ def host_key_option(verb: _Verb) -> _Verb:
 # The variables that an agent is given by name: nothing of ours crosses unnamed.
 
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
 def named_environment(
     names: Iterable[str], file: Path | None, ours: Mapping[str, str]
 ) -> dict[str, str]:
@@ -136,7 +134,7 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def _check(name: str, where: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not is_variable(name):
         raise click.BadParameter(f"{where}: {name!r} cannot be the name of a variable")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
@@ -13,6 +13,7 @@ from optio_agents.errors import CommandTimedOut
 
 from .launched import ProcessHandle, no_directory
 from .scripting import collect, script
+from .streams import HeadAndTail
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -38,33 +39,6 @@ class RunResult:
     exit_code: int
 
 
-@dataclass(slots=True)
-class Kept:
-    """The first and the last half of a stream, however long it is."""
-
-    limit: int = OUTPUT_LIMIT
-    head: bytearray = field(default_factory=bytearray)
-    tail: bytearray = field(default_factory=bytearray)
-    dropped: int = 0
-
-    def add(self, data: bytes) -> None:
-        room = self.limit // 2 - len(self.head)
-        self.head += data[: max(room, 0)]
-        self.tail += data[max(room, 0) :]
-        if len(self.tail) > self.limit:  # twice its half: so that cutting stays cheap
-            self._cut()
-
-    def _cut(self) -> None:
-        surplus = max(len(self.tail) - self.limit // 2, 0)
-        self.dropped += surplus
-        del self.tail[:surplus]
-
-    def text(self) -> str:
-        self._cut()
-        note = f"\n[{self.dropped} bytes cut here]\n".encode() if self.dropped else b""
-        return bytes(self.head + note + self.tail).decode(errors="replace")
-
-
 async def run_command(
     machine: Machine,
     command: str,
@@ -78,7 +52,7 @@ async def run_command(
     Raises FileRefused when there is no *cwd*, CommandTimedOut, HostLost.
     """
     token = secrets.token_hex(16)
-    out, err = Kept(), Kept()
+    out, err = HeadAndTail(OUTPUT_LIMIT), HeadAndTail(OUTPUT_LIMIT)
     with anyio.move_on_after(timeout):
         async with machine.shell(
             script("hosts/run"), [token, cwd, "none", "apart", command], env=env
@@ -94,7 +68,7 @@ async def run_command(
     raise CommandTimedOut(f"{command!r} ran longer than {timeout} s and was ended")
 
 
-async def _drain(read: Callable[[], Awaitable[bytes]], into: Kept) -> None:
+async def _drain(read: Callable[[], Awaitable[bytes]], into: HeadAndTail) -> None:
     while data := await read():
         into.add(data)
 

@@ -27,7 +27,6 @@ _CREDENTIAL = re.compile(
     r"|SECRET|PASSW(?:OR)?D|_PWD$|^SSH_AUTH_SOCK$",
     re.IGNORECASE,
 )
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 # What a shell says of itself; some of these it does not even let itself be told.
 _SHELLS_OWN = {"_", "BASHOPTS", "EUID", "OLDPWD", "PPID", "PWD", "SHELLOPTS", "SHLVL", "UID"}
 
@@ -42,7 +41,7 @@ def inheritable(login: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in login.items()
-        if _NAME.fullmatch(name)
+        if is_variable(name)
         and name not in _SHELLS_OWN
         and not name.startswith("OPTIO_")
         and not looks_like_credential(name)
@@ -52,7 +51,7 @@ def inheritable(login: Mapping[str, str]) -> dict[str, str]:
 def check_names(env: Mapping[str, str]) -> None:
     """Raises ValueError for what a shell cannot export."""
     for name in env:
-        if not _NAME.fullmatch(name) or name in _SHELLS_OWN:
+        if not is_variable(name) or name in _SHELLS_OWN:
             raise ValueError(f"{name!r} cannot be set in an agent's environment")
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import re
 import secrets
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
+from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING
 from weakref import finalize
 
@@ -18,7 +16,7 @@ import anyio
 from optio_agents.concurrency import task_group
 from optio_agents.errors import FileRefused, HostError
 
-from .scripting import script
+from .scripting import script, variable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -34,48 +32,31 @@ if TYPE_CHECKING:
 _IN_MEMORY = 1 << 20  # bytes
 
 
-class Aside:
+class Spool:
     """First in, first out, of any length, in bounded memory."""
 
     def __init__(self) -> None:
-        self._memory = bytearray()
-        self._file = -1
-        self._from = self._to = 0  # of what the file still holds
+        self._file = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed when we go
+        finalize(self, self._file.close)
+        self._from = self._to = 0  # of what it holds
 
     def __bool__(self) -> bool:
-        return bool(self._memory) or self._from < self._to
+        return self._from < self._to
 
     def put(self, data: bytes) -> None:
-        if self._from == self._to and len(self._memory) + len(data) <= _IN_MEMORY:
-            self._memory += data
-            return
-        if self._file < 0:
-            self._file = _nameless_file()
-            finalize(self, os.close, self._file)
-        rest = memoryview(data)
-        while rest:
-            written = os.pwrite(self._file, rest, self._to)
-            self._to += written
-            rest = rest[written:]
+        self._file.seek(self._to)
+        self._to += self._file.write(data)
 
     def take(self, limit: int) -> bytes:
         """Up to *limit* bytes, none when there are none."""
-        if self._memory:
-            data = bytes(self._memory[:limit])
-            del self._memory[:limit]
-            return data
-        data = os.pread(self._file, min(limit, self._to - self._from), self._from) if self else b""
+        self._file.seek(self._from)
+        data = self._file.read(min(limit, self._to - self._from))
         self._from += len(data)
-        if self._to and self._from == self._to:
+        if self._from == self._to:
             self._from = self._to = 0
-            os.ftruncate(self._file, 0)
+            self._file.seek(0)
+            self._file.truncate()
         return data
-
-
-def _nameless_file() -> int:
-    file, name = tempfile.mkstemp(prefix="optio-")
-    os.unlink(name)  # noqa: PTH108 - a name that nobody else knows
-    return file
 
 
 # What a launched command reads.
@@ -187,7 +168,7 @@ class Running:
                 tasks.start_soon(self._one, output, tasks.cancel_scope)
 
     async def _one(self, output: Output, others: anyio.CancelScope) -> None:
-        output.put_aside(await output.source())
+        output.spool(await output.source())
         if output.ended:
             self._open.remove(output)
         others.cancel()
@@ -195,14 +176,14 @@ class Running:
     async def wait(self) -> int:
         if self._exit_code is None:
             async with task_group() as tasks:
-                tasks.start_soon(self._put_all_aside)
+                tasks.start_soon(self._spool_all)
                 self._exit_code = await self._process.wait()
                 tasks.cancel_scope.cancel()
         if not self._open:
             await self.leave()
         return self._exit_code
 
-    async def _put_all_aside(self) -> None:
+    async def _spool_all(self) -> None:
         while self._open:
             async with self._turn:
                 await self._some()
@@ -217,7 +198,7 @@ class Running:
         with anyio.CancelScope(shield=True), suppress(HostError, Early):  # bounded by the machine
             await self._block.__aexit__(Early if early else None, early, None)
         for output in self._open:
-            output.put_aside(b"")
+            output.spool(b"")
         self._open.clear()
 
 
@@ -228,16 +209,16 @@ class Output:
     _running: Running
     source: Callable[[], Awaitable[bytes]]
     ended: bool = False
-    _aside: Aside = field(default_factory=Aside)
+    _spool: Spool = field(default_factory=Spool)
     _line: bytearray = field(default_factory=bytearray)
     _seen: int = 0  # bytes of _line that hold no newline
 
     @property
     def waiting(self) -> bool:
-        return not self._aside and not self.ended
+        return not self._spool and not self.ended
 
-    def put_aside(self, data: bytes) -> None:
-        self._aside.put(data)
+    def spool(self, data: bytes) -> None:
+        self._spool.put(data)
         self.ended = not data
 
     def __aiter__(self) -> Self:
@@ -270,10 +251,7 @@ class Output:
     async def _take(self) -> bytes:
         while self.waiting:
             await self._running.more(self)
-        return self._aside.take(_PIECE)
-
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+        return self._spool.take(_PIECE)
 
 
 @dataclass(eq=False, slots=True)
@@ -348,7 +326,4 @@ def no_directory(cwd: str) -> FileRefused:
 
 
 def _unset(names: Sequence[str]) -> str:
-    for name in names:
-        if not _VARIABLE.fullmatch(name):
-            raise ValueError(f"{name!r} cannot be the name of an environment variable")
-    return f"unset -v {' '.join(names)}\n" if names else ""
+    return f"unset -v {' '.join(map(variable, names))}\n" if names else ""

@@ -38,7 +38,7 @@ LOADER = (
 )
 COMMAND = f"exec /bin/sh -c '{LOADER}'"
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _BEGIN = """\
 IFS= read -r s 2>/dev/null </proc/$$/stat; set -- ${{s##*) }}
 printf '\\n%s %s %s\\n' {mark} $$ "${{20:-0}}"; printf '\\n%s\\n' {mark} >&2
@@ -77,7 +77,7 @@ def payload(
 ) -> str:
     """Shell text that sets "$@" and *env*, says *mark* with its pid and start, and runs *text*."""
     lines = [_BEGIN.format(mark=mark)] if mark else []
-    lines += [f"export {_name(name)}={quote(value)}\n" for name, value in (env or {}).items()]
+    lines += [f"export {variable(name)}={quote(value)}\n" for name, value in (env or {}).items()]
     whole = "".join([*lines, " ".join(["set --", *map(quote, args)]), "\nunset n s\n", text])
     if "\0" in whole:
         raise ValueError("a script, its arguments and its environment cannot hold NUL")
@@ -91,10 +91,11 @@ def os_bytes(text: str) -> bytes:
 
 def is_variable(name: str) -> bool:
     """Whether a shell can export a variable of this *name*; bash itself exports more than that."""
-    return _NAME.fullmatch(name) is not None
+    return _VARIABLE.fullmatch(name) is not None
 
 
-def _name(name: str) -> str:
+def variable(name: str) -> str:
+    """*name*, if it is one. Raises ValueError."""
     if not is_variable(name):
         raise ValueError(f"{name!r} cannot be the name of an environment variable")
     return name

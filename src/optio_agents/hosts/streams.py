@@ -1,8 +1,9 @@
-"""What a stream of a process has said and nobody has read yet."""
+"""What a stream of a process has brought: until somebody reads it, or its two ends for good."""
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
@@ -17,7 +18,10 @@ UNREAD = 1 << 20  # bytes: a stream may lag this far behind before its process h
 
 
 class Incoming:
-    """Fed by callbacks, read by tasks; asks its source to pause when too much lies unread."""
+    """Fed by callbacks, read by tasks; asks its source to pause when too much lies unread.
+
+    This is the backpressure: a process whose output nobody reads has to wait.
+    """
 
     __slots__ = (
         "_chunks",
@@ -107,3 +111,30 @@ class Incoming:
         if self._fed is not None:
             self._fed.set()
             self._fed = None
+
+
+@dataclass(slots=True)
+class HeadAndTail:
+    """The first and the last half of a stream, however long it is."""
+
+    limit: int  # bytes kept
+    head: bytearray = field(default_factory=bytearray)
+    tail: bytearray = field(default_factory=bytearray)
+    dropped: int = 0
+
+    def add(self, data: bytes) -> None:
+        room = self.limit // 2 - len(self.head)
+        self.head += data[: max(room, 0)]
+        self.tail += data[max(room, 0) :]
+        if len(self.tail) > self.limit:  # twice its half: so that cutting stays cheap
+            self._cut()
+
+    def _cut(self) -> None:
+        surplus = max(len(self.tail) - self.limit // 2, 0)
+        self.dropped += surplus
+        del self.tail[:surplus]
+
+    def text(self) -> str:
+        self._cut()
+        note = f"\n[{self.dropped} bytes cut here]\n".encode() if self.dropped else b""
+        return bytes(self.head + note + self.tail).decode(errors="replace")
