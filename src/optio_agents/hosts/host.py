@@ -18,7 +18,9 @@ from optio_agents.hosts.files.archive import archive, restore
 from optio_agents.hosts.files.confined import open_confined
 
 from .commands import run_script
-from .files import as_percent, fetch, put
+from .files.fetch import fetch
+from .files.progress import as_percent
+from .files.put import put
 from .scripting import script
 
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
     from optio_agents.hosts.ssh.config import SSHConfig
 
     from .commands import RunResult
-    from .files import FetchedFile, PercentCallback, Progress, Put, Readable
+    from .files.fetch import FetchedFile
+    from .files.progress import PercentCallback, Progress
+    from .files.put import Put, Readable
     from .launched import ProcessHandle
     from .machine import Answer, Machine, ProcessId
 

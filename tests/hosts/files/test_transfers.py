@@ -16,7 +16,7 @@ import pytest
 
 from optio_agents.errors import CommandTimedOut, FileRefused, HostLost, TransferFailed
 from optio_agents.hosts import Host
-from optio_agents.hosts.files import Readable
+from optio_agents.hosts.files.put import Readable
 from optio_agents.testing.proxy import FaultProxy
 from tests.support.hosts.disks import disk_at
 from tests.support.hosts.hosts import Ground, both_ways, every_kind, over_ssh, usual_kinds
