@@ -37,6 +37,8 @@ def _public(part: str) -> list[str]:
 def __getattr__(name: str) -> object:
     if name == "__all__":
         return __dir__()
+    if name in PARTS:  # `from optio_agents import errors` asks here before it imports
+        return import_module(f".{name}", __name__)
     for part in PARTS if not name.startswith("_") else ():
         if name in _public(part):
             value = globals()[name] = getattr(import_module(f".{part}", __name__), name)
