@@ -104,6 +104,7 @@ above=" $$ " p=$$
 while [ "${p:-0}" -gt 1 ]; do
   above="$above$p " p=$(sed -n 's/^PPid:[^0-9]*//p' "/proc/$p/status" 2>/dev/null)
 done
+standing "$anchor" || anchor=- # it has ended, and written down how
 nursery=/proc/${anchor%:*}/task/${anchor%:*}/children
 clock
 case $grace in *.*) part=${grace#*.}00 ;; *) part=00 ;; esac
