@@ -28,6 +28,8 @@ UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
         ("⚠\ufe0f careful", "⚠\ufe0f careful"),
         ("a\ufe0f ⚠\ufe0f\ufe0f", "a\\ufe0f ⚠\ufe0f\\ufe0f"),
         (r"C:\new", r"C:\new"),
+        ("Tiê\u0301ng e\u0323\u0302", "Tiê\u0301ng e\u0323\u0302"),
+        ("tower" + "\u0301" * 6, "tower" + "\u0301" * 4 + r"\u0301\u0301"),
     ],
 )
 def test_what_could_act_or_hide_is_written_out(text: str, shown: str) -> None:

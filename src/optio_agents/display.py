@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
+from unicodedata import category
 
 __all__ = ["visible", "visible_block"]
 
 LIMIT = 500  # characters: what fits into a progress report
+_STACK = 4  # marks above and below one letter; more of them climb over other lines
 
 # Printable for Python and yet without ink: fillers, a joiner, the Braille blank and variation
 # selectors, except the one that turns a symbol before it into an emoji.
@@ -21,9 +23,9 @@ _INKLESS = re.compile(
 def visible(text: str, *, limit: int = LIMIT) -> str:
     """*text* on one line of at most *limit* characters, safe to print on a terminal.
 
-    Control, escape, bidirectional and zero-width characters, line ends among them, appear as
-    Python writes them in a string; an ellipsis stands for what did not fit. For showing, not for
-    getting the text back: backslashes are left alone.
+    Control, escape, bidirectional and zero-width characters, line ends among them, and marks that
+    pile up on a letter appear as Python writes them in a string; an ellipsis stands for what did
+    not fit. For showing, not for getting the text back: backslashes are left alone.
     """
     return _shorten(_escape(text[: limit + 1]), limit)
 
@@ -38,7 +40,15 @@ def visible_block(text: str, *, limit: int = 20 * LIMIT) -> str:
 def _escape(text: str) -> str:
     if not text.isprintable():
         text = "".join(char if char.isprintable() else _code(char) for char in text)
-    return text if text.isascii() else _INKLESS.sub(lambda match: _code(match[0]), text)
+    return text if text.isascii() else _flatten(_INKLESS.sub(lambda match: _code(match[0]), text))
+
+
+def _flatten(text: str) -> str:
+    shown, height = list[str](), 0
+    for char in text:
+        height = height + 1 if category(char) in ("Mn", "Me") else 0
+        shown.append(char if height <= _STACK else _code(char))
+    return "".join(shown)
 
 
 def _code(char: str) -> str:

@@ -14,7 +14,7 @@ from tests.support.claude.model_api import ModelApi, scripted
 from tests.support.proc import running, unique
 from tests.support.terminal import Desk, Terminal
 
-ASKS = r"y allow · a always \(until this session ends\) · n deny"
+ASKS = r"y allow · (a always \(until this session ends\) · )?n deny"
 
 
 def agent(*steps: str, flags: str = "") -> str:
@@ -77,6 +77,19 @@ async def test_what_an_agent_says_cannot_act_on_the_terminal(desk: Desk) -> None
         seen = await terminal.ends(0)
     assert "10% [bold red]not markup[/]" in seen
     assert r"\x1b[2J\x1b]0;x\x07" in seen
+
+
+async def test_what_an_agent_says_forges_no_line(desk: Desk) -> None:
+    forged = f"STATUS: {'a' * 50} 12:00:00 done         all of it"
+    tower = "STATUS: e" + "\u0301" * 500
+    for width in 80, 40:
+        async with desk.terminal(width) as terminal:
+            await terminal.type(agent(forged, tower, "ERROR: no"))
+            seen = await terminal.ends(1)
+        assert "12:00:00 done" in seen
+        assert not re.search("^12:00:00 done", seen, re.MULTILINE)
+        assert "\u0301" * 5 not in seen
+        assert r"\u0301\u0301" in seen
 
 
 @pytest.mark.parametrize(("variable", "colourful"), [("COLOURS", True), ("NO_COLOR", False)])
@@ -220,7 +233,7 @@ async def test_attach_without_an_id_shows_all_that_run(desk: Desk) -> None:
 
 @asynccontextmanager
 async def asking(
-    desk: Desk, command: str, *more: dict[str, object], flags: str = ""
+    desk: Desk, command: str, *more: dict[str, object], flags: str = "", keys: str = ASKS
 ) -> AsyncIterator[tuple[Terminal, ModelApi]]:
     """A terminal in which claude works that wants to run *command*, and then does *more*."""
     async with AsyncExitStack() as stack:
@@ -231,7 +244,7 @@ async def asking(
         (desk.home / "task").write_text(scripted(bash, *more))
         run = f'optio-agents run --title t {named} {flags} "$(cat task)"'
         await terminal.type(f'clear; {run}; echo "exit $?"')
-        await terminal.until(ASKS)
+        await terminal.until(keys)
         yield terminal, api
 
 
@@ -241,11 +254,34 @@ async def test_a_permission_is_asked_inline_and_given_with_a_key(desk: Desk) -> 
         screen = await terminal.screen()
         assert re.search(r"^t asks: Bash \[.+\]$", screen, re.MULTILINE)
         assert f"  {done}" in screen
-        await terminal.key("x")  # means nothing
+        await terminal.key("x")  # means nothing, and after it the question stands anew
+        await terminal.until("a moment, then a key decides")
+        await terminal.until(ASKS)
         await terminal.key("y")
         seen = await terminal.ends(0)
     assert "was let" in seen
     assert re.search(r"decision +\S+ allow by", seen)
+
+
+async def test_letters_typed_ahead_and_a_held_key_decide_nothing(desk: Desk) -> None:
+    done = "echo 'DONE: was let' >>optio.log"
+    first = {"tool": "Bash", "input": {"command": "touch one"}}
+    second = {"tool": "Bash", "input": {"command": done}}
+    async with asking(desk, "touch zero", first, second) as (terminal, _):
+        await terminal.key("y")
+        await terminal.until(r"^t asks: .*\n  touch one")
+        for letter in "clear":  # typed for the shell
+            await terminal.key(letter)
+        await terminal.until(ASKS)
+        await terminal.key("y")
+        await terminal.until(f"^t asks: .*\n  {re.escape(done)}")
+        for _ in range(20):  # held
+            await terminal.key("y")
+        screen = await terminal.until("a moment, then a key decides")
+        assert len(re.findall("decision +.* allow by", screen)) == 2
+        await terminal.until(ASKS)
+        await terminal.key("y")
+        await terminal.ends(0)
 
 
 async def test_a_permission_is_refused_with_a_key(desk: Desk) -> None:
@@ -268,12 +304,14 @@ async def test_a_permission_is_refused_with_a_key(desk: Desk) -> None:
 async def test_what_does_not_fit_is_counted_and_shown_with_a_key(desk: Desk) -> None:
     lines = "\n".join(f"# line {number}" for number in range(60))
     done = f"{lines}\necho 'DONE' >>optio.log"
-    async with asking(desk, done, {"text": "bye"}) as (terminal, _):
-        seen = await terminal.until(r"m shows \d+ more lines")
+    keys = "n deny · m shows all of it, and then y allows"
+    async with asking(desk, done, {"text": "bye"}, keys=keys) as (terminal, _):
+        seen = await terminal.screen()
         assert "# line 3\n" in seen
         assert "# line 50" not in seen
         await terminal.key("m")
         await terminal.until("# line 59\n.*DONE")
+        await terminal.until(ASKS)
         await terminal.key("y")
         await terminal.ends(0)
 
@@ -307,7 +345,7 @@ async def test_a_question_is_answered_with_a_number_while_another_pane_looks_on(
         await two.until("permission .*touch x")
         await one.key("y")
         await one.until(r"Which way\?\n +1 left\n +2 right\na number answers")
-        await one.key("7", "y", "2")
+        await one.key("2")
         await one.until(ASKS)
         assert "right" in json.dumps(api.requests[-1]["messages"])
         await one.key("y")

@@ -16,6 +16,8 @@ from optio_agents.conversation.claude.permissions import (
     Refuse,
     Settled,
     allow_for_session,
+    grants,
+    questions,
 )
 from optio_agents.conversation.claude.stream_json import (
     behavior_of,
@@ -194,8 +196,9 @@ def test_nonsense_denies_and_says_so(nonsense):
     assert "unusable" in answer["message"]
 
 
+RULES = {"type": "addRules", "behavior": "allow", "destination": "localSettings"}
 SUGGESTIONS = [
-    {"type": "addRules", "rules": [{"toolName": "Bash"}], "destination": "localSettings"},
+    {**RULES, "rules": [{"toolName": "Bash"}, {"toolName": "Read", "ruleContent": "/y"}]},
     {"type": "addDirectories", "directories": ["/x"], "destination": "session"},
     {"type": "setMode", "mode": "acceptEdits", "destination": "session"},
 ]
@@ -213,6 +216,49 @@ def test_allowing_for_the_session_takes_the_rules_and_no_other_mode():
     passed = answered(decision)["updatedPermissions"]
     assert [one["type"] for one in passed] == ["addRules", "addDirectories"]
     assert {one["destination"] for one in passed} == {"session"}
+
+
+def test_what_is_granted_for_the_session_can_be_shown():
+    granted = grants(request(permission_suggestions=SUGGESTIONS))
+    assert granted == ("all of Bash", "Read(/y)", "files in /x")
+
+
+@pytest.mark.parametrize(
+    "suggested",
+    [
+        None,
+        "all",
+        [],
+        [None, 7],
+        SUGGESTIONS[2:],
+        [{**RULES, "behavior": "deny", "rules": [{"toolName": "Bash"}]}],
+        [{**RULES, "rules": []}],
+        [{**RULES, "rules": [{"toolName": "Bash", "ruleContent": ["x"]}]}],
+        [{**RULES, "rules": [{"toolName": "Read"}, "Bash"]}],
+        [{"type": "addDirectories", "directories": ["/x", 7]}],
+    ],
+)
+def test_what_cannot_be_shown_is_not_granted(suggested):
+    asked = request(permission_suggestions=suggested)
+    assert grants(asked) == ()
+    assert "updatedPermissions" not in answered(allow_for_session(asked))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"questions": "Which?"},
+        {"questions": ["Which?"]},
+        {"questions": [{"question": 7, "options": [{"label": "a"}]}]},
+        {"questions": [{"question": "Which?"}]},
+        {"questions": [{"question": "Which?", "options": []}]},
+        {"questions": [{"question": "Which?", "options": ["a"]}]},
+        {"questions": [{"question": "Which?", "options": [{"label": None}]}]},
+    ],
+)
+def test_a_question_of_another_shape_is_a_permission(asked):
+    assert questions(PermissionRequest("AskUserQuestion", asked, {})) == []
 
 
 # -- results

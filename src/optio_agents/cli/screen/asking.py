@@ -1,4 +1,17 @@
-"""Asking the person at the terminal: one question at a time, answered by single keys."""
+"""Asking the person at the terminal: one question at a time, decided by single keys.
+
+A single key decides, so it must be sure that the person meant this question with it. Keys come from
+elsewhere, too: letters typed for the shell while the question came up, a key that is held down and
+answers the next question as well, a pasted text, the three bytes of an arrow key, a terminal that
+was stopped meanwhile. Hence:
+
+- A question is decided only by a key that comes alone and after a moment in which it stood on the
+  screen and no key came. Any key before, or one that means nothing, makes the moment begin anew. It
+  is longer than what a keyboard waits before it repeats a key. The keys are listed when they count.
+- Allowing and choosing take a question that stood there whole; what does not fit is shown, whole,
+  by `m`, and that begins the moment anew. Denying what one did not read does no harm.
+- Always is offered where something can be granted, and what that is belongs to the question.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +32,8 @@ if TYPE_CHECKING:
     from optio_agents.conversation import PermissionDecision, PermissionRequest
 
 
-_KEYS = "y allow · a always (until this session ends) · n deny"
-_LEAST = 3  # lines of what is asked that are shown however small the terminal is
+MOMENT = 1.0  # seconds
+_INDENT = 2  # what is asked cannot pass for a line of ours
 
 
 @dataclass(slots=True, eq=False)
@@ -28,8 +41,16 @@ class _Question:
     title: str
     request: PermissionRequest
     answer: asyncio.Future[PermissionDecision]
-    shown: bool = False  # a key pressed before that was meant for something else
+    text: str = ""  # what is shown of it; it may be a megabyte, so it is made once
+    readable: bool = True
+    quiet_since: float | None = None  # on the screen, and no key came
+    whole: bool = False  # nothing of it is hidden, or `m` has shown all
+    read: bool = False  # by `m`
     answers: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.readable = questions.readable(self.request)
+        self.text = self._text()
 
     @property
     def choice(self) -> tuple[str, list[str]] | None:
@@ -37,13 +58,51 @@ class _Question:
         asked = questions.questions(self.request)
         return next((one for one in asked if one[0] not in self.answers), None)
 
+    def counts(self, now: float) -> bool:
+        """Whether a key decides by now."""
+        return self.quiet_since is not None and now - self.quiet_since >= MOMENT
+
+    def _text(self) -> str:
+        if self.choice is None:
+            return questions.body(self.request)
+        text, labels = self.choice
+        options = (f"  {number} {visible(label)}" for number, label in enumerate(labels, 1))
+        return "\n".join([visible(text), *options])
+
+    def keys(self) -> str:
+        """Those that decide it."""
+        rest = "" if self.whole else " · m shows all of it"
+        if self.choice is not None:
+            return ("a number answers · n does not" if self.whole else "n does not answer") + rest
+        if not self.readable:
+            return f"too long to be approved · n deny{rest}"
+        always = " · a always (until this session ends)" if questions.grants(self.request) else ""
+        return f"y allow{always} · n deny" if self.whole else f"n deny{rest}, and then y allows"
+
+    def decision(self, key: str) -> PermissionDecision | None:
+        """What *key* decides, if anything."""
+        if key == "n":
+            return questions.deny()
+        if not self.whole:
+            return None
+        if self.choice is not None:
+            text, labels = self.choice
+            if key.isdecimal() and 1 <= int(key) <= len(labels):
+                self.answers[text] = labels[int(key) - 1]
+                self.read, self.text = False, self._text()
+            return questions.reply(self.request, self.answers) if self.choice is None else None
+        if self.readable and (key == "y" or (key == "a" and questions.grants(self.request))):
+            return questions.allow(self.request, always=key == "a")
+        return None
+
 
 class Asking:
     """The questions that are open, in the order they came; the first one is shown."""
 
-    def __init__(self, redraw: Callable[[], None], show: Callable[[RenderableType], None]) -> None:
+    def __init__(self, console: Console, redraw: Callable[[], None]) -> None:
         self._open: list[_Question] = []
-        self._redraw, self._show = redraw, show
+        self._console, self._redraw = console, redraw
+        self._soon: asyncio.TimerHandle | None = None
 
     async def ask(self, title: str, request: PermissionRequest) -> PermissionDecision:
         """Wait for the keys that answer it. Cancelled, it disappears."""
@@ -56,54 +115,59 @@ class Asking:
             self._open.remove(question)
             self._redraw()
 
-    def pressed(self, key: str) -> None:
-        """A key; one that means nothing is ignored."""
+    def pressed(self, keys: str) -> None:
+        """What came from the keyboard at once; nothing, when it was somebody else's till now."""
         waiting = [one for one in self._open if not one.answer.done()]
-        if not waiting or not waiting[0].shown:
+        if not waiting or waiting[0].quiet_since is None:
             return
-        question = waiting[0]
-        if key == "n":
-            question.answer.set_result(questions.deny())
-        elif key == "m":
-            self._show(Text(questions.asked(question.request)))
-        elif question.choice is not None:
-            _choose(question, key)
-        elif key in ("y", "a"):
-            question.answer.set_result(questions.allow(question.request, always=key == "a"))
+        question, now = waiting[0], asyncio.get_running_loop().time()
+        counts = question.counts(now)
+        self._begin_moment(question, now)
+        if keys == "m":
+            every, question.read = len(question.text) + 1, True  # lines at most
+            self._console.print(Text("\n").join(self._first_lines(question.text, every)[0]))
+        elif len(keys) == 1 and counts and (decision := question.decision(keys)) is not None:
+            question.answer.set_result(decision)
         self._redraw()
 
-    def draw(self, console: Console, lines: int) -> Iterator[RenderableType]:
-        """The first question, on about *lines* lines."""
+    def draw(self, room: int) -> Iterator[RenderableType]:
+        """The first question, on at most *room* lines, or the least that tells it."""
         if not self._open:
             return
-        question = self._open[0]
-        question.shown = True
+        question, now = self._open[0], asyncio.get_running_loop().time()
         more = f" ({len(self._open) - 1} more wait)" if len(self._open) > 1 else ""
         title = visible(question.title, limit=60)
-        yield Text(f"{title} asks: {questions.heading(question.request)}{more}", "bold yellow")
-        if question.choice is not None:
-            yield from _choices(*question.choice)
-            return
-        whole = Text(questions.asked(question.request)).wrap(console, max(10, console.width - 2))
-        room = max(_LEAST, lines - 2)
-        for line in whole[:room]:
-            yield Text("  ").append_text(line)
-        hidden = len(whole) - room
-        rest = f" · m shows {hidden} more lines" if hidden > 0 else ""
-        yield Text(_KEYS + rest, "yellow")
+        heading = Text(f"{title} asks: {questions.heading(question.request)}{more}", "bold yellow")
+        above = heading.wrap(self._console, self._console.width)
+        room -= len(above) + 2  # the keys may take two lines
+        shown, fits = self._first_lines(question.text, room)
+        if question.quiet_since is None or question.whole != (fits or question.read):
+            self._begin_moment(question, now)
+        question.whole = fits or question.read
+        yield from above
+        yield from shown
+        if question.counts(now):
+            yield Text(question.keys(), "yellow")
+        else:
+            yield Text("a moment, then a key decides", "dim")
+
+    def _begin_moment(self, question: _Question, now: float) -> None:
+        question.quiet_since = now
+        if self._soon:
+            self._soon.cancel()
+        self._soon = asyncio.get_running_loop().call_later(MOMENT, self._redraw)
+
+    def _first_lines(self, text: str, room: int) -> tuple[list[Text], bool]:
+        """As many lines of *text* as there is *room* for, and whether these are all of it."""
+        width, shown = max(10, self._console.width - _INDENT), list[Text]()
+        for line in text.split("\n"):
+            # No more is wrapped than is shown: it may be a megabyte, several times a second.
+            most = (room + 1 - len(shown)) * width
+            shown += Text(line[:most]).wrap(self._console, width) or [Text("")]
+            if len(shown) > room or len(line) > most:
+                return [_indented(one) for one in shown[: max(room, 0)]], False
+        return [_indented(one) for one in shown], True
 
 
-def _choose(question: _Question, key: str) -> None:
-    assert question.choice is not None
-    text, labels = question.choice
-    if key.isdecimal() and 1 <= int(key) <= len(labels):
-        question.answers[text] = labels[int(key) - 1]
-    if question.choice is None:
-        question.answer.set_result(questions.reply(question.request, question.answers))
-
-
-def _choices(text: str, labels: list[str]) -> Iterator[RenderableType]:
-    yield Text(visible(text))
-    for number, label in enumerate(labels, 1):
-        yield Text(f"  {number} {visible(label)}")
-    yield Text("a number answers · n does not", "yellow")
+def _indented(line: Text) -> Text:
+    return Text(" " * _INDENT).append_text(line)

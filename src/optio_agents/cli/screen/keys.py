@@ -24,11 +24,20 @@ def can_be_read() -> bool:
         return False
 
 
+def discard_typed() -> None:
+    """Forget what was typed before now."""
+    if can_be_read():
+        with suppress(termios.error):
+            termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+
+
 @contextmanager
 def keys(pressed: Callable[[str], None]) -> Iterator[None]:
-    """Call *pressed* with each key while the block lasts; nothing is echoed.
+    """Call *pressed* with what is typed while the block lasts; nothing is echoed.
 
-    Ctrl-C stays a signal. Does nothing where nobody types for us.
+    It gets what came at once: one key from a person, more from a paste or an arrow key; and
+    nothing when we were stopped and go on. Ctrl-C stays a signal. Does nothing where nobody types
+    for us.
     """
     if not can_be_read():
         yield
@@ -43,8 +52,12 @@ def keys(pressed: Callable[[str], None]) -> Iterator[None]:
             data = b""
         if not data:  # the terminal is gone
             loop.remove_reader(descriptor)
-        for char in data.decode("utf-8", "replace"):
-            pressed(char)
+        else:
+            pressed(data.decode("utf-8", "replace"))
+
+    def resume() -> None:  # back from Ctrl-Z: the shell had its own way
+        listen()
+        pressed("")
 
     def listen() -> None:
         with suppress(termios.error):
@@ -55,7 +68,7 @@ def keys(pressed: Callable[[str], None]) -> Iterator[None]:
 
     listen()
     loop.add_reader(descriptor, read)
-    loop.add_signal_handler(signal.SIGCONT, listen)  # back from Ctrl-Z: the shell had its own way
+    loop.add_signal_handler(signal.SIGCONT, resume)
     try:
         yield
     finally:

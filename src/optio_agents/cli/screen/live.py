@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -48,6 +49,7 @@ _STYLES = {
     "link": "magenta",
     "answer": "green",
 }
+_INDENT = 2
 _QUIET = {"agent", "phase", "finished"}
 
 
@@ -101,7 +103,7 @@ class LiveView:
         self._console = Console(highlight=False, markup=False)
         self._rows: dict[str, _Row] = {}
         self._repeats = Repeats()
-        self._asking = Asking(self._redraw, self._print)
+        self._asking = Asking(self._console, self._redraw)
         self._drawing: asyncio.TimerHandle | None = None
         self.ask: Ask | None = self._ask if can_be_read() else None
         self._live = Live(
@@ -138,7 +140,7 @@ class LiveView:
         return asked or record["kind"] in _QUIET or self._repeats.told(record)
 
     def say(self, text: str) -> None:
-        self._print(Text(visible_block(text), "italic"))
+        self._print(self._hanging(Text(visible_block(text), "italic")))
 
     async def _ask(self, session: str, request: PermissionRequest) -> PermissionDecision:
         return await self._asking.ask(self._rows[session].title, request)
@@ -147,7 +149,16 @@ class LiveView:
         whose = f"{session} " if len(self._rows) > 1 else ""
         when = time.strftime("%H:%M:%S", time.localtime(at))
         front = f"{when} {whose}{visible(kind, limit=12):<12} "
-        self._print(Text.assemble((front, "dim"), (text, style)))
+        self._print(self._hanging(Text(text, style), front))
+
+    def _hanging(self, text: Text, front: str = "") -> Text:
+        """*text* behind *front*; where it goes on below it is indented, so it forges no line."""
+        width = self._console.width
+        beside = cell_len(front) if cell_len(front) <= width // 2 else 0
+        indent = " " * (beside or _INDENT)
+        lines = text.wrap(self._console, max(10, width - len(indent)))
+        head = Text(front if beside or not front else f"{front}\n{indent}", "dim")
+        return head.append_text(Text(f"\n{indent}").join(lines))
 
     def _print(self, text: RenderableType) -> None:
         self._console.print(text)
@@ -161,8 +172,8 @@ class LiveView:
         self._drawing = loop.call_later(_SOON, self._tick)
 
     def _tick(self) -> None:
-        self._live.refresh()
         self._drawing = asyncio.get_running_loop().call_later(_TICK, self._tick)
+        self._live.refresh()
 
     def _draw(self) -> RenderableType:
         width, height = self._console.size
@@ -179,4 +190,4 @@ class LiveView:
         latest = list(self._rows.items())[-max(1, height // 2) :]
         for session, row in latest:
             table.add_row(*([session] if many else []), *row.cells())
-        return Group(*self._asking.draw(self._console, height - len(latest) - 3), table)
+        return Group(*self._asking.draw(height - len(latest) - 3), table)

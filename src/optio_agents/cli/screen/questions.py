@@ -1,4 +1,8 @@
-"""Questions that an agent asks, as a person reads them, and answers as the agent expects them."""
+"""What an agent asks for, as a person reads it, and answers as the agent expects them.
+
+Whoever approves has seen all that they approve: `body` is the whole request with what "always"
+would grant, and what is too long to be read is denied, not approved.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +12,43 @@ from typing import TYPE_CHECKING
 from optio_agents.conversation.claude.permissions import (
     allow_for_session,
     answer_questions as reply,
+    grants,
     questions as _questions,
 )
 from optio_agents.conversation.contract import PermissionDecision
 from optio_agents.display import visible, visible_block
+from optio_agents.errors import AgentError
 
 if TYPE_CHECKING:
     from optio_agents.conversation import PermissionRequest
 
 
-__all__ = ["allow", "asked", "deny", "heading", "questions", "reply"]
+__all__ = ["allow", "body", "deny", "grants", "heading", "questions", "readable", "reply"]
 
-_WHOLE = 1 << 20  # characters: an approval shows all that is approved
+_READABLE = 1 << 20  # characters; nobody reads more than that
+_ESCAPED = 10  # characters at most that stand for one
 _DENIED = "The operator said no. Do something else, or ask what they want."
 
 
-def asked(request: PermissionRequest) -> str:
-    """What is asked, in full: what a person approves is what they could read."""
+def heading(request: PermissionRequest) -> str:
+    """One line above it."""
+    return f"{visible(request.tool_name, limit=60)} [{visible(request.id, limit=40)}]"
+
+
+def body(request: PermissionRequest) -> str:
+    """All that is asked, or the front of it where it is not `readable`."""
+    text = _whole(request)
+    shown = visible_block(text[:_READABLE], limit=_ESCAPED * _READABLE)
+    left = len(text) - _READABLE
+    return shown if left <= 0 else f"{shown}…\n({left} characters more: too long to be approved)"
+
+
+def readable(request: PermissionRequest) -> bool:
+    """Whether it may be approved: it is short enough to be shown whole."""
+    return len(_whole(request)) <= _READABLE
+
+
+def _whole(request: PermissionRequest) -> str:
     match request.input:
         case {"command": str(text), **rest}:
             about = rest.pop("description", None)
@@ -36,24 +60,27 @@ def asked(request: PermissionRequest) -> str:
             text = f"{path}:\n{content}"
         case other:
             text = json.dumps(other, indent=2, ensure_ascii=False)
-    return visible_block(text, limit=_WHOLE)
-
-
-def heading(request: PermissionRequest) -> str:
-    """One line above it."""
-    return f"{visible(request.tool_name, limit=60)} [{visible(request.id, limit=40)}]"
+    granted = grants(request)
+    return f"{text}\n(always grants: {'; '.join(granted)})" if granted else text
 
 
 def questions(request: PermissionRequest) -> list[tuple[str, list[str]]]:
     """What the agent asks its user, with the labels to choose from; empty for a permission."""
     return [
-        (str(one.get("question", "")), [str(o.get("label", "")) for o in one.get("options", [])])
+        (one["question"], [option["label"] for option in one["options"]])
         for one in _questions(request)
     ]
 
 
 def allow(request: PermissionRequest, *, always: bool = False) -> PermissionDecision:
-    """Let it; with *always* the like of it too, until the session ends."""
+    """Let it; with *always* what `grants` tells, too, until the session ends.
+
+    Raises AgentError where it is too long to be read, and where nothing can be granted.
+    """
+    if not readable(request):
+        raise AgentError("this is too long to be read, so it cannot be approved: deny it")
+    if always and not grants(request):
+        raise AgentError("nothing can be granted beyond this one request: leave out --always")
     return allow_for_session(request) if always else PermissionDecision("allow")
 
 

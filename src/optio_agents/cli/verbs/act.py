@@ -14,6 +14,7 @@ import click
 
 from optio_agents.cli.options import refuse_inside_a_session, session_argument
 from optio_agents.cli.screen import questions
+from optio_agents.cli.screen.keys import discard_typed
 from optio_agents.display import visible
 from optio_agents.errors import AgentError
 from optio_agents.supervision import live as remote_control
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
 # What to answer, once the request was shown; it may ask the person.
 Decide: TypeAlias = Callable[["OpenRequest"], "PermissionDecision"]
 
-_request = click.argument("request", required=False)
+
+def _named(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
+    if name == "":  # an empty variable of a script's, not "the only one"
+        raise click.BadParameter("it is empty: name a request, or none for the only one")
+    return name
+
+
+_request = click.argument("request", required=False, callback=_named)
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
@@ -101,10 +109,10 @@ def approve(session: str, request: str | None, always: bool, yes: bool) -> None:
     def decide(asked: OpenRequest) -> PermissionDecision:
         if questions.questions(asked.request):
             raise AgentError("this is a question, not a permission: use `optio-agents answer`")
+        decision = questions.allow(asked.request, always=always)
         if request is None and not yes:
-            what = "Allow this, and the like of it until the session ends" if always else "Allow"
-            click.confirm(f"{what}?", abort=True)
-        return questions.allow(asked.request, always=always)
+            _confirm("Allow this, and what always grants" if always else "Allow")
+        return decision
 
     anyio.run(_decide, session, request, decide)
 
@@ -119,7 +127,7 @@ def deny(session: str, request: str | None, message: str | None, yes: bool) -> N
 
     def decide(_: OpenRequest) -> PermissionDecision:
         if request is None and not yes:
-            click.confirm("Deny?", abort=True)
+            _confirm("Deny")
         return questions.deny(message)
 
     anyio.run(_decide, session, request, decide)
@@ -152,6 +160,7 @@ def _choice(text: str, labels: list[str]) -> str:
     click.echo(visible(text))
     for number, label in enumerate(labels, 1):
         click.echo(f"  {number} {visible(label)}")
+    discard_typed()
     return str(click.prompt("a number, or your own words"))
 
 
@@ -159,11 +168,18 @@ def _label(word: str, labels: list[str]) -> str:
     return labels[int(word) - 1] if word.isdecimal() and 1 <= int(word) <= len(labels) else word
 
 
+def _confirm(what: str) -> None:
+    discard_typed()  # what was typed before this was on the screen did not mean it
+    click.confirm(f"{what}?", abort=True)
+
+
 async def _decide(session: str, name: str | None, decide: Decide) -> None:
     """Show the request, and say what *decide* makes of it, unless it is another one by then."""
     async with _reached(session) as reached:
         shown = _the_one(await remote_control.open_requests(reached), name)
-        click.echo(f"{questions.heading(shown.request)}:\n{questions.asked(shown.request)}")
+        click.echo(f"{questions.heading(shown.request)}:")
+        for line in questions.body(shown.request).split("\n"):
+            click.echo(f"  {line}")  # what is asked cannot pass for a line of ours
         decision = decide(shown)
         answered = await remote_control.answer(
             reached,
@@ -179,6 +195,7 @@ async def _decide(session: str, name: str | None, decide: Decide) -> None:
 
 def _the_one(found: list[OpenRequest], name: str | None) -> OpenRequest:
     matching = [one for one in found if name is None or one.request.id.startswith(name)]
+    matching = [one for one in matching if one.request.id == name] or matching
     if len(matching) == 1:
         return matching[0]
     if not matching:

@@ -7,7 +7,7 @@ ledgers of one process), `conversation`, `launch` (how it is started and taken u
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .permissions import allow_for_session, answer_questions, questions
+from .permissions import allow_for_session, answer_questions, grants, questions
 
 if TYPE_CHECKING:
     from .conversation import ClaudeCodeConversation, ControlRefused, PermissionMode
@@ -37,6 +37,7 @@ __all__ = [
     "claude_code",
     "claude_code_adopt",
     "conversing",
+    "grants",
     "plan_launch",
     "questions",
 ]

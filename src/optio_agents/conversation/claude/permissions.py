@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from optio_agents.conversation.contract import Event, PermissionDecision, PermissionRequest
@@ -104,9 +104,23 @@ def _tool_results(event: Event) -> Iterator[object]:
 
 
 def questions(request: PermissionRequest) -> list[Mapping[str, Any]]:
-    """What the agent asks its user (tool AskUserQuestion): question, options, multiSelect."""
+    """What the agent asks its user (tool AskUserQuestion): question, options, multiSelect.
+
+    Empty where it is another tool, or not of that shape: then there is a permission to decide.
+    """
     asked = request.input.get("questions")
-    return asked if request.tool_name == "AskUserQuestion" and isinstance(asked, list) else []
+    if request.tool_name != "AskUserQuestion" or not isinstance(asked, list):
+        return []
+    return asked if all(map(_is_question, asked)) else []
+
+
+def _is_question(asked: object) -> bool:
+    match asked:
+        case {"question": str(), "options": [*options]} if options:
+            return all(
+                isinstance(one, dict) and isinstance(one.get("label"), str) for one in options
+            )
+    return False
 
 
 def answer_questions(request: PermissionRequest, answers: Mapping[str, str]) -> PermissionDecision:
@@ -117,12 +131,39 @@ def answer_questions(request: PermissionRequest, answers: Mapping[str, str]) -> 
 def allow_for_session(request: PermissionRequest) -> PermissionDecision:
     """Allow, and let the CLI not ask again for the like while this session lasts.
 
-    Only rules and directories are taken from its suggestions, never another permission mode.
+    Of its suggestions only what `grants` tells is taken, never another permission mode.
     """
-    suggested = request.raw["request"].get("permission_suggestions")
-    rules = [
-        {**rule, "destination": "session"}
-        for rule in (suggested if isinstance(suggested, list) else ())
-        if isinstance(rule, dict) and rule.get("type") in ("addRules", "addDirectories")
-    ]
-    return replace(PermissionDecision("allow"), updated_permissions=rules)
+    rules = [{**rule, "destination": "session"} for rule in _suggestions(request)]
+    return PermissionDecision("allow", updated_permissions=rules)
+
+
+def grants(request: PermissionRequest) -> tuple[str, ...]:
+    """What `allow_for_session` lets it do unasked, as a person reads it; empty for nothing."""
+    return tuple(words for rule in _suggestions(request) for words in _granted_by(rule))
+
+
+def _suggestions(request: PermissionRequest) -> Iterator[Mapping[str, Any]]:
+    """Those that allow something, and that we can put into words whole."""
+    about = request.raw.get("request")
+    suggested = about.get("permission_suggestions") if isinstance(about, dict) else None
+    for rule in suggested if isinstance(suggested, list) else ():
+        if isinstance(rule, dict) and (words := _granted_by(rule)) and all(words):
+            yield rule
+
+
+def _granted_by(rule: Mapping[str, Any]) -> list[str]:
+    match rule:
+        case {"type": "addRules", "behavior": "allow", "rules": [*rules]}:
+            return [_rule_in_words(one) for one in rules]
+        case {"type": "addDirectories", "directories": [*paths]}:
+            return [f"files in {path}" if isinstance(path, str) else "" for path in paths]
+    return [""]
+
+
+def _rule_in_words(rule: object) -> str:
+    match rule:
+        case {"toolName": str(tool), "ruleContent": str(what)} if what:
+            return f"{tool}({what})"
+        case {"toolName": str(tool), **rest} if not rest.get("ruleContent"):
+            return f"all of {tool}"
+    return ""
