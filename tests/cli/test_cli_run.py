@@ -362,8 +362,11 @@ async def test_claude_is_approved_denied_answered_and_told_from_elsewhere(desk: 
             assert asked["input"]["command"] == "touch one"
             missing = await desk.runs("approve", session, "zzz")
             assert "no request 'zzz' is open" in missing.stderr
+            empty = await desk.runs("approve", session, "", "--yes")
+            assert (empty.returncode, "it is empty" in empty.stderr) == (2, True)
             done = await desk.runs("approve", session, asked["request"][:6], "--always")
-            assert done.stdout.endswith("touch one\nallowed\n")
+            assert "\n  touch one\n  (always grants: Bash(touch one *)" in done.stdout
+            assert done.stdout.endswith("\nallowed\n")
             again = await desk.runs("approve", session, asked["request"])
             assert again.returncode == 2
             asked = await lines.next("question")
