@@ -1,8 +1,4 @@
-"""Timers that all sessions of an event loop share, and that count only time we were awake.
-
-Monotonic time goes on while a process is stopped, and the boot clock while the laptop sleeps.
-A session that was not there to listen must not conclude that nobody spoke.
-"""
+"""Task groups, work on demand, and timers, as everything that waits needs them."""
 
 from __future__ import annotations
 
@@ -89,9 +85,15 @@ class OnDemand:
             self._idle = None
 
 
+# Timers that all sessions of an event loop share, and that count only time we were awake.
+#
+# Monotonic time goes on while a process is stopped, and the boot clock while the laptop sleeps.
+# A session that was not there to listen must not conclude that nobody spoke.
+
+
 QUICK = 0.2  # seconds: for what a person waits for
 SLOW = 1.0
-_SLEPT = 5.0  # seconds: a beat later than this was no busy loop
+_SLEPT = 5.0  # seconds: a tick later than this was no busy loop
 
 _timers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[float, SharedTimer]] = (
     WeakKeyDictionary()
@@ -103,22 +105,22 @@ class SharedTimer:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, interval: float) -> None:
         self._loop, self._interval = loop, interval
-        self._beats: dict[object, Callable[[float], None]] = {}
+        self._calls: dict[object, Callable[[float], None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._last = 0.0
 
-    def join(self, beat: Callable[[float], None]) -> Callable[[], None]:
-        """Call *beat* with the seconds awake since the last one; returns how to leave."""
+    def add(self, call: Callable[[float], None]) -> Callable[[], None]:
+        """See `every`."""
         key = object()
-        self._beats[key] = beat
+        self._calls[key] = call
         if self._timer is None:
             self._last = self._loop.time()
             self._timer = self._loop.call_later(self._interval, self._tick)
-        return lambda: self._leave(key)
+        return lambda: self._remove(key)
 
-    def _leave(self, key: object) -> None:
-        self._beats.pop(key, None)
-        if not self._beats and self._timer is not None:
+    def _remove(self, key: object) -> None:
+        self._calls.pop(key, None)
+        if not self._calls and self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
@@ -127,14 +129,17 @@ class SharedTimer:
         elapsed, self._last = now - self._last, now
         self._timer = self._loop.call_later(self._interval, self._tick)
         awake = elapsed if elapsed < _SLEPT else self._interval
-        for beat in tuple(self._beats.values()):
-            beat(awake)
+        for call in tuple(self._calls.values()):
+            call(awake)
 
 
-def shared_timer(interval: float) -> SharedTimer:
-    """The pulse of the running loop that beats every *interval* seconds."""
+def every(interval: float, call: Callable[[float], None]) -> Callable[[], None]:
+    """Call *call* every *interval* seconds with those awake since the last time, on this loop.
+
+    Returns how to stop.
+    """
     loop = asyncio.get_running_loop()
     timers = _timers.setdefault(loop, {})
     if interval not in timers:
         timers[interval] = SharedTimer(loop, interval)
-    return timers[interval]
+    return timers[interval].add(call)

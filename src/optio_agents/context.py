@@ -41,8 +41,8 @@ class ProcessContext(Protocol):
     """What a session needs of whoever started it.
 
     It may also offer `cancellation_flag` (an asyncio.Event), `load_blob(id)` and
-    `run_child_task(task)`. Plain methods are called on the loop's thread until one is seen to
-    block; such a one is then called in a thread of its own.
+    `run_child_task(task)`. Plain methods are called on the loop's own thread, and must not block:
+    one that does holds up everything on that loop, and is called at half the time at most.
     """
 
     @property
@@ -219,11 +219,13 @@ class HookContext:
     async def send_to_agent(self, message: str) -> bool:
         """Say *message* to the live agent, as best we can; whether it was taken. Never raises."""
         if self._agent_sender is None:
+            self._tell("A message to the agent was not sent: it has no input channel")
             return False
         try:
             await self._agent_sender(SYSTEM_MESSAGE_PREFIX + message)
-        except Exception:
+        except Exception as error:
             _log.warning("a message to the agent was not taken", exc_info=True)
+            self._tell(f"A message to the agent was not taken by its input channel: {error}")
             return False
         return True
 

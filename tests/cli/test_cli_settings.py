@@ -9,7 +9,7 @@ import pytest
 from optio_agents.cli import config
 from optio_agents.cli.app import VERBS, app, run_command
 from optio_agents.cli.options import named_environment, split_remote, ssh_of
-from optio_agents.cli.settings import Run, Settings
+from optio_agents.cli.settings import RunSettings, Settings
 from tests.support.terminal import Desk
 
 
@@ -93,7 +93,7 @@ def test_every_setting_is_a_flag_with_a_variable_of_its_name() -> None:
     assert run is not None
     assert set(config.CONFIGURED) <= set(VERBS)
     flags = {option.name: option for option in run.params}
-    for table, prefix in (Settings, "OPTIO_AGENTS_"), (Run, "OPTIO_AGENTS_RUN_"):
+    for table, prefix in (Settings, "OPTIO_AGENTS_"), (RunSettings, "OPTIO_AGENTS_RUN_"):
         for name in set(table.model_fields) - {"run"}:
             context = run.make_context("run", ["x"])
             wanted = f"{prefix}{name.upper()}"

@@ -23,10 +23,10 @@ MUTANTS = (
     # What is promised about delivery
     Mutant(
         "handed over before it is recorded",
-        SRC + "session/stages.py",
-        "await self._journal.record(heard.entries, batch.cursor, batch.digests)\n",
-        "self._crew.dispatch.hand_over(heard)\n"
-        "                await self._journal.record(heard.entries, batch.cursor, batch.digests)\n"
+        SRC + "session/run.py",
+        "await self.journal.record(entries, batch.cursor, batch.digests)\n",
+        "self.dispatch.hand_over(entries, events, batch.cut)\n"
+        "                await self.journal.record(entries, batch.cursor, batch.digests)\n"
         "                continue\n",
         ("tests/testing/test_memory.py",),
     ),
@@ -41,7 +41,7 @@ MUTANTS = (
     ),
     Mutant(
         "end of the log is success",
-        SRC + "session/stages.py",
+        SRC + "session/run.py",
         "Exited(self._ended) if keywords else Done(None)",
         "Done(None)",
         ("tests/session/test_session.py",),
@@ -99,9 +99,9 @@ MUTANTS = (
     Mutant(
         "a file that we cannot fetch is answered as if it were the file's fault",
         SRC + "session/deliverables.py",
-        "            self._common.failed(self._not_fetched(item, error) if ours else error)\n"
+        "            shared.fail(self._not_fetched(item, error) if ours else error)\n"
         "            return\n",
-        "            item.refusal = answers.our_trouble(item.delivery.path)\n",
+        "            item.refusal = _OUR_TROUBLE\n",
         ("tests/session/test_session_outage.py",),
     ),
     Mutant(

@@ -373,27 +373,57 @@ async def test_after_execute_failing_a_good_session_is_raised(sessions, ctx):
         await sessions.run(ctx, body=says("DONE"), after_execute=after)
 
 
-async def test_after_done_the_body_has_its_grace(sessions, ctx):
-    finished = []
+async def test_after_done_a_body_that_nothing_is_owed_to_is_ended_at_once(sessions, ctx):
+    ended = []
 
     async def body(host, _):
         write(host, "DONE")
-        await anyio.sleep(0.3)
-        finished.append(True)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(True)  # its cancellation is its notice
+
+    result = await sessions.run(ctx, body=body, body_grace=1000)
+    assert (result.outcome, ended, result.abandoned) == ("done", [True], ())
+
+
+async def test_after_done_a_body_has_its_grace_while_it_is_owed_an_answer(sessions, ctx):
+    async def body(host, _):
+        hand_over(host, "early.txt")
+        write(host, "DONE")
+        await asked.wait()
         hand_over(host, "late.txt", "within the grace")
+        answered.set()
+        await anyio.sleep_forever()
 
-    result = await sessions.run(ctx, body=body)
-    assert finished
-    assert [delivery.path for delivery in result.deliverables] == ["late.txt"]
+    async def on_deliverable(_, path, text):
+        asked.set()
+        await answered.wait()
+
+    asked, answered = anyio.Event(), anyio.Event()
+    result = await sessions.run(ctx, body=body, on_deliverable=on_deliverable, body_grace=1000)
+    assert [delivery.path for delivery in result.deliverables] == ["early.txt", "late.txt"]
 
 
-async def test_a_body_that_outstays_its_grace_is_cancelled(sessions, ctx):
-    result = await sessions.run(ctx, body=says_and_stays("DONE"), body_grace=0.1)
-    assert (result.outcome, result.abandoned) == ("done", ())
+async def test_after_done_an_owed_answer_holds_up_the_body_for_its_grace_only(sessions, ctx):
+    async def body(host, _):
+        hand_over(host, "a.txt")
+        write(host, "DONE")
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    async def on_deliverable(*_):
+        await ended.wait()
+
+    ended = anyio.Event()
+    result = await sessions.run(ctx, body=body, on_deliverable=on_deliverable, body_grace=0.1)
+    assert [delivery.reply for delivery in result.deliverables] == ["deliverable a.txt: accepted."]
 
 
 async def test_a_body_that_swallows_cancellation_is_left_behind_by_name(sessions, ctx, monkeypatch):
-    monkeypatch.setattr("optio_agents.session.stages.BOUND", 0.5)
+    monkeypatch.setattr("optio_agents.session.run.BOUND", 0.5)
     release = asyncio.Event()
 
     async def body(host, _):

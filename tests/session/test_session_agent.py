@@ -62,7 +62,7 @@ async def test_an_agent_that_exits_without_done_says_how(started, ctx):
 async def test_what_a_dead_agent_announced_is_handed_over_however_long_that_takes(
     started, ctx, monkeypatch
 ):
-    monkeypatch.setattr("optio_agents.session.stages.BOUND", 2.1)  # of which 0.1 s for this
+    monkeypatch.setattr("optio_agents.session.run.BOUND", 2.1)  # of which 0.1 s for this
     shown = []
 
     async def on_deliverable(_, path, text):

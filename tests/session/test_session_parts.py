@@ -1,4 +1,4 @@
-"""The small parts of a session: names made safe, hints, the shared pulse, guests."""
+"""The small parts of a session: names made safe, hints, shared timers, foreign code."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import anyio
 import pytest
 from hypothesis import given, strategies as st
 
-from optio_agents.concurrency import QUICK, SLOW, OnDemand, SharedTimer, shared_timer
+from optio_agents.concurrency import QUICK, OnDemand, SharedTimer, every
 from optio_agents.hosts.files.atomic import safe_name, safe_parts, save
 from optio_agents.protocol.parser import near_miss
-from optio_agents.session.foreign_code import Guests
+from optio_agents.session.foreign_code import ForeignCode
 from optio_agents.session.shared import Workplace
 from tests.support.sessions.sessions import Context, write
-from tests.support.timeouts import BOUND
 
 # Names
 
@@ -131,26 +130,33 @@ async def test_a_log_in_a_directory_below_is_pointed_out(sessions, monkeypatch):
     assert "./sub/dir/optio.log" in sent[0]
 
 
-# The pulse
+# Timers
 
 
-async def test_all_sessions_share_one_timer():
-    beats, all_beat = [], anyio.Event()
+async def test_all_sessions_share_one_timer(monkeypatch):
+    calls, all_called, armed = [], anyio.Event(), []
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
 
-    def beat(seconds):
-        beats.append(seconds)
-        if len(beats) == 100:
-            all_beat.set()
+    def count(delay, callback, *args, **more):
+        armed.append(callback)
+        return call_later(delay, callback, *args, **more)
 
-    leave = [shared_timer(QUICK).join(beat) for _ in range(100)]
-    assert shared_timer(QUICK) is shared_timer(QUICK) is not shared_timer(SLOW)
-    with anyio.fail_after(BOUND):
-        await all_beat.wait()
-    for go in leave:
-        go()
-    count = len(beats)
+    def call(seconds):
+        calls.append(seconds)
+        if len(calls) == 100:
+            all_called.set()
+
+    monkeypatch.setattr(loop, "call_later", count)
+    stops = [every(QUICK, call) for _ in range(100)]
+    assert len(armed) == 1
+    with anyio.fail_after(60):
+        await all_called.wait()
+    for stop in stops:
+        stop()
+    count = len(calls)
     await anyio.sleep(2 * QUICK)
-    assert len(beats) == count
+    assert len(calls) == count
 
 
 async def test_time_in_which_we_did_not_run_is_not_counted():
@@ -164,28 +170,28 @@ async def test_time_in_which_we_did_not_run_is_not_counted():
             self.tick = tick
             return asyncio.get_running_loop().call_later(1000, tick)
 
-    clock, beats = Clock(), []
-    stop = SharedTimer(clock, QUICK).join(beats.append)
+    clock, ticks = Clock(), []
+    stop = SharedTimer(clock, QUICK).add(ticks.append)
     for now in (0.2, 0.4, 60.4, 60.6):  # stopped for a minute
         clock.now = now
         clock.tick()
     stop()
-    assert [round(beat, 3) for beat in beats] == [0.2, 0.2, QUICK, 0.2]
+    assert [round(tick, 3) for tick in ticks] == [0.2, 0.2, QUICK, 0.2]
 
 
 # Foreign code
 
 
-async def test_a_guest_that_cancels_itself_has_raised():
+async def test_code_that_cancels_itself_has_raised():
     async def odd():
         raise asyncio.CancelledError
 
     with pytest.raises(RuntimeError, match="cancelled itself"):
-        await Guests().call("odd", odd, seconds=5)
+        await ForeignCode().call("odd", odd, seconds=5)
 
 
-async def test_a_guest_that_stays_is_named_and_its_end_is_logged(caplog):
-    guests, release = Guests(), asyncio.Event()
+async def test_code_that_stays_is_named_and_its_end_is_logged(caplog):
+    foreign, release = ForeignCode(), asyncio.Event()
 
     async def deaf():
         while not release.is_set():
@@ -194,10 +200,10 @@ async def test_a_guest_that_stays_is_named_and_its_end_is_logged(caplog):
             except asyncio.CancelledError:
                 continue
 
-    guests.invite("a deaf one", deaf)
+    foreign.start("a deaf one", deaf)
     await asyncio.sleep(0)
-    await guests.leave(seconds=0.05)
-    assert guests.abandoned == ["a deaf one"]
+    await foreign.end(seconds=0.05)
+    assert foreign.abandoned == ["a deaf one"]
     with caplog.at_level(logging.INFO):
         release.set()
         await asyncio.sleep(0.01)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
+from pathlib import Path
 
 import anyio
 import pytest
 
 from optio_agents.errors import AgentReportedError
-from optio_agents.session.foreign_code import Guests, Tactful
+from optio_agents.session.foreign_code import LoopCall
+from optio_agents.session.options import Options
+from optio_agents.session.outcome import Decision
 from optio_agents.session.progress import WAITING, Progress
-from optio_agents.session.shared import Common
+from optio_agents.session.shared import Shared
 from optio_agents.store.memory import MemoryJournal
 from optio_agents.store.records import Entry
-from tests.support.sessions.sessions import Context, hand_over, says, says_and_stays, write
-from tests.support.timeouts import BOUND
+from optio_agents.testing.memory import MemoryHost
+from tests.support.hosts.agent_ground import started
+from tests.support.sessions.sessions import Context, hand_over, says_and_stays, write
 
 
 @pytest.fixture
@@ -28,20 +33,16 @@ class Desk:
     """A queue to a context, its workers, and the entries that had their turn."""
 
     def __init__(self, ctx):
-        self.ctx, self.done, self.failed = ctx, [], []
+        self.ctx, self.done = ctx, []
 
     async def __aenter__(self):
         self._group = anyio.create_task_group()
         workers = await self._group.__aenter__()
-        self.common = Common(
-            MemoryJournal(),
-            Guests(),
-            workers,
-            lambda verdict: None,
-            self.done.append,
-            self.failed.append,
-        )
-        self.progress = Progress(self.ctx, self.common)
+        self.decision = Decision()
+        host, journal = MemoryHost(), MemoryJournal()
+        self.shared = Shared(Options(), host, journal, self.decision, workers)
+        self.shared.mark_done = self.done.append
+        self.progress = Progress(self.ctx, self.shared)
         return self.progress, self
 
     async def __aexit__(self, *error):
@@ -111,9 +112,9 @@ async def test_what_raises_is_counted_and_the_rest_goes_on(ctx):
             progress.report(None, f"{n}")
         progress.call("need_attention", "still there")
         await progress.finish(5)
-    assert desk.common.troubles == {"report_progress": 3}
+    assert desk.shared.troubles == {"report_progress": 3}
     assert broken.told == [("attention", "still there")]
-    assert desk.failed == []
+    assert desk.decision.verdict is None
 
 
 async def test_a_message_of_any_size_and_content_is_short_and_visible(ctx):
@@ -124,92 +125,98 @@ async def test_a_message_of_any_size_and_content_is_short_and_visible(ctx):
     assert ctx.messages[0].startswith("\\x1b[31m")
 
 
-# Where a plain function is called
+# Plain functions, on the loop
 
 
-async def test_a_quick_function_is_called_on_the_loop():
-    where = []
-    call = Tactful(lambda: where.append(threading.current_thread()))
-    for _ in range(3):
-        await call()
-    assert set(where) == {threading.main_thread()}
-
-
-async def test_a_function_that_blocks_is_called_in_a_thread_from_then_on():
+async def test_a_plain_function_is_called_where_its_author_expects_the_loop():
     where = []
 
-    def slow(n):
+    def tell(n):
+        asyncio.get_running_loop()
         where.append(threading.current_thread())
         time.sleep(0.03)
         return n
 
-    call = Tactful(slow)
-    assert [await call(n) for n in range(3)] == [0, 1, 2]
-    assert [thread is threading.main_thread() for thread in where] == [True, False, False]
-
-
-async def test_a_function_that_needs_the_loop_comes_back_to_it():
-    where = []
-
-    def slow():
-        asyncio.get_running_loop()
-        where.append(threading.current_thread())
-        time.sleep(0.03)
-
-    call = Tactful(slow)
-    for _ in range(3):
-        await call()
+    call = LoopCall("tell", tell)
+    assert [call(n) for n in range(3)] == [0, 1, 2]
     assert set(where) == {threading.main_thread()}
-    assert len(where) == 3
 
 
-async def test_one_that_was_slow_once_stays_on_the_loop():
-    where = []
-
-    def sometimes_slow(seconds):
-        where.append(threading.current_thread())
-        time.sleep(seconds)
-
-    call = Tactful(sometimes_slow)
-    for seconds in (0.03, 0, 0, 0):
-        await call(seconds)
-    assert [thread is threading.main_thread() for thread in where] == [True, False, True, True]
+async def test_a_function_that_blocks_is_said_to_once(caplog):
+    call = LoopCall("report_progress", lambda: time.sleep(0.03))
+    for _ in range(3):
+        call()
+    assert caplog.text.count("report_progress of the context blocks the event loop") == 1
 
 
-async def test_what_a_thread_raises_is_raised_here():
-    def slow(error):
-        time.sleep(0.03)
-        if error:
-            raise error
-
-    call = Tactful(slow)
-    await call(None)
-    with pytest.raises(KeyError):
-        await call(KeyError("x"))
-
-
-async def test_a_context_that_hangs_in_a_thread_does_not_hold_up_the_end(sessions, monkeypatch):
-    monkeypatch.setattr("optio_agents.session.stages._TELLING", 0.3)
-    release = threading.Event()
-
-    class Hanging(Context):
+async def test_behind_a_call_that_blocks_the_loop_belongs_to_others_for_as_long(ctx):
+    class Blocking(Context):
         def report_progress(self, percent, message=None):
-            super().report_progress(percent, message)
-            time.sleep(0.03)
-            if len(self.told) > 1:
-                release.wait(BOUND)
+            time.sleep(0.1)
+            turns.append(0)
 
-    result = await sessions.run(Hanging(), body=says("one", "two", "three", "DONE: yes"))
-    release.set()
-    assert result.outcome == "done"
-    assert result.skipped == 2
+    async def others():
+        while True:
+            await asyncio.sleep(0)
+            if turns:
+                turns[-1] += 1
+
+    turns = []
+    async with Desk(Blocking()) as (progress, desk):
+        desk.shared.workers.start_soon(others)
+        for n in range(5):
+            progress.report(None, f"{n}")
+        await progress.finish(30)
+    assert min(turns[:4]) > 100  # one, where a call follows the other
+
+
+async def test_a_context_that_blocks_when_asked_is_asked_less_often(sessions):
+    class Blocking(Context):
+        def should_continue(self):
+            asked.append(time.monotonic())
+            time.sleep(0.5)
+            return True
+
+    async def body(host, _):
+        await anyio.sleep(2.5)
+        write(host, "DONE")
+
+    asked = []
+    await sessions.run(Blocking(), body=body)
+    gaps = [after - before for before, after in itertools.pairwise(asked)]
+    assert min(gaps) >= 1  # half of the time is for everybody else
+
+
+async def test_a_lease_is_renewed_beside_a_context_that_blocks(sessions, monkeypatch):
+    """What renews it takes many turns of the loop, and at one per blocking call comes too late."""
+    monkeypatch.setattr("optio_agents.agents.lease._RENEWED", 0.05)
+    async with sessions.host() as host:
+        await host.setup_workdir()
+
+        class Blocking(Context):
+            def report_progress(self, percent, message=None):
+                (owner,) = Path(host.taskdir, "session/owner").iterdir()
+                touched.append(owner.stat().st_mtime_ns)
+                time.sleep(0.3)
+
+        touched = []
+        with anyio.fail_after(60):
+            async with (
+                started(host, "sleep 60") as agent,
+                agent.own("me", journal="j"),
+                Desk(Blocking()) as (progress, _),
+            ):
+                for n in range(6):
+                    progress.report(None, f"{n}")
+                await progress.finish(30)
+    assert len(set(touched)) >= 5
 
 
 # Latency
 
 
 async def test_error_is_noticed_at_once_behind_a_thousand_slow_deliverables(sessions, monkeypatch):
-    monkeypatch.setattr("optio_agents.session.stages.BOUND", 2.5)
+    monkeypatch.setattr("optio_agents.session.run.BOUND", 2.5)
 
     class Slow(Context):
         def report_progress(self, percent, message=None):
@@ -251,7 +258,7 @@ async def test_an_async_method_that_hangs_is_bounded(ctx, monkeypatch):
         progress.report(None, "after it")
         await progress.finish(5)
     assert hanging.messages == ["after it"]
-    assert desk.common.troubles == {"need_attention": 1}
+    assert desk.shared.troubles == {"need_attention": 1}
 
 
 async def test_the_end_is_not_held_up_by_an_agent_that_floods(sessions, ctx):

@@ -21,7 +21,6 @@ from types import FrameType
 from typing import Any
 
 import anyio
-from tests.support.agent_ground import until
 
 import optio_agents
 from optio_agents.conversation import PermissionDecision
@@ -35,6 +34,7 @@ from optio_agents.testing.scripted import scripted_agent
 from tests.support.claude.claude_cli import OFF, executable, journaled, surroundings
 from tests.support.claude.model_api import ModelApi, scripted
 from tests.support.hosts.accounts import Accounts
+from tests.support.hosts.agent_ground import until
 from tests.support.hosts.hosts import ssh_config
 from tests.support.hosts.sshd import SshLogin, SshServer, make_key
 

@@ -11,7 +11,7 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Run(_Table):
+class RunSettings(_Table):
     """`[run]`: the flags of `optio-agents run`, with `_` for `-`."""
 
     host: str | None = None
@@ -33,7 +33,7 @@ class Settings(_Table):
     notify: str | None = None
     stall_after: float | None = Field(None, gt=0)
     lost_after: float | None = Field(None, gt=0)
-    run: Run = Run()
+    run: RunSettings = RunSettings()
 
     def of(self, verb: str) -> dict[str, Any]:
         """As click takes defaults; a verb ignores what it has no flag for."""

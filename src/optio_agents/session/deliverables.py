@@ -1,44 +1,62 @@
-"""Files that the agent hands over: fetched a few at a time, answered one by one, in order."""
+"""Files that the agent hands over: fetched a few at a time, answered one by one, in order.
+
+Each announcement is fetched, saved, shown to the callbacks and answered, in `_fetch`, `_ask` and
+`_answer`. Its reply is recorded once it is decided, before it is said: a supervisor that comes
+after us says the same again and asks nobody a second time.
+"""
 
 from __future__ import annotations
 
 import logging
 import tempfile
 from collections import deque
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
 from optio_agents.concurrency import OnDemand
 from optio_agents.display import visible
-from optio_agents.errors import EndSession, FileRefused, HostError, HostKeyRefused, TransferFailed
+from optio_agents.errors import (
+    EndSession,
+    FileRefused,
+    HostError,
+    HostKeyRefused,
+    TransferFailed,
+)
 from optio_agents.hosts.files.atomic import save
 from optio_agents.hosts.retrying import retrying
 from optio_agents.store.records import Delivery, Entry
 
+from .foreign_code import ForeignExit, describe, describe_value
+from .options import Deliverable
+
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from optio_agents.context import HookContext
-    from optio_agents.errors import FileRefused
     from optio_agents.hosts.host import Host
 
     from .messages import Channel
     from .progress import Progress
-    from .shared import Common, Workplace
+    from .shared import Shared
 
 
-# What the agent is told about a file that it announced.
+_log = logging.getLogger(__name__)
 
-
+DELIVERABLE_QUEUE_BOUND = 10_000  # open announcements; the next ones are refused
+_FLOOD = 2 * DELIVERABLE_QUEUE_BOUND  # beyond this not even refused: the agent has run wild
+_AT_ONCE = 4
+_FETCHING = 600.0  # seconds that fetching may fail, over a link that is up, for what we can mend
+_IN_THREAD = 1 << 20  # bytes above which decoding leaves the event loop
 _LONGEST = 32_768  # characters of a revision request
 
-_TO_MEND = {
+_REFUSED = {  # what is wrong, as people are shown it. And what the agent is to do about it.
     "missing": "there is no such file. Write it there, then announce it again.",
     "directory": "this is a directory. Pack it into one file and announce that.",
     "special": "this is not a regular file. Write a regular file and announce that.",
@@ -46,91 +64,14 @@ _TO_MEND = {
     "a link, and announce it there.",
     "changed": "the file changed while it was being read. Announce it again once it is final.",
     "unreadable": "the file cannot be read. Make it readable and announce it again.",
+    "too-large": "too large; at most {} bytes are taken. Make it smaller or split it, and "
+    "announce that.",
+    "not-text": "not text. Only UTF-8 text files are taken here; hand it over as text and "
+    "announce it again.",
+    "crowded": "refused, {} announcements are still waiting. Announce it again when some of them "
+    "have been answered.",
 }
-
-
-def reply_to(path: str, revision: object) -> str:
-    """*revision* is what a callback returned: what to change, or nothing."""
-    if isinstance(revision, str) and revision:
-        return f"deliverable {path}: {revision[:_LONGEST]}"
-    return f"deliverable {path}: accepted."
-
-
-def reply_refused(path: str, error: FileRefused, max_bytes: int) -> str:
-    """What to mend where the host would not open the file."""
-    if error.reason == "too-large":
-        return (
-            f"deliverable {path}: too large; at most {max_bytes} bytes are taken. "
-            "Make it smaller or split it, and announce that."
-        )
-    return f"deliverable {path}: {_TO_MEND.get(error.reason, visible(str(error)))}"
-
-
-def reply_not_text(path: str) -> str:
-    return (
-        f"deliverable {path}: not text. Only UTF-8 text files are taken here; "
-        "hand it over as text and announce it again."
-    )
-
-
-def reply_trouble(path: str) -> str:
-    return (
-        f"deliverable {path}: there was trouble on our side; your file is fine. "
-        "Announce it again later."
-    )
-
-
-def reply_crowded(path: str, bound: int) -> str:
-    return (
-        f"deliverable {path}: refused, {bound} announcements are still waiting. "
-        "Announce it again when some of them have been answered."
-    )
-
-
-def reply_ended(path: str, reason: str) -> str:
-    return f"deliverable {path}: the session ends here. {visible(reason)}".rstrip()
-
-
-_log = logging.getLogger(__name__)
-
-DELIVERABLE_QUEUE_BOUND = 10_000  # open announcements; the next ones are refused
-_DEAF = 2 * DELIVERABLE_QUEUE_BOUND  # beyond this not even refused: the agent has run wild
-_AT_ONCE = 4
-_FETCHING = 600.0  # seconds that fetching may fail, over a link that is up, for what we can mend
-_IN_THREAD = 1 << 20  # bytes above which decoding leaves the event loop
-
-
-@dataclass(frozen=True, slots=True)
-class Deliverable:
-    """A file that the agent handed over, here on our side."""
-
-    id: str  # the same when it is handed over again after a crash
-    path: str  # relative to deliverables/, with slashes
-    local_path: Path  # gone after the callback unless it was saved
-    size: int
-    sha256: str
-
-    def read_bytes(self) -> bytes:
-        return self.local_path.read_bytes()
-
-    def text(self) -> str:
-        """Raises UnicodeDecodeError where it is not UTF-8."""
-        return self.read_bytes().decode()
-
-
-DeliverableCallback: TypeAlias = "Callable[[HookContext, str, str], Awaitable[str | None]]"
-DeliverableFileCallback: TypeAlias = "Callable[[HookContext, Deliverable], Awaitable[str | None]]"
-
-
-@dataclass(frozen=True, slots=True)
-class Receiver:
-    """What is done with deliverables on our side."""
-
-    on_text: DeliverableCallback | None = None
-    on_file: DeliverableFileCallback | None = None
-    save_to: Path | None = None
-    max_bytes: int = 100 << 20
-    seconds: float = 600.0  # for one callback
+_OUR_TROUBLE = "there was trouble on our side; your file is fine. Announce it again later."
 
 
 @dataclass(slots=True, eq=False)
@@ -138,37 +79,24 @@ class _Announced:
     entry: Entry
     announced: str
     delivery: Delivery
-    settled: anyio.Event = field(default_factory=anyio.Event)
-    fetching: bool = False
-    troubled: bool = False  # and that was shown
+    settled: anyio.Event = field(default_factory=anyio.Event)  # fetched or refused
+    begun: bool = False
     file: Deliverable | None = None
     refusal: str | None = None
 
 
-class _NotText(Exception):
-    """Nobody here takes a file that is not text."""
-
-
 class Deliverables:
-    """All announcements of one session."""
+    """All announcements of one run."""
 
     def __init__(
-        self,
-        host: Host,
-        hook: HookContext,
-        receiver: Receiver,
-        *,
-        channel: Channel,
-        progress: Progress,
-        common: Common,
+        self, shared: Shared, hook: HookContext, channel: Channel, progress: Progress
     ) -> None:
-        self._host, self._hook, self._receiver = host, hook, receiver
-        self._channel, self._progress, self._common = channel, progress, common
-        self._worker = OnDemand(common.workers, self._work, failed=common.failed)
+        self._shared, self._hook = shared, hook
+        self._channel, self._progress = channel, progress
+        self._worker = OnDemand(shared.workers, self._work, failed=shared.fail)
         self._open: deque[_Announced] = deque()
         self._rows: dict[tuple[str, int, int], Delivery] = {}
         self._spool: tempfile.TemporaryDirectory[str] | None = None
-        self.workplace: Workplace | None = None
 
     @property
     def rows(self) -> tuple[Delivery, ...]:
@@ -186,16 +114,14 @@ class Deliverables:
 
     def announce(self, entry: Entry, path: str) -> None:
         """The agent named *path*. Fetched as the file is when its turn comes."""
-        assert self.workplace is not None
-        known = self._rows.get(entry.key)
-        row = known or Delivery(entry, self.workplace.relative(path))
-        if len(self._open) >= _DEAF:
-            self._common.troubles["announcements ignored"] += 1
-            self._common.done(entry)
+        row = self._rows.get(entry.key) or Delivery(entry, self._shared.workplace.relative(path))
+        if len(self._open) >= _FLOOD:
+            self._shared.troubles["announcements ignored"] += 1
+            self._shared.mark_done(entry)
             return
         item = _Announced(entry, path, row)
         if row.reply is None and len(self._open) >= DELIVERABLE_QUEUE_BOUND:
-            item.refusal = reply_crowded(row.path, DELIVERABLE_QUEUE_BOUND)
+            item.refusal = _REFUSED["crowded"].format(DELIVERABLE_QUEUE_BOUND)
         self._rows[entry.key] = row
         self._open.append(item)
         self._worker.wake()
@@ -213,24 +139,22 @@ class Deliverables:
     async def _work(self) -> None:
         while self._open:
             for item in islice(self._open, _AT_ONCE):
-                self._start(item)
+                if item.begun:
+                    continue
+                item.begun = True
+                if item.refusal is None and item.delivery.reply is None:
+                    self._shared.workers.start_soon(self._fetch, item)
+                else:
+                    item.settled.set()
             first = self._open[0]
             await first.settled.wait()
             try:
                 await self._answer(first)
             finally:
-                self._drop(first)
+                if first.file is not None:
+                    self._spooled(first.entry).unlink(missing_ok=True)
             self._open.popleft()
-            self._common.done(first.entry)
-
-    def _start(self, item: _Announced) -> None:
-        if item.fetching:
-            return
-        item.fetching = True
-        if item.refusal is not None or item.delivery.reply is not None:
-            item.settled.set()
-        else:
-            self._common.workers.start_soon(self._fetch, item)
+            self._shared.mark_done(first.entry)
 
     async def _fetch(self, item: _Announced) -> None:
         """Have its file, or the reason of its own for which it is refused.
@@ -239,127 +163,129 @@ class Deliverables:
         never came. After ten minutes of that, not counting those without a link, the session
         fails, and the announcement is still open for the next supervisor.
         """
+        shared, place, host = self._shared, self._shared.workplace, self._shared.host
+        local = self._spooled(item.entry)
+        fetch = partial(
+            host.fetch_file,
+            place.absolute(item.announced),
+            local,
+            max_bytes=shared.options.max_deliverable_bytes,
+            root=place.deliverables,
+        )
+        shown = False
+
+        def show(error: Exception) -> None:
+            nonlocal shown
+            if not shown:
+                shown = True
+                words = f"{item.delivery.path} cannot be fetched, trying again: {error}"
+                self._progress.report(None, words)
+                _log.warning("fetching a deliverable: %s", error, exc_info=error)
+
         try:
-            item.file = await retrying(
-                self._host.machine,
-                partial(self._fetch_once, item),
-                seconds=_FETCHING,
-                passes=_is_ours_to_mend,
-                failing=partial(self._tell, item),
+            fetched = await retrying(
+                host.machine, fetch, seconds=_FETCHING, passes=_is_ours_to_mend, failing=show
             )
         except FileRefused as error:
-            item.refusal = reply_refused(item.delivery.path, error, self._receiver.max_bytes)
+            words = _REFUSED.get(error.reason, visible(str(error)))
+            item.refusal = words.format(shared.options.max_deliverable_bytes)
         except Exception as error:
             ours = _is_ours_to_mend(error)
-            self._common.failed(self._not_fetched(item, error) if ours else error)
+            shared.fail(self._not_fetched(item, error) if ours else error)
             return
+        else:
+            path = place.relative(item.announced, real=fetched.real_path)
+            name = f"{shared.journal.session}/{item.entry.name}"
+            size, sha256 = fetched.size, fetched.sha256
+            item.delivery = replace(item.delivery, path=path, size=size, sha256=sha256)
+            item.file = Deliverable(name, path, local, size, sha256)
         item.settled.set()
-
-    def _tell(self, item: _Announced, error: Exception) -> None:
-        if item.troubled:
-            return
-        item.troubled = True
-        _log.warning("fetching %s: %s", visible(item.announced), error, exc_info=error)
-        name = visible(item.delivery.path, limit=200)
-        self._progress.report(None, f"{name} cannot be fetched, trying again: {error}")
 
     def _not_fetched(self, item: _Announced, error: Exception) -> TransferFailed:
         failed = TransferFailed(
             f"the deliverable {visible(item.delivery.path, limit=200)} was not fetched: {error}. "
-            f"It still lies on {self._host.machine.name}: mend that, then resume session "
-            f"{self._common.journal.session}"
+            f"It still lies on {self._shared.host.machine.name}: mend that, then resume session "
+            f"{self._shared.journal.session}"
         )
         failed.__cause__ = error
         return failed
 
-    async def _fetch_once(self, item: _Announced) -> Deliverable:
-        assert self.workplace is not None
-        local = self._new_file(item)
-        fetched = await self._host.fetch_file(
-            self.workplace.absolute(item.announced),
-            local,
-            max_bytes=self._receiver.max_bytes,
-            root=self.workplace.deliverables,
-        )
-        path = self.workplace.relative(item.announced, real=fetched.real_path)
-        item.delivery = replace(item.delivery, path=path, size=fetched.size, sha256=fetched.sha256)
-        name = f"{self._common.journal.session}/{item.entry.name}"
-        return Deliverable(name, path, local, fetched.size, fetched.sha256)
+    async def _answer(self, item: _Announced) -> None:
+        """Decide on a reply, unless an earlier supervisor did, and say it."""
+        if item.delivery.reply is None:
+            words = await self._ask(item) if item.refusal is None else item.refusal
+            if item.refusal is not None:
+                why, _, _ = item.refusal.partition(". ")
+                self._progress.report(None, f"Deliverable refused: {item.delivery.path}: {why}")
+            reply = f"deliverable {item.delivery.path}: {words}"
+            await self._record(item, replace(item.delivery, reply=reply))
+        assert item.delivery.reply is not None
+        taken = await self._channel.reply(f"reply-{item.entry.name}", item.delivery.reply)
+        await self._record(item, replace(item.delivery, taken=taken))
 
-    def _new_file(self, item: _Announced) -> Path:
+    async def _record(self, item: _Announced, delivery: Delivery) -> None:
+        item.delivery = self._rows[item.entry.key] = delivery
+        await self._shared.journal.deliver(delivery)
+
+    async def _ask(self, item: _Announced) -> str:
+        """Save its file and show it to the callbacks; what to tell the agent."""
+        options, file = self._shared.options, item.file
+        on_text, on_file = options.on_deliverable, options.on_deliverable_file
+        assert file is not None
+        text = None if on_text is None else await _text_of(file)
+        if on_text and text is None and not (on_file or options.save_deliverables_to):
+            item.refusal = _REFUSED["not-text"]
+            return item.refusal
+        self._progress.report(None, f"Deliverable: {file.path}")
+        calls: list[tuple[str, Callable[[], Awaitable[object]]]] = []
+        revisions: list[str] = []
+        doing = "saving"
+        try:
+            if options.save_deliverables_to is not None:
+                to = Path(options.save_deliverables_to)
+                copy = partial(_copy, file.local_path, to, file.path)
+                saved = await anyio.to_thread.run_sync(copy)
+                item.delivery = replace(item.delivery, saved=str(saved))
+                file = replace(file, local_path=saved)
+            if on_text is not None and text is not None:
+                calls.append(("on_deliverable", partial(on_text, self._hook, file.path, text)))
+            if on_file is not None:
+                calls.append(("on_deliverable_file", partial(on_file, self._hook, file)))
+            for doing, call in calls:
+                seconds = options.callback_timeout
+                answer = await self._shared.foreign.call(doing, call, seconds=seconds)
+                if isinstance(answer, str):
+                    revisions.append(answer)
+                elif answer is not None:
+                    error = TypeError(f"it returned {describe_value(answer)}, not text or None")
+                    self._report_trouble(doing, file.path, error)
+        except Exception as error:
+            self._report_trouble(doing, file.path, error)
+            if isinstance(error, EndSession | ForeignExit):
+                return f"the session ends here. {visible(str(error))}".rstrip()
+            return _OUR_TROUBLE
+        return "\n".join(filter(None, revisions))[:_LONGEST] or "accepted."
+
+    def _report_trouble(self, doing: str, path: str, error: Exception) -> None:
+        self._shared.note_trouble(doing, error)
+        words = "could not be saved" if doing == "saving" else f"{doing} failed"
+        self._progress.report(None, f"Deliverable {path}: {words}: {describe(error)}")
+
+    def _spooled(self, entry: Entry) -> Path:
+        """Where the file of *entry* lies on our side until it is answered."""
         if self._spool is None:
             self._spool = tempfile.TemporaryDirectory(prefix="optio-", ignore_cleanup_errors=True)
-        return Path(self._spool.name, item.entry.name)
+        return Path(self._spool.name, entry.name)
 
-    def _drop(self, item: _Announced) -> None:
-        if item.file is not None and self._spool is not None:
-            Path(self._spool.name, item.entry.name).unlink(missing_ok=True)
 
-    async def _answer(self, item: _Announced) -> None:
-        reply = item.delivery.reply
-        if reply is None:
-            reply = item.refusal or await self._judged(item)
-            item.delivery = replace(item.delivery, reply=reply)
-            await self._keep(item)
-        taken = await self._channel.reply(f"reply-{item.entry.name}", reply)
-        item.delivery = replace(item.delivery, taken=taken)
-        await self._keep(item)
-
-    async def _keep(self, item: _Announced) -> None:
-        self._rows[item.entry.key] = item.delivery
-        await self._common.journal.deliver(item.delivery)
-
-    async def _judged(self, item: _Announced) -> str:
-        """The reply to a file that was fetched: saved, shown to the callbacks."""
-        assert item.file is not None
-        path = item.delivery.path
-        try:
-            item.file = await self._saved(item)
-            return reply_to(path, await self._shown(item.file))
-        except _NotText:
-            return reply_not_text(path)
-        except EndSession as end:
-            self._common.failed(end)
-            return reply_ended(path, end.reason)
-        except Exception as error:
-            self._trouble("on_deliverable", error)
-            return reply_trouble(path)
-
-    async def _saved(self, item: _Announced) -> Deliverable:
-        assert item.file is not None
-        if self._receiver.save_to is None:
-            return item.file
-        copy = partial(_copy, item.file.local_path, self._receiver.save_to, item.file.path)
-        saved = await anyio.to_thread.run_sync(copy)
-        item.delivery = replace(item.delivery, saved=str(saved))
-        return replace(item.file, local_path=saved)
-
-    async def _shown(self, file: Deliverable) -> str | None:
-        on_text, on_file = self._receiver.on_text, self._receiver.on_file
-        ask = partial(self._common.guests.call, seconds=self._receiver.seconds)
-        revisions: list[str | None] = []
-        if on_text is not None and (text := await self._text_for(file)) is not None:
-            call = partial(on_text, self._hook, file.path, text)
-            revisions.append(await ask("on_deliverable", call))
-        if on_file is not None:
-            show = partial(on_file, self._hook, file)
-            revisions.append(await ask("on_deliverable_file", show))
-        return "\n".join(filter(None, revisions)) or None
-
-    async def _text_for(self, file: Deliverable) -> str | None:
-        """Its text; None for a file that is none, if somebody else takes it as it is."""
-        try:
-            if file.size > _IN_THREAD:
-                return await anyio.to_thread.run_sync(file.text)
-            return file.text()
-        except UnicodeDecodeError:
-            if self._receiver.on_file is None and self._receiver.save_to is None:
-                raise _NotText from None
-            return None
-
-    def _trouble(self, name: str, error: Exception) -> None:
-        self._common.troubles[name] += 1
-        _log.warning("%s raised: %s", name, error, exc_info=error)
+async def _text_of(file: Deliverable) -> str | None:
+    """None where it is not UTF-8."""
+    try:
+        if file.size > _IN_THREAD:
+            return await anyio.to_thread.run_sync(file.text)
+        return file.text()
+    except UnicodeDecodeError:
+        return None
 
 
 def _is_ours_to_mend(error: Exception) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, assert_never
 
 from optio_agents.display import visible
@@ -26,15 +24,16 @@ from optio_agents.store.records import LAST_LINES, Entry, Kind
 from .outcome import Done, Reported
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from optio_agents.framing.batches import Batch
     from optio_agents.framing.cursor import Cursor
-    from optio_agents.protocol.protocol import Protocol
     from optio_agents.store.records import Resumed
 
     from .deliverables import Deliverables
     from .messages import CallerMessages
     from .progress import Progress
-    from .shared import Common
+    from .shared import Shared
     from .watch import Hints
 
 
@@ -57,33 +56,20 @@ _KINDS: dict[type[LogEvent], Kind] = {
 _PAYLOADS = {"deliverable", "browser", "client_message", "caller_message"}
 
 
-@dataclass(slots=True)
-class Heard:
-    """The lines of one batch: as they are recorded, and what they say."""
-
-    entries: list[Entry] = field(default_factory=list)
-    events: list[LogEvent] = field(default_factory=list)
-    cut: dict[int, int] = field(default_factory=dict)
-
-
 class Dispatch:
     """Reads lines and hands over what they say, each kind in order."""
 
     def __init__(
         self,
-        protocol: Protocol,
+        shared: Shared,
         progress: Progress,
         deliverables: Deliverables,
         callers: CallerMessages,
         hints: Hints,
-        *,
-        rewrite: Callable[[str], str] | None,
-        common: Common,
     ) -> None:
-        self._parse = protocol.parse_log_line
-        self._progress, self._deliverables = progress, deliverables
+        self._shared, self._progress, self._deliverables = shared, progress, deliverables
         self._callers, self._hints = callers, hints
-        self._rewrite, self._common = rewrite, common
+        self._parse = shared.options.protocol.parse_log_line
         self._ended: DoneEvent | ErrorEvent | None = None
         self.statuses = 0
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
@@ -91,21 +77,21 @@ class Dispatch:
 
     def reads_as_ending(self, rest: bytes) -> bool:
         """Whether an unterminated line is already DONE or ERROR."""
-        return isinstance(self._parse(_text(rest)), DoneEvent | ErrorEvent)
+        return isinstance(self._parse(rest.decode("utf-8", "replace")), DoneEvent | ErrorEvent)
 
-    def read(self, batch: Batch) -> Heard:
-        """What *batch* says, ready to be recorded."""
-        heard = Heard(cut=batch.cut)
+    def read(self, batch: Batch) -> tuple[list[Entry], list[LogEvent]]:
+        """What *batch* says, ready to be recorded and then handed over."""
+        entries, events = list[Entry](), list[LogEvent]()
         generation = batch.cursor.generation
         for line, end in zip(batch.lines, batch.ends, strict=True):
-            text = _text(line)
+            text = line.decode("utf-8", "replace")
             event = self._parse(text)
             kind = _KINDS[type(event)]
             kept = text if kind in _PAYLOADS else text[:_KEPT]
-            heard.entries.append(Entry(LOG, generation, end, kept, kind, batch.repeated))
-            heard.events.append(event)
+            entries.append(Entry(LOG, generation, end, kept, kind, batch.repeated))
+            events.append(event)
         self.cursor = batch.cursor
-        return heard
+        return entries, events
 
     def resume(self, resumed: Resumed) -> None:
         """Hand over again what an earlier supervisor recorded and did not mark done."""
@@ -119,22 +105,27 @@ class Dispatch:
         if resumed.ending is not None:
             self._end(resumed.ending, self._parse(resumed.ending.line))
 
-    def hand_over(self, heard: Heard) -> None:
-        """Give recorded entries to whoever they are for."""
-        self.last_lines.extend(entry.line for entry in heard.entries[-LAST_LINES:])
-        for entry, event in zip(heard.entries, heard.events, strict=True):
+    def hand_over(
+        self, entries: list[Entry], events: list[LogEvent], cut: Mapping[int, int]
+    ) -> None:
+        """Give recorded entries to whoever they are for; *cut* has the size of shortened ones."""
+        for index, (entry, event) in enumerate(zip(entries, events, strict=True)):
+            self.last_lines.append(entry.line)
             self.statuses += isinstance(event, StatusEvent)
             self._hand_over(entry, event)
-        for index, size in heard.cut.items():
-            kept = len(heard.entries[index].line)
-            self._progress.report(None, f"(a line of {size} bytes was cut to {kept})")
+            if index in cut:
+                kept = len(entry.line)
+                self._progress.report(None, f"(a line of {cut[index]} bytes was cut to {kept})")
 
     def _hand_over(self, entry: Entry, event: LogEvent) -> None:
         match event:
             case StatusEvent(percent, message):
                 self._progress.report(percent, message, entry)
             case DeliverableEvent(path):
-                self._announce(entry, path)
+                if isinstance(self._ended, ErrorEvent):  # nobody waits for an answer any more
+                    self._progress.report(None, entry.line, entry)
+                else:
+                    self._deliverables.announce(entry, path)
             case DoneEvent() | ErrorEvent():
                 self._end(entry, event)
             case AttentionEvent(reason):
@@ -151,39 +142,28 @@ class Dispatch:
             case _:
                 assert_never(event)
 
-    def _announce(self, entry: Entry, path: str) -> None:
-        if isinstance(self._ended, ErrorEvent):  # nobody waits for an answer any more
-            self._progress.report(None, entry.line, entry)
-            return
-        self._progress.report(None, f"Deliverable: {path}")
-        self._deliverables.announce(entry, path)
-
     def _end(self, entry: Entry, event: LogEvent) -> None:
-        if self._ended is not None:
+        if self._ended is not None:  # the first one counts
             self._progress.report(None, entry.line, entry)
             return
         match event:
             case DoneEvent(summary):
                 self._ended = event
                 self._progress.report(None, summary, entry)
-                self._common.decide(Done(summary))
+                self._shared.decision.decide(Done(summary))
             case ErrorEvent(message):
                 self._ended = event
-                self._common.done(entry)
-                self._common.decide(Reported(message))
+                self._shared.mark_done(entry)
+                self._shared.decision.decide(Reported(message))
             case _:
                 _log.warning("a recorded ending reads as none: %s", visible(entry.line))
 
     def _open_browser(self, entry: Entry, url: str) -> None:
+        rewrite = self._shared.options.browser_url_rewrite
         try:
-            shown = url if self._rewrite is None else self._rewrite(url)
-        except Exception:
-            self._common.troubles["browser_url_rewrite"] += 1
-            _log.warning("browser_url_rewrite raised", exc_info=True)
-            self._common.done(entry)
+            shown = url if rewrite is None else rewrite(url)
+        except Exception as error:
+            self._shared.note_trouble("browser_url_rewrite", error)
+            self._shared.mark_done(entry)
         else:
             self._progress.call("request_browser_open", shown, entry=entry)
-
-
-def _text(line: bytes) -> str:
-    return line.decode("utf-8", "replace")

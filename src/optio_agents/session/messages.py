@@ -1,12 +1,11 @@
-"""Messages from the agent to the program that started the session, answered in order."""
+"""Messages to the agent, and those from it to the program that started the session."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -16,84 +15,84 @@ from optio_agents.display import visible_block
 from optio_agents.errors import EndSession, FileRefused, HostError, HostKeyRefused, NameTaken
 from optio_agents.hosts.retrying import retrying
 
+from .foreign_code import ForeignExit, describe, describe_value
+
 if TYPE_CHECKING:
-    from optio_agents.agents import Agent
-    from optio_agents.context import AgentSender, HookContext
-    from optio_agents.hosts.machine import Machine
+    from collections.abc import Awaitable
+
+    from optio_agents.context import HookContext
     from optio_agents.protocol.events import CallerMessageEvent
     from optio_agents.store.records import Entry, Replies
 
-    from .shared import Common
+    from .progress import Progress
+    from .shared import Shared
 
-
-# What we tell the agent, and whether it was taken.
-
-
-ReplySender: TypeAlias = Callable[[str, str], Awaitable[None]]
-"""`sender(name, text)`: say *text* under *name*, once however often it is asked to."""
 
 _log = logging.getLogger(__name__)
 _SENDING = 30.0  # seconds for one message to be taken
+
+CALLER_MESSAGE_QUEUE_BOUND = 10_000  # messages that may wait; the next ones are counted and lost
 
 
 class Channel:
     """One way to the agent, used by one message at a time; *kind* is what the result says."""
 
-    def __init__(
-        self,
-        common: Common,
-        *,
-        machine: Machine | None = None,
-        agent: Agent | None = None,
-        reply_sender: ReplySender | None = None,
-        agent_sender: AgentSender | None = None,
-    ) -> None:
-        self._common, self._machine = common, machine
-        self._by_name = reply_sender or (_saying(agent) if agent else None)
-        self._plain = agent_sender
+    def __init__(self, shared: Shared, progress: Progress) -> None:
+        self._shared, self._progress = shared, progress
         self._one_at_a_time = anyio.Lock()
-        self.kind: Replies = "agent" if self._by_name else "sender" if agent_sender else "none"
+        options = shared.options
+        self.kind: Replies = "none"
+        if not options.deaf and (options.agent is not None or options.reply_sender is not None):
+            self.kind = "agent"
+        elif options.agent_sender is not None:
+            self.kind = "sender"
 
     async def reply(self, name: str, text: str) -> bool | None:
         """Say it as the harness; whether it was taken, None where nobody takes anything.
 
         A journaled agent waits for it: a host without room, or out of reach, is tried again
-        until it takes it, however long; any other sender has 30 s with a link, once.
+        until it takes it.
         """
         if self.kind == "none":
             return None
         send = partial(self._send, name, SYSTEM_MESSAGE_PREFIX + text)
+        machine = getattr(self._shared.host, "machine", None)
         try:
-            await (retrying(self._machine, send, passes=_passes) if self._by_name else send())
-        except Exception:
+            if self.kind == "agent":
+                await retrying(machine, send, passes=_passes)
+            else:
+                await send()
+        except Exception as error:
+            words = f"The agent did not take a message: {describe(error)}"
+            self._progress.report(None, words)
             return False
         return True
 
     async def send(self, text: str) -> None:
         """Say *text* as it is, for `HookContext.send_to_agent`. Raises where it is not taken."""
-        if self.kind == "none":
-            raise ConnectionError("nobody takes messages")
         await self._send(None, text)
 
     async def _send(self, name: str | None, text: str) -> None:
+        options = self._shared.options
+
+        def say() -> Awaitable[object]:
+            if self.kind == "agent" and options.reply_sender is not None:
+                return options.reply_sender(name or "", text)
+            if self.kind == "agent" and options.agent is not None:
+                return options.agent.say(f"{text}\n".encode(), name=name)
+            if options.agent_sender is not None:
+                return options.agent_sender(text)
+            raise ConnectionError("nobody takes messages")
+
         async with self._one_at_a_time:
             try:
-                await self._common.guests.call(
-                    "agent_sender", lambda: self._say(name, text), seconds=_SENDING
-                )
+                await self._shared.foreign.call("agent_sender", say, seconds=_SENDING)
             except NameTaken:  # by an earlier supervisor, who found other words for it
                 return
-            except Exception:
-                self._common.troubles["agent_sender"] += 1
-                _log.warning("the agent was not told: %s", visible_block(text), exc_info=True)
+            except Exception as error:
+                self._shared.note_trouble("agent_sender", error)
+                _log.warning("the agent was not told: %s", visible_block(text))
                 raise
-
-    async def _say(self, name: str | None, text: str) -> None:
-        if self._by_name is not None:
-            await self._by_name(name or "", text)
-        else:
-            assert self._plain is not None
-            await self._plain(text)
 
 
 def _passes(error: Exception) -> bool:
@@ -102,39 +101,22 @@ def _passes(error: Exception) -> bool:
     return isinstance(error, HostError | OSError) and not isinstance(error, final)
 
 
-def _saying(agent: Agent) -> ReplySender:
-    async def say(name: str, text: str) -> None:
-        await agent.say(f"{text}\n".encode(), name=name or None)
-
-    return say
-
-
-CALLER_MESSAGE_QUEUE_BOUND = 10_000  # messages that may wait; the next ones are counted and lost
-
-CallerMessageCallback: TypeAlias = "Callable[[HookContext, str, object], Awaitable[str | None]]"
-
-
 class CallerMessages:
-    """Calls *callback* with one message after the other; a string it returns is the reply."""
+    """Calls `on_caller_message` with one after the other; a string it returns is the reply."""
 
     def __init__(
-        self,
-        hook: HookContext,
-        callback: CallerMessageCallback | None,
-        *,
-        seconds: float,
-        channel: Channel,
-        common: Common,
+        self, shared: Shared, hook: HookContext, channel: Channel, progress: Progress
     ) -> None:
-        self._hook, self._callback, self._seconds = hook, callback, seconds
-        self._channel, self._common = channel, common
-        self._waiting: deque[tuple[Entry, CallerMessageEvent]] = deque()
+        self._shared, self._hook = shared, hook
+        self._channel, self._progress = channel, progress
+        self._open: deque[tuple[Entry, CallerMessageEvent]] = deque()
         self._decided: dict[tuple[str, int, int], str] = {}
-        self._worker = OnDemand(common.workers, self._work, failed=common.failed)
+        self._worker = OnDemand(shared.workers, self._work, failed=shared.fail)
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        """Messages that had no turn yet."""
+        return len(self._open)
 
     def remember(self, replies: tuple[tuple[Entry, str], ...]) -> None:
         """What an earlier supervisor decided to answer."""
@@ -142,37 +124,50 @@ class CallerMessages:
 
     def announce(self, entry: Entry, event: CallerMessageEvent) -> None:
         """Have *event* answered, when its turn comes."""
-        if self._callback is None or len(self._waiting) >= CALLER_MESSAGE_QUEUE_BOUND:
-            self._common.troubles["caller messages ignored"] += 1
-            self._common.done(entry)
+        nobody = self._shared.options.on_caller_message is None
+        if nobody or len(self._open) >= CALLER_MESSAGE_QUEUE_BOUND:
+            self._shared.troubles["caller messages ignored"] += 1
+            self._progress.report(None, f"Message {event.keyword}: nobody takes it")
+            self._shared.mark_done(entry)
             return
-        self._waiting.append((entry, event))
+        self._open.append((entry, event))
         self._worker.wake()
 
     async def idle(self) -> None:
+        """Return once every message so far had its turn."""
         await self._worker.idle()
 
     async def _work(self) -> None:
-        while self._waiting:
-            entry, event = self._waiting[0]
+        while self._open:
+            entry, event = self._open[0]
             reply = self._decided.get(entry.key)
-            if reply is None and (reply := await self._asked(event)):
-                await self._common.journal.decide(entry, reply)
+            if reply is None and (reply := await self._ask(event)):
+                await self._shared.journal.decide(entry, reply)
             if reply:
                 await self._channel.reply(f"reply-{entry.name}", reply)
-            self._waiting.popleft()
-            self._common.done(entry)
+            self._open.popleft()
+            self._shared.mark_done(entry)
 
-    async def _asked(self, event: CallerMessageEvent) -> str | None:
-        assert self._callback is not None
-        call = partial(self._callback, self._hook, event.keyword, event.data)
+    async def _ask(self, event: CallerMessageEvent) -> str | None:
+        callback, name = self._shared.options.on_caller_message, "on_caller_message"
+        assert callback is not None
+        call = partial(callback, self._hook, event.keyword, event.data)
+        seconds = self._shared.options.callback_timeout
         try:
-            reply = await self._common.guests.call("on_caller_message", call, seconds=self._seconds)
-        except EndSession as end:
-            self._common.failed(end)
-            return None
+            reply: object = await self._shared.foreign.call(name, call, seconds=seconds)
         except Exception as error:
-            self._common.troubles["on_caller_message"] += 1
-            _log.warning("on_caller_message raised", exc_info=error)
+            self._report_trouble(event, error)
+            if isinstance(error, EndSession | ForeignExit):
+                return None
             return f"message {event.keyword}: there was trouble on our side. Send it again later."
-        return reply if isinstance(reply, str) else None
+        if isinstance(reply, str):
+            return reply
+        if reply is not None:
+            returned = f"it returned {describe_value(reply)}, not text or None"
+            self._report_trouble(event, TypeError(returned))
+        return None
+
+    def _report_trouble(self, event: CallerMessageEvent, error: Exception) -> None:
+        self._shared.note_trouble("on_caller_message", error)
+        words = f"Message {event.keyword}: on_caller_message failed: {describe(error)}"
+        self._progress.report(None, words)

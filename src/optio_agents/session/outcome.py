@@ -1,9 +1,9 @@
-"""Verdicts, as the caller meets them: a result to return or an error to raise."""
+"""How a run may end, which of several endings counts, and how its caller meets it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
@@ -22,9 +22,6 @@ from optio_agents.store.records import Ended
 
 if TYPE_CHECKING:
     from optio_agents.store.records import Outcome, SessionResult
-
-
-# How a session may end, and which of several endings counts.
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ class Unreachable:
 class Failed:
     """A hook, the body, the journal or the host raised."""
 
-    error: Exception
+    error: BaseException
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +76,26 @@ Verdict: TypeAlias = (
 )
 
 
-def _future() -> asyncio.Future[None]:
-    return asyncio.get_running_loop().create_future()
-
-
 @dataclass(slots=True)
 class Decision:
     """The first verdict counts; only Done gives way, as long as its promises are being kept."""
 
     verdict: Verdict | None = None
     failed_at: float | None = None  # anyio.current_time() of the verdict that is not Done
-    over: asyncio.Future[None] = field(default_factory=_future)  # done once there is a verdict
+    over: asyncio.Future[None] = field(  # done once there is a verdict
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
     _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
     def decide(self, verdict: Verdict) -> None:
         """This is how it ends, unless that was settled before."""
-        if not self._may_become(verdict):
-            return
+        match self.verdict:
+            case None:
+                pass
+            case Done() if not isinstance(verdict, Done | Reported | Exited | Stalled):
+                pass  # a promise of DONE could not be kept
+            case _:
+                return
         self.verdict = verdict
         if not self.over.done():
             self.over.set_result(None)
@@ -103,23 +103,11 @@ class Decision:
             self.failed_at = anyio.current_time()
             self._scope.cancel()
 
-    def _may_become(self, verdict: Verdict) -> bool:
-        match self.verdict:
-            case None:
-                return True
-            case Done():
-                return not isinstance(verdict, Done | Reported | Exited | Stalled)
-            case _:
-                return False
-
     @contextmanager
     def while_healthy(self) -> Iterator[None]:
         """Run the block until there is a verdict that is not Done. For one block."""
         with self._scope:
             yield
-
-
-Decide: TypeAlias = Callable[[Verdict], None]
 
 
 def outcome_of(verdict: Verdict) -> tuple[Outcome, str | None]:
@@ -134,7 +122,7 @@ def outcome_of(verdict: Verdict) -> tuple[Outcome, str | None]:
         case Reported(message):
             return "error", message
         case Exited(agent):
-            return "exited", f"the agent ended without DONE: {_how(agent)}"
+            return "exited", f"the agent ended without DONE ({_how(agent)})"
         case Stalled(seconds):
             return "stalled", f"nothing was heard of the agent for {seconds:.0f} s"
         case Hooked(reason):
@@ -149,31 +137,34 @@ def outcome_of(verdict: Verdict) -> tuple[Outcome, str | None]:
 
 def error_of(
     verdict: Verdict, result: SessionResult, *, host: str, stderr: str
-) -> Exception | None:
+) -> BaseException | None:
     """What to raise for *verdict*; None where the result is to be returned."""
-    told: dict[str, Any] = {
-        "last_lines": result.last_lines,
-        "stderr": stderr,
-        "result": result,
-    }
+    last = "it logged nothing"
+    if result.last_lines:
+        last = f"its last line was {visible(result.last_lines[-1], limit=200)!r}"
+    about: dict[str, Any] = {"last_lines": result.last_lines, "stderr": stderr, "result": result}
     match verdict:
         case Done() | Cancelled() | Interrupted():
             return None
         case Failed(error):
             return error
         case Reported(message):
-            said = visible(message) if message else "it gave no reason"
-            return AgentReportedError(f"the agent reported an error: {said}", **told)
-        case Exited(agent):
-            exited = AgentExited(_without_done(agent, result.last_lines), **told)
-            exited.exit_code = agent.exit_code
+            reason = visible(message) if message else "it gave no reason"
+            return AgentReportedError(f"the agent reported an error: {reason}", **about)
+        case Exited():
+            exited = AgentExited(f"{result.summary}; {last}", **about)
+            exited.exit_code = verdict.agent.exit_code
             return exited
         case Stalled():
-            return AgentStalled(f"{result.summary}; {_last(result.last_lines)}", **told)
+            return AgentStalled(f"{result.summary}; {last}", **about)
         case Hooked(reason):
-            return EndedByHook(f"a callback ended the session: {reason or 'no reason'}", **told)
+            return EndedByHook(f"a callback ended the session: {reason or 'no reason'}", **about)
         case Unreachable(reason):
-            return HostUnreachable(_unreachable(host, reason, result), **told)
+            return HostUnreachable(
+                f"{host} stayed away ({reason}); {last}. The agent may still be at work there: "
+                f"resume session {result.session} to go on",
+                **about,
+            )
         case _:
             assert_never(verdict)
 
@@ -198,19 +189,4 @@ def _how(agent: Ended) -> str:
         return f"exit code {agent.exit_code}"
     return {"lost": "its process vanished", "rebooted": "its host was restarted"}.get(
         agent.how, "how it exited is unknown"
-    )
-
-
-def _without_done(agent: Ended, lines: Sequence[str]) -> str:
-    return f"the agent ended without DONE ({_how(agent)}); {_last(lines)}"
-
-
-def _last(lines: Sequence[str]) -> str:
-    return f"its last line was {visible(lines[-1], limit=200)!r}" if lines else "it logged nothing"
-
-
-def _unreachable(host: str, reason: str, result: SessionResult) -> str:
-    return (
-        f"{host} stayed away ({reason}); {_last(result.last_lines)}. The agent may still be at "
-        f"work there: resume session {result.session} to go on"
     )

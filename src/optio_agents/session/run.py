@@ -1,36 +1,72 @@
-"""The way in: one call, one true outcome."""
+"""One run of a session: the way in, and its stages in their order, whatever fails in which."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from pathlib import Path
-from typing import TYPE_CHECKING
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from optio_agents.context import HookContext
+from optio_agents.errors import HostError, OptioAgentsError, StoreError
 from optio_agents.protocol.protocol import get_protocol
 from optio_agents.store.memory import MemoryJournal
+from optio_agents.store.records import Ended, SessionResult
 
-from .deliverables import Receiver
-from .stages import Plan, Session
+from .deliverables import Deliverables
+from .dispatch import Dispatch
+from .foreign_code import cancel_once, describe
+from .foreign_host import adapted
+from .messages import CallerMessages, Channel
+from .options import Options
+from .outcome import (
+    Cancelled,
+    Decision,
+    Done,
+    Exited,
+    Interrupted,
+    Reported,
+    Unreachable,
+    ended,
+    error_of,
+    outcome_of,
+)
+from .progress import Progress
+from .shared import Shared, Workplace
+from .watch import Hints, Watch
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
+
+    from anyio.abc import TaskGroup
 
     from optio_agents.agents import Agent
     from optio_agents.context import AgentSender, ProcessContext
+    from optio_agents.framing.batches import Batches
     from optio_agents.hosts.host import Host
     from optio_agents.protocol.protocol import Protocol
-    from optio_agents.store.records import Journal, SessionResult
+    from optio_agents.store.records import Journal
 
-    from .deliverables import DeliverableCallback, DeliverableFileCallback
-    from .messages import CallerMessageCallback, ReplySender
-    from .stages import Body, HookCallback
+    from .options import (
+        Body,
+        CallerMessageCallback,
+        DeliverableCallback,
+        DeliverableFileCallback,
+        HookCallback,
+        ReplySender,
+    )
 
 
 _log = logging.getLogger(__name__)
+
+BOUND = 10.0  # seconds from failing or cancelled until foreign code is left behind
+_LAST_CALLS = 2.0  # seconds of these that belong to cancelling what still answers then
+_REPORTING = 10.0  # seconds for what the context does not know yet, at a good end
+_ASKING = 5.0  # seconds for a last question to the agent
 
 
 async def run_log_protocol_session(
@@ -64,10 +100,11 @@ async def run_log_protocol_session(
     """Supervise what *body* does on *host* by the log it writes, to one true end.
 
     Prepares the work directory, runs *body* and follows `optio.log` and what it announces until
-    the body has ended, or has had *body_grace* seconds after DONE. With an *agent* (detached and
-    journaled, and at work in a prepared directory) the body may be left out: the agent's end is
-    its end. *resuming* goes on from *journal*; neither prepares anything. *busy* says that the
-    agent waits for a person: no stall. A *deaf* agent takes nothing that it is told.
+    the body has ended. DONE ends it: at once, or, while something that it announced waits for an
+    answer, after *body_grace* seconds. With an *agent* (detached and journaled, and at work in a
+    prepared directory) the body may be left out: the agent's end is its end, with its grace after
+    DONE in any case. *resuming* goes on from *journal*; neither prepares anything. *busy* says
+    that the agent waits for a person: no stall. A *deaf* agent takes nothing that it is told.
 
     Code that blocks the event loop cannot be bounded; everything else of yours is cancelled when
     the session fails, awaited for 10 s, and then left behind and named in the result.
@@ -81,55 +118,53 @@ async def run_log_protocol_session(
         AgentStalled: nothing was heard for *stall_after* seconds.
         EndedByHook: a callback raised EndSession.
         HostUnreachable: the host stayed away for *lost_after* seconds.
-        Exception: what *prepare*, a hook or the body raised, as it is; and StoreError or
-            HostError where the journal or the log could not be used.
+        ValueError: a callback has the wrong shape; nothing was begun.
+        BaseException: what *prepare*, a hook or the body raised, as it is, and what a callback
+            raised that is no Exception; and StoreError or HostError where the journal or the log
+            could not be used.
     """
-    if body is None and agent is None:
-        raise ValueError("a session needs a body or an agent")
-    protocol = protocol or get_protocol()
-    if protocol.features.caller_messages != (on_caller_message is not None):
-        raise ValueError(
-            "on_caller_message and a protocol with caller_messages belong together: "
-            "give both or none"
-        )
-    plan = Plan(
+    options = Options(
         body=body,
-        receiver=Receiver(
-            on_text=on_deliverable,
-            on_file=on_deliverable_file,
-            save_to=None if save_deliverables_to is None else Path(save_deliverables_to),
-            max_bytes=max_deliverable_bytes,
-            seconds=callback_timeout,
-        ),
+        on_deliverable=on_deliverable,
+        on_deliverable_file=on_deliverable_file,
         on_caller_message=on_caller_message,
         before_execute=before_execute,
         after_execute=after_execute,
-        protocol=protocol,
+        protocol=protocol or get_protocol(),
         browser_url_rewrite=browser_url_rewrite,
         agent_sender=agent_sender,
-        reply_sender=reply_sender,
         prepare=prepare,
         keywords=keywords,
         stall_after=stall_after,
         lost_after=lost_after,
         body_grace=body_grace,
         callback_timeout=callback_timeout,
+        save_deliverables_to=save_deliverables_to,
+        max_deliverable_bytes=max_deliverable_bytes,
         agent=agent,
+        reply_sender=reply_sender,
         resuming=resuming or agent is not None,
         busy=busy,
         deaf=deaf,
     )
-    session = Session(host, ctx, plan, journal or MemoryJournal())
-    return await _to_its_end(session)
+    return await run_session(host, ctx, options, journal)
 
 
-async def _to_its_end(session: Session) -> SessionResult:
-    """Run it in a task that only it ends: a cancellation interrupts, a second hurries nobody."""
-    running = asyncio.create_task(session.run(), name="optio session")
+async def run_session(
+    host: Host, ctx: ProcessContext, options: Options, journal: Journal | None = None
+) -> SessionResult:
+    """`run_log_protocol_session`, for who has its keywords as one value.
+
+    It runs in a task that only it ends: a cancellation interrupts it, a second hurries nobody.
+    """
+    if options.body is None and options.agent is None:
+        raise ValueError("a session needs a body or an agent")
+    run = Run(host, ctx, options, journal or MemoryJournal())
+    running = asyncio.create_task(run.run(), name="optio session")
     try:
         await asyncio.wait({running})
     except asyncio.CancelledError:
-        session.interrupt()
+        run.interrupt()
         with anyio.CancelScope(shield=True):
             while not running.done():
                 try:
@@ -139,4 +174,258 @@ async def _to_its_end(session: Session) -> SessionResult:
         if not running.cancelled() and (error := running.exception()):
             _log.debug("the interrupted session ended with", exc_info=error)
         raise
-    return running.result()
+    result, error = running.result()
+    if error is not None:
+        raise error
+    return result
+
+
+class Run:
+    """One run of a session, used once: prepare, live, wind up."""
+
+    def __init__(self, host: Host, ctx: ProcessContext, options: Options, journal: Journal) -> None:
+        self._given = host  # what hooks get: the very host they know
+        self.host, self.ctx, self.options, self.journal = adapted(host), ctx, options, journal
+        self.decision = Decision()
+        self._started_at = time.time()
+        self._body: asyncio.Task[Any] | None = None
+        self._ended = Ended()
+        self._interrupted = asyncio.get_running_loop().create_future()
+
+    def _assemble(self, workers: TaskGroup) -> None:
+        options, journal = self.options, self.journal
+        self.shared = Shared(options, self.host, journal, self.decision, workers)
+        self.foreign = self.shared.foreign
+        self.progress = Progress(self.ctx, self.shared)
+        self.channel = Channel(self.shared, self.progress)
+        sender = None if self.channel.kind == "none" else self.channel.send
+        self.hook = HookContext(self.ctx, self.host, agent_sender=sender)
+        answering = self.shared, self.hook, self.channel, self.progress
+        self.deliverables, self.callers = Deliverables(*answering), CallerMessages(*answering)
+        hints = Hints(self.shared, self.channel)
+        self.watch = Watch(self.shared, self.ctx, self.deliverables, self.callers, hints)
+        self.dispatch = Dispatch(self.shared, self.progress, self.deliverables, self.callers, hints)
+
+    def interrupt(self) -> None:
+        """Whoever waits for this run does not want to any more."""
+        if not self._interrupted.done():
+            self._interrupted.set_result(None)
+        self.decision.decide(Interrupted())
+
+    async def run(self) -> tuple[SessionResult, BaseException | None]:
+        """How it ended, and what is to be raised for that."""
+        async with anyio.create_task_group() as workers:
+            self._assemble(workers)
+            stop_watching = self.watch.start()
+            try:
+                with self.decision.while_healthy():
+                    await self._settle(self._prepare)
+                    if self.decision.verdict is None:
+                        await self._settle(self._live)
+            except asyncio.CancelledError:  # the loop is being shut down; the rest is bounded
+                self.decision.decide(Interrupted())
+            stop_watching()
+            if (failed_at := self.decision.failed_at) is not None:
+                await self._answer_what_is_left(until=failed_at + BOUND - _LAST_CALLS)
+            workers.cancel_scope.cancel()
+        try:
+            deadline = (self.decision.failed_at or anyio.current_time()) + BOUND
+            await self.foreign.end(seconds=deadline - anyio.current_time())
+            await self._after_execute()
+        finally:
+            self.deliverables.close()
+        return await self._conclude()
+
+    async def _settle(self, stage: Callable[[], Awaitable[None]]) -> None:
+        """Run *stage*; what it raises becomes the verdict."""
+        try:
+            await stage()
+        except Exception as error:
+            self.shared.fail(error)
+
+    # Preparing
+
+    async def _prepare(self) -> None:
+        options, workdir = self.options, self.host.workdir
+        self._resumed = await self.journal.start()
+        if not options.resuming:
+            await self.host.setup_workdir()
+            if options.prepare is not None:
+                await self._call("prepare", partial(options.prepare, self._given, self.hook))
+        how = "resume" if options.resuming else "start"
+        answer = await self.host.ask("hosts/channel.sh", workdir, how)
+        if answer.exit_code:
+            words = answer.stderr.decode(errors="replace").strip()
+            raise HostError(f"{workdir} cannot hold the log channel: {words}")
+        real = answer.stdout.decode(errors="surrogateescape").removesuffix("\n.\n")
+        self.shared.workplace = Workplace(workdir, real)
+        if not options.resuming:
+            shims = await options.protocol.prepare_browser_shims(self._given)
+            self.hook.browser_launch_env = shims
+            if options.before_execute is not None:
+                await self._call("before_execute", partial(options.before_execute, self.hook))
+
+    async def _call(self, name: str, call: Callable[[], Awaitable[Any]]) -> None:
+        """A hook takes as long as it needs: an installation may be in it."""
+        await self.foreign.call(name, call, seconds=float("inf"))
+
+    # Living
+
+    async def _live(self) -> None:
+        self.dispatch.resume(self._resumed)
+        if not self.options.keywords:
+            await asyncio.wait({self._start_body()})
+            self._judge_body(keywords=False)
+            return
+        known = self._resumed
+        following = self.host.follow(
+            self.shared.workplace.log,
+            known.cursor,
+            delivered=known.digests,
+            ripe=self.dispatch.reads_as_ending,
+        )
+        async with following as batches, anyio.create_task_group() as reading:
+            self.watch.batches = batches
+            reading.start_soon(self._read, batches)
+            await self._until_over(self._start_body())
+            batches.finish()
+        self.watch.batches = None
+        body = self._body
+        returned = body and body.done() and not body.cancelled() and body.exception() is None
+        if self.options.agent is not None and returned:
+            await self._answer_all()  # its end is no emergency: nobody waits for us any more
+        self._judge_body(keywords=True)
+        await self._answer_all()
+        await self.progress.finish(_REPORTING)
+
+    async def _read(self, batches: Batches) -> None:
+        """Record, hand over; what is handed over marks itself done once it had its turn."""
+        try:
+            async for batch in batches:
+                entries, events = self.dispatch.read(batch)
+                await self.journal.record(entries, batch.cursor, batch.digests)
+                self.watch.note_lines(batch.cursor.lines)
+                self.dispatch.hand_over(entries, events, batch.cut)
+        except Exception as error:
+            self.shared.fail(error)
+
+    async def _answer_all(self) -> None:
+        """Hand over, and answer, all that the agent wrote."""
+        await self.deliverables.idle()
+        await self.callers.idle()
+
+    def _start_body(self) -> asyncio.Task[Any]:
+        options = self.options
+        if options.body is not None:
+            body = partial(options.body, self._given, self.hook)
+            self._body = self.foreign.start("body", body)
+        else:
+            assert options.agent is not None
+            self._body = self.foreign.start("the agent", options.agent.wait)
+        return self._body
+
+    async def _until_over(self, body: asyncio.Task[Any]) -> None:
+        """Until the body has ended.
+
+        After DONE it is made to: at once, its cancellation being its notice, or after its grace
+        while an answer is owed to it. An agent's process, which nobody can cancel, has its grace
+        in any case: what it says of its end is worth more than a few seconds.
+        """
+        over = self.decision.over
+        await asyncio.wait({body, over}, return_when=asyncio.FIRST_COMPLETED)
+        with anyio.move_on_after(self.options.body_grace) as grace:
+            async with anyio.create_task_group() as waiting:
+
+                async def until_answered() -> None:
+                    await self._answer_all()
+                    grace.cancel()
+
+                if self.options.agent is None:
+                    waiting.start_soon(until_answered)
+                await asyncio.wait({body})
+                waiting.cancel_scope.cancel()
+        await self.foreign.end([body], seconds=BOUND)
+
+    def _judge_body(self, *, keywords: bool) -> None:
+        body = self._body
+        assert body is not None
+        if body.done() and not body.cancelled():
+            error = body.exception()
+            if error is None:
+                self._ended = ended(body.result())
+            elif isinstance(error, Exception):
+                if isinstance(self.decision.verdict, Done):  # the agent's word counts
+                    self.shared.note_trouble("body", error)
+                else:
+                    self.shared.fail(error)
+        self.decision.decide(Exited(self._ended) if keywords else Done(None))
+
+    # Ending
+
+    async def _answer_what_is_left(self, *, until: float) -> None:
+        """What is still owed when the session has failed, as far as the time allows."""
+        if self._body is not None:
+            cancel_once(self._body)
+        with anyio.move_on_after(until - anyio.current_time()):
+            if isinstance(self.decision.verdict, Reported | Exited):
+                await self._answer_all()
+        await self.progress.finish(_LAST_CALLS / 2)
+
+    async def _after_execute(self) -> None:
+        hook = self.options.after_execute
+        if hook is None:
+            return
+        name = "after_execute"
+        task = self.foreign.start(name, partial(hook, self.hook))
+        await asyncio.wait(
+            {task, self._interrupted},
+            timeout=self.options.callback_timeout,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if self._interrupted.done():
+            await asyncio.wait({task}, timeout=BOUND)
+        try:
+            await self.foreign.finish(task, name)
+        except Exception as error:
+            self.progress.report_now(f"{name} failed: {describe(error)}")
+            if isinstance(self.decision.verdict, Done):
+                self.shared.fail(error)
+            else:  # it must not hide why the session ended
+                self.shared.note_trouble(name, error)
+
+    async def _conclude(self) -> tuple[SessionResult, BaseException | None]:
+        verdict = self.decision.verdict
+        assert verdict is not None
+        outcome, summary = outcome_of(verdict)
+        result = SessionResult(
+            session=self.journal.session,
+            outcome=outcome,
+            summary=summary,
+            started_at=self._started_at,
+            ended_at=time.time(),
+            deliverables=self.deliverables.rows,
+            replies=self.channel.kind,
+            statuses=self.dispatch.statuses,
+            agent=self._ended,
+            cursor=self.dispatch.cursor,
+            last_lines=tuple(self.dispatch.last_lines),
+            abandoned=tuple(self.foreign.abandoned),
+            troubles=dict(self.shared.troubles),
+            skipped=self.progress.skipped,
+        )
+        try:
+            await self.shared.flush()
+            await self.journal.end(result)
+        except StoreError:
+            if isinstance(verdict, Done | Cancelled):
+                raise
+            _log.exception("how the session ended could not be recorded")
+        stderr, agent = "", self.options.agent
+        if agent is not None and not isinstance(verdict, Done | Cancelled | Unreachable):
+            try:
+                with anyio.fail_after(_ASKING):
+                    stderr = await agent.last_stderr()
+            except (OptioAgentsError, OSError):
+                _log.debug("the agent's last words cannot be had", exc_info=True)
+        host = getattr(getattr(self.host, "machine", None), "name", "the host")
+        return result, error_of(verdict, result, host=host, stderr=stderr)

@@ -1,30 +1,94 @@
-"""Entries that had their turn, written to the journal in bunches."""
+"""What the parts of one run have in common, so that they need not know each other."""
 
 from __future__ import annotations
 
+import logging
 import posixpath
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from optio_agents.concurrency import OnDemand
+from optio_agents.errors import EndSession, HostKeyRefused
+
+from .foreign_code import ForeignCode, ForeignExit, describe
+from .outcome import Failed, Hooked, Unreachable
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
+    from optio_agents.hosts.host import Host
     from optio_agents.store.records import Entry, Journal
 
-    from .foreign_code import Guests
-    from .outcome import Decide
+    from .options import Options
+    from .outcome import Decision
 
 
-# Where an agent works, and what a path that it names means there.
+_log = logging.getLogger(__name__)
+
+
+class Shared:
+    """Where a part finds the host and the journal, and says what came of its work."""
+
+    def __init__(
+        self,
+        options: Options,
+        host: Host,
+        journal: Journal,
+        decision: Decision,
+        workers: TaskGroup,
+    ) -> None:
+        self.options, self.host, self.journal, self.decision = options, host, journal, decision
+        self.workers = workers  # for work that ends with the run
+        machine = getattr(host, "machine", None)
+        self.link = getattr(machine, "link", None)
+        self.foreign = ForeignCode(self.link)
+        self.workplace = Workplace(host.workdir, host.workdir)  # until the host has resolved it
+        self.troubles = Counter[str]()  # what raised, and how often
+        self._done: list[Entry] = []
+        self._marker = OnDemand(workers, self.flush, failed=self.fail)
+
+    def mark_done(self, entry: Entry) -> None:
+        """*entry* was handed over, or never will be. Written down in bunches."""
+        self._done.append(entry)
+        self._marker.wake()
+
+    async def flush(self) -> None:
+        """Write down all that is done by now; none is lost, whoever is cancelled meanwhile."""
+        while some := tuple(self._done):
+            await self.journal.mark_done(some)
+            del self._done[: len(some)]
+
+    def fail(self, error: BaseException) -> None:
+        """The run cannot go on."""
+        match error:
+            case EndSession(reason=reason):
+                self.decision.decide(Hooked(reason))
+            case HostKeyRefused():  # no waiting helps
+                self.decision.decide(Unreachable(str(error)))
+            case ForeignExit(error=foreign):
+                self.decision.decide(Failed(foreign))
+            case _:
+                self.decision.decide(Failed(error))
+
+    def note_trouble(self, name: str, error: Exception) -> None:
+        """*name* raised. That is counted and ends nothing, unless it was meant to."""
+        if isinstance(error, EndSession | ForeignExit):
+            self.fail(error)
+            return
+        self.troubles[name] += 1
+        if self.troubles[name] == 1:
+            _log.warning("%s raised: %s", name, describe(error), exc_info=error)
+        else:
+            _log.debug("%s raised again: %s", name, describe(error))
 
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Names only: whether a path stays inside is judged on the host, when it is opened."""
+    """Where an agent works, and what a path that it names means there.
+
+    Names only: whether a path stays inside is judged on the host, when it is opened.
+    """
 
     workdir: str  # as we name it
     real: str  # as the host resolves it
@@ -53,41 +117,3 @@ class Workplace:
                 if path and path.startswith(root):
                     return path[len(root) :]
         return announced
-
-
-# What the parts of one session share.
-
-
-@dataclass(frozen=True, slots=True)
-class Common:
-    """Handed to each part, so that they need not know each other."""
-
-    journal: Journal
-    guests: Guests
-    workers: TaskGroup  # for work that ends with the session
-    decide: Decide
-    done: Callable[[Entry], None]  # this entry had its turn
-    failed: Callable[[Exception], None]  # the session cannot go on
-    troubles: Counter[str] = field(default_factory=Counter)  # what raised, and how often
-
-
-class Marks:
-    """Collects what is done; never loses one, whoever is cancelled meanwhile."""
-
-    def __init__(
-        self, journal: Journal, tasks: TaskGroup, *, failed: Callable[[Exception], None]
-    ) -> None:
-        self._journal = journal
-        self._done: list[Entry] = []
-        self._worker = OnDemand(tasks, self.flush, failed=failed)
-
-    def done(self, entry: Entry) -> None:
-        """This entry was handed over, or never will be."""
-        self._done.append(entry)
-        self._worker.wake()
-
-    async def flush(self) -> None:
-        """Write down all that is done by now."""
-        while some := tuple(self._done):
-            await self._journal.mark_done(some)
-            del self._done[: len(some)]

@@ -3,135 +3,111 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable
+import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 
-from optio_agents.concurrency import QUICK, SLOW, OnDemand, shared_timer
+from optio_agents.concurrency import QUICK, SLOW, OnDemand, every
 from optio_agents.display import visible
 from optio_agents.errors import OptioAgentsError
 from optio_agents.protocol.parser import near_miss
 
-from .foreign_code import Tactful
+from .foreign_code import LoopCall
 from .outcome import Cancelled, Stalled, Unreachable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from optio_agents.context import ProcessContext
     from optio_agents.framing.batches import Batches
-    from optio_agents.hosts.machine import Link
 
-    from .messages import Channel
-    from .outcome import Decide
-    from .shared import Common
-
-
-_log = logging.getLogger(__name__)
+    from .deliverables import Deliverables
+    from .messages import CallerMessages, Channel
+    from .shared import Shared
 
 
 class Cancellation:
     """Notices that the context wants the session to end: at once where it offers an event."""
 
-    def __init__(self, context: ProcessContext, common: Common) -> None:
-        self._should_continue = Tactful(context.should_continue)
-        self._common = common
-        self._asker = OnDemand(common.workers, self._ask, failed=self._trouble)
+    def __init__(self, context: ProcessContext, shared: Shared) -> None:
+        self._should_continue = LoopCall("should_continue", context.should_continue)
+        self._shared = shared
         flag = getattr(context, "cancellation_flag", None)
-        self._flag = flag if isinstance(flag, asyncio.Event) else None
-        if self._flag is not None:
-            common.workers.start_soon(self._wait, self._flag)
+        self.must_be_asked = not isinstance(flag, asyncio.Event)
+        if isinstance(flag, asyncio.Event):
+            shared.workers.start_soon(self._wait, flag)
 
-    @property
-    def must_be_asked(self) -> bool:
-        return self._flag is None
-
-    def look(self, _: float) -> None:
-        """Ask the context."""
-        if self._should_continue.blocks:
-            self._asker.wake()
-        else:
-            self._judge(self._should_continue.now)
-
-    def _judge(self, ask: Callable[[], Any]) -> None:
+    def ask(self, _: float = 0.0) -> None:
+        if time.monotonic() < self._should_continue.rests_until:
+            return
         try:
-            if not ask():
-                self._common.decide(Cancelled())
+            if not self._should_continue():
+                self._shared.decision.decide(Cancelled())
         except Exception as error:
-            self._trouble(error)
-
-    async def _ask(self) -> None:
-        try:
-            answer = await self._should_continue()
-        except Exception as error:
-            self._trouble(error)
-        else:
-            self._judge(lambda: answer)
+            self._shared.note_trouble("should_continue", error)
 
     async def _wait(self, flag: asyncio.Event) -> None:
         await flag.wait()
-        self._common.decide(Cancelled())
-
-    def _trouble(self, error: Exception) -> None:
-        self._common.troubles["should_continue"] += 1
-        if self._common.troubles["should_continue"] == 1:
-            _log.warning("the context's should_continue raised", exc_info=error)
+        self._shared.decision.decide(Cancelled())
 
 
 class Absence:
     """Counts how long the host has been away, while we were awake to miss it."""
 
-    def __init__(self, link: Link | None, lost_after: float | None, decide: Decide) -> None:
-        self._link, self._lost_after, self._decide = link, lost_after, decide
-        self._seconds = 0.0
+    def __init__(self, shared: Shared) -> None:
+        self._shared, self._seconds = shared, 0.0
 
     @property
     def away(self) -> bool:
-        return self._link is not None and self._link.state not in ("up", "new")
+        link = self._shared.link
+        return link is not None and link.state not in ("up", "new")
 
-    def look(self, awake: float) -> None:
+    def check(self, awake: float) -> None:
         self._seconds = self._seconds + awake if self.away else 0.0
-        if self._lost_after is not None and self._seconds >= self._lost_after:
-            assert self._link is not None
-            self._decide(Unreachable(self._link.reason or f"the link is {self._link.state}"))
+        lost_after = self._shared.options.lost_after
+        if lost_after is not None and self._seconds >= lost_after:
+            link = self._shared.link
+            assert link is not None
+            reason = link.reason or f"the link is {link.state}"
+            self._shared.decision.decide(Unreachable(reason))
 
 
 class Silence:
-    """Notices that nothing is heard of the agent, whoever is silent: log, output, deliverables."""
+    """Notices that nothing comes of the agent, whatever is silent: log, output, deliverables."""
 
-    def __init__(
-        self,
-        stall_after: float | None,
-        quiet_for: Callable[[], Awaitable[float]],
-        common: Common,
-    ) -> None:
-        self._stall_after, self._quiet_for, self._decide = stall_after, quiet_for, common.decide
-        self._seconds = 0.0
-        self._looker = OnDemand(common.workers, self._look_closer, failed=common.failed)
+    def __init__(self, shared: Shared) -> None:
+        self._shared, self._seconds = shared, 0.0
+        self._asker = OnDemand(shared.workers, self._ask_host, failed=shared.fail)
 
-    def heard(self) -> None:
+    def reset(self) -> None:
+        """Something came."""
         self._seconds = 0.0
 
-    def look(self, awake: float) -> None:
-        if self._stall_after is not None:
+    def check(self, awake: float) -> None:
+        stall_after = self._shared.options.stall_after
+        if stall_after is not None:
             self._seconds += awake
-            if self._seconds >= self._stall_after:
-                self._looker.wake()
+            if self._seconds >= stall_after:
+                self._asker.wake()
 
-    async def _look_closer(self) -> None:
+    async def _ask_host(self) -> None:
         # The host knows: its clock saw what we may have slept through.
-        assert self._stall_after is not None
-        before = self._seconds
+        options, before = self._shared.options, self._seconds
         try:
-            quiet = await self._quiet_for()
+            answer = await self._shared.host.ask("hosts/quiet.sh", self._shared.workplace.workdir)
+            quiet = float(answer.stdout)
+            if options.agent is not None:
+                quiet = min(quiet, (await options.agent.status()).quiet_for)
         except (OptioAgentsError, ValueError):
             quiet = 0.0  # the way to the host is another watcher's concern
         if self._seconds < before:
-            return  # something was heard meanwhile
+            return  # something came meanwhile
         self._seconds = quiet
-        if quiet >= self._stall_after:
-            self._decide(Stalled(quiet))
+        assert options.stall_after is not None
+        if quiet >= options.stall_after:
+            self._shared.decision.decide(Stalled(quiet))
 
 
 _UNTERMINATED = 5.0  # seconds
@@ -141,23 +117,18 @@ _OTHER_LOG = (20.0, 120.0)  # seconds without a single line, after which we look
 class Hints:
     """Tells the agent, once each, of the mistakes that are easy to make and hard to see."""
 
-    def __init__(
-        self,
-        channel: Channel,
-        find_other_log: Callable[[], Awaitable[str]],
-        common: Common,
-    ) -> None:
-        self._channel, self._find_other_log = channel, find_other_log
+    def __init__(self, shared: Shared, channel: Channel) -> None:
+        self._shared, self._channel = shared, channel
         self._active = channel.kind != "none"
-        self._sayer = OnDemand(common.workers, self._say, failed=common.failed)
-        self._finder = OnDemand(common.workers, self._find, failed=common.failed)
+        self._sender = OnDemand(shared.workers, self._send, failed=shared.fail)
+        self._finder = OnDemand(shared.workers, self._find_other_log, failed=shared.fail)
         self._given: set[str] = set()
-        self._to_say: list[tuple[str, str]] = []
+        self._to_send: list[tuple[str, str]] = []
         self._silent_for = 0.0
-        self._looks = list(_OTHER_LOG)
+        self._searches = list(_OTHER_LOG)
 
     def read(self, line: str) -> None:
-        """A line that was no entry."""
+        """Read a line that was no entry."""
         if self._active and "near-miss" not in self._given and (word := near_miss(line)):
             self._give(
                 "near-miss",
@@ -165,35 +136,43 @@ class Hints:
                 f"at the first character of its line and in capitals, with `{word}`.",
             )
 
-    def look(self, awake: float, batches: Batches | None, lines: int) -> None:
+    def check(self, awake: float, batches: Batches | None, lines: int) -> None:
         """Called now and then, with what was read so far."""
         if not self._active or batches is None:
             return
-        if "newline" not in self._given and _stands(batches):
+        since = batches.rest_since
+        if (
+            "newline" not in self._given
+            and batches.rest
+            and since is not None
+            and anyio.current_time() - since >= _UNTERMINATED
+        ):
             self._give(
                 "newline",
                 "the last line of optio.log has no newline at its end; until it has one, it is "
                 "not read.",
             )
         self._silent_for = 0.0 if lines else self._silent_for + awake
-        if self._looks and self._silent_for >= self._looks[0]:
-            self._looks.pop(0)
+        if self._searches and self._silent_for >= self._searches[0]:
+            self._searches.pop(0)
             self._finder.wake()
 
     def _give(self, name: str, text: str) -> None:
         self._given.add(name)
-        self._to_say.append((f"hint-{name}", text))
-        self._sayer.wake()
+        self._to_send.append((f"hint-{name}", text))
+        self._sender.wake()
 
-    async def _say(self) -> None:
-        while self._to_say:
-            await self._channel.reply(*self._to_say.pop(0))
+    async def _send(self) -> None:
+        while self._to_send:
+            await self._channel.reply(*self._to_send.pop(0))
 
-    async def _find(self) -> None:
+    async def _find_other_log(self) -> None:
+        host, workdir = self._shared.host, self._shared.workplace.workdir
         try:
-            found = await self._find_other_log()
+            answer = await host.ask("hosts/other-log.sh", workdir)
         except OptioAgentsError:
             return
+        found = answer.stdout.decode(errors="replace").strip()
         if found and "other-log" not in self._given:
             self._give(
                 "other-log",
@@ -202,46 +181,46 @@ class Hints:
             )
 
 
-def _stands(batches: Batches) -> bool:
-    since = batches.rest_since
-    return (
-        bool(batches.rest) and since is not None and (anyio.current_time() - since >= _UNTERMINATED)
-    )
-
-
 class Watch:
-    """All that watches one session, on the shared pulse."""
+    """All that watches one run, on timers that all runs of the loop share."""
 
     def __init__(
         self,
-        cancellation: Cancellation,
-        absence: Absence,
-        silence: Silence,
+        shared: Shared,
+        context: ProcessContext,
+        deliverables: Deliverables,
+        callers: CallerMessages,
         hints: Hints,
-        *,
-        waiting: Callable[[], bool],
     ) -> None:
-        self._cancellation, self._absence = cancellation, absence
-        self.silence, self.hints = silence, hints
-        self._waiting = waiting  # the agent waits for us: that is no stall
-        self.batches: Batches | None = None
-        self.lines = 0
+        self._shared, self._deliverables, self._callers = shared, deliverables, callers
+        self._cancellation = Cancellation(context, shared)
+        self._absence, self._silence, self._hints = Absence(shared), Silence(shared), hints
+        self.batches: Batches | None = None  # while the log is read
+        self._lines = 0
 
     def start(self) -> Callable[[], None]:
         """Begin; returns how to stop."""
-        leaving = ExitStack()
-        leaving.callback(shared_timer(SLOW).join(self._beat))
+        stopping = ExitStack()
+        stopping.callback(every(SLOW, self._check))
         if self._cancellation.must_be_asked:
-            self._cancellation.look(0)
-            leaving.callback(shared_timer(QUICK).join(self._cancellation.look))
-        return leaving.close
+            self._cancellation.ask()
+            stopping.callback(every(QUICK, self._cancellation.ask))
+        return stopping.close
 
-    def _beat(self, awake: float) -> None:
-        self._absence.look(awake)
+    def note_lines(self, count: int) -> None:
+        """The log was read up to this many lines."""
+        self._lines = count
+        self._silence.reset()
+
+    def _check(self, awake: float) -> None:
+        self._absence.check(awake)
         batches = self.batches
-        if self._waiting() or self._absence.away:
-            self.silence.heard()
-        elif batches is not None and (batches.caught_up or not self.lines):
-            self.silence.look(awake)
+        waits_for_us = (
+            self._deliverables.waiting or self._callers.waiting or self._shared.options.busy()
+        )
+        if waits_for_us or self._absence.away:
+            self._silence.reset()
+        elif batches is not None and (batches.caught_up or not self._lines):
+            self._silence.check(awake)
         if not self._absence.away:  # what it may be silent about, nobody can know then
-            self.hints.look(awake, batches, self.lines)
+            self._hints.check(awake, batches, self._lines)

@@ -31,6 +31,9 @@ Outcome: TypeAlias = Literal[
 Replies: TypeAlias = Literal["none", "agent", "sender"]  # who takes what we tell the agent
 
 
+CALLBACKS = ("on_deliverable", "on_deliverable_file", "on_caller_message", "saving")
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How the agent's own process ended, as far as anybody can know."""
@@ -64,12 +67,23 @@ class SessionResult:
         """Deliverables whose reply did not reach the agent."""
         return tuple(d for d in self.deliverables if d.taken is False)
 
+    @property
+    def failures(self) -> Mapping[str, int]:
+        """Of the troubles those that DONE cannot answer for: callbacks, and saving files."""
+        return {name: count for name, count in self.troubles.items() if name in CALLBACKS}
+
     def raise_unless_done(self) -> SessionResult:
-        """Self. Raises SessionFailed where a cancelled session should count as a failure."""
-        if self.outcome != "done":
-            raise SessionFailed(
-                f"the session ended as {self.outcome}", last_lines=self.last_lines, result=self
-            )
+        """Self. Raises SessionFailed where it was cancelled, or DONE and something of ours failed.
+
+        That is a callback that raised, took too long or returned what nobody understands, or a
+        deliverable that could not be saved: see `failures`.
+        """
+        words = f"the session ended as {self.outcome}"
+        if self.failures:
+            counted = (f"{name} ({count})" for name, count in self.failures.items())
+            words += f", and on our side failed: {', '.join(counted)}"
+        if self.outcome != "done" or self.failures:
+            raise SessionFailed(words, last_lines=self.last_lines, result=self)
         return self
 
 

@@ -45,8 +45,11 @@ if TYPE_CHECKING:
     from optio_agents.context import ProcessContext
     from optio_agents.conversation.contract import PermissionHandler
     from optio_agents.protocol.protocol import Protocol
-    from optio_agents.session.deliverables import DeliverableCallback, DeliverableFileCallback
-    from optio_agents.session.messages import CallerMessageCallback
+    from optio_agents.session.options import (
+        CallerMessageCallback,
+        DeliverableCallback,
+        DeliverableFileCallback,
+    )
     from optio_agents.store import Store
     from optio_agents.supervision.kinds.spec import AgentSpec
 

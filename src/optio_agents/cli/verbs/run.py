@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from optio_agents.context import HookContext
     from optio_agents.hosts.host import Host
     from optio_agents.hosts.ssh.config import SSHConfig
-    from optio_agents.session.deliverables import Deliverable
+    from optio_agents.session.options import Deliverable
     from optio_agents.supervision.kinds.spec import AgentSpec
 
 

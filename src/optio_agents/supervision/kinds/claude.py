@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import anyio
 
-from optio_agents.concurrency import shared_timer, task_group
+from optio_agents.concurrency import every, task_group
 from optio_agents.conversation.claude import ClaudeCodeConversation
 from optio_agents.conversation.claude.stream_json import NOBODY_ANSWERED, behavior_of, user_message
 from optio_agents.conversation.contract import PermissionDecision, PermissionRequest
@@ -213,7 +213,7 @@ def patient(seconds: float, tired: Callable[[], None]) -> Iterator[None]:
         if left <= 0:
             tired()
 
-    leave = shared_timer(_BEAT).join(beat)
+    leave = every(_BEAT, beat)
     try:
         yield
     finally:
