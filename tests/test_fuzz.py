@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from optio_agents.conversation import json_lines
 from optio_agents.conversation.claude import stream_json
 from optio_agents.display import visible
 from optio_agents.errors import FileRefused
@@ -71,7 +72,7 @@ def splitter_is_that_of_python(data: bytes, _: Path) -> None:
 
 
 def codec_survives(data: bytes, _: Path) -> None:
-    for event in stream_json.decode(data):
+    for event in json_lines.decode(data):
         assert isinstance(event, dict)
     text = data.decode("utf-8", "surrogateescape")
     line = stream_json.user_message(text, "uuid-1")

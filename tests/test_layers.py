@@ -36,11 +36,13 @@ DOORS = {
 CIRCLES = [
     ["testing.proxy", "testing.proxy_lines"],
 ]
-TWICE = {"Asked", "Delivery", "Entry"}
+TWICE = {"Entry"}
 PURE = ("protocol", "framing", "errors", "display", "conversation.contract")
 PURE += tuple(
-    f"conversation.claude.{name}" for name in ("stream_json", "turns", "permissions", "models")
+    f"conversation.{name}"
+    for name in ("dialect", "json_lines", "claude.dialect", "claude.stream_json")
 )
+PURE += tuple(f"conversation.claude.{name}" for name in ("turns", "permissions", "models"))
 IMPURE = {"anyio", "asyncio", "asyncssh", "random", "socket", "subprocess", "threading", "time"}
 PRIVATE_LANGUAGE = set(
     """

@@ -11,7 +11,8 @@ import optio_agents
 PUBLIC = """
     AgentError AgentExited AgentReportedError AgentSender AgentStalled AgentUnseen AlreadyOwned
     AttentionEvent BrowserEvent BrowserMode CALLER_MESSAGE_QUEUE_BOUND CallerMessageCallback
-    CallerMessageEvent Claude ClaudeCodeConversation ClientMessageEvent CloseReason Command
+    CallerMessageEvent Claude ClaudeCodeConversation ClaudeTurnResult ClientMessageEvent
+    CloseReason Command
     CommandFailed CommandTimedOut ConnectError ControlRefused Conversation ConversationClosed
     ConversationState DELIVERABLE_QUEUE_BOUND Deliverable DeliverableCallback DeliverableEvent
     DeliverableFileCallback Delivery DoneEvent EndSession Ended EndedByHook Entry ErrorEvent
@@ -19,15 +20,15 @@ PUBLIC = """
     HostError HostKeyRefused HostLost HostUnreachable InputClosed Journal JournalChanged
     LOG_CHANNEL_PROMPT LocalHost LogEvent LoginRefused Machine MemoryJournal MessageHandler
     NameTaken NoSuchSession Note OptioAgentsError PermissionDecision PermissionHandler
-    PermissionRequest PortClosed ProcessContext ProcessHandle ProcessId Protocol
-    ProtocolFeatures RESUME_NOTICE RemoteHost Resumed RootRefused RunResult SSHConfig
-    SYSTEM_MESSAGE_PREFIX ServerSilent SessionFailed SessionJournal SessionResult StatusEvent
-    Store StoreError StoredEvent StoredSession TransferFailed TurnFailed TurnResult Unconfirmed
-    UnknownHostName UnknownLine Unsubscribe Usage WorkDirRefused allow_for_session
-    answer_questions build_log_channel_prompt claude_code claude_code_adopt compose_agents_md
-    default_path fetch_deliverable_text format_log_line get_protocol make_host parse_log_line
-    questions relativize_deliverable_path run_log_protocol_session supervise
-    validate_deliverable_path visible visible_block
+    PermissionRequest PortClosed ProcessContext ProcessHandle ProcessId Protocol ProtocolFeatures
+    RESUME_NOTICE RemoteHost Resumed RootRefused RunResult SSHConfig SYSTEM_MESSAGE_PREFIX
+    ServerSilent SessionFailed SessionJournal SessionResult StatusEvent Store StoreError StoredEvent
+    StoredSession TokenUsage TransferFailed TurnFailed TurnHandler TurnResult Unconfirmed
+    UnknownHostName UnknownLine Unsubscribe Usage WorkDirRefused allow_for_session answer_questions
+    build_log_channel_prompt claude_code claude_code_adopt compose_agents_md default_path
+    fetch_deliverable_text format_log_line get_protocol grants make_host parse_log_line questions
+    relativize_deliverable_path run_log_protocol_session supervise validate_deliverable_path visible
+    visible_block
 """
 # What the outside imports from exactly there.
 HOMES = {

@@ -17,58 +17,12 @@ from optio_agents.conversation import (
     PermissionDecision,
     TurnFailed,
 )
-from optio_agents.conversation.claude.stream_json import NOBODY_ANSWERED
+from optio_agents.conversation.claude.dialect import ClaudeDialect
+from optio_agents.conversation.contract import NOBODY_ANSWERED
 from optio_agents.conversation.subscribers import BACKLOG
 from optio_agents.errors import HostLost
+from tests.support.pipe_handle import Handle, until
 from tests.support.timeouts import BOUND
-
-
-class Pipe(asyncio.StreamReader):
-    def left(self):
-        return len(self._buffer)
-
-
-class Handle:
-    """A process handle with its other ends in the test's hand."""
-
-    def __init__(self):
-        self.stdout, self.stderr = Pipe(), Pipe()
-        self.stdin = self
-        self.said = []
-        self.signals = []
-        self.returncode = asyncio.get_running_loop().create_future()
-
-    def write(self, data):
-        self.said += map(json.loads, data.splitlines())
-
-    async def drain(self):
-        pass
-
-    def close(self):
-        self.exit(0)
-
-    def send_signal(self, number):
-        self.signals.append(number)
-
-    def terminate(self):
-        self.exit(-15)
-
-    def kill(self):
-        self.exit(-9)
-
-    async def wait(self):
-        return await asyncio.shield(self.returncode)
-
-    def hear(self, *events):
-        for event in events:
-            self.stdout.feed_data(json.dumps(event).encode() + b"\n")
-
-    def exit(self, code, words=b""):
-        if not self.returncode.done():
-            self.stderr.feed_data(words)
-            self.stderr.feed_eof()
-            self.stdout.feed_eof()
-            self.returncode.set_result(code)
 
 
 @asynccontextmanager
@@ -85,11 +39,6 @@ async def talking(handle=None, **options):
 
 def said_of(handle, kind):
     return [message for message in handle.said if message["type"] == kind]
-
-
-async def until(condition):
-    while not condition():  # noqa: ASYNC110 - of many things no event tells
-        await anyio.sleep(0.001)
 
 
 def number(n):
@@ -273,7 +222,7 @@ async def test_a_line_of_a_few_mebibytes_is_one_event():
 
 
 async def test_a_line_beyond_the_limit_is_told_and_survived(monkeypatch):
-    monkeypatch.setattr("optio_agents.conversation.wire_handle.LINE_LIMIT", 1000)
+    monkeypatch.setattr(ClaudeDialect, "line_limit", 1000)
     events = []
     async with talking() as (conversation, handle):
         conversation.on_event(events.append)

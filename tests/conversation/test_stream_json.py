@@ -9,30 +9,30 @@ import pytest
 from hypothesis import given, strategies as st
 
 from optio_agents.conversation import PermissionDecision, PermissionRequest
-from optio_agents.conversation.claude.conversation import ended
 from optio_agents.conversation.claude.permissions import (
-    Asked,
     PermissionLedger,
-    Refuse,
-    Settled,
     allow_for_session,
     grants,
     questions,
 )
 from optio_agents.conversation.claude.stream_json import (
     behavior_of,
-    cut,
-    decode,
-    decode_all,
-    encode,
-    failure,
     message_of,
     permission_answer,
     refusal,
     user_message,
 )
-from optio_agents.conversation.claude.turns import TurnLedger
-from optio_agents.conversation.wire import End
+from optio_agents.conversation.claude.turns import TurnEnd, TurnLedger, judge
+from optio_agents.conversation.contract import TurnResult
+from optio_agents.conversation.dialect import (
+    MessageRead,
+    PermissionAsked,
+    PermissionSettled,
+    ReplyOwed,
+)
+from optio_agents.conversation.exchange import reason_ended
+from optio_agents.conversation.json_lines import decode, decode_all, encode, shortened
+from optio_agents.conversation.wire import ProcessEnd
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -94,7 +94,7 @@ def test_carriage_returns_and_blanks_around_an_event_are_fine():
 
 
 def test_a_line_beyond_the_limit_is_told_with_its_size():
-    event = cut(b"x" * 1000, 70 << 20)
+    event = shortened(b"x" * 1000, 70 << 20)
     assert (event["reason"], event["size"]) == ("too long", 70 << 20)
     assert len(event["excerpt"]) == 200
 
@@ -276,7 +276,7 @@ def test_a_question_of_another_shape_is_a_permission(asked):
     ],
 )
 def test_a_failed_turn_is_never_an_answer(result, why):
-    assert failure(result) == why
+    assert judge(result).failure == why
 
 
 # -- the permission ledger
@@ -287,14 +287,11 @@ def asks(request_id="r1", tool_use="t1", **more):
     return {"type": "control_request", "request_id": request_id, "request": {**inner, **more}}
 
 
-def test_a_request_is_open_until_it_is_answered_and_only_once():
+def test_a_request_has_the_place_where_it_was_asked():
     ledger = PermissionLedger()
-    (asked,) = ledger.feed(asks())
-    assert isinstance(asked, Asked)
-    assert [one.id for one in ledger.open] == ["r1"]
-    assert ledger.answered("r1")
-    assert not ledger.answered("r1")
-    assert ledger.open == ()
+    (asked,) = ledger.feed(asks(), 7)
+    assert isinstance(asked, PermissionAsked)
+    assert (asked.request.id, asked.request.names) == ("r1", ("at-7", "r1"))
 
 
 @pytest.mark.parametrize(
@@ -310,10 +307,9 @@ def test_a_request_is_open_until_it_is_answered_and_only_once():
 )
 def test_what_was_taken_back_or_answered_elsewhere_is_settled(event):
     ledger = PermissionLedger()
-    ledger.feed(asks())
-    assert ledger.feed(event) == [Settled("r1")]
-    assert ledger.feed(event) == []
-    assert not ledger.answered("r1")
+    ledger.feed(asks(), 0)
+    assert ledger.feed(event, 1) == [PermissionSettled("r1")]
+    assert ledger.feed(event, 2) == []
 
 
 @pytest.mark.parametrize(
@@ -330,10 +326,10 @@ def test_what_was_taken_back_or_answered_elsewhere_is_settled(event):
 )
 def test_a_request_of_unknown_kind_gets_an_error_answer(inner):
     (refused,) = PermissionLedger().feed(
-        {"type": "control_request", "request_id": "r1", "request": inner}
+        {"type": "control_request", "request_id": "r1", "request": inner}, 0
     )
-    assert isinstance(refused, Refuse)
-    answer = json.loads(refused.answer)["response"]
+    assert isinstance(refused, ReplyOwed)
+    answer = json.loads(refused.data)["response"]
     assert (answer["subtype"], answer["request_id"]) == ("error", "r1")
 
 
@@ -342,8 +338,8 @@ def test_a_request_of_unknown_kind_gets_an_error_answer(inner):
 }))  # fmt: skip
 def test_no_event_raises(event):
     ledger = PermissionLedger()
-    ledger.feed(asks())
-    ledger.feed(event)
+    ledger.feed(asks(), 0)
+    ledger.feed(event, 1)
     TurnLedger().feed(event)
 
 
@@ -415,7 +411,7 @@ class Cli:
 def test_every_message_is_answered_once_by_the_turn_that_read_it(named, steps):
     cli, ledger = Cli(named), TurnLedger(named=True)
     sent, unread = list[str](), list[str]()
-    answered = dict[str, int | None]()
+    answered, read = dict[str, int | None](), set[str]()
     for step in [*steps, *["read"] * len(steps), "end", "begin", "end"]:
         events, turn = [], list(cli.turn or ())
         match step:
@@ -423,91 +419,69 @@ def test_every_message_is_answered_once_by_the_turn_that_read_it(named, steps):
                 uuid = f"m{len(sent)}"
                 sent.append(uuid)
                 unread.append(uuid)
-                ledger.send(uuid, "words")
+                ledger.send(uuid)
             case "read" if unread:
                 events = cli.read(unread.pop(0))
             case "begin" | "fold" | "end" | "drop":
                 events = getattr(cli, step)()
-        ends = [end for event in events if (end := ledger.feed(event)) is not None]
+        news = [one for event in events for one in ledger.feed(event)]
+        read |= {one.uuid for one in news if isinstance(one, MessageRead)}
+        ends = [one for one in news if isinstance(one, TurnEnd)]
         for end in ends:
             for uuid in end.answered:
                 assert uuid not in answered
                 answered[uuid] = end.result["n"] if end.result else None
         if step == "end" and ends:
             assert [uuid for uuid, n in answered.items() if n == cli.results] == turn
-        assert ledger.pending == (cli.turn is not None or set(sent) != set(answered))
+        assert ledger.running == (cli.turn is not None)
     assert set(answered) == set(sent)
-    assert not ledger.pending
-    assert ledger.unconfirmed == ()
+    assert {uuid for uuid, n in answered.items() if n is not None} <= read <= set(sent)
 
 
 def test_a_cli_that_names_nothing_answers_all_that_was_said():
     """2.1.197 without --replay-user-messages."""
     ledger = TurnLedger()
-    ledger.send("a", "x")
+    ledger.send("a")
     ledger.feed({"type": "system", "subtype": "init"})
-    ledger.send("b", "y")
-    end = ledger.feed({"type": "result", "subtype": "success"})
-    assert end is not None
+    ledger.send("b")
+    (end,) = ledger.feed({"type": "result", "subtype": "success"})
+    assert isinstance(end, TurnEnd)
     assert end.answered == ("a", "b")
-    assert not ledger.pending
+    assert not ledger.running
 
 
 def test_a_turn_that_nobody_asked_for_answers_nobody():
     ledger = TurnLedger(named=True)
-    ledger.send("a", "x")
-    end = ledger.feed({"type": "result", "subtype": "success", "origin": {"kind": "task"}})
-    assert end is not None
+    ledger.send("a")
+    (end,) = ledger.feed({"type": "result", "subtype": "success", "origin": {"kind": "task"}})
+    assert isinstance(end, TurnEnd)
     assert end.answered == ()
-    assert ledger.pending
-    assert [one.text for one in ledger.unconfirmed] == ["x"]
-
-
-def test_what_was_perhaps_not_sent_is_awaited_only_once_it_is_heard_of():
-    ledger = TurnLedger(named=True)
-    ledger.send("a", "x")
-    ledger.doubt("a")
-    assert not ledger.pending
-    assert [one.uuid for one in ledger.unconfirmed] == ["a"]
-    ledger.feed({"type": "command_lifecycle", "command_uuid": "a", "state": "queued"})
-    assert ledger.pending
-    assert ledger.unconfirmed == ()
-
-
-def test_what_was_not_sent_after_all_is_forgotten():
-    ledger = TurnLedger(named=True)
-    ledger.send("a", "x")
-    ledger.forget("a")
-    ledger.doubt("a")
-    assert not ledger.pending
-    assert ledger.unconfirmed == ()
 
 
 def test_what_was_read_and_is_not_answered_when_nothing_waits_was_dropped():
     ledger = TurnLedger(named=True)
-    ledger.send("a", "x")
+    ledger.send("a")
     ledger.feed({"type": "user", "isReplay": True, "uuid": "a"})
     ledger.feed({"type": "user", "isReplay": True, "uuid": ["no", "uuid"]})
     ledger.feed({"type": "system", "subtype": "session_state_changed", "state": "running"})
     assert ledger.busy
-    end = ledger.feed({"type": "system", "subtype": "session_state_changed", "state": "idle"})
-    assert end is not None
-    assert (end.result, end.answered) == (None, ("a",))
+    (end,) = ledger.feed({"type": "system", "subtype": "session_state_changed", "state": "idle"})
+    assert isinstance(end, TurnEnd)
+    assert (end.result, end.answered, end.outcome) == (None, ("a",), "lost")
     assert not ledger.busy
-    assert not ledger.pending
 
 
 @pytest.mark.parametrize(
     ("end", "words"),
     [
-        (End("exited", 0), "claude exited with 0"),
-        (End("exited", 137, "KILL"), "claude was ended by SIGKILL"),
-        (End("exited", 1), "claude exited with 1; its last turn failed: API Error"),
-        (End("lost"), "claude is gone, and nobody knows how it ended"),
-        (End("rebooted"), "claude is gone: its host was restarted"),
-        (End("unknown"), "claude has ended"),
+        (ProcessEnd("exited", 0), "claude exited with 0"),
+        (ProcessEnd("exited", 137, "KILL"), "claude was ended by SIGKILL"),
+        (ProcessEnd("exited", 1), "claude exited with 1; its last turn failed: API Error"),
+        (ProcessEnd("lost"), "claude is gone, and nobody knows how it ended"),
+        (ProcessEnd("rebooted"), "claude is gone: its host was restarted"),
+        (ProcessEnd("unknown"), "claude has ended"),
     ],
 )
 def test_an_end_is_told_in_one_sentence(end, words):
-    last = {"subtype": "success", "is_error": True, "result": "API Error"}
-    assert str(ended("claude", end, last, asked=False)) == words
+    last = TurnResult(outcome="failed", failure="API Error", raw={})
+    assert str(reason_ended("claude", end, last, asked=False)) == words

@@ -113,7 +113,7 @@ MUTANTS = (
     ),
     Mutant(
         "every suggestion is granted",
-        SRC + "conversation/stream_json.py",
+        SRC + "conversation/claude/stream_json.py",
         'kept = [dict(rule) for rule in permissions if rule.get("destination") == "session"]',
         "kept = [dict(rule) for rule in permissions]",
         ("tests/conversation/test_stream_json.py",),

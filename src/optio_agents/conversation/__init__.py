@@ -4,8 +4,16 @@
         conversation.on_permission_request(ask_me)
         answer = await conversation.ask("Which tests are slow?")
 
-Read `contract` (what every conversation promises), `wire` and its two kinds (how an agent is
-reached), `subscribers` (who hears of what it says), `approvals`; `claude/` is the claude CLI.
+Promises, for every agent alike: events in order and complete to each subscriber; `on_message` for
+completed turns alone, and a turn is completed only with evidence (`on_turn` tells how each ended);
+one valid answer to each permission request, the first one given, from whichever terminal; every
+wait bounded or cancellable; nothing that an agent writes ends the reading.
+
+Read `contract` (what every conversation promises), `dialect` (what an agent must give to stand
+behind it: start there to add one), `machinery` (all that is the same for every agent), `approvals`
+and `subscribers` (who decides, who is handed what), `wire`, `wire_agent` and `wire_handle` (how an
+agent is reached), `json_lines`. Each agent is one folder, and its words stand nowhere else;
+`claude/` is the claude CLI.
 """
 
 from importlib import import_module
@@ -21,6 +29,9 @@ from .contract import (
     PermissionDecision,
     PermissionHandler,
     PermissionRequest,
+    TokenUsage,
+    TurnHandler,
+    TurnResult,
     Unconfirmed,
     Unsubscribe,
 )
@@ -28,20 +39,22 @@ from .contract import (
 if TYPE_CHECKING:
     from .claude import (
         ClaudeCodeConversation,
+        ClaudeTurnResult,
         ControlRefused,
         RootRefused,
         TurnFailed,
-        TurnResult,
         Usage,
         allow_for_session,
         answer_questions,
         claude_code,
         claude_code_adopt,
+        grants,
         questions,
     )
 
 __all__ = [
     "ClaudeCodeConversation",
+    "ClaudeTurnResult",
     "CloseReason",
     "ControlRefused",
     "Conversation",
@@ -53,7 +66,9 @@ __all__ = [
     "PermissionHandler",
     "PermissionRequest",
     "RootRefused",
+    "TokenUsage",
     "TurnFailed",
+    "TurnHandler",
     "TurnResult",
     "Unconfirmed",
     "Unsubscribe",
@@ -62,6 +77,7 @@ __all__ = [
     "answer_questions",
     "claude_code",
     "claude_code_adopt",
+    "grants",
     "questions",
 ]
 

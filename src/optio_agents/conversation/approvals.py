@@ -9,12 +9,18 @@ from functools import partial
 from inspect import isawaitable
 from typing import Any
 
-from optio_agents.conversation.claude.permissions import Asked, PermissionLedger, Refuse, Settled
-from optio_agents.conversation.claude.stream_json import NOBODY_ANSWERED, permission_answer
 from optio_agents.errors import OptioAgentsError, TransferFailed
 from optio_agents.hosts.retrying import retrying
 
-from .contract import Event, PermissionDecision, PermissionHandler, PermissionRequest, Unsubscribe
+from .contract import (
+    NOBODY_ANSWERED,
+    PermissionDecision,
+    PermissionHandler,
+    PermissionRequest,
+    Unsubscribe,
+    answer_names,
+)
+from .dialect import PermissionAsked, PermissionSettled, ReplyOwed
 from .wire import Wire
 
 _log = logging.getLogger(__name__)
@@ -23,23 +29,30 @@ _log = logging.getLogger(__name__)
 class Approvals:
     """One task for each open request; each gives exactly one valid answer, or none if settled."""
 
-    TYPES = PermissionLedger.TYPES
-
-    def __init__(self, *, permission_timeout: float, by: str) -> None:
+    def __init__(
+        self,
+        build_answer: Callable[[PermissionRequest, object], bytes],
+        *,
+        permission_timeout: float,
+        by: str,
+    ) -> None:
+        self._build_answer = build_answer
         self._timeout, self._by = permission_timeout, by
-        self._ledger = PermissionLedger()
+        self._open = dict[str, PermissionRequest]()
         self._handler: PermissionHandler | None = None
         self._handled = asyncio.Event()
         self._tasks = dict[str, asyncio.Task[None]]()
-        self._waiting = list[Asked | Refuse]()
+        self._deciding = dict[str, asyncio.Task[object]]()  # the handler's own tasks
+        self._waiting = list[PermissionAsked | ReplyOwed]()
         self._answered: Callable[[str], bool] = frozenset[str]().__contains__
 
     @property
     def open(self) -> tuple[PermissionRequest, ...]:
-        return self._ledger.open
+        """In the order they were asked."""
+        return tuple(self._open.values())
 
     def begin(self, answered: Callable[[str], bool]) -> None:
-        """Tell which requests were answered before this conversation began."""
+        """Tell which answers were given before this conversation began, by name."""
         self._answered = answered
 
     def handle_with(self, handler: PermissionHandler) -> Unsubscribe:
@@ -53,48 +66,54 @@ class Approvals:
 
         return unsubscribe
 
-    def feed(self, event: Event) -> None:
-        """Take one event. What it asks is taken up by `work`."""
-        for question in self._ledger.feed(event):
-            match question:
-                case Settled(request_id):
-                    self._cancel(request_id)
-                case Refuse(request_id, _) if self._answered(request_id):
-                    pass
-                case _:
-                    self._waiting.append(question)
+    def feed(self, fact: PermissionAsked | PermissionSettled | ReplyOwed) -> None:
+        """Take one fact. What it asks is taken up by `work`."""
+        match fact:
+            case PermissionAsked(request):
+                self._open[request.id] = request
+                self._waiting.append(fact)
+            case PermissionSettled(request_id):
+                self._open.pop(request_id, None)
+                self._cancel(request_id)
+            case ReplyOwed(request_id, place) if not self._name_given(place, request_id):
+                self._waiting.append(fact)
 
     def work(self, wire: Wire) -> None:
         """Take up what was asked by now and is still open."""
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
-        still_open = {request.id for request in self.open}
         for question in waiting:
             match question:
-                case Refuse(request_id, answer):
-                    self._start(request_id, self._insist(self._say, wire, request_id, answer))
-                case Asked(request) if request.id in still_open and self._answered(request.id):
+                case ReplyOwed(request_id, place, data):
+                    name = answer_names(place, request_id)[0]
+                    self._start(name, self._insist(wire.answer, name, data))
+                case PermissionAsked(request) if self._open.get(request.id) is not request:
+                    pass  # settled by now
+                case PermissionAsked(request) if self._name_given(request.place, request.id):
                     # by somebody who may have died before it was said: said again, it is said once
-                    self._start(request.id, self._insist(self.answer, wire, request, None))
-                case Asked(request) if request.id in still_open:
+                    self._start(request.id, self._insist(self._answer, wire, request, None))
+                case PermissionAsked(request):
                     self._start(request.id, self._decide(wire, request))
 
     async def answer(
         self, wire: Wire, request: PermissionRequest, decision: object, *, by: str
     ) -> str | None:
-        """Say *decision*. Gives who answered, None if no answer is wanted any more.
+        """Say *decision* in the handler's place, which is asked no longer then.
 
-        Raises TransferFailed where the agent's host cannot take it: the request stays open.
+        Gives who answered, None if no answer is wanted any more. Raises TransferFailed where the
+        agent's host cannot take it: the request stays open.
         """
-        if not self._ledger.answered(request.id):
-            return None
-        try:
-            data = permission_answer(request, decision)
-            return await self._say(wire, request.id, data, by=by)
-        except TransferFailed:
-            self._ledger.unanswered(request)
-            raise
+        who = await self._answer(wire, request, decision, by=by)
+        if self._deciding.get(request.id) is not asyncio.current_task():
+            self._cancel(request.id)
+        return who
+
+    async def say(self, wire: Wire, request: PermissionRequest, data: bytes) -> None:
+        """Say *data*, which the dialect wants to be the answer."""
+        self._open.pop(request.id, None)
+        self._cancel(request.id)
+        await wire.answer(request.names[0], data, self._by)
 
     async def end(self, grace: float) -> None:
         """Decide nothing more. A handler that ignores its cancellation is left behind."""
@@ -104,21 +123,25 @@ class Approvals:
         if tasks:
             await asyncio.wait(tasks, timeout=grace)
 
-    def _start(self, request_id: str, work: Coroutine[Any, Any, Any]) -> None:
+    def _name_given(self, place: int | None, request_id: str) -> str | None:
+        """The name under which this was answered before, if it was."""
+        return next(filter(self._answered, answer_names(place, request_id)), None)
+
+    def _start(self, key: str, work: Coroutine[Any, Any, Any]) -> None:
         async def run() -> None:
             try:
                 await work
             except OptioAgentsError as error:  # the reader meets it, too, and tells
-                _log.info("no answer to request %s: %s", request_id, error)
+                _log.info("no answer to request %s: %s", key, error)
             finally:
-                if self._tasks.get(request_id) is asyncio.current_task():
-                    del self._tasks[request_id]
+                if self._tasks.get(key) is asyncio.current_task():
+                    del self._tasks[key]
 
         # foreign code: cancelled and left behind by end(), so it has no parent block
-        self._tasks[request_id] = asyncio.get_running_loop().create_task(run())
+        self._tasks[key] = asyncio.get_running_loop().create_task(run())
 
-    def _cancel(self, request_id: str) -> None:
-        if (task := self._tasks.pop(request_id, None)) is not None:
+    def _cancel(self, key: str) -> None:
+        if (task := self._tasks.pop(key, None)) is not None:
             task.cancel()
 
     async def _insist(self, say: Callable[..., Awaitable[object]], *args: object) -> None:
@@ -130,20 +153,33 @@ class Approvals:
             failing=lambda error: _log.warning("an answer is said again: %s", error),
         )
 
-    async def _say(self, wire: Wire, request_id: str, data: bytes, *, by: str) -> str:
-        taken = await wire.answer(request_id, data, by)
+    async def _answer(
+        self, wire: Wire, request: PermissionRequest, decision: object, *, by: str
+    ) -> str | None:
+        if self._open.get(request.id) is None:
+            return None
+        name = self._name_given(request.place, request.id) or request.names[0]
+        data = self._build_answer(request, decision)
+        del self._open[request.id]
+        try:
+            taken = await wire.answer(name, data, by)
+        except TransferFailed:
+            self._open[request.id] = request
+            raise
         return by if taken.won else taken.by
 
     async def _decide(self, wire: Wire, request: PermissionRequest) -> None:
         asking = asyncio.get_running_loop().create_task(self._ask(request))
+        self._deciding[request.id] = asking
         try:
             done, _ = await asyncio.wait([asking], timeout=self._timeout)
         finally:
+            self._deciding.pop(request.id, None)
             asking.cancel()
         decision: object = PermissionDecision("deny", message=NOBODY_ANSWERED)
         if done:
             decision = _outcome(asking)
-        await self._insist(self.answer, wire, request, decision)
+        await self._insist(self._answer, wire, request, decision)
 
     async def _ask(self, request: PermissionRequest) -> object:
         await self._handled.wait()

@@ -11,6 +11,9 @@ from optio_agents.errors import AgentError
 Event: TypeAlias = dict[str, Any]  # the backend's own, unchanged; read-only
 
 
+NOBODY_ANSWERED = "Nobody answered this permission request in time, so it was denied."
+
+
 @dataclass(frozen=True, slots=True)
 class PermissionRequest:
     """The agent asks whether it may use a tool, and waits for the answer."""
@@ -18,11 +21,22 @@ class PermissionRequest:
     tool_name: str
     input: dict[str, Any]
     raw: Event  # the backend's whole request
+    id: str = ""  # what people name it by; unique among those that are open
+    place: int | None = None  # where it stands in the agent's output
 
     @property
-    def id(self) -> str:
-        """What an answer names it by."""
-        return str(self.raw.get("request_id", ""))
+    def names(self) -> tuple[str, ...]:
+        """What its answer is kept under on the agent's host; a new answer under the first."""
+        return answer_names(self.place, self.id)
+
+
+def answer_names(place: int | None, request_id: str) -> tuple[str, ...]:
+    """By its place in the output: ids of agents may begin again at 0 in every process of theirs.
+
+    The id itself comes second: that is how versions up to 0.3 named the answer to a request.
+    """
+    ours = () if place is None else (f"at-{place}",)
+    return (*ours, request_id) if request_id or not ours else ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +50,48 @@ class PermissionDecision:
     updated_permissions: Sequence[Mapping[str, Any]] = ()  # only those for the session pass
 
 
+TurnOutcome: TypeAlias = Literal[
+    "completed",  # the agent did what it was to do: never without positive evidence
+    "cancelled",  # it was told to stop, by us or by somebody at its side
+    "refused",  # the model would not
+    "cut",  # a limit, a hook or the like ended it before the agent had
+    "empty",  # it ended well, and without a word or a deed
+    "failed",  # the model's API, the login, the agent itself
+    "lost",  # its end was never told: the process went, or the message was dropped
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """Of one turn; None where the agent does not say."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnResult:
+    """How a turn ended; `evidence` says what `outcome` rests on."""
+
+    outcome: TurnOutcome
+    text: str = ""  # the answer; empty unless completed: an error message is no answer
+    failure: str | None = None  # why there is no answer, in words; None if completed
+    usage: TokenUsage | None = None
+    cost: float | None = None  # of this turn, in US dollars; None where nobody can know it
+    evidence: str = ""
+    raw: Event | None = None  # the backend's own end of the turn; None where it never told one
+
+    @property
+    def ok(self) -> bool:
+        """It was completed."""
+        return self.outcome == "completed"
+
+
 EventHandler: TypeAlias = Callable[[Event], Awaitable[None] | None]
 MessageHandler: TypeAlias = Callable[[str], Awaitable[None] | None]
+TurnHandler: TypeAlias = Callable[[TurnResult], Awaitable[None] | None]
 PermissionHandler: TypeAlias = Callable[
     [PermissionRequest], Awaitable[PermissionDecision] | PermissionDecision
 ]
@@ -114,7 +168,10 @@ class Conversation(Protocol):
         """Call *handler* with every event from now on."""
 
     def on_message(self, handler: MessageHandler) -> Unsubscribe:
-        """Call *handler* with the final text of each completed turn."""
+        """Call *handler* with the final text of each completed turn, and of no other."""
+
+    def on_turn(self, handler: TurnHandler) -> Unsubscribe:
+        """Call *handler* with the end of each turn from now on, however it ended."""
 
     def on_permission_request(self, handler: PermissionHandler) -> Unsubscribe:
         """Let *handler* decide, also about requests that wait already. A later one replaces it."""

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .contract import Event, Unsubscribe
+from .contract import Event, TurnResult, Unsubscribe
 
 if TYPE_CHECKING:
     from optio_agents.framing.cursor import Cursor
@@ -100,7 +100,7 @@ class _Subscriber(Generic[T]):
             self._missed += len(items)
         elif not self._dropped:
             if self._missed:
-                items = [*self._told_of_misses(), *items]
+                items = [*self._missed_ones(), *items]
             self._add(items, size)
         return True
 
@@ -112,7 +112,7 @@ class _Subscriber(Generic[T]):
 
     async def drained(self) -> None:
         if self._missed and not self._dropped:
-            self._add(self._told_of_misses(), 1)
+            self._add(self._missed_ones(), 1)
         while self._task is not None and self._task is not asyncio.current_task():
             self._moved.clear()
             await self._moved.wait()
@@ -124,7 +124,7 @@ class _Subscriber(Generic[T]):
         self._moved.set()
         return None if self._task is _current() else self._task
 
-    def _told_of_misses(self) -> list[T]:
+    def _missed_ones(self) -> list[T]:
         missed, self._missed = self._missed, 0
         return [] if self._skipped is None else [self._skipped(missed)]
 
@@ -187,12 +187,13 @@ def _current() -> asyncio.Task[Any] | None:
 # Hand events and answers to their subscribers, and know how far that has come.
 
 
-class Delivery:
+class Subscriptions:
     """The subscribers of a conversation."""
 
     def __init__(self) -> None:
         self.events = Subscribers[Event]("on_event", _skipped)
         self.messages = Subscribers[str]("on_message")
+        self.turns = Subscribers[TurnResult]("on_turn")
         self._read: Cursor | None = None
         self._had: Cursor | None = None
 
@@ -203,29 +204,37 @@ class Delivery:
 
     @property
     def _idle(self) -> bool:
-        return self.events.idle and self.messages.idle
+        return self.events.idle and self.messages.idle and self.turns.idle
 
     async def hand_over(
-        self, events: Sequence[Event], size: int, texts: Sequence[str], cursor: Cursor | None
+        self, events: Sequence[Event], size: int, turns: Sequence[TurnResult], cursor: Cursor | None
     ) -> None:
-        """Give *events*, of *size* bytes, and the answers among them; *cursor* is behind them."""
+        """Give *events*, of *size* bytes, and the turns that ended there; *cursor* is behind them.
+
+        The answers of the completed ones are messages.
+        """
         if self._idle:
             self._had = self._read
         if events:
             await self.events.deliver(events, size)
-        if texts:
-            await self.messages.deliver(texts, sum(map(len, texts)))
+        if turns:
+            texts = [turn.text for turn in turns if turn.ok]
+            length = sum(map(len, texts))
+            await self.messages.deliver(texts, length)
+            await self.turns.deliver(turns, length)
         self._read = cursor
 
     async def drain(self) -> None:
         """Wait until every handler has had everything."""
         await self.events.drain()
         await self.messages.drain()
+        await self.turns.drain()
 
     async def end(self, grace: float) -> None:
         """Drop what waits, cancel what runs, leave behind what ignores that for *grace* s."""
         await self.events.end(grace)
         await self.messages.end(grace)
+        await self.turns.end(grace)
 
 
 def _skipped(count: int) -> Event:

@@ -1,42 +1,40 @@
-"""How a conversation reaches its agent, whatever lies between them."""
+"""How a conversation reaches its agent, whatever lies between them: lines out, bytes in."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
-
-from optio_agents.conversation.claude.stream_json import cut, decode, decode_all
-
-from .contract import Event
 
 if TYPE_CHECKING:
     from optio_agents.framing.cursor import Cursor
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """Some lines of the agent's stdout."""
+class OutputLines:
+    """Some lines of the agent's stdout, which nobody has decoded yet."""
 
-    lines: list[bytes]
+    lines: Sequence[bytes]
     size: int  # bytes
+    places: Sequence[int]  # where each line stands in the output, the same for every reader
     cut: Mapping[int, int] = field(default_factory=dict)  # index of a shortened line: its size
     old: int = 0  # so many in front were delivered before, by whoever spoke with it then
 
-    def events(self, start: int, stop: int) -> list[Event]:
-        """What the lines from *start* to before *stop* say."""
-        if not self.cut:
-            return decode_all(self.lines[start:stop])
-        found = list[Event]()
-        for index in range(start, stop):
-            line, size = self.lines[index], self.cut.get(index)
-            found += decode(line) if size is None else [cut(line, size)]
-        return found
+    def parts(self) -> tuple[OutputLines, OutputLines]:
+        """What was delivered before, and what is new."""
+        if not self.old:
+            return OutputLines((), 0, ()), self
+        return self._part(0, self.old), self._part(self.old, len(self.lines))
+
+    def _part(self, start: int, stop: int) -> OutputLines:
+        cut = {n - start: size for n, size in self.cut.items() if start <= n < stop}
+        size = self.size if stop > self.old else 0
+        return OutputLines(self.lines[start:stop], size, self.places[start:stop], cut)
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class ProcessEnd:
     """How the agent's process ended, as far as can be known."""
 
     how: str  # "exited", "lost", "rebooted", "unknown"
@@ -45,7 +43,7 @@ class End:
     stderr: str = ""
 
 
-class Taken(Protocol):
+class AnswerTaken(Protocol):
     """What became of an answer: the first one wins."""
 
     @property
@@ -62,13 +60,13 @@ class Wire(Protocol):
     async def say(self, data: bytes) -> None:
         """Returns when *data* is kept for the agent, whether or not it reads."""
 
-    async def answer(self, request_id: str, data: bytes, by: str) -> Taken:
-        """Say *data*, unless this request was answered before."""
+    async def answer(self, name: str, data: bytes, by: str) -> AnswerTaken:
+        """Say *data*, unless an answer of this name was given before."""
 
     async def answered(self) -> Callable[[str], bool]:
-        """Which requests were answered before this conversation began."""
+        """Which answers were given before this conversation began, by name."""
 
-    def reading(self) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
+    def reading(self) -> AbstractAsyncContextManager[AsyncIterator[OutputLines]]:
         """What the agent says, until it has ended and all was read."""
 
     async def end_input(self) -> None: ...
@@ -77,7 +75,7 @@ class Wire(Protocol):
     async def stop(self, grace: float) -> None:
         """TERM, and KILL after *grace* seconds, to its whole tree."""
 
-    async def ended(self) -> End:
+    async def ended(self) -> ProcessEnd:
         """Wait for its end."""
 
     def detach(self) -> None:

@@ -10,11 +10,11 @@ import anyio
 
 from optio_agents.agents.input import request_name
 from optio_agents.concurrency import task_group
-from optio_agents.conversation.claude.stream_json import message_of
 from optio_agents.errors import InputClosed
 
-from .contract import ConversationClosed, Unconfirmed
-from .wire import Chunk, End, Taken
+from .contract import ConversationClosed, PermissionRequest, Unconfirmed
+from .dialect import Dialect, PermissionAsked, PermissionSettled
+from .wire import AnswerTaken, OutputLines, ProcessEnd
 
 if TYPE_CHECKING:
     from optio_agents.agents import Agent
@@ -31,8 +31,8 @@ class AgentWire:
     It is read all the same, since it tells what is open; only nobody hears of it again.
     """
 
-    def __init__(self, agent: Agent, delivered: Cursor | None = None) -> None:
-        self._agent = agent
+    def __init__(self, agent: Agent, delivered: Cursor | None = None, *, line_limit: int) -> None:
+        self._agent, self._line_limit = agent, line_limit
         self._delivered = delivered.offset if delivered is not None else 0
         self._ending = anyio.Event()
         self.cursor = delivered  # behind the last line read
@@ -43,28 +43,32 @@ class AgentWire:
         except InputClosed as error:
             raise ConversationClosed(str(error)) from error
 
-    async def answer(self, request_id: str, data: bytes, by: str) -> Taken:
-        return await self._agent.answer(request_id, data, by=by)
+    async def answer(self, name: str, data: bytes, by: str) -> AnswerTaken:
+        return await self._agent.answer(name, data, by=by)
 
     async def answered(self) -> Callable[[str], bool]:
         names = frozenset((await self._agent.query("answers")).decode().split())
-        return lambda request_id: request_name(request_id) in names
+        return lambda name: request_name(name) in names
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncIterator[Chunk]]:
-        async with task_group() as tasks, self._agent.follow_stdout() as batches:
+    async def reading(self) -> AsyncIterator[AsyncIterator[OutputLines]]:
+        async with (
+            task_group() as tasks,
+            self._agent.follow_stdout(limit=self._line_limit) as batches,
+        ):
             tasks.start_soon(self._finish, batches)
             yield self._chunks(batches)
             tasks.cancel_scope.cancel()
 
-    async def _chunks(self, batches: Batches) -> AsyncIterator[Chunk]:
+    async def _chunks(self, batches: Batches) -> AsyncIterator[OutputLines]:
         start = 0
         async for batch in batches:
             self.cursor = batch.cursor
             old = 0
             if start < self._delivered:
                 old = sum(1 for end in batch.ends if end <= self._delivered)
-            yield Chunk(batch.lines, batch.ends[-1] - start, batch.cut, old)
+            places = [start, *batch.ends[:-1]]
+            yield OutputLines(batch.lines, batch.ends[-1] - start, places, batch.cut, old)
             start = batch.ends[-1]
 
     async def _finish(self, batches: Batches) -> None:
@@ -88,12 +92,40 @@ class AgentWire:
     def detach(self) -> None:
         self._agent.detach()
 
-    async def ended(self) -> End:
+    async def ended(self) -> ProcessEnd:
         end = await self._agent.wait()
-        return End(end.how, end.exit_code, end.signal, await self._agent.last_stderr())
+        return ProcessEnd(end.how, end.exit_code, end.signal, await self._agent.last_stderr())
 
 
-async def said_to(agent: Agent) -> list[Unconfirmed]:
-    """The latest messages of the user's that were put into the agent's input, in order."""
+async def sent_before(
+    agent: Agent, message_of: Callable[[bytes], Unconfirmed | None]
+) -> list[Unconfirmed]:
+    """The latest messages of the user's that were put into the agent's input, in order.
+
+    *message_of* reads the front of one: it is the inverse of what encoded it.
+    """
     fronts = (await agent.query("messages", str(_EXCERPT))).split(b"\0")
     return [message for front in fronts if (message := message_of(front)) is not None]
+
+
+async def open_requests(agent: Agent, dialect: Dialect) -> list[PermissionRequest]:
+    """What the agent waits for, by its journal alone, so also when nobody supervises it.
+
+    *dialect* is a new one, which reads all of it. As long as that takes: bound it.
+    """
+    found = dict[str, PermissionRequest]()
+    start = 0
+    async with agent.follow_stdout(limit=dialect.line_limit) as batches:
+        batches.finish()
+        async for batch in batches:
+            places = [start, *batch.ends[:-1]]
+            output = OutputLines(batch.lines, batch.ends[-1] - start, places, batch.cut)
+            for fact in dialect.read(output, 0.0).facts:
+                match fact:
+                    case PermissionAsked(request):
+                        found[request.id] = request
+                    case PermissionSettled(request_id):
+                        found.pop(request_id, None)
+            start = batch.ends[-1]
+    answered = await AgentWire(agent, line_limit=dialect.line_limit).answered()
+    return [one for one in found.values() if not any(map(answered, one.names))]

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from optio_agents.concurrency import task_group
-from optio_agents.conversation.claude.stream_json import LINE_LIMIT
 from optio_agents.errors import HostLost
 from optio_agents.framing.lines import LineSplitter
 from optio_agents.hosts import launched
 from optio_agents.hosts.launched import ProcessHandle
 
 from .contract import ConversationClosed
-from .wire import Chunk, End, Taken
+from .wire import AnswerTaken, OutputLines, ProcessEnd
 
 if TYPE_CHECKING:
     from optio_agents.framing.cursor import Cursor
@@ -35,7 +34,7 @@ _DRAIN = 0.05  # s that a sender waits for an agent that does not read
 
 
 @dataclass(frozen=True, slots=True)
-class _Answered:
+class _FirstAnswer:
     won: bool
     by: str
 
@@ -46,10 +45,12 @@ class HandleWire:
     Where the handle has them, `stderr`, `wait`, `terminate`, `kill` and `pid` are used as well.
     """
 
-    def __init__(self, handle: Any, terminate: Callable[[], Any] | None = None) -> None:
+    def __init__(
+        self, handle: Any, terminate: Callable[[], Any] | None = None, *, line_limit: int
+    ) -> None:
         if terminate is None and isinstance(handle, ProcessHandle):
             terminate = partial(launched.terminate, handle, aggressive=False)
-        self._handle, self._terminate = handle, terminate
+        self._handle, self._terminate, self._line_limit = handle, terminate, line_limit
         self._process = getattr(handle, "pid_like", None) or handle
         self._group = _own_group(self._process)
         self.cursor: Cursor | None = None
@@ -65,20 +66,20 @@ class HandleWire:
         except (OSError, RuntimeError) as error:
             raise ConversationClosed(f"its input is closed: {error}") from error
 
-    async def answer(self, request_id: str, data: bytes, by: str) -> Taken:
-        if request_id in self._answers:
-            return _Answered(won=False, by=self._answers[request_id])
-        self._answers[request_id] = by
+    async def answer(self, name: str, data: bytes, by: str) -> AnswerTaken:
+        if name in self._answers:
+            return _FirstAnswer(won=False, by=self._answers[name])
+        self._answers[name] = by
         await self.say(data)
-        return _Answered(won=True, by=by)
+        return _FirstAnswer(won=True, by=by)
 
     async def answered(self) -> Callable[[str], bool]:
         return frozenset[str]().__contains__
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncIterator[Chunk]]:
+    async def reading(self) -> AsyncIterator[AsyncIterator[OutputLines]]:
         async with task_group() as tasks:
-            ahead = _Ahead(self._handle.stdout)
+            ahead = _Ahead(self._handle.stdout, self._line_limit)
             tasks.start_soon(self._keep_stderr)
             tasks.start_soon(ahead.read)
             yield ahead.lines()
@@ -110,16 +111,18 @@ class HandleWire:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._group, signal.SIGKILL)
 
-    async def ended(self) -> End:
+    async def ended(self) -> ProcessEnd:
         wait = getattr(self._handle, "wait", None) or getattr(self._process, "wait", None)
         if wait is None:
-            return End("unknown", stderr=self._last_words())
+            return ProcessEnd("unknown", stderr=self._last_words())
         result = wait()
         code = await result if isawaitable(result) else result
         code = getattr(code, "exit_status", code)  # asyncssh tells more than a number
         if isinstance(code, int) and code < 0:
-            return End("exited", 128 - code, _signal_name(-code), self._last_words())
-        return End("exited", code if isinstance(code, int) else None, None, self._last_words())
+            return ProcessEnd("exited", 128 - code, _signal_name(-code), self._last_words())
+        return ProcessEnd(
+            "exited", code if isinstance(code, int) else None, None, self._last_words()
+        )
 
     def detach(self) -> None:
         """Its pipes do not outlive us; whether it does is its launcher's to say."""
@@ -138,8 +141,8 @@ class HandleWire:
 class _Ahead:
     """Pieces as they come, taken together: many handles give them line by line."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    def __init__(self, stream: Any, line_limit: int) -> None:
+        self._stream, self._line_limit = stream, line_limit
         self._pieces, self._size = list[bytes](), 0
         self._filled, self._taken = asyncio.Event(), asyncio.Event()
         self._failed: HostLost | None = None
@@ -159,8 +162,8 @@ class _Ahead:
         self._done = True
         self._filled.set()
 
-    async def lines(self) -> AsyncIterator[Chunk]:
-        splitter = LineSplitter(LINE_LIMIT)
+    async def lines(self) -> AsyncIterator[OutputLines]:
+        splitter, count = LineSplitter(self._line_limit), 0
         while self._pieces or not self._done:
             await self._filled.wait()
             self._filled.clear()
@@ -169,9 +172,11 @@ class _Ahead:
             self._size = 0
             self._taken.set()
             if lines := splitter.feed(data):
-                yield Chunk(lines, len(data), splitter.cut)
+                places = range(count, count + len(lines))
+                count = places.stop
+                yield OutputLines(lines, len(data), places, splitter.cut)
         if (size := splitter.size) > 0:
-            yield Chunk([splitter.close()], size, splitter.cut)
+            yield OutputLines([splitter.close()], size, (count,), splitter.cut)
         if self._failed is not None:
             raise self._failed
 

@@ -12,17 +12,15 @@ from uuid import uuid4
 import anyio
 
 from optio_agents import agents
-from optio_agents.conversation.claude.permissions import PermissionLedger
+from optio_agents.conversation import wire_agent
+from optio_agents.conversation.claude.dialect import ClaudeDialect
 from optio_agents.conversation.claude.stream_json import (
-    LINE_LIMIT,
     behavior_of,
     control_request,
-    decode,
     permission_answer,
     user_message,
 )
 from optio_agents.conversation.contract import PermissionDecision, PermissionRequest
-from optio_agents.conversation.wire_agent import AgentWire
 from optio_agents.errors import AgentError, AlreadyOwned
 from optio_agents.store.records import SessionResult
 from optio_agents.supervision.kinds.claude import digest_of
@@ -100,23 +98,9 @@ async def open_requests(reached: Reached) -> list[OpenRequest]:
     """What the agent waits for, read from what it said, so also when nobody supervises it."""
     if reached.facts.agent != "claude":
         return []
-    ledger = PermissionLedger()
     with anyio.fail_after(_READING):
-        async with reached.agent.follow_stdout(limit=LINE_LIMIT) as batches:
-            batches.finish()
-            async for batch in batches:
-                for line in batch.lines:
-                    if b'"control_' in line or b'"tool_result"' in line or b'"idle"' in line:
-                        _feed(ledger, line)
-    answered = await AgentWire(reached.agent).answered()
-    waiting = [request for request in ledger.open if not answered(request.id)]
+        waiting = await wire_agent.open_requests(reached.agent, ClaudeDialect(echoes=True))
     return [OpenRequest(request, digest_of(request)) for request in waiting]
-
-
-def _feed(ledger: PermissionLedger, line: bytes) -> None:
-    for event in decode(line):
-        if event.get("type") in PermissionLedger.TYPES:
-            ledger.feed(event)
 
 
 async def answer(
@@ -132,7 +116,7 @@ async def answer(
     if found[0].digest != digest:
         raise AgentError(f"request {request!r} is not what was shown: look at it again")
     data = permission_answer(found[0].request, decision)
-    answered = await reached.agent.answer(request, data, by=by)
+    answered = await reached.agent.answer(found[0].request.names[0], data, by=by)
     asked = found[0].request
     kept = {"tool_name": asked.tool_name, "raw": asked.raw, "digest": digest}
     behavior = decision.behavior if answered.won else behavior_of(answered.data)

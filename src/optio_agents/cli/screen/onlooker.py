@@ -73,7 +73,8 @@ def _lines(events: Sequence[StoredEvent]) -> Iterator[Observation]:
 
 def _request(note: Note) -> PermissionRequest:
     raw = note.value.get("raw", {})
-    return PermissionRequest(note.value["tool_name"], raw.get("request", {}).get("input", {}), raw)
+    given = raw.get("request", {}).get("input", {})
+    return PermissionRequest(note.value["tool_name"], given, raw, note.key)
 
 
 def _result(session: StoredSession) -> SessionResult:

@@ -1,7 +1,13 @@
 """The claude CLI behind a `Conversation`: stream-json over its standard input and output.
 
-Read `stream_json` (the wire), `models` (what it says, typed), `turns` and `permissions` (pure
-ledgers of one process), `conversation`, `launch` (how it is started and taken up again).
+Promises: a turn counts as completed on the CLI's own evidence alone, whatever it merges, folds
+or starts by itself; each message of ours is answered by one turn, by name; what the CLI writes
+may be anything; nothing that goes in can end it; no grant reaches beyond the session.
+
+Read `stream_json` (what we say), `turns` (which turn ended what, and how) and `permissions` (what
+is open, what "always" would grant), both pure ledgers of one process; `models` (what it says,
+typed), `dialect` (all of it as facts), `conversation` (the verbs of this agent alone), `launch`
+(how it is started and taken up again).
 """
 
 from importlib import import_module
@@ -20,16 +26,16 @@ if TYPE_CHECKING:
         conversing,
         plan_launch,
     )
-    from .models import TurnFailed, TurnResult, Usage
+    from .models import ClaudeTurnResult, TurnFailed, Usage
 
 __all__ = [
     "ClaudeCodeConversation",
+    "ClaudeTurnResult",
     "ControlRefused",
     "Launch",
     "PermissionMode",
     "RootRefused",
     "TurnFailed",
-    "TurnResult",
     "Usage",
     "allow_for_session",
     "answer_questions",

@@ -13,11 +13,12 @@ import anyio
 from optio_agents import agents
 from optio_agents.concurrency import task_group
 from optio_agents.conversation.contract import Unconfirmed
-from optio_agents.conversation.wire_agent import AgentWire, said_to
+from optio_agents.conversation.json_lines import LINE_LIMIT
+from optio_agents.conversation.wire_agent import AgentWire, sent_before
 from optio_agents.errors import AgentError
 
 from .conversation import ClaudeCodeConversation, PermissionMode
-from .stream_json import control_request, user_message
+from .stream_json import control_request, message_of, user_message
 
 if TYPE_CHECKING:
     from optio_agents.agents import Agent
@@ -172,7 +173,7 @@ async def claude_code_adopt(
     tells what is open. Open permission requests are offered again, answered ones are not.
     Leaving the block leaves the CLI as it is: it belongs to the block of *agent*.
     """
-    said = await said_to(agent)
+    said = await sent_before(agent, message_of)
     async with conversing(agent, cursor=cursor, said=said, **options) as conversation:
         yield conversation
 
@@ -188,7 +189,8 @@ async def conversing(
 ) -> AsyncIterator[ClaudeCodeConversation]:
     """Converse with the CLI that *agent* is, while the block lasts; leaving it ends nothing."""
     conversation = ClaudeCodeConversation(**options)
-    conversation.attach_wire(AgentWire(agent, cursor), said=said, resumed=resumed, echoes=True)
+    wire = AgentWire(agent, cursor, line_limit=LINE_LIMIT)
+    conversation.attach_wire(wire, said=said, resumed=resumed, echoes=True)
     async with task_group() as tasks:
         tasks.start_soon(conversation.run_reader)
         yield conversation

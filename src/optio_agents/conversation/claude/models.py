@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler
 from pydantic.functional_validators import WrapValidator
 
-from optio_agents.conversation.contract import Event
+from optio_agents.conversation.contract import Event, TokenUsage, TurnResult
 from optio_agents.errors import AgentError
 
-from .stream_json import failure
+from .turns import TurnEnd, judge
 
 T = TypeVar("T")
 
@@ -25,23 +27,14 @@ def _usable(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 Maybe = Annotated[T | None, WrapValidator(_usable)]  # None for what has another type
 
 
-class _Said(BaseModel):
+class _Spoken(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
-
-
-class TokenUsage(_Said):
-    """Of one turn."""
-
-    input_tokens: Maybe[int] = None
-    output_tokens: Maybe[int] = None
-    cache_read_input_tokens: Maybe[int] = None
-    cache_creation_input_tokens: Maybe[int] = None
 
 
 class TurnFailed(AgentError):
     """A turn ended without an answer; `result` has what the CLI said."""
 
-    def __init__(self, result: TurnResult) -> None:
+    def __init__(self, result: ClaudeTurnResult) -> None:
         super().__init__(result)
         self.result = result
 
@@ -49,61 +42,125 @@ class TurnFailed(AgentError):
         return f"the turn failed: {self.result.failure}"
 
 
-class TurnResult(_Said):
-    """How a turn ended: with an answer (`ok`, `text`), or not (`failure`)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaudeTurnResult(TurnResult):
+    """How a turn ended, with all that the CLI says of it; further fields of its are attributes."""
 
-    subtype: Maybe[str] = None
+    subtype: str | None = None
     is_error: bool = False
-    result: Maybe[str] = None
+    result: str | None = None
     structured_output: Any = None
-    num_turns: Maybe[int] = None
-    duration_ms: Maybe[float] = None
-    total_cost_usd: Maybe[float] = None  # of the CLI session so far, never to be summed
-    cost_usd: Maybe[float] = None  # of this turn; None where what was before is not known
-    usage: Maybe[TokenUsage] = None
-    permission_denials: Maybe[list[dict[str, Any]]] = None
-    stop_reason: Maybe[str] = None
-    terminal_reason: Maybe[str] = None
-    api_error_status: Maybe[int] = None
-    errors: Maybe[list[Any]] = None
-    session_id: Maybe[str] = None
+    num_turns: int | None = None
+    duration_ms: float | None = None
+    total_cost_usd: float | None = None  # of the CLI session so far, never to be summed
+    permission_denials: list[dict[str, Any]] | None = None
+    stop_reason: str | None = None
+    terminal_reason: str | None = None
+    api_error_status: int | None = None
+    errors: list[Any] | None = None
+    session_id: str | None = None
     answered: tuple[str, ...] = ()  # the uuids of our messages that it answers
-    failure: str | None = None  # why there is no answer
 
     @property
-    def ok(self) -> bool:
-        return self.failure is None
+    def cost_usd(self) -> float | None:
+        """Of this turn; None where what was before is not known."""
+        return self.cost
 
-    @property
-    def text(self) -> str:
-        """The answer. Empty where there is none: an API's error message is no answer."""
-        return (self.result or "") if self.ok else ""
-
-    def raise_unless_ok(self) -> TurnResult:
+    def raise_unless_ok(self) -> ClaudeTurnResult:
         """Itself, or TurnFailed."""
         if not self.ok:
             raise TurnFailed(self)
         return self
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if not name.startswith("_") and name != "raw" and self.raw and name in self.raw:
+                return self.raw[name]
+            raise AttributeError(name)
+
     @classmethod
     def of(
-        cls, event: Event, *, answered: tuple[str, ...] = (), cost_usd: float | None = None
-    ) -> TurnResult:
-        ours = {"answered": answered, "cost_usd": cost_usd, "failure": failure(event)}
-        return cls.model_validate({**event, "is_error": bool(event.get("is_error")), **ours})
+        cls,
+        event: Event,
+        *,
+        answered: tuple[str, ...] = (),
+        cost: float | None = None,
+        command: bool = False,
+    ) -> ClaudeTurnResult:
+        outcome, failure, evidence = judge(event, command=command)
+        text, denials = _typed(event, "result", str), _typed(event, "permission_denials", list)
+        return cls(
+            outcome=outcome,
+            text=(text or "") if outcome == "completed" else "",
+            failure=failure,
+            usage=_usage(event),
+            cost=cost,
+            evidence=evidence,
+            raw=event,
+            subtype=_typed(event, "subtype", str),
+            is_error=bool(event.get("is_error")),
+            result=text,
+            structured_output=event.get("structured_output"),
+            num_turns=_typed(event, "num_turns", int),
+            duration_ms=number(event.get("duration_ms")),
+            total_cost_usd=number(event.get("total_cost_usd")),
+            permission_denials=None
+            if denials is None
+            else [one for one in denials if isinstance(one, dict)],
+            stop_reason=_typed(event, "stop_reason", str),
+            terminal_reason=_typed(event, "terminal_reason", str),
+            api_error_status=_typed(event, "api_error_status", int),
+            errors=_typed(event, "errors", list),
+            session_id=_typed(event, "session_id", str),
+            answered=answered,
+        )
 
     @classmethod
-    def dropped(cls, uuid: str) -> TurnResult:
+    def dropped(cls, end: TurnEnd) -> ClaudeTurnResult:
         """The CLI took a message out of its queue, or forgot it."""
-        return cls(is_error=True, answered=(uuid,), failure="the message was dropped unanswered")
+        return cls(
+            outcome=end.outcome,
+            is_error=True,
+            answered=end.answered,
+            failure="the message was dropped unanswered",
+            evidence=end.why,
+        )
 
 
-class McpServer(_Said):
+def _typed(event: Event, name: str, kind: type[T]) -> T | None:
+    value = event.get(name)
+    return value if type(value) is kind else None
+
+
+def number(value: object) -> float | None:
+    """*value* as a finite number, if it is one."""
+    if type(value) not in (int, float):
+        return None
+    try:
+        found = float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return None
+    return found if isfinite(found) else None
+
+
+def _usage(event: Event) -> TokenUsage | None:
+    if not isinstance(used := event.get("usage"), dict):
+        return None
+    return TokenUsage(
+        _typed(used, "input_tokens", int),
+        _typed(used, "output_tokens", int),
+        _typed(used, "cache_read_input_tokens", int),
+        _typed(used, "cache_creation_input_tokens", int),
+    )
+
+
+class McpServer(_Spoken):
     name: Maybe[str] = None
     status: Maybe[str] = None
 
 
-class Init(_Said):
+class Init(_Spoken):
     """What the CLI says at the start of every turn."""
 
     session_id: Maybe[str] = None
@@ -117,7 +174,7 @@ class Init(_Said):
     capabilities: Maybe[list[str]] = None
 
 
-class RateLimit(_Said):
+class RateLimit(_Spoken):
     """The account's limits; only told to a CLI that is logged in."""
 
     status: Maybe[str] = None  # "allowed", "allowed_warning", "rejected"
@@ -125,7 +182,7 @@ class RateLimit(_Said):
     kind: Maybe[str] = Field(default=None, alias="rateLimitType")
 
 
-class ApiRetry(_Said):
+class ApiRetry(_Spoken):
     """A call to the model's API failed and is about to be tried again."""
 
     attempt: Maybe[int] = None
@@ -147,7 +204,7 @@ class Usage(BaseModel):
     cache_creation_input_tokens: int = 0
     cost_usd: float | None = None  # of the CLI session, earlier processes included
 
-    def plus(self, turn: TurnResult) -> Usage:
+    def plus(self, turn: ClaudeTurnResult) -> Usage:
         used = turn.usage or TokenUsage()
         cost = self.cost_usd if turn.total_cost_usd is None else turn.total_cost_usd
         return Usage(

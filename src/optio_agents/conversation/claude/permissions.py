@@ -3,104 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from optio_agents.conversation.contract import Event, PermissionDecision, PermissionRequest
+from optio_agents.conversation.dialect import PermissionAsked, PermissionSettled, ReplyOwed
 
 from .stream_json import refusal
 
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A permission request to be decided."""
-
-    request: PermissionRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """A request that needs no decision of ours any more."""
-
-    request_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """A request of a kind that nobody here meets: `answer` must be said, or the CLI waits."""
-
-    request_id: str
-    answer: bytes
-
-
-Question: TypeAlias = Asked | Settled | Refuse
+Question: TypeAlias = PermissionAsked | PermissionSettled | ReplyOwed
 
 
 class PermissionLedger:
-    """The requests that wait for an answer, by id."""
+    """The requests that the CLI waits for, and what settles each."""
 
     __slots__ = ("_open",)
 
     def __init__(self) -> None:
-        self._open = dict[str, PermissionRequest]()
+        self._open = dict[str, str | None]()  # with the use of a tool that each is about
 
-    @property
-    def open(self) -> tuple[PermissionRequest, ...]:
-        """In the order they were asked."""
-        return tuple(self._open.values())
-
-    def answered(self, request_id: str) -> bool:
-        """An answer is about to be said. False if it is not wanted (any more)."""
-        return self._open.pop(request_id, None) is not None
-
-    def unanswered(self, request: PermissionRequest) -> None:
-        """It could not be said."""
-        self._open[request.id] = request
-
-    def feed(self, event: Event) -> list[Question]:
-        """Take one event of the CLI's, of the types in `TYPES`."""
+    def feed(self, event: Event, place: int) -> list[Question]:
+        """Take one event of the CLI's, of the types in `TYPES`, whose line stands at *place*."""
         match event:
             case {"type": "control_request", "request_id": str() as request_id}:
-                return [self._asked(request_id, event)]
+                return [self._asked(request_id, event, place)]
             case {"type": "control_cancel_request", "request_id": str() as request_id}:
                 return self._settle([request_id])
             case {"type": "user"} if self._open:  # somebody answered, or the tool was dropped
                 used = set(_tool_results(event))
-                return self._settle(
-                    [id_ for id_, asked in self._open.items() if _tool_use(asked) in used]
-                )
+                return self._settle([id_ for id_, tool in self._open.items() if tool in used])
             case {"type": "system", "state": "idle"} if self._open:
                 return self._settle(list(self._open))
         return []
 
     TYPES = frozenset({"control_request", "control_cancel_request", "user", "system"})
 
-    def _asked(self, request_id: str, event: Event) -> Question:
+    def _asked(self, request_id: str, event: Event, place: int) -> Question:
         match event.get("request"):
-            case {"subtype": "can_use_tool", "tool_name": str() as tool, "input": dict() as given}:
-                request = PermissionRequest(tool, given, event)
-                self._open[request_id] = request
-                return Asked(request)
+            case {
+                "subtype": "can_use_tool",
+                "tool_name": str() as tool,
+                "input": dict() as given,
+                **rest,
+            }:
+                request = PermissionRequest(tool, given, event, request_id, place)
+                used = rest.get("tool_use_id")
+                self._open[request_id] = used if isinstance(used, str) else None
+                return PermissionAsked(request)
             case {"subtype": subtype}:
-                words = f"optio-agents does not serve control requests of subtype {subtype!r}"
+                words = (
+                    f"optio-agents does not serve control requests of subtype {str(subtype)[:80]!r}"
+                )
             case _:
                 words = "this control request has no subtype"
-        return Refuse(request_id, refusal(request_id, words))
+        return ReplyOwed(request_id, place, refusal(request_id, words))
 
     def _settle(self, request_ids: list[str]) -> list[Question]:
-        return [Settled(id_) for id_ in request_ids if self._open.pop(id_, None) is not None]
+        return [
+            PermissionSettled(id_) for id_ in request_ids if self._open.pop(id_, None) is not None
+        ]
 
 
-def _tool_use(request: PermissionRequest) -> object:
-    return request.raw["request"].get("tool_use_id", "")
-
-
-def _tool_results(event: Event) -> Iterator[object]:
+def _tool_results(event: Event) -> Iterator[str]:
     message = event.get("message")
     content = message.get("content") if isinstance(message, dict) else None
     for block in content if isinstance(content, list) else ():
-        if isinstance(block, dict) and block.get("type") == "tool_result":
-            yield block.get("tool_use_id")
+        match block:
+            case {"type": "tool_result", "tool_use_id": str(used)}:
+                yield used
 
 
 def questions(request: PermissionRequest) -> list[Mapping[str, Any]]:

@@ -13,9 +13,14 @@ import anyio
 
 from optio_agents.concurrency import every, task_group
 from optio_agents.conversation.claude import ClaudeCodeConversation
-from optio_agents.conversation.claude.stream_json import NOBODY_ANSWERED, behavior_of, user_message
-from optio_agents.conversation.contract import PermissionDecision, PermissionRequest
-from optio_agents.conversation.wire_agent import AgentWire, said_to
+from optio_agents.conversation.claude.stream_json import behavior_of, message_of, user_message
+from optio_agents.conversation.contract import (
+    NOBODY_ANSWERED,
+    PermissionDecision,
+    PermissionRequest,
+)
+from optio_agents.conversation.json_lines import LINE_LIMIT
+from optio_agents.conversation.wire_agent import AgentWire, sent_before
 from optio_agents.errors import OptioAgentsError, StoreError
 from optio_agents.supervision.events import Answered, Asked, Decided, Phase, Spoke
 
@@ -55,7 +60,8 @@ async def claude_voice(
 ) -> AsyncIterator[ClaudeVoice]:
     """Converse with the CLI that *agent* is; the first events, *heard*, were shown before."""
     conversation = ClaudeCodeConversation(permission_timeout=_NEVER, by=by)
-    conversation.attach_wire(AgentWire(agent), said=await said_to(agent), echoes=True)
+    sent = await sent_before(agent, message_of)
+    conversation.attach_wire(AgentWire(agent, line_limit=LINE_LIMIT), said=sent, echoes=True)
     voice = ClaudeVoice(agent, conversation, journal, eyes, heard=heard)
     conversation.on_event(voice.hear)
     conversation.on_message(voice.hear_answer)
@@ -179,7 +185,7 @@ class _Asking:
         finally:
             if self._journal.leaving is None:  # else it stays open
                 with anyio.CancelScope(shield=True):
-                    decided = decided or await self._settled(request.id)
+                    decided = decided or await self._settled(request)
                     self._eyes(decided)
                     settled = {"behavior": decided.behavior, "by": decided.by}
                     await self._journal.note("permission", request.id, {**asked, **settled})
@@ -193,13 +199,14 @@ class _Asking:
                 return await answer if isawaitable(answer) else answer, self._by
         return PermissionDecision("deny", message=NOBODY_ANSWERED), "nobody"
 
-    async def _settled(self, request: str) -> Decided:
+    async def _settled(self, request: PermissionRequest) -> Decided:
         """Who has decided in our place: somebody at another terminal, or the agent itself."""
         with anyio.move_on_after(_RECALLING), suppress(OptioAgentsError):
-            if answered := await self._agent.find_answer(request):
-                by, data = answered
-                return Decided(request, behavior_of(data), by)
-        return Decided(request, "settled", "another terminal, or the agent itself")
+            for name in request.names:
+                if answered := await self._agent.find_answer(name):
+                    by, data = answered
+                    return Decided(request.id, behavior_of(data), by)
+        return Decided(request.id, "settled", "another terminal, or the agent itself")
 
 
 @contextmanager

@@ -1,0 +1,166 @@
+"""The claude CLI's stream-json as a dialect: its events become facts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from optio_agents.conversation.contract import Event, PermissionRequest
+from optio_agents.conversation.dialect import (
+    ControlAnswered,
+    Fact,
+    Limit,
+    LimitChanged,
+    MessageRead,
+    Reading,
+    TurnOver,
+)
+from optio_agents.conversation.json_lines import LINE_LIMIT, read_events
+from optio_agents.conversation.wire import OutputLines
+
+from .models import ClaudeTurnResult, Init, RateLimit, Usage, number
+from .permissions import PermissionLedger
+from .stream_json import control_request, permission_answer, user_message
+from .turns import TurnEnd, TurnLedger
+
+
+class ClaudeDialect:
+    """What one CLI process says and hears. *resumed*: it has a past, whose cost nobody knows.
+
+    *echoes*: the CLI echoes our messages, so a turn that names none answers none.
+    """
+
+    line_limit = LINE_LIMIT
+    ready = True  # it reads from its start on, and says nothing before the first message
+
+    def __init__(self, *, resumed: bool = False, echoes: bool = False) -> None:
+        self._turns = TurnLedger(named=echoes)
+        self._permissions = PermissionLedger()
+        self._commands = set[str]()  # messages that may be carried out by the CLI itself
+        self._limited = False
+        self._limits: Event | None = None
+        self._init: Event | None = None
+        self._cost = None if resumed else 0.0  # before the turn that runs; None: nobody knows
+        self.usage = Usage()
+
+    @property
+    def running(self) -> bool:
+        return self._turns.running
+
+    @property
+    def busy(self) -> bool:
+        return self._turns.busy
+
+    @property
+    def session_id(self) -> str | None:
+        return self._turns.session_id
+
+    @property
+    def init(self) -> Init | None:
+        return Init.model_validate(self._init) if self._init else None
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        return RateLimit.model_validate(self._limits) if self._limits else None
+
+    # -- what it says
+
+    def read(self, output: OutputLines, now: float) -> Reading:
+        events, indices = read_events(output.lines, output.cut)
+        facts = [
+            fact
+            for index, event in enumerate(events)
+            # a foreign type may be anything, also what cannot be hashed
+            if type(kind := event.get("type")) is str and kind in _TYPES
+            for fact in self._feed(kind, event, output.places[indices[index]], now)
+        ]
+        return Reading(events, facts)
+
+    def _feed(self, kind: str, event: Event, place: int, now: float) -> Iterator[Fact]:
+        if kind == "control_response":
+            yield from _acknowledged(event)
+            return
+        if kind in PermissionLedger.TYPES:
+            yield from self._permissions.feed(event, place)
+        if kind in _LIMIT_TYPES:
+            yield from self._limit(event, now)
+        if kind in TurnLedger.TYPES:
+            if event.get("subtype") == "init":
+                self._init = event
+            for news in self._turns.feed(event):
+                yield news if isinstance(news, MessageRead) else self._over(news)
+
+    def _over(self, end: TurnEnd) -> TurnOver:
+        command = not self._commands.isdisjoint(end.answered)
+        self._commands.difference_update(end.answered)
+        if end.result is None:
+            return TurnOver(ClaudeTurnResult.dropped(end), end.answered)
+        cost = None
+        if (total := number(end.result.get("total_cost_usd"))) is not None:
+            cost = None if self._cost is None else max(0.0, total - self._cost)
+            self._cost = total
+        turn = ClaudeTurnResult.of(end.result, answered=end.answered, cost=cost, command=command)
+        self.usage = self.usage.plus(turn)
+        return TurnOver(turn, end.answered)
+
+    def _limit(self, event: Event, now: float) -> Iterator[LimitChanged]:
+        """Whether the model's API turns the CLI away, as far as it says."""
+        limit: Limit | None = None
+        match event:
+            case {"type": "rate_limit_event", "rate_limit_info": dict(info)}:
+                self._limits = info
+                if info.get("status") == "rejected":
+                    limit = Limit(number(info.get("resetsAt")), "usage limit")
+            case {"type": "system", "subtype": "api_retry", "error_status": 429}:
+                delay = number(event.get("retry_delay_ms"))
+                until = None if delay is None else now + delay / 1000
+                why = event.get("error")
+                limit = Limit(until, why if isinstance(why, str) and why else "rate limit")
+            case {"type": "assistant" | "result"}:
+                pass
+            case _:
+                return
+        if limit is not None or self._limited:
+            self._limited = limit is not None
+            yield LimitChanged(limit)
+
+    # -- what we say
+
+    def message(self, uuid: str, text: str, *, command: bool) -> bytes:
+        if command:
+            self._commands.add(uuid)
+        return user_message(text, uuid, command=command)
+
+    def sent(self, uuid: str) -> None:
+        self._turns.send(uuid)
+
+    def forget(self, uuid: str) -> None:
+        self._turns.forget(uuid)
+        self._commands.discard(uuid)
+
+    def permission_answer(self, request: PermissionRequest, decision: object) -> bytes:
+        return permission_answer(request, decision)
+
+    def withdrawal(self, request: PermissionRequest) -> bytes | None:
+        return None  # it takes its question back itself
+
+    def interruption(self, request_id: str) -> bytes:
+        return control_request(request_id, "interrupt")
+
+    def farewell(self) -> bytes | None:
+        # the end of the input alone would wait for background shells and API retries
+        return control_request("optio-end", "end_session")
+
+
+_LIMIT_TYPES = frozenset({"rate_limit_event", "system", "assistant", "result"})
+_TYPES = TurnLedger.TYPES | PermissionLedger.TYPES | _LIMIT_TYPES | {"control_response"}
+
+
+def _acknowledged(event: Event) -> Iterator[ControlAnswered]:
+    match event.get("response"):
+        case {"subtype": "success", "request_id": str(request_id), **rest}:
+            inner = rest.get("response")  # absent for a plain acknowledgement
+            yield ControlAnswered(request_id, inner if isinstance(inner, dict) else {})
+        case {"request_id": str(request_id), **rest}:
+            why = rest.get("error")
+            words = why if isinstance(why, str) and why else "refused without a reason"
+            yield ControlAnswered(request_id, {}, words)

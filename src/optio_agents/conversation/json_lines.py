@@ -1,0 +1,109 @@
+"""One JSON object a line, as every agent's wire has it: read it leniently, write it strictly. Pure.
+
+What an agent writes may be anything, so reading never raises: what is no object on a line of its
+own becomes an event of ours, `x-optio-unreadable`. What we write is built here: agents have been
+seen to die of a malformed line and of a byte beyond ASCII.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
+from typing import Any
+
+from .contract import Event
+
+LINE_LIMIT = 64 << 20  # bytes of a line: a Write call's input is on one
+
+_EXCERPT = 200  # characters of an unreadable line that its event quotes
+_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # half the time of json.loads
+
+
+@cache
+def fast_parser() -> Callable[[bytes], Any]:
+    """Twice as fast again; not loaded before lines are read.
+
+    It refuses more than `_scan` does (lone surrogates, deep nesting), and gives the same for all
+    that it takes; a test holds it to that.
+    """
+    from pydantic_core import from_json
+
+    return partial(from_json, cache_strings="keys")
+
+
+def read_events(
+    lines: Sequence[bytes], sizes: Mapping[int, int] | None = None
+) -> tuple[list[Event], Sequence[int]]:
+    """The events of *lines*, and for each event the index of its line.
+
+    *sizes*: the true sizes of those lines, by index, of which only the front is there.
+    """
+    if not sizes:
+        try:
+            found = list(map(fast_parser(), lines))
+        except ValueError:
+            pass
+        else:
+            if {*map(type, found)} <= {dict}:
+                return found, range(len(found))
+    events, indices = list[Event](), list[int]()
+    for index, line in enumerate(lines):
+        size = sizes.get(index) if sizes else None
+        new = decode(line) if size is None else [shortened(line, size)]
+        events += new
+        indices += [index] * len(new)
+    return events, indices
+
+
+def decode_all(lines: Iterable[bytes]) -> list[Event]:
+    """The events of *lines*, in order; see `decode`."""
+    return read_events(list(lines))[0]
+
+
+def decode(line: bytes) -> list[Event]:
+    """The events of one line: the agent's object as it is, or one of ours (`x-optio-unreadable`).
+
+    A line that is not UTF-8 gives both: ours first, then the agent's with U+FFFD for bad bytes.
+    """
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        text = line.decode(errors="replace")
+        return [_unreadable("not UTF-8", text), *_parse(text)]
+    return _parse(text)
+
+
+def shortened(line: bytes, size: int) -> Event:
+    """The event for a line of *size* bytes of which only the front is known."""
+    front = line[: 4 * _EXCERPT].decode(errors="replace")
+    return _unreadable("too long", front, size=size)
+
+
+def _parse(text: str) -> list[Event]:
+    try:
+        value, end = _scan(text, 0)
+        if end < len(text) and not text[end:].isspace():
+            return [_unreadable("not JSON", text)]
+    except (StopIteration, ValueError):
+        if (front := text.lstrip(" \t\r\n")) not in {"", text}:
+            return _parse(front)
+        return [_unreadable("not JSON", text)] if text and not text.isspace() else []
+    except RecursionError:
+        return [_unreadable("nested too deep", text)]
+    return [value] if type(value) is dict else [_unreadable("not an object", text)]
+
+
+def _unreadable(reason: str, text: str, **more: object) -> Event:
+    excerpt = text[:_EXCERPT]
+    return {"type": "x-optio-unreadable", "reason": reason, "excerpt": excerpt, **more}
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """One line. Raises ValueError for what no JSON can hold."""
+    try:
+        # ASCII also for lone surrogates and U+2028, which other readers trip over
+        text = json.dumps(message, allow_nan=False, separators=(",", ":"))
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from error
+    return text.encode("ascii") + b"\n"

@@ -1,0 +1,443 @@
+"""The machinery of a conversation, one for every agent: what a dialect says becomes what holds.
+
+Who reads: one task (`run_reader`), from the first line of the agent's output to its end. Each
+stretch of lines goes to the dialect; the facts in it are taken in first (who waits for a turn,
+what is open, what is limited), then its events and turns are handed to the subscribers, and
+only then the next stretch is read: a slow subscriber holds up the reading and nothing else.
+
+Who may wait for whom: handlers run in tasks of their own, so they may interrupt, ask and close.
+`close` gives the agent and the handlers their time, each bounded, and then drops what is left,
+which also frees a reader that waits for a handler. Whoever waits for an answer that cannot come
+any more hears ConversationClosed with the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, assert_never
+from uuid import uuid4
+
+import anyio
+
+from optio_agents.errors import OptioAgentsError
+
+from .approvals import Approvals
+from .contract import (
+    CloseReason,
+    ConversationClosed,
+    ConversationState,
+    EventHandler,
+    Interrupted,
+    MessageHandler,
+    PermissionHandler,
+    PermissionRequest,
+    TurnHandler,
+    TurnResult,
+    Unconfirmed,
+    Unsubscribe,
+)
+from .dialect import (
+    ControlAnswered,
+    Dialect,
+    Fact,
+    LimitChanged,
+    MessageRead,
+    PermissionAsked,
+    PermissionSettled,
+    Ready,
+    ReplyOwed,
+    TurnOver,
+)
+from .exchange import (
+    ControlRefused,
+    Exchange,
+    has_failed,
+    lost_turn,
+    reason_ended,
+    reason_unread,
+)
+from .subscribers import Subscriptions
+from .wire import OutputLines, ProcessEnd, Wire
+from .wire_handle import HandleWire
+
+if TYPE_CHECKING:
+    from optio_agents.framing.cursor import Cursor
+
+
+_log = logging.getLogger(__name__)
+_CONTROL = 60.0  # s that a live agent may take to acknowledge a change
+
+
+class AgentConversation:
+    """One live agent that speaks *dialect*. Attach it to a process and run the reader meanwhile."""
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        *,
+        agent_label: str,
+        permission_timeout: float = 900.0,
+        interrupt_timeout: float = 10.0,
+        close_timeout: float = 5.0,
+        by: str = "the conversation",
+    ) -> None:
+        """Times are in seconds; *by* is who other terminals hear has answered a request."""
+        self._speech, self._label = dialect, agent_label
+        self._interrupt_timeout, self._close_timeout = interrupt_timeout, close_timeout
+        self._wire: Wire | None = None
+        self._approvals = Approvals(
+            lambda request, decision: self._speech.permission_answer(request, decision),
+            permission_timeout=permission_timeout,
+            by=by,
+        )
+        self._subscriptions = Subscriptions()
+        self._exchange = Exchange()
+        self._spoke = False  # the agent has said something
+        self._changed = asyncio.Event()
+        self._reading = self._closing = self._detached = False
+        self._ended = asyncio.Event()
+        self._finished = asyncio.Event()
+        self._reason: CloseReason | None = None
+        self._failed: OptioAgentsError | None = None
+
+    # -- the process
+
+    def attach(self, handle: Any, *, terminate: Callable[[], Any] | None = None) -> None:
+        """Speak with the agent behind *handle*: `stdin.write/drain`, async-iterable `stdout`.
+
+        *terminate* ends its process where the handle itself cannot.
+        """
+        self.attach_wire(HandleWire(handle, terminate, line_limit=self._speech.line_limit))
+
+    def attach_wire(self, wire: Wire, *, said: Sequence[Unconfirmed] = ()) -> None:
+        """Speak over *wire*. *said* was put into its input before."""
+        if self._wire is not None:
+            raise ValueError("a conversation has one process")
+        self._wire = wire
+        for message in said:
+            self._exchange.send(message.uuid, message.text)
+            self._speech.sent(message.uuid)
+
+    async def run_reader(self) -> None:
+        """Read what the agent says until it has ended, and hand it over.
+
+        Returns when every handler has had everything. Cancelling it leaves the agent alone.
+        """
+        if self.closed:
+            return
+        wire = self._attached()
+        self._reading = True
+        end: ProcessEnd | None = None
+        try:
+            self._approvals.begin(await wire.answered())
+            async with wire.reading() as stretches:
+                async for output in stretches:
+                    await self._take(output, wire)
+            end = await wire.ended()
+            if self._pending:
+                lost = [lost_turn(asked=self._closing)]
+                await self._subscriptions.hand_over([], 0, lost, wire.cursor)
+        except OptioAgentsError as error:
+            _log.warning("%s is not read any further: %s", self._label, error)
+            self._failed = error
+        finally:
+            self._end(end)
+            with anyio.CancelScope(shield=True):
+                await self._approvals.end(self._close_timeout)
+        try:
+            await self._subscriptions.drain()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._drop()
+
+    async def close(self) -> None:
+        """End the agent: by asking, by the end of its input, by TERM, by KILL to its tree.
+
+        At most about seven times `close_timeout`; nothing is handed over once it returns. Twice
+        is fine.
+        """
+        self._closing = True
+        end: ProcessEnd | None = None
+        with anyio.CancelScope(shield=True):
+            if self._wire is not None and not self._finished.is_set():
+                end = await self._end_process(self._wire)
+            if self._reading and not self._finished.is_set():
+                with anyio.move_on_after(self._close_timeout):
+                    await self._ended.wait()
+                    await self._subscriptions.drain()
+                await self._drop()  # which also frees a reader that waits for a handler
+                with anyio.move_on_after(self._close_timeout):
+                    await self._ended.wait()
+        self._end(end)
+
+    def detach(self) -> None:
+        """Leaving its block leaves the agent running, to be adopted later."""
+        self._detached = True
+        self._attached().detach()
+
+    async def leave(self) -> None:
+        """Close it, unless it was detached."""
+        if not self._detached:
+            await self.close()
+
+    async def _end_process(self, wire: Wire) -> ProcessEnd | None:
+        with anyio.move_on_after(self._close_timeout), suppress(OptioAgentsError):
+            # the end of the input alone may wait for what runs in the background
+            if (words := self._speech.farewell()) is not None:
+                await wire.say(words)
+            await wire.end_input()
+            return await wire.ended()
+        with anyio.move_on_after(3 * self._close_timeout), suppress(OptioAgentsError):
+            await wire.stop(self._close_timeout)
+            return await wire.ended()
+        return None
+
+    # -- what it says
+
+    def on_event(self, handler: EventHandler, *, skip: bool = False) -> Unsubscribe:
+        """Call *handler* with every event, the agent's own dict, from now on.
+
+        Ours begin with `x-optio-`. A handler that is too slow makes the reading wait; with
+        *skip* it misses events instead, and hears of it by `x-optio-skipped`.
+        """
+        return self._subscriptions.events.add(handler, skip=skip)
+
+    def on_message(self, handler: MessageHandler) -> Unsubscribe:
+        """Call *handler* with the final text of each completed turn; others have none."""
+        return self._subscriptions.messages.add(handler, skip=False)
+
+    def on_turn(self, handler: TurnHandler) -> Unsubscribe:
+        """Call *handler* with the end of each turn, however it ended; also of lost ones."""
+        return self._subscriptions.turns.add(handler, skip=False)
+
+    def on_permission_request(self, handler: PermissionHandler) -> Unsubscribe:
+        """Let *handler* decide, also about requests that wait already. A later one replaces it.
+
+        What it raises, answers late or answers wrongly denies the request. It is cancelled when
+        somebody else has answered, or no answer is wanted any more.
+        """
+        return self._approvals.handle_with(handler)
+
+    # -- what we say
+
+    async def send(self, text: str, *, command: bool = False) -> str:
+        """Say *text*; returns its uuid when it is kept for the agent. Raises ConversationClosed.
+
+        It is plain text, unless *command* lets the agent carry out `/…` and read in `@…`. While
+        the agent starts it may wait until messages can be said; cancel it to wait no longer.
+        """
+        uuid = str(uuid4())
+        await self._send(uuid, text, command=command)
+        return uuid
+
+    async def ask(self, text: str, *, command: bool = False) -> TurnResult:
+        """Say *text* and wait for the turn that answers it, which may have failed.
+
+        Cancel it to wait no longer. Raises ConversationClosed when the agent ends before.
+        """
+        uuid = str(uuid4())
+        with self._exchange.awaiting_turn(uuid) as answer:
+            await self._send(uuid, text, command=command)
+            return await answer
+
+    async def _send(self, uuid: str, text: str, *, command: bool) -> None:
+        wire = self._attached()
+        if not self._speech.ready:
+            await self._until(lambda: self._speech.ready or self.closed)
+            wire = self._attached()
+        data = self._speech.message(uuid, text, command=command)
+        self._exchange.send(uuid, text)  # first: its echo may be faster than our return
+        self._speech.sent(uuid)
+        try:
+            await wire.say(data)
+        except ConversationClosed as error:
+            self._exchange.forget(uuid)
+            self._speech.forget(uuid)
+            if self._reason is None:
+                raise
+            raise ConversationClosed(self._reason) from error
+        except BaseException:  # cancelled, or the way to it is lost: it may be in its input
+            self._exchange.doubt(uuid)
+            raise
+
+    async def interrupt(self) -> Interrupted:
+        """End the turn that runs; returns when it has ended, and says how.
+
+        "interrupted": the agent did so. "signalled": it did not listen and got SIGINT. "stopped":
+        neither helped. "idle": there was nothing to end. Messages that wait come next. At most
+        twice `interrupt_timeout` and three times `close_timeout`.
+        """
+        if not self.is_pending():
+            return "idle"
+        wire, before, request_id = self._attached(), self._exchange.turns, f"optio-{uuid4()}"
+        with (
+            anyio.move_on_after(self._interrupt_timeout),
+            suppress(ControlRefused),
+            self._exchange.awaiting_control(request_id) as refused,
+        ):
+            for request in self._approvals.open:
+                if (words := self._speech.withdrawal(request)) is not None:
+                    await self._approvals.say(wire, request, words)
+            await wire.say(self._speech.interruption(request_id))
+            await self._until(
+                lambda: (
+                    self._exchange.turns > before or not self.is_pending() or has_failed(refused)
+                )
+            )
+            if has_failed(refused):
+                refused.result()
+            return "interrupted"
+        with anyio.move_on_after(self._interrupt_timeout), suppress(OptioAgentsError):
+            await wire.signal("INT")
+            await self._until(lambda: self._exchange.turns > before or self.closed)
+            return "signalled"
+        with anyio.move_on_after(3 * self._close_timeout):
+            await wire.stop(self._close_timeout)
+            await self._ended.wait()
+        return "stopped"
+
+    async def answer(self, request: PermissionRequest, decision: object, *, by: str) -> str | None:
+        """Decide an open request in the handler's place, which is cancelled then.
+
+        Gives who answered it first, in the end; None where no answer is wanted any more.
+        """
+        return await self._approvals.answer(self._attached(), request, decision, by=by)
+
+    async def control(self, what: str, build: Callable[[str], bytes]) -> Mapping[str, Any]:
+        """Say what *build* makes of a request id, and wait up to 60 s for what it gives.
+
+        Raises ControlRefused, ConversationClosed.
+        """
+        wire, request_id = self._attached(), f"optio-{uuid4()}"
+        with (
+            anyio.move_on_after(_CONTROL),
+            self._exchange.awaiting_control(request_id) as answer,
+        ):
+            await wire.say(build(request_id))
+            return await answer
+        raise ControlRefused(f"{self._label} did not acknowledge {what} within {_CONTROL:g} s")
+
+    # -- how it is
+
+    @property
+    def closed(self) -> bool:
+        """The agent has ended, or is not read: nothing can be said, `close_reason` says why.
+
+        What it said last may still be on its way to the handlers, until `run_reader` returns.
+        """
+        return self._reason is not None
+
+    @property
+    def close_reason(self) -> CloseReason | None:
+        return self._reason
+
+    @property
+    def session_id(self) -> str | None:
+        """The agent's own, by which it can go on later; known from the first turn on."""
+        return self._speech.session_id
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """Behind the last line of the journal that every handler has had.
+
+        While handlers are busy it may stand too far back, never too far.
+        """
+        return self._subscriptions.cursor
+
+    @property
+    def open_requests(self) -> tuple[PermissionRequest, ...]:
+        """The permission requests that nobody has answered yet."""
+        return self._approvals.open
+
+    @property
+    def unconfirmed(self) -> tuple[Unconfirmed, ...]:
+        """What was sent and has not been echoed. It is not said again unless you do."""
+        return self._exchange.unconfirmed
+
+    def is_pending(self) -> bool:
+        """The agent works on a turn, or has yet to answer something that was sent."""
+        return not self.closed and self._pending
+
+    @property
+    def state(self) -> ConversationState:
+        if self._reason is not None:
+            return ConversationState("closed", reason=str(self._reason))
+        if self._approvals.open:
+            return ConversationState("waiting for permission")
+        if (limit := self._exchange.limit) is not None:
+            return ConversationState("rate limited", limit.until, limit.reason)
+        if self._pending or self._speech.busy:
+            return ConversationState("working")
+        return ConversationState("idle" if self._spoke else "starting")
+
+    # -- inside
+
+    @property
+    def _pending(self) -> bool:
+        return self._speech.running or self._exchange.pending
+
+    async def _take(self, output: OutputLines, wire: Wire) -> None:
+        now = time.time()
+        before, new = output.parts()
+        if before.lines:  # handed over before, and only to be known
+            self._learn(self._speech.read(before, now).facts)
+        events, facts = self._speech.read(new, now)
+        turns = self._learn(facts)
+        self._spoke = True
+        self._approvals.work(wire)
+        self._notify()
+        await self._subscriptions.hand_over(events, new.size, turns, wire.cursor)
+
+    def _learn(self, facts: Iterable[Fact]) -> list[TurnResult]:
+        """The turns that ended with *facts*."""
+        turns = list[TurnResult]()
+        for fact in facts:
+            match fact:
+                case PermissionAsked() | PermissionSettled() | ReplyOwed():
+                    self._approvals.feed(fact)
+                case TurnOver(turn):
+                    turns.append(turn)
+                    self._exchange.feed(fact)
+                case MessageRead() | ControlAnswered() | LimitChanged():
+                    self._exchange.feed(fact)
+                case Ready():  # whoever waits to send is woken behind every stretch
+                    pass
+                case _:
+                    assert_never(fact)
+        return turns
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await self._changed.wait()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _attached(self) -> Wire:
+        if self._reason is not None:
+            raise ConversationClosed(self._reason)
+        if self._wire is None:
+            raise ValueError("attach a process first")
+        return self._wire
+
+    def _end(self, end: ProcessEnd | None) -> None:
+        """Nothing more will come: whoever waits for something hears why."""
+        if self._reason is None:
+            last, asked = self._exchange.last_turn, self._closing
+            self._reason = (
+                reason_unread(self._label, self._failed, last, asked=asked)
+                if end is None
+                else reason_ended(self._label, end, last, asked=asked)
+            )
+            self._exchange.end(ConversationClosed(self._reason))
+        self._ended.set()
+        self._notify()
+
+    async def _drop(self) -> None:
+        await self._subscriptions.end(self._close_timeout)
+        self._finished.set()

@@ -1,0 +1,262 @@
+"""The machinery with an agent of a few words: what holds for every dialect alike."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from optio_agents.conversation import Conversation, ConversationClosed, PermissionDecision
+from optio_agents.conversation.contract import PermissionRequest, TurnResult
+from optio_agents.conversation.dialect import (
+    LimitChanged,
+    MessageRead,
+    PermissionAsked,
+    PermissionSettled,
+    Reading,
+    Ready,
+    ReplyOwed,
+    TurnOver,
+)
+from optio_agents.conversation.json_lines import encode, read_events
+from optio_agents.conversation.machinery import AgentConversation
+from tests.support.pipe_handle import Handle, until
+from tests.support.timeouts import BOUND
+
+
+class Curt:
+    """The dialect of an agent that has to be greeted first and numbers its questions from 0."""
+
+    line_limit = 1 << 20
+    busy = False
+
+    def __init__(self):
+        self.ready = self.running = False
+        self.session_id = None
+        self.unanswered = list[str]()
+
+    def read(self, output, now):
+        events, indices = read_events(output.lines, output.cut)
+        places = [output.places[index] for index in indices]
+        facts = [
+            fact
+            for event, place in zip(events, places, strict=True)
+            for fact in self._facts(event, place)
+        ]
+        return Reading(events, facts)
+
+    def _facts(self, event, place):
+        match event:
+            case {"hello": str(session)}:
+                self.ready, self.session_id = True, session
+                yield Ready()
+            case {"read": str(uuid)}:
+                self.running = True
+                yield MessageRead(uuid)
+            case {"asks": int(number), "tool": str(tool)}:
+                yield PermissionAsked(PermissionRequest(tool, {}, event, f"q{number}", place))
+            case {"asks": int(number)}:
+                yield ReplyOwed(f"q{number}", place, encode({"to": number, "unknown": True}))
+            case {"withdraws": int(number)}:
+                yield PermissionSettled(f"q{number}")
+            case {"ends": outcome}:
+                self.running = False
+                turn = TurnResult(outcome=outcome, text=event.get("text", ""), raw=event)
+                answered, self.unanswered = self.unanswered, []
+                yield TurnOver(turn, tuple(answered))
+                yield LimitChanged(None)
+
+    def message(self, uuid, text, *, command):
+        return encode({"say": text, "uuid": uuid, "in": self.session_id})
+
+    def sent(self, uuid):
+        self.unanswered.append(uuid)
+
+    def forget(self, uuid):
+        self.unanswered.remove(uuid)
+
+    def permission_answer(self, request, decision):
+        behavior = getattr(decision, "behavior", "deny")
+        return encode({"to": request.raw["asks"], "behavior": behavior})
+
+    def withdrawal(self, request):
+        return encode({"to": request.raw["asks"], "behavior": "withdrawn"})
+
+    def interruption(self, request_id):
+        return encode({"cancel": True})
+
+    def farewell(self):
+        return None
+
+
+@asynccontextmanager
+async def talking(*, greeted=True, **options):
+    handle, conversation = Handle(), AgentConversation(Curt(), agent_label="curt", **options)
+    conversation.attach(handle)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(conversation.run_reader)
+        with anyio.fail_after(BOUND):
+            if greeted:
+                handle.hear({"hello": "s1"})
+                await until(lambda: conversation.session_id)
+            yield conversation, handle
+            await conversation.close()
+
+
+def said(handle, key):
+    return [message for message in handle.said if key in message]
+
+
+async def test_it_is_a_conversation():
+    async with talking() as (conversation, _):
+        assert isinstance(conversation, Conversation)
+
+
+async def test_a_message_waits_until_messages_can_be_said():
+    async with talking(greeted=False) as (conversation, handle), anyio.create_task_group() as tasks:
+        tasks.start_soon(conversation.send, "hi")
+        await anyio.wait_all_tasks_blocked()
+        assert handle.said == []
+        handle.hear({"hello": "s1"})
+        await until(lambda: handle.said)
+        assert (handle.said[0]["say"], handle.said[0]["in"]) == ("hi", "s1")
+
+
+async def test_a_message_that_waits_for_an_agent_that_ends_raises():
+    async with talking(greeted=False) as (conversation, handle):
+        handle.exit(1)
+        with pytest.raises(ConversationClosed):
+            await conversation.send("hi")
+
+
+async def test_what_was_sent_is_confirmed_and_then_answered():
+    async with talking() as (conversation, handle):
+        uuid = await conversation.send("hi")
+        assert [one.text for one in conversation.unconfirmed] == ["hi"]
+        handle.hear({"read": uuid})
+        await until(lambda: not conversation.unconfirmed)
+        assert conversation.is_pending()
+        handle.hear({"ends": "completed", "text": "yes"})
+        await until(lambda: not conversation.is_pending())
+
+
+OUTCOMES = ["completed", "cancelled", "refused", "cut", "empty", "failed"]
+
+
+async def test_on_turn_tells_every_end_and_on_message_the_completed_ones():
+    async with talking() as (conversation, handle):
+        turns, texts = list[TurnResult](), list[str]()
+        conversation.on_turn(turns.append)
+        conversation.on_message(texts.append)
+        handle.hear(*({"ends": outcome, "text": outcome} for outcome in OUTCOMES))
+        await until(lambda: len(turns) == len(OUTCOMES))
+        assert [turn.outcome for turn in turns] == OUTCOMES
+        assert [turn.ok for turn in turns] == [True, *[False] * 5]
+        await until(lambda: texts)
+        assert texts == ["completed"]
+
+
+async def test_an_exit_with_zero_in_a_turn_is_a_lost_turn():
+    turns = list[TurnResult]()
+    async with talking() as (conversation, handle):
+        conversation.on_turn(turns.append)
+        uuid = await conversation.send("hi")
+        handle.hear({"read": uuid})
+        await until(lambda: not conversation.unconfirmed)
+        handle.exit(0)
+        await until(lambda: turns)
+    assert [turn.outcome for turn in turns] == ["lost"]
+    assert turns[0].failure
+
+
+async def test_a_turn_that_is_closed_meanwhile_is_cancelled():
+    turns = list[TurnResult]()
+    async with talking() as (conversation, _):
+        conversation.on_turn(turns.append)
+        await conversation.send("hi")
+    assert [turn.outcome for turn in turns] == ["cancelled"]
+
+
+async def test_an_agent_that_owes_nothing_loses_nothing():
+    turns = list[TurnResult]()
+    async with talking() as (conversation, handle):
+        conversation.on_turn(turns.append)
+        handle.exit(0)
+        await until(lambda: conversation.closed)
+    assert turns == []
+
+
+async def test_request_zero_asked_again_is_not_the_answered_one():
+    """Ids of agents begin at 0 in every process, and may come again."""
+    async with talking() as (conversation, handle):
+        conversation.on_permission_request(lambda _: PermissionDecision("allow"))
+        for count in 1, 2:
+            handle.hear({"asks": 0, "tool": "Bash"})
+            await until(lambda count=count: len(said(handle, "behavior")) == count)
+        assert [one["to"] for one in said(handle, "behavior")] == [0, 0]
+
+
+async def test_a_question_that_nobody_meets_is_answered_at_once():
+    async with talking() as (conversation, handle):
+        handle.hear({"asks": 0})
+        await until(lambda: said(handle, "unknown"))
+        assert conversation.open_requests == ()
+
+
+async def test_an_interrupt_answers_what_is_open_first():
+    async with talking() as (conversation, handle), anyio.create_task_group() as tasks:
+        cancelled = anyio.Event()
+
+        async def ponder(_):
+            try:
+                await anyio.sleep_forever()
+            finally:
+                cancelled.set()
+
+        conversation.on_permission_request(ponder)
+        uuid = await conversation.send("hi")
+        handle.hear({"read": uuid}, {"asks": 0, "tool": "Bash"})
+        await until(lambda: conversation.open_requests)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(conversation.interrupt)
+        await until(lambda: said(handle, "cancel"))
+        assert [*handle.said[-2:]] == [{"to": 0, "behavior": "withdrawn"}, {"cancel": True}]
+        handle.hear({"ends": "cancelled"})
+        await cancelled.wait()
+
+
+async def test_deciding_in_the_handlers_place_cancels_the_handler():
+    async with talking() as (conversation, handle):
+        cancelled = anyio.Event()
+
+        async def ponder(_):
+            try:
+                await anyio.sleep_forever()
+            finally:
+                cancelled.set()
+
+        conversation.on_permission_request(ponder)
+        handle.hear({"asks": 0, "tool": "Bash"})
+        await until(lambda: conversation.open_requests)
+        await anyio.wait_all_tasks_blocked()
+        (request,) = conversation.open_requests
+        assert await conversation.answer(request, PermissionDecision("allow"), by="me") == "me"
+        await cancelled.wait()
+
+
+async def test_a_handler_that_decides_so_itself_comes_to_its_end():
+    async with talking() as (conversation, handle):
+        over = anyio.Event()
+
+        async def decide(request):
+            await conversation.answer(request, PermissionDecision("deny"), by="the handler")
+            await anyio.lowlevel.checkpoint()
+            over.set()
+            return PermissionDecision("allow")
+
+        conversation.on_permission_request(decide)
+        handle.hear({"asks": 0, "tool": "Bash"})
+        await over.wait()
+        assert [one["behavior"] for one in said(handle, "behavior")] == ["deny"]
