@@ -110,6 +110,16 @@ def test_a_door_is_nothing_but_a_lazy_lookup() -> None:
         assert not [node for node in top if str(node.module).startswith(f"{PACKAGE}.{other}")]
 
 
+def test_the_words_of_one_agent_stand_in_its_folder() -> None:
+    """What is the same for every agent names none, but for the door in the package's face."""
+    for module in MODULES:
+        parts = module.split(".")
+        if parts[0] == "conversation" and len(parts) == 2 and module not in PACKAGES:
+            assert not [name for name in _imports(module) if "claude" in name], module
+            code = ast.unparse(MODULES[module]).lower()
+            assert "claude" not in code, module
+
+
 def _circles() -> list[list[str]]:
     """Strongly connected files, what is imported for type checkers counted (Tarjan)."""
     index: dict[str, int] = {}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from optio_agents.conversation import TurnResult
 from tests.support.claude.claude_cli import over_pipes
 from tests.support.claude.model_api import scripted
 
@@ -26,6 +29,30 @@ async def test_a_failed_call_is_a_failed_turn_with_its_reason(status, tmp_path):
         assert (await talk.conversation.ask(scripted({"text": "fine"}))).text == "fine"
         await talk.conversation.close()
         assert messages == ["fine"]
+
+
+async def test_a_prompt_that_a_hook_blocked_is_not_completed(tmp_path):
+    hook = {"type": "command", "command": "grep -q FORBIDDEN && exit 2; exit 0"}
+    hooks = json.dumps({"hooks": {"UserPromptSubmit": [{"hooks": [hook]}]}})
+    async with over_pipes(tmp_path, "--settings", hooks) as talk:
+        messages, turns = list[str](), list[TurnResult]()
+        talk.conversation.on_message(messages.append)
+        talk.conversation.on_turn(turns.append)
+        result = await talk.conversation.ask("FORBIDDEN words")
+        assert (result.ok, result.outcome, result.text) == (False, "cut", "")
+        assert "blocked by hook" in (result.failure or "")
+        assert "num_turns 0" in result.evidence
+        assert (await talk.conversation.ask(scripted({"text": "fine"}))).outcome == "completed"
+        await talk.conversation.close()
+        assert [turn.outcome for turn in turns] == ["cut", "completed"]
+        assert messages == ["fine"]
+
+
+async def test_what_the_cli_carries_out_itself_is_an_answer_to_a_command_alone(tmp_path):
+    async with over_pipes(tmp_path) as talk:
+        result = await talk.conversation.ask("/context", command=True)
+        assert (result.outcome, result.num_turns) == ("completed", 0)
+        assert result.text
 
 
 async def test_a_call_that_succeeds_on_its_second_try_is_an_answer(tmp_path):

@@ -22,6 +22,7 @@ from optio_agents.conversation.dialect import (
 )
 from optio_agents.conversation.json_lines import encode, read_events
 from optio_agents.conversation.machinery import AgentConversation
+from optio_agents.conversation.wire_handle import HandleWire
 from tests.support.pipe_handle import Handle, until
 from tests.support.timeouts import BOUND
 
@@ -203,6 +204,36 @@ async def test_a_question_that_nobody_meets_is_answered_at_once():
         handle.hear({"asks": 0})
         await until(lambda: said(handle, "unknown"))
         assert conversation.open_requests == ()
+
+
+class AnsweredBefore(HandleWire):
+    """A wire to an agent whose question was answered by an older version, under its id."""
+
+    def __init__(self, handle):
+        super().__init__(handle, line_limit=1 << 20)
+        self.kept = list[str]()
+
+    async def answered(self):
+        return {"q0"}.__contains__
+
+    async def answer(self, name, data, by):
+        self.kept.append(name)
+        return await super().answer(name, data, by)
+
+
+async def test_an_answer_is_found_under_the_name_that_older_versions_gave_it():
+    handle, asked = Handle(), list[str]()
+    conversation, wire = AgentConversation(Curt(), agent_label="curt"), AnsweredBefore(handle)
+    conversation.attach_wire(wire)
+    conversation.on_permission_request(lambda request: asked.append(request.id))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(conversation.run_reader)
+        with anyio.fail_after(BOUND):
+            handle.hear({"asks": 0}, {"asks": 0, "tool": "Bash"}, {"asks": 1, "tool": "Bash"})
+            await until(lambda: len(wire.kept) == 2)
+            await conversation.close()
+    assert asked == ["q1"]
+    assert sorted(wire.kept) == ["at-2", "q0"]  # said again under its own name: so at most once
 
 
 async def test_an_interrupt_answers_what_is_open_first():

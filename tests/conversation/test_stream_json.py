@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, strategies as st
 
 from optio_agents.conversation import PermissionDecision, PermissionRequest
+from optio_agents.conversation.claude.models import ClaudeTurnResult
 from optio_agents.conversation.claude.permissions import (
     PermissionLedger,
     allow_for_session,
@@ -277,6 +280,53 @@ def test_a_question_of_another_shape_is_a_permission(asked):
 )
 def test_a_failed_turn_is_never_an_answer(result, why):
     assert judge(result).failure == why
+
+
+GOOD = {"subtype": "success", "is_error": False, "result": "fine", "terminal_reason": "completed"}
+
+
+@pytest.mark.parametrize(
+    ("more", "outcome"),
+    [
+        ({"stop_reason": "end_turn", "num_turns": 1}, "completed"),
+        ({"stop_reason": "tool_use", "structured_output": {"a": 1}, "result": ""}, "completed"),
+        ({"result": "", "num_turns": 3}, "completed"),  # it used tools and said nothing
+        ({"result": " ", "num_turns": 1}, "empty"),
+        ({"result": None}, "empty"),
+        ({"num_turns": 0}, "cut"),
+        ({"stop_reason": "refusal"}, "refused"),
+        ({"stop_reason": "max_tokens"}, "cut"),
+        ({"stop_reason": ["new"]}, "cut"),
+        ({"terminal_reason": "hook_stopped"}, "cut"),
+        ({"terminal_reason": {"new": 1}}, "cut"),
+        ({"terminal_reason": "aborted_tools"}, "cancelled"),
+        ({"is_error": True}, "failed"),  # 2.1.197 says "completed" all the same
+        ({"is_error": "yes"}, "failed"),
+        ({"subtype": "error_during_execution", "errors": 7}, "failed"),
+        ({"subtype": "error_max_turns", "errors": {"a": 1}}, "cut"),
+        ({"subtype": "of_tomorrow"}, "failed"),
+        ({"subtype": ["success"]}, "failed"),
+    ],
+)
+def test_completed_needs_evidence_and_nothing_against_it(more, outcome):
+    turn = ClaudeTurnResult.of({**GOOD, **more})
+    assert turn.outcome == outcome
+    assert turn.ok == (outcome == "completed")
+    assert bool(turn.failure) == (not turn.ok)
+    assert "subtype" in turn.evidence
+
+
+def test_a_turn_has_all_that_the_cli_says_of_it():
+    event = {**GOOD, "usage": {"input_tokens": 5, "odd": 1}, "modelUsage": {"m": {}}}
+    turn = ClaudeTurnResult.of(event, answered=("a",), cost=0.5)
+    assert (turn.result, turn.text, turn.answered, turn.cost_usd) == ("fine", "fine", ("a",), 0.5)
+    assert turn.usage is not None
+    assert turn.usage.input_tokens == 5
+    assert turn.raw is event
+    assert turn.modelUsage == {"m": {}}
+    assert not hasattr(turn, "no_such_field")
+    for again in copy.copy(turn), pickle.loads(pickle.dumps(turn)):
+        assert again == turn
 
 
 # -- the permission ledger

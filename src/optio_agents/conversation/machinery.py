@@ -86,11 +86,11 @@ class AgentConversation:
         by: str = "the conversation",
     ) -> None:
         """Times are in seconds; *by* is who other terminals hear has answered a request."""
-        self._speech, self._label = dialect, agent_label
+        self._dialect, self._label = dialect, agent_label
         self._interrupt_timeout, self._close_timeout = interrupt_timeout, close_timeout
         self._wire: Wire | None = None
         self._approvals = Approvals(
-            lambda request, decision: self._speech.permission_answer(request, decision),
+            lambda request, decision: self._dialect.permission_answer(request, decision),
             permission_timeout=permission_timeout,
             by=by,
         )
@@ -111,16 +111,16 @@ class AgentConversation:
 
         *terminate* ends its process where the handle itself cannot.
         """
-        self.attach_wire(HandleWire(handle, terminate, line_limit=self._speech.line_limit))
+        self.attach_wire(HandleWire(handle, terminate, line_limit=self._dialect.line_limit))
 
-    def attach_wire(self, wire: Wire, *, said: Sequence[Unconfirmed] = ()) -> None:
-        """Speak over *wire*. *said* was put into its input before."""
+    def attach_wire(self, wire: Wire, *, sent: Sequence[Unconfirmed] = ()) -> None:
+        """Speak over *wire*. *sent* was put into its input before."""
         if self._wire is not None:
             raise ValueError("a conversation has one process")
         self._wire = wire
-        for message in said:
+        for message in sent:
             self._exchange.send(message.uuid, message.text)
-            self._speech.sent(message.uuid)
+            self._dialect.sent(message.uuid)
 
     async def run_reader(self) -> None:
         """Read what the agent says until it has ended, and hand it over.
@@ -187,7 +187,7 @@ class AgentConversation:
     async def _end_process(self, wire: Wire) -> ProcessEnd | None:
         with anyio.move_on_after(self._close_timeout), suppress(OptioAgentsError):
             # the end of the input alone may wait for what runs in the background
-            if (words := self._speech.farewell()) is not None:
+            if (words := self._dialect.farewell()) is not None:
                 await wire.say(words)
             await wire.end_input()
             return await wire.ended()
@@ -246,17 +246,17 @@ class AgentConversation:
 
     async def _send(self, uuid: str, text: str, *, command: bool) -> None:
         wire = self._attached()
-        if not self._speech.ready:
-            await self._until(lambda: self._speech.ready or self.closed)
+        if not self._dialect.ready:
+            await self._until(lambda: self._dialect.ready or self.closed)
             wire = self._attached()
-        data = self._speech.message(uuid, text, command=command)
+        data = self._dialect.message(uuid, text, command=command)
         self._exchange.send(uuid, text)  # first: its echo may be faster than our return
-        self._speech.sent(uuid)
+        self._dialect.sent(uuid)
         try:
             await wire.say(data)
         except ConversationClosed as error:
             self._exchange.forget(uuid)
-            self._speech.forget(uuid)
+            self._dialect.forget(uuid)
             if self._reason is None:
                 raise
             raise ConversationClosed(self._reason) from error
@@ -280,9 +280,9 @@ class AgentConversation:
             self._exchange.awaiting_control(request_id) as refused,
         ):
             for request in self._approvals.open:
-                if (words := self._speech.withdrawal(request)) is not None:
+                if (words := self._dialect.withdrawal(request)) is not None:
                     await self._approvals.say(wire, request, words)
-            await wire.say(self._speech.interruption(request_id))
+            await wire.say(self._dialect.interruption(request_id))
             await self._until(
                 lambda: (
                     self._exchange.turns > before or not self.is_pending() or has_failed(refused)
@@ -338,7 +338,7 @@ class AgentConversation:
     @property
     def session_id(self) -> str | None:
         """The agent's own, by which it can go on later; known from the first turn on."""
-        return self._speech.session_id
+        return self._dialect.session_id
 
     @property
     def cursor(self) -> Cursor | None:
@@ -370,7 +370,7 @@ class AgentConversation:
             return ConversationState("waiting for permission")
         if (limit := self._exchange.limit) is not None:
             return ConversationState("rate limited", limit.until, limit.reason)
-        if self._pending or self._speech.busy:
+        if self._pending or self._dialect.busy:
             return ConversationState("working")
         return ConversationState("idle" if self._spoke else "starting")
 
@@ -378,14 +378,14 @@ class AgentConversation:
 
     @property
     def _pending(self) -> bool:
-        return self._speech.running or self._exchange.pending
+        return self._dialect.running or self._exchange.pending
 
     async def _take(self, output: OutputLines, wire: Wire) -> None:
         now = time.time()
         before, new = output.parts()
         if before.lines:  # handed over before, and only to be known
-            self._learn(self._speech.read(before, now).facts)
-        events, facts = self._speech.read(new, now)
+            self._learn(self._dialect.read(before, now).facts)
+        events, facts = self._dialect.read(new, now)
         turns = self._learn(facts)
         self._spoke = True
         self._approvals.work(wire)

@@ -26,6 +26,8 @@ class ClaudeCodeConversation(AgentConversation):
     `--replay-user-messages`: only then a 2.1.197 tells which message its turns answer.
     """
 
+    _dialect: ClaudeDialect
+
     def __init__(
         self,
         *,
@@ -36,9 +38,8 @@ class ClaudeCodeConversation(AgentConversation):
         by: str = "the conversation",
     ) -> None:
         """Times are in seconds; *by* is who other terminals hear has answered a request."""
-        self._dialect = ClaudeDialect()
         super().__init__(
-            self._dialect,
+            ClaudeDialect(),
             agent_label=agent_label,
             permission_timeout=permission_timeout,
             interrupt_timeout=interrupt_timeout,
@@ -50,17 +51,17 @@ class ClaudeCodeConversation(AgentConversation):
         self,
         wire: Wire,
         *,
-        said: Sequence[Unconfirmed] = (),
+        sent: Sequence[Unconfirmed] = (),
         resumed: bool = False,
         echoes: bool = False,
     ) -> None:
-        """Speak over *wire*. *said* was put into its input before; *resumed*: it has a past.
+        """Speak over *wire*. *sent* was put into its input before; *resumed*: it has a past.
 
         *echoes*: the CLI echoes our messages, so a turn that names none answers none.
         """
         if resumed or echoes:
-            self._speech = self._dialect = ClaudeDialect(resumed=resumed, echoes=echoes)
-        super().attach_wire(wire, said=said)
+            self._dialect = ClaudeDialect(resumed=resumed, echoes=echoes)
+        super().attach_wire(wire, sent=sent)
 
     async def ask(self, text: str, *, command: bool = False) -> ClaudeTurnResult:
         """Say *text* and wait for the turn that answers it, which may have failed.

@@ -53,7 +53,7 @@ class Launch:
     argv: tuple[str, ...]
     env: dict[str, str]
     first_input: tuple[tuple[str, bytes], ...]  # named messages
-    said: tuple[Unconfirmed, ...] = ()  # of the user's, among them
+    sent: tuple[Unconfirmed, ...] = ()  # of the user's, among them
     resumed: bool = False
 
 
@@ -80,13 +80,13 @@ def plan_launch(
     named = [f"--{name}={value}" for name, value in options.items() if value is not None]
     fields = {"appendSystemPrompt": append_system_prompt} if append_system_prompt else {}
     first = [(f"{_FIRST}-a", control_request("optio-initialize", "initialize", **fields))]
-    said = (Unconfirmed(str(uuid4()), prompt),) if prompt is not None else ()
-    first += [(f"{_FIRST}-b", user_message(one.text, one.uuid)) for one in said]
+    sent = (Unconfirmed(str(uuid4()), prompt),) if prompt is not None else ()
+    first += [(f"{_FIRST}-b", user_message(one.text, one.uuid)) for one in sent]
     return Launch(
         (executable, *ARGUMENTS, *named, *arguments),
         {**ENVIRONMENT, **(env or {})},
         tuple(first),
-        said,
+        sent,
         resume is not None,
     )
 
@@ -154,7 +154,7 @@ async def claude_code(
             first_input=launch.first_input,
             meta=meta,
         ) as agent,
-        conversing(agent, said=launch.said, resumed=launch.resumed, **options) as conversation,
+        conversing(agent, sent=launch.sent, resumed=launch.resumed, **options) as conversation,
     ):
         try:
             yield conversation
@@ -173,8 +173,8 @@ async def claude_code_adopt(
     tells what is open. Open permission requests are offered again, answered ones are not.
     Leaving the block leaves the CLI as it is: it belongs to the block of *agent*.
     """
-    said = await sent_before(agent, message_of)
-    async with conversing(agent, cursor=cursor, said=said, **options) as conversation:
+    sent = await sent_before(agent, message_of)
+    async with conversing(agent, cursor=cursor, sent=sent, **options) as conversation:
         yield conversation
 
 
@@ -183,14 +183,14 @@ async def conversing(
     agent: Agent,
     *,
     cursor: Cursor | None = None,
-    said: Sequence[Unconfirmed] = (),
+    sent: Sequence[Unconfirmed] = (),
     resumed: bool = False,
     **options: Any,
 ) -> AsyncIterator[ClaudeCodeConversation]:
     """Converse with the CLI that *agent* is, while the block lasts; leaving it ends nothing."""
     conversation = ClaudeCodeConversation(**options)
     wire = AgentWire(agent, cursor, line_limit=LINE_LIMIT)
-    conversation.attach_wire(wire, said=said, resumed=resumed, echoes=True)
+    conversation.attach_wire(wire, sent=sent, resumed=resumed, echoes=True)
     async with task_group() as tasks:
         tasks.start_soon(conversation.run_reader)
         yield conversation

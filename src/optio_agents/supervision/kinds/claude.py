@@ -61,7 +61,7 @@ async def claude_voice(
     """Converse with the CLI that *agent* is; the first events, *heard*, were shown before."""
     conversation = ClaudeCodeConversation(permission_timeout=_NEVER, by=by)
     sent = await sent_before(agent, message_of)
-    conversation.attach_wire(AgentWire(agent, line_limit=LINE_LIMIT), said=sent, echoes=True)
+    conversation.attach_wire(AgentWire(agent, line_limit=LINE_LIMIT), sent=sent, echoes=True)
     voice = ClaudeVoice(agent, conversation, journal, eyes, heard=heard)
     conversation.on_event(voice.hear)
     conversation.on_message(voice.hear_answer)
