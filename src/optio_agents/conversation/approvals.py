@@ -111,9 +111,9 @@ class Approvals:
 
     async def say(self, wire: Wire, request: PermissionRequest, data: bytes) -> None:
         """Say *data*, which the dialect wants to be the answer."""
+        await wire.answer(request.names[0], data, self._by)
         self._open.pop(request.id, None)
         self._cancel(request.id)
-        await wire.answer(request.names[0], data, self._by)
 
     async def end(self, grace: float) -> None:
         """Decide nothing more. A handler that ignores its cancellation is left behind."""
