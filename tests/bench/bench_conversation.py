@@ -51,7 +51,7 @@ async def benchmark(quick: bool) -> AsyncIterator[list[Comparison]]:
                     ours=ours.round,
                     peer=peer.round,
                     peer_name="optio-claudecode 0.3.4",
-                    figures=[Figure("events/s", ratio_at_least=2.0)],
+                    figures=[Figure("events/s", ratio_at_least=2.5)],
                 ),
                 Comparison(
                     title=f"{count * times:,} events for a slow subscriber",

@@ -98,7 +98,7 @@ def heard(*events):
     return dialect, dialect.read(output, 0.0)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(st.lists(EVENTS | ASKED, max_size=4))
 def test_no_event_ends_the_reading(events):
     dialect, reading = heard(*events)
@@ -110,7 +110,7 @@ def test_no_event_ends_the_reading(events):
     )
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(EVENTS)
 def test_any_result_is_a_turn_and_no_answer_without_evidence(event):
     turn = ClaudeTurnResult.of(event)
@@ -123,7 +123,7 @@ def test_any_result_is_a_turn_and_no_answer_without_evidence(event):
         assert turn.text == ""
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(ASKED)
 def test_any_question_can_be_shown_granted_and_answered(event):
     _, (_, facts) = heard(event)

@@ -168,7 +168,10 @@ class Dialect(Protocol):
         """What an open request is answered before its turn is interrupted, if it needs that."""
 
     def interruption(self, request_id: str) -> bytes:
-        """End the turn that runs; *request_id* names it where the agent can refuse it."""
+        """End the turn that runs; *request_id* names it where the agent can refuse it.
+
+        The turn that ends next was cancelled then, whatever stop reason the agent gives.
+        """
 
     def farewell(self) -> bytes | None:
         """What asks it to end, if more than the end of its input does."""

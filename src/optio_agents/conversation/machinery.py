@@ -18,7 +18,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, TypedDict, assert_never
 from uuid import uuid4
 
 import anyio
@@ -70,6 +70,16 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _CONTROL = 60.0  # s that a live agent may take to acknowledge a change
+
+
+class ConversationOptions(TypedDict, total=False):
+    """What may be chosen about the conversation with an agent; times are in seconds."""
+
+    agent_label: str  # what its errors call it
+    permission_timeout: float  # until a request that nobody answers is denied
+    interrupt_timeout: float  # for each of two steps: until a signal, until a stop
+    close_timeout: float  # for each step of the end
+    by: str  # who other terminals hear has answered a request
 
 
 class AgentConversation:

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 
 import anyio
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
     from optio_agents.conversation import ClaudeCodeConversation
+    from optio_agents.conversation.machinery import ConversationOptions
 
 
 Who: TypeAlias = Literal["said", "heard", "exited"]
@@ -211,7 +212,9 @@ class TranscriptPlayer:
 
 
 @asynccontextmanager
-async def playing(transcript: Transcript, **options: Any) -> AsyncIterator[ClaudeCodeConversation]:
+async def playing(
+    transcript: Transcript, **options: Unpack[ConversationOptions]
+) -> AsyncIterator[ClaudeCodeConversation]:
     """Converse with *transcript* while the block lasts; *options* are the conversation's."""
     from optio_agents.conversation import ClaudeCodeConversation
 

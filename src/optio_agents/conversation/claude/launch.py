@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 from uuid import uuid4
 
 import anyio
@@ -14,6 +14,7 @@ from optio_agents import agents
 from optio_agents.concurrency import task_group
 from optio_agents.conversation.contract import Unconfirmed
 from optio_agents.conversation.json_lines import LINE_LIMIT
+from optio_agents.conversation.machinery import ConversationOptions
 from optio_agents.conversation.wire_agent import AgentWire, sent_before
 from optio_agents.errors import AgentError
 
@@ -122,7 +123,7 @@ async def claude_code(
     arguments: Sequence[str] = (),
     session_dir: str | None = None,
     meta: Mapping[str, object] | None = None,
-    **options: Any,
+    **options: Unpack[ConversationOptions],
 ) -> AsyncIterator[ClaudeCodeConversation]:
     """Converse with a new claude CLI on *host*, in *cwd*; leaving the block ends it.
 
@@ -165,7 +166,7 @@ async def claude_code(
 
 @asynccontextmanager
 async def claude_code_adopt(
-    agent: Agent, *, cursor: Cursor | None = None, **options: Any
+    agent: Agent, *, cursor: Cursor | None = None, **options: Unpack[ConversationOptions]
 ) -> AsyncIterator[ClaudeCodeConversation]:
     """Take up the conversation with a CLI that `claude_code` started, from its journal.
 
@@ -185,7 +186,7 @@ async def conversing(
     cursor: Cursor | None = None,
     sent: Sequence[Unconfirmed] = (),
     resumed: bool = False,
-    **options: Any,
+    **options: Unpack[ConversationOptions],
 ) -> AsyncIterator[ClaudeCodeConversation]:
     """Converse with the CLI that *agent* is, while the block lasts; leaving it ends nothing."""
     conversation = ClaudeCodeConversation(**options)
