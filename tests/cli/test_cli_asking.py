@@ -24,7 +24,7 @@ def request(
     given: dict[str, Any] | None = None, *suggested: Any, tool: str = "Bash", name: str = "r1"
 ) -> PermissionRequest:
     raw = {"request_id": name, "request": {"permission_suggestions": list(suggested)}}
-    return PermissionRequest(tool, given or {"command": "rm -rf build"}, raw)
+    return PermissionRequest(tool, given or {"command": "rm -rf build"}, raw, name)
 
 
 class Screen:
