@@ -1,5 +1,6 @@
 """The frame of the command: help, errors in one sentence, exit codes, completion, start-up."""
 
+import json
 import resource
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from optio_agents import errors
 from optio_agents.cli import exits
 from optio_agents.cli.app import VERBS, app, run_command
+from optio_agents.cli.output import as_json
 from tests.support.components import needs
 from tests.support.terminal import Desk
 from tests.support.timeouts import BOUND
@@ -149,3 +151,77 @@ def test_a_terminal_that_cannot_show_a_character_gets_an_escape(desk: Desk) -> N
     ran = desk.run("watch", "optio.log", env={"PYTHONIOENCODING": "latin-1"})
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "\\u2713" in ran.stdout
+
+
+# Where standard output leads nowhere, and what libraries warn of
+
+
+def shell(desk: Desk, line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", line],
+        env=desk.env,
+        cwd=desk.home,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=BOUND,
+    )
+
+
+def test_closed_streams_are_no_trouble(desk: Desk) -> None:
+    ran = shell(desk, "optio-agents run -- sh -c 'echo DONE >>optio.log' <&- >&-")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "done" in desk.run("ls").stdout
+    assert shell(desk, "optio-agents ls 2>&-").returncode == 0
+
+
+def test_a_full_disk_behind_standard_output_is_told_and_no_success(desk: Desk) -> None:
+    ran = shell(desk, "optio-agents run --json -- sh -c 'echo DONE >>optio.log' >/dev/full")
+    assert ran.returncode == exits.SPOILED
+    assert ran.stderr.count("No space left on device") == 1
+    assert "the session goes on" in ran.stderr
+    assert "done" in desk.run("ls").stdout
+    for verb in "ls", "ls --json", "prompt":
+        ran = shell(desk, f"optio-agents {verb} >/dev/full")
+        assert (ran.returncode, ran.stderr.count("\n")) == (exits.OUR_FAULT, 1)
+        assert "No space left on device" in ran.stderr
+
+
+WARNS = """
+import logging, sys
+from optio_agents.cli import main
+from optio_agents.cli.verbs import prompt
+
+def warn(*_: object) -> None:
+    try:
+        raise OSError("it \\033[2J broke")
+    except OSError:
+        logging.getLogger("asyncssh").warning("cannot say this", exc_info=True)
+    logging.getLogger("asyncssh").info("nobody needs this")
+
+prompt.prompt.invoke = warn
+main()
+"""
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_warning_of_a_library_is_one_line_and_kept_whole(desk: Desk, debug: bool) -> None:
+    argv = [sys.executable, "-c", WARNS, *(["--debug"] if debug else []), "prompt"]
+    ran = subprocess.run(argv, env=desk.env, capture_output=True, text=True, check=True)
+    log = desk.home / ".local/state/optio-agents/warnings.log"
+    assert "Traceback (most recent call last)" in log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
+    if debug:
+        assert "Traceback (most recent call last)" in ran.stderr
+    else:
+        words = r"optio-agents: cannot say this: OSError it \x1b[2J broke"
+        assert ran.stderr == f"{words} (whole in {log})\n"
+
+
+def test_json_lines_never_hold_nan() -> None:
+    text = as_json({"a": float("nan"), "b": [1.5, float("inf"), {"c": -float("inf")}], "d": ()})
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "a": None,
+        "b": [1.5, None, {"c": None}],
+        "d": [],
+    }

@@ -34,6 +34,12 @@ def test_a_log_without_faults_exits_0(tmp_path: Path, capsys: pytest.CaptureFixt
         (b"DELIVERABLE: /etc/passwd\n", "leads out of"),
         (b"DELIVERABLE: deliverables/link\n", "leads out of deliverables/"),
         (b"DELIVERABLE: deliverables/dir\n", "not a regular file"),
+        (b"DELIVERABLE: deliverables/loop\n", "nobody can open it: "),
+        (
+            b"DELIVERABLE: deliverables/%s\n" % (b"n" * 300),
+            "nobody can open it: File name too long",
+        ),
+        (b"DELIVERABLE: deliverables/%s\n" % (b"d/" * 3000), "nobody can open it: "),
         (b"bad \xff byte\n", "not UTF-8"),
         (b"DONE\nSTATUS: more\n", "stands behind the DONE or ERROR of line 3"),
         (b"STATUS: half a li", "no newline at its end"),
@@ -45,6 +51,7 @@ def test_each_fault_is_told_with_its_line(
 ) -> None:
     (tmp_path / "deliverables/dir").mkdir(parents=True)
     (tmp_path / "deliverables/link").symlink_to("/etc/passwd")
+    (tmp_path / "deliverables/loop").symlink_to("loop")
     (tmp_path / "deliverables").rename(tmp_path / "kept")
     code, before = told_of(tmp_path, b"STATUS: fine\nSTATUS: 2%\n", capsys)
     assert (code, "nothing wrong" in before) == (0, True)

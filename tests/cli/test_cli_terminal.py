@@ -164,6 +164,23 @@ async def test_stop_on_exit_ends_the_agent_and_all_it_started(desk: Desk) -> Non
     assert not running(n)
 
 
+async def test_a_third_ctrl_c_does_not_cut_the_end_short(desk: Desk) -> None:
+    stubborn = "run trap '' INT TERM"
+    async with desk.terminal() as terminal:
+        await terminal.type(
+            agent(stubborn, "STATUS: 10% on it", "sleep 66", flags="--stop-on-exit")
+        )
+        await terminal.until("status +10% on it")
+        await leave(terminal)
+        while "leaving; this takes a moment" not in await terminal.all():
+            await terminal.key("C-c")
+        await terminal.key("C-c")
+        seen = await terminal.ends(130)
+    assert "Traceback" not in seen
+    listed = json.loads((await desk.runs("ls", "--json")).stdout)
+    assert listed["outcome"] == "cancelled"
+
+
 async def test_closing_the_terminal_leaves_the_agent_running(desk: Desk) -> None:
     async with desk.terminal() as terminal:
         await terminal.type(agent("STATUS: 10% on it", desk.hold("go"), "DONE: after all"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from io import TextIOWrapper
 
@@ -10,11 +11,21 @@ def main() -> None:
     """Run the command; what it needs beyond the library is the extra `cli`."""
     try:
         from .app import run_command  # may be missing what it needs
+        from .output import mute, open_closed
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("click", "rich"):
             raise
         sys.exit("optio-agents: the command needs more than the library: install optio-agents[cli]")
+    open_closed()
     for stream in sys.stdout, sys.stderr:
         if isinstance(stream, TextIOWrapper):  # better an escape than no word at all
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(run_command(sys.argv[1:]))
+    code = run_command(sys.argv[1:])
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # the code says how it ended, Python's end would not
+    try:
+        sys.stdout.flush()
+    except OSError:  # it was told when the words were written
+        mute()
+    sys.exit(code)

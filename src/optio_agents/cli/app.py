@@ -13,7 +13,7 @@ from optio_agents.errors import OptioAgentsError
 
 from .config import CONFIGURED, defaults
 from .exits import told
-from .output import mute
+from .output import mute, warnings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,6 +79,11 @@ def run_command(argv: Sequence[str]) -> int:
     ours, behind = _split(list(argv))
     debug = "--debug" in ours  # wherever a person adds it
     words = [word for word in ours if word != "--debug"] + behind
+    with warnings.telling(whole=debug):
+        return _run(words, debug=debug)
+
+
+def _run(words: list[str], *, debug: bool) -> int:
     try:
         code = app.main(args=words, prog_name="optio-agents", standalone_mode=False)
     except click.exceptions.Exit as left:

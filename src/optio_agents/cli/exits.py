@@ -19,6 +19,7 @@ NOT_DONE = 3  # ended without DONE
 UNREACHABLE = 4
 STALLED = 5
 DETACHED = 6  # still running
+SPOILED = 7  # DONE, but something on our side failed
 OUR_FAULT = 70
 CANCELLED = 130
 

@@ -1,25 +1,71 @@
-"""Standard output: JSON lines, and what to do when nobody reads them any more."""
+"""Standard output and error: JSON lines, and what to do when they lead nowhere.
+
+What goes wrong inside a library is a line on standard error, and whole, with its traceback, in
+`warnings.log` beside the journal: a person who supervises is told, and not shouted at.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+import math
 import os
 import stat
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+
+import click
+
+from optio_agents.display import Secrets, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 
+_LOG = 1 << 20  # bytes; a file that has grown to this is begun anew, the old one kept beside it
+
+
 def as_json(record: Mapping[str, Any]) -> str:
-    """One line; ASCII alone, so that no terminal is told anything by it."""
-    return json.dumps(record, ensure_ascii=True, separators=(",", ":"), default=str)
+    """One line; ASCII alone, so that no terminal is told anything by it; never NaN."""
+    try:
+        return _dumps(record)
+    except ValueError:  # what an agent wrote may hold it, and JSON cannot
+        return _dumps(_finite(record))
+
+
+def _dumps(record: Any) -> str:
+    return json.dumps(
+        record, ensure_ascii=True, separators=(",", ":"), default=str, allow_nan=False
+    )
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {name: _finite(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_finite(inner) for inner in value]
+    return value
+
+
+def open_closed() -> None:
+    """Lead to nowhere what is closed of our three streams (`>&-`).
+
+    The next file that is opened, the journal even, would get its number and our words.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
 def mute() -> None:
-    """Whoever read us (`| head`) has seen enough: what is still buffered goes nowhere."""
+    """Nobody reads us any more (`| head`), or can (a full disk): what is still buffered is lost."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
@@ -45,3 +91,59 @@ def noticing_silence(gone: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         loop.remove_reader(output)
+
+
+class Warnings(logging.Handler):
+    """One line for each warning; the whole of it in the file, and here where that is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self._whole, self._secrets = False, Secrets()
+
+    def hide(self, secrets: Secrets) -> None:
+        """Keep these values out of what is told from now on."""
+        self._secrets = secrets
+
+    @contextmanager
+    def telling(self, *, whole: bool) -> Iterator[None]:
+        """Tell what libraries warn of while the block lasts."""
+        self._whole, self._secrets = whole, Secrets()
+        logging.getLogger().addHandler(self)
+        try:
+            yield
+        finally:
+            logging.getLogger().removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            told = self._secrets.hide(self.format(record))
+            line = f"optio-agents: {self._line(record)}{_kept(told)}"
+            click.echo(told if self._whole else line, err=True)
+        except Exception:
+            self.handleError(record)
+
+    def _line(self, record: logging.LogRecord) -> str:
+        words, error = record.getMessage(), record.exc_info and record.exc_info[1]
+        if error:
+            words += f": {type(error).__name__} {error}".rstrip()
+        return visible(self._secrets.hide(words))
+
+
+warnings = Warnings()
+
+
+def _kept(text: str) -> str:
+    """Write *text* to the end of the file of warnings; says where, if that was possible."""
+    from optio_agents.store import default_path  # not before something is wrong
+
+    path = default_path().with_name("warnings.log")
+    with suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size > _LOG:
+            path.replace(path.with_suffix(".old"))
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        with os.fdopen(os.open(path, flags, 0o600), "a", errors="backslashreplace") as log:
+            log.write(f"{text}\n")
+        return f" (whole in {visible(str(path))})"
+    return ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import click
 
-from optio_agents.cli.output import as_json
+from optio_agents.cli.output import as_json, mute
 from optio_agents.display import visible_block
 
 from .records import plain, records_of, words
@@ -33,6 +33,10 @@ class View(Protocol):
     @property
     def ask(self) -> Ask | None:
         """Puts a question to whoever sits here, if anybody; cancelled when answered elsewhere."""
+
+    @property
+    def spoiled(self) -> bool:
+        """Something could not be shown."""
 
     def shown(self, sessions: Iterable[str]) -> AbstractContextManager[None]:
         """Show these while the block lasts; entered on the event loop."""
@@ -66,6 +70,7 @@ class LinesView:
 
     def __init__(self, *, as_lines: bool) -> None:
         self._json, self._repeats = as_lines, Repeats()
+        self.spoiled = False
 
     def shown(self, sessions: Iterable[str]) -> AbstractContextManager[None]:
         return nullcontext()
@@ -73,9 +78,20 @@ class LinesView:
     def observe(self, session: str, seen: Observation) -> None:
         for record in records_of(seen, session):
             if self._json:
-                click.echo(as_json(record))
+                self._write(as_json(record))
             elif record["kind"] not in _TOO_MUCH and not self._repeats.told(record):
-                click.echo(plain(record))
+                self._write(plain(record))
+
+    def _write(self, line: str) -> None:
+        try:
+            click.echo(line)
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # a full disk
+            mute()
+            self.spoiled = True
+            self.say(f"what is seen cannot be written ({error}); the session goes on")
 
     def say(self, text: str) -> None:
-        click.echo(f"optio-agents: {visible_block(text)}", err=True)
+        lines = visible_block(text).replace("\n", "\n  ")  # or one might pass for ours
+        click.echo(f"optio-agents: {lines}", err=True)

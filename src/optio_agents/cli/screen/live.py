@@ -99,6 +99,8 @@ class _Row:
 class LiveView:
     """Drawn with rich, for a person at a terminal."""
 
+    spoiled = False
+
     def __init__(self) -> None:
         self._console = Console(highlight=False, markup=False)
         self._rows: dict[str, _Row] = {}

@@ -59,6 +59,8 @@ async def signals(sessions: Sequence[Supervised]) -> AsyncIterator[None]:
 
     def interrupt() -> None:
         nonlocal pressed
+        if sessions[0].leaving:
+            return manner.view.say("leaving; this takes a moment")
         before, pressed = pressed, loop.time()
         if pressed - before < _AGAIN or not any(one.began for one in sessions):
             return leave()
@@ -80,6 +82,8 @@ async def signals(sessions: Sequence[Supervised]) -> AsyncIterator[None]:
         finally:
             for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
                 loop.remove_signal_handler(number)
+                # From here on we end, within bounds: to die of a third Ctrl-C would hide how.
+                signal.signal(number, lambda *_: None)
             tasks.cancel_scope.cancel()
 
 
@@ -175,6 +179,11 @@ class Supervised:
         except OptioAgentsError as error:
             self.manner.view.say(f"not interrupted: {told(error)}")
 
+    @property
+    def leaving(self) -> bool:
+        """Our part is about to end."""
+        return self.cancel.is_set() or self.detach.is_set()
+
     def leave(self) -> None:
         """End our part: the agent goes on, or is stopped where that was asked for."""
         if not self.began:
@@ -205,7 +214,8 @@ async def supervised(manner: Manner, sessions: Mapping[str, Start]) -> int:
         async with task_group() as tasks:
             for supervision in every:
                 tasks.start_soon(one, supervision)
-    return max(codes, default=exits.DONE)
+    code = max(codes, default=exits.DONE)
+    return exits.SPOILED if code == exits.DONE and manner.view.spoiled else code
 
 
 async def _to_its_end(supervision: Supervised, start: Start, *, alone: bool) -> int:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _WORD = re.compile(r"[A-Z_]+(?=[:\s]|$)")
 _GRAMMAR = {row.name: row.grammar for row in KEYWORDS}
 _CHUNK = 262_144
+_SHOWN = 2000  # characters of what is wrong
 _LINE = 1 << 20  # bytes: what a follower reads of a line
 
 
@@ -89,16 +90,19 @@ def _nearly(text: str) -> str | None:
 
 def _deliverable(path: str, root: Path) -> str | None:
     try:
-        absolute = validate_deliverable_path(path, str(root))
-        relativize_deliverable_path(absolute, str(root))
-        inside = Path(absolute).resolve().is_relative_to(root.resolve() / "deliverables")
+        absolute = Path(validate_deliverable_path(path, str(root)))
+        relativize_deliverable_path(str(absolute), str(root))
+        inside = absolute.resolve().is_relative_to(root.resolve() / "deliverables")
+        exists, regular = absolute.exists(), absolute.is_file()
+    except (OSError, RuntimeError) as error:  # too long; links that lead in a circle
+        return f"nobody can open it: {getattr(error, 'strerror', None) or error}"
     except ValueError as error:
         return str(error)
     if not inside:
         return "leads out of deliverables/"
-    if not Path(absolute).exists():
+    if not exists:
         return f"there is no such file below {root}"
-    return None if Path(absolute).is_file() else "not a regular file"
+    return None if regular else "not a regular file"
 
 
 def _is_ending(line: bytes) -> bool:
@@ -123,7 +127,7 @@ def check(file: Path, root: Path | None) -> int:
     with file.open("rb") as log:
         for fault in find_faults(log, root or file.parent):
             found += 1
-            click.echo(f"{visible(str(file))}:{fault.line}: {fault.told}")
+            click.echo(visible(f"{file}:{fault.line}: {fault.told}", limit=_SHOWN))
             if fault.text:
                 click.echo(f"    {fault.text}")
     if not found:

@@ -230,6 +230,6 @@ async def _prune(seconds: float) -> Iterable[str]:
 
     async with Store() as store:
         return [
-            f"{one.session.id} {'removed' if one.trouble is None else f'kept: {one.trouble}'}"
+            visible(f"{one.session.id} {f'kept: {one.trouble}' if one.trouble else 'removed'}")
             for one in await prune_sessions(store, seconds)
         ] or ["nothing to remove"]
