@@ -92,6 +92,15 @@ def test_plain_lines_are_time_kind_and_words(desk: Desk) -> None:
 # Exit codes
 
 
+def test_done_with_a_file_that_could_not_be_kept_is_told_apart(desk: Desk) -> None:
+    (desk.home / "kept").write_text("a file where the directory would be")
+    steps = ("write a.txt hello", "DELIVERABLE: deliverables/a.txt", "hear", "DONE")
+    ran = run(desk, *steps, flags=("--json", "--save", "kept/deeper"))
+    assert ran.returncode == 7
+    assert records(ran.stdout)[-1]["exit_code"] == 7
+    assert "the agent is done, and on our side failed: saving" in ran.stderr
+
+
 @pytest.mark.parametrize(
     ("steps", "flags", "code"),
     [
@@ -225,7 +234,7 @@ def test_links_and_odd_names_do_not_lead_out_of_the_directory_to_save_in(desk: D
     ran = run(desk, *steps, flags=("--save", "kept", "--json"))
     assert list(outside.iterdir()) == []
     assert (desk.home / "kept" / "%2Drf.txt").read_text() == "hello\n"
-    assert ran.returncode == 0
+    assert ran.returncode == 7  # one of them was not kept
 
 
 def test_an_agent_must_not_act_on_agents(desk: Desk) -> None:

@@ -11,6 +11,8 @@ from optio_agents.errors import AlreadyOwned, HostKeyRefused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from optio_agents.store.records import SessionResult
+
 
 DONE = 0
 AGENT_ERROR = 1  # the agent wrote ERROR; `check`, `doctor`: something is wrong
@@ -34,6 +36,13 @@ OUTCOMES: Mapping[str, int] = {
     "detached": DETACHED,
     "failed": OUR_FAULT,
 }
+
+
+def outcome_code(result: SessionResult) -> int:
+    """The code for a session that came to an end."""
+    if result.outcome == "done" and result.failures:
+        return SPOILED
+    return OUTCOMES[result.outcome]
 
 
 def exit_code(error: BaseException) -> int:

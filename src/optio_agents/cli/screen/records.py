@@ -11,7 +11,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, assert_never
 
-from optio_agents.cli.exits import OUTCOMES
+from optio_agents.cli.exits import outcome_code
 from optio_agents.display import visible
 from optio_agents.protocol.events import (
     AttentionEvent,
@@ -209,7 +209,7 @@ def of_result(result: SessionResult) -> Record:
         "finished",
         session=result.session,
         outcome=result.outcome,
-        exit_code=OUTCOMES[result.outcome],
+        exit_code=outcome_code(result),
         text=result.summary,
         deliverables=[
             {"path": d.path, "size": d.size, "sha256": d.sha256, "saved": d.saved}

@@ -236,7 +236,10 @@ async def _to_its_end(supervision: Supervised, start: Start, *, alone: bool) -> 
             raise
         say(f"{supervision.session}: {told(error)}")  # the others go on
         return exits.exit_code(error)
-    code = result if isinstance(result, int) else exits.OUTCOMES[result.outcome]
+    code = result if isinstance(result, int) else exits.outcome_code(result)
+    if code == exits.SPOILED and not isinstance(result, int):
+        spoiled = ", ".join(f"{name} ({count} times)" for name, count in result.failures.items())
+        say(f"the agent is done, and on our side failed: {spoiled}")
     if code == exits.DETACHED:
         say(f"the agent goes on; come back with: optio-agents attach {supervision.session}")
     return code
