@@ -19,6 +19,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rich.cells import chop_cells
 from rich.text import Text
 
 from optio_agents.cli.screen import questions
@@ -124,8 +125,8 @@ class Asking:
         counts = question.counts(now)
         self._begin_moment(question, now)
         if keys == "m":
-            every, question.read = len(question.text) + 1, True  # lines at most
-            self._console.print(Text("\n").join(self._first_lines(question.text, every)[0]))
+            question.read = True
+            self._console.out(self._all_lines(question.text), highlight=False)
         elif len(keys) == 1 and counts and (decision := question.decision(keys)) is not None:
             question.answer.set_result(decision)
         self._redraw()
@@ -167,6 +168,12 @@ class Asking:
             if len(shown) > room or len(line) > most:
                 return [_indented(one) for one in shown[: max(room, 0)]], False
         return [_indented(one) for one in shown], True
+
+    def _all_lines(self, text: str) -> str:
+        width, indent = max(10, self._console.width - _INDENT), " " * _INDENT
+        lines = (line.expandtabs() for line in text.split("\n"))
+        cut = (chop_cells(line, width) if len(line) > width // 2 else [line] for line in lines)
+        return "\n".join(f"{indent}{piece}" for pieces in cut for piece in pieces or [""])
 
 
 def _indented(line: Text) -> Text:
