@@ -9,7 +9,7 @@ import pytest
 
 from optio_agents.cli.app import run_command
 from optio_agents.cli.verbs import doctor
-from optio_agents.cli.verbs.doctor import Finding, ignored_options, judged
+from optio_agents.cli.verbs.doctor import Finding, ignored_options, judge
 
 HEALTHY = {
     "system": ["Linux 6.1"],
@@ -28,14 +28,14 @@ HEALTHY = {
 
 
 def findings(**facts: list[str]) -> list[Finding]:
-    return list(judged({**HEALTHY, **facts}))
+    return list(judge({**HEALTHY, **facts}))
 
 
 def test_a_healthy_host_has_nothing_to_mend() -> None:
     found = findings()
     assert {one.state for one in found} == {"ok"}
     assert all(not one.mend for one in found)
-    told = "\n".join(one.told for one in found)
+    told = "\n".join(one.words for one in found)
     for words in "Linux 6.1", "/bin/zsh", "python3 3.11.2", "85.8 GiB", "claude 2.1.329":
         assert words in told
 
@@ -61,7 +61,7 @@ def test_a_healthy_host_has_nothing_to_mend() -> None:
 def test_each_lack_is_told_with_how_to_mend_it(
     facts: dict[str, Any], state: str, told: str, mend: str
 ) -> None:
-    found = [one for one in findings(**facts) if told in one.told]
+    found = [one for one in findings(**facts) if told in one.words]
     assert [one.state for one in found] == [state]
     assert mend in found[0].mend
     assert found[0].code == (1 if state == "bad" else 0)
@@ -71,7 +71,7 @@ def test_options_of_ssh_that_do_nothing_here_are_named_with_their_line(tmp_path:
     config = tmp_path / "config"
     config.write_text("Host box\n  User me\n  ControlMaster=auto\n\n  forwardagent yes\n")
     found = list(ignored_options(config))
-    assert [one.told for one in found] == [
+    assert [one.words for one in found] == [
         f"{config}:3: ControlMaster is ignored",
         f"{config}:5: forwardagent is ignored",
     ]

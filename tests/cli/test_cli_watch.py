@@ -109,7 +109,7 @@ async def test_a_program_that_takes_too_long_is_killed_with_all_it_started(
     nap.write_text("#!/bin/sh\nwhile :; do sleep 0.1; done\n")
     nap.chmod(0o755)
     with anyio.fail_after(BOUND):
-        await Program(f"{nap} & {nap}", said.append).told({"v": 1})
+        await Program(f"{nap} & {nap}", said.append).run({"v": 1})
     assert len(said) == 1
     assert "took longer than" in said[0]
     wait_until(lambda: not [one for one in processes() if one.name == nap.name])
@@ -126,7 +126,7 @@ async def test_a_program_that_takes_too_long_is_killed_with_all_it_started(
 async def test_what_a_program_did_wrong_is_said_and_stops_nothing(
     command: str, told: list[str], said: list[str]
 ) -> None:
-    await Program(command, said.append).told({"text": "x" * 1_000_000})
+    await Program(command, said.append).run({"text": "x" * 1_000_000})
     assert said == told
 
 
@@ -137,7 +137,7 @@ async def test_a_program_that_cannot_be_started_is_said(
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(anyio, "open_process", refused)
-    await Program("true", said.append).told({})
+    await Program("true", said.append).run({})
     assert said == ["true: cannot be started: [Errno 11] Resource temporarily unavailable"]
 
 
@@ -148,7 +148,7 @@ async def test_notifications_wait_their_turn_and_whoever_notifies_does_not(
     records: list[Mapping[str, Any]] = [{"n": number} for number in range(5)]
     async with notifier(program) as notify:
         for record in records:
-            notify.tell(record)
+            notify.queue(record)
         assert not (tmp_path / "told").exists()
     told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
     assert told == records
@@ -161,9 +161,9 @@ async def test_what_finds_no_room_is_counted_and_leaving_is_bounded(
     with anyio.fail_after(BOUND):
         async with notifier(Program("sleep 60", said.append)) as notify:
             for number in range(1000):
-                notify.tell({"n": number})
+                notify.queue({"n": number})
     monkeypatch.setattr(tell, "_WAITING", 1)
     async with notifier(Program("true", said.append)) as notify:
         for number in range(10):
-            notify.tell({"n": number})
+            notify.queue({"n": number})
     assert said == ["9 notifications were skipped: the program is slow"]

@@ -12,7 +12,7 @@ from optio_agents.cli import exits
 from optio_agents.errors import OptioAgentsError
 
 from .config import CONFIGURED, defaults
-from .exits import told
+from .exits import sentence
 from .output import mute, warnings
 
 if TYPE_CHECKING:
@@ -97,9 +97,9 @@ def _run(words: list[str], *, debug: bool) -> int:
         mute()
         return exits.DONE
     except (KeyboardInterrupt, OptioAgentsError, ValueError, OSError) as error:
-        return _reported(error, debug=debug)
+        return _report(error, debug=debug)
     except Exception as error:
-        return _reported(error, debug=debug, ours=True)
+        return _report(error, debug=debug, ours=True)
     return code if isinstance(code, int) else exits.DONE
 
 
@@ -109,11 +109,11 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
     return argv[:at], argv[at:]
 
 
-def _reported(error: BaseException, *, debug: bool, ours: bool = False) -> int:
+def _report(error: BaseException, *, debug: bool, ours: bool = False) -> int:
     if debug:
         traceback.print_exception(error)
     elif not isinstance(error, KeyboardInterrupt):
         kind = f"a fault of ours, {type(error).__name__}: " if ours else ""
         after = " (--debug shows where; please report it)" if ours else ""
-        click.echo(f"optio-agents: {kind}{told(error)}{after}", err=True)
+        click.echo(f"optio-agents: {kind}{sentence(error)}{after}", err=True)
     return exits.OUR_FAULT if ours else exits.exit_code(error)

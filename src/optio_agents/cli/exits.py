@@ -69,7 +69,7 @@ def exit_code(error: BaseException) -> int:
 # What an error says to a person at a terminal: what happened, and what to do next.
 
 
-def told(error: BaseException) -> str:
+def sentence(error: BaseException) -> str:
     """One sentence, safe to print."""
     words = str(error) or "it took too long"  # a TimeoutError has no words of its own
     match error:

@@ -13,7 +13,7 @@ from optio_agents.display import visible_block
 from .records import plain, records_of, words
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
     from optio_agents.conversation import PermissionDecision, PermissionRequest
@@ -49,18 +49,20 @@ class View(Protocol):
 
 
 class Repeats:
-    """Steps of a delivery that a person need not be told, since the words are the same."""
+    """Steps of a delivery that a person need not see, since the words are the same."""
 
     def __init__(self) -> None:
-        self._told: dict[Any, str] = {}
+        self._words: dict[Any, str] = {}
 
-    def told(self, record: Record) -> bool:
-        """Whether the words of *record* were told before; from now on they were."""
-        if record["kind"] != "delivery":
-            return False
-        name, text = (record["session"], record["path"]), words(record)
-        before, self._told[name] = self._told.get(name), text
-        return before == text
+    def drop(self, records: Iterable[Record]) -> Iterator[Record]:
+        """*records* without those whose words stood there just before."""
+        for record in records:
+            if record["kind"] == "delivery":
+                name, text = (record["session"], record["path"]), words(record)
+                before, self._words[name] = self._words.get(name), text
+                if before == text:
+                    continue
+            yield record
 
 
 class LinesView:
@@ -76,10 +78,13 @@ class LinesView:
         return nullcontext()
 
     def observe(self, session: str, seen: Observation) -> None:
-        for record in records_of(seen, session):
-            if self._json:
+        records = records_of(seen, session)
+        if self._json:
+            for record in records:
                 self._write(as_json(record))
-            elif record["kind"] not in _TOO_MUCH and not self._repeats.told(record):
+            return
+        for record in self._repeats.drop(records):
+            if record["kind"] not in _TOO_MUCH:
                 self._write(plain(record))
 
     def _write(self, line: str) -> None:

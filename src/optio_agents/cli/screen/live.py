@@ -128,7 +128,7 @@ class LiveView:
 
     def observe(self, session: str, seen: observe.Observation) -> None:
         self._rows[session].see(seen)
-        for record in records_of(seen, session):
+        for record in self._repeats.drop(records_of(seen, session)):
             if not self._seen_otherwise(record):
                 style = _STYLES.get(record["kind"], "dim")
                 self._narrate(session, record["at"], record["kind"], words(record), style)
@@ -137,9 +137,9 @@ class LiveView:
         self._redraw()
 
     def _seen_otherwise(self, record: Record) -> bool:
-        """The session's own line, the question below, or the line before says it."""
+        """The session's own line, or the question below, says it."""
         asked = self.ask is not None and record["kind"] in ("permission", "question")
-        return asked or record["kind"] in _QUIET or self._repeats.told(record)
+        return asked or record["kind"] in _QUIET
 
     def say(self, text: str) -> None:
         self._print(self._hanging(Text(visible_block(text), "italic")))

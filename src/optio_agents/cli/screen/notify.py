@@ -35,7 +35,7 @@ class Program:
     say: Callable[[str], None]
     output: int | None = None  # where its output goes: None is ours, or subprocess.DEVNULL
 
-    async def told(self, record: Mapping[str, Any]) -> None:
+    async def run(self, record: Mapping[str, Any]) -> None:
         """Run it with *record* as a line on its input; after PATIENCE it is killed."""
         try:
             process = await anyio.open_process(
@@ -77,13 +77,13 @@ async def _run(process: Process, data: bytes) -> None:
 
 @dataclass(slots=True)
 class Notifier:
-    """Tells a program one record after the other, behind the back of whoever says them."""
+    """Gives a program one record after the other, behind the back of whoever says them."""
 
     program: Program
     _send: MemoryObjectSendStream[Mapping[str, Any]]
     _skipped: int = field(default=0, init=False)
 
-    def tell(self, record: Mapping[str, Any]) -> None:
+    def queue(self, record: Mapping[str, Any]) -> None:
         """Queue *record*. Never waits: what finds no room is skipped, and counted."""
         try:
             self._send.send_nowait(record)
@@ -93,7 +93,7 @@ class Notifier:
     async def run(self, records: MemoryObjectReceiveStream[Mapping[str, Any]]) -> None:
         async with records:
             async for record in records:
-                await self.program.told(record)
+                await self.program.run(record)
         if self._skipped:
             self.program.say(f"{self._skipped} notifications were skipped: the program is slow")
 
@@ -102,9 +102,9 @@ class Notifier:
 async def notifier(program: Program) -> AsyncIterator[Notifier]:
     """One for the block; leaving it waits, a bounded while, for what is not told yet."""
     send, records = anyio.create_memory_object_stream[Any](_WAITING)
-    telling = Notifier(program, send)
+    queueing = Notifier(program, send)
     async with task_group() as tasks:
-        tasks.start_soon(telling.run, records)
+        tasks.start_soon(queueing.run, records)
         with send:
-            yield telling
+            yield queueing
         tasks.cancel_scope.deadline = anyio.current_time() + _LEAVING

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import anyio
 
 from optio_agents.cli import exits
-from optio_agents.cli.exits import told
+from optio_agents.cli.exits import sentence
 from optio_agents.cli.output import mute, noticing_silence
 from optio_agents.concurrency import task_group
 from optio_agents.display import visible
@@ -135,7 +135,7 @@ class Supervised:
             asked = record["kind"] in ("permission", "question") and self.manner.permission == "ask"
             lost = record["kind"] == "link" and record["state"] not in ("new", "up", "closed")
             if self.notifier and (asked or lost or record["kind"] in ("attention", "finished")):
-                self.notifier.tell(record)
+                self.notifier.queue(record)
 
     @property
     def on_permission_request(self) -> PermissionHandler | None:
@@ -177,7 +177,7 @@ class Supervised:
         except TimeoutError:
             self.manner.view.say("not interrupted: the agent could not be reached in time")
         except OptioAgentsError as error:
-            self.manner.view.say(f"not interrupted: {told(error)}")
+            self.manner.view.say(f"not interrupted: {sentence(error)}")
 
     @property
     def leaving(self) -> bool:
@@ -234,7 +234,7 @@ async def _to_its_end(supervision: Supervised, start: Start, *, alone: bool) -> 
     except OptioAgentsError as error:
         if alone:
             raise
-        say(f"{supervision.session}: {told(error)}")  # the others go on
+        say(f"{supervision.session}: {sentence(error)}")  # the others go on
         return exits.exit_code(error)
     code = result if isinstance(result, int) else exits.outcome_code(result)
     if code == exits.SPOILED and not isinstance(result, int):

@@ -36,7 +36,7 @@ class Fault:
 
     line: int
     text: str
-    told: str
+    words: str
 
 
 def find_faults(log: BinaryIO, root: Path) -> Iterator[Fault]:
@@ -68,15 +68,15 @@ def _faults_of_line(number: int, line: bytes, root: Path, ended: int) -> Iterato
         yield Fault(number, _shown(line), "not UTF-8: the bad bytes are shown as \ufffd")
     event = parse_log_line(text, features=EVERYTHING)
     if isinstance(event, UnknownLine):
-        told = _nearly(text)
+        words = _nearly(text)
     elif ended:
-        told = f"stands behind the DONE or ERROR of line {ended}, which ended the session"
+        words = f"stands behind the DONE or ERROR of line {ended}, which ended the session"
     elif isinstance(event, DeliverableEvent):
-        told = _deliverable(event.path, root)
+        words = _deliverable(event.path, root)
     else:
-        told = None
-    if told:
-        yield Fault(number, _shown(line), told)
+        words = None
+    if words:
+        yield Fault(number, _shown(line), words)
 
 
 def _nearly(text: str) -> str | None:
@@ -127,7 +127,7 @@ def check(file: Path, root: Path | None) -> int:
     with file.open("rb") as log:
         for fault in find_faults(log, root or file.parent):
             found += 1
-            click.echo(visible(f"{file}:{fault.line}: {fault.told}", limit=_SHOWN))
+            click.echo(visible(f"{file}:{fault.line}: {fault.words}", limit=_SHOWN))
             if fault.text:
                 click.echo(f"    {fault.text}")
     if not found:

@@ -13,7 +13,7 @@ import anyio
 import click
 
 from optio_agents.cli import exits
-from optio_agents.cli.exits import told
+from optio_agents.cli.exits import sentence
 from optio_agents.cli.options import host_options, ssh_of
 from optio_agents.display import visible
 from optio_agents.errors import ConnectError
@@ -46,7 +46,7 @@ class Finding:
     """One thing that was looked at, and how to mend it where it is not fine."""
 
     state: Literal["ok", "note", "bad"]
-    told: str
+    words: str
     mend: str = ""
     unreachable: bool = False
 
@@ -65,7 +65,7 @@ def doctor(host: str | None, host_key: str) -> int:
     ssh = ssh_of(host, policy=host_key) if host else None
     code = exits.DONE
     for finding in [*_here(ssh), *anyio.run(_there, ssh)]:
-        click.echo(f"{finding.state:<5} {visible(finding.told)}")
+        click.echo(f"{finding.state:<5} {visible(finding.words)}")
         if finding.mend:
             click.echo(f"      {finding.mend}")
         code = max(code, finding.code)
@@ -91,9 +91,9 @@ def ignored_options(config: Path) -> Iterator[Finding]:
     except OSError:
         return
     for number, line in enumerate(lines, 1):
-        words = line.replace("=", " ").split()
-        if words and (instead := _IGNORED.get(words[0].lower())):
-            yield Finding("note", f"{config}:{number}: {words[0]} is ignored", instead)
+        fields = line.replace("=", " ").split()
+        if fields and (instead := _IGNORED.get(fields[0].lower())):
+            yield Finding("note", f"{config}:{number}: {fields[0]} is ignored", instead)
 
 
 async def _there(ssh: SSHConfig | None) -> list[Finding]:
@@ -105,8 +105,8 @@ async def _there(ssh: SSHConfig | None) -> list[Finding]:
         late = f"{name} did not answer all questions within {_PATIENCE:.0f} s"
         return [Finding("bad", late, "try again when it has less to do", unreachable=True)]
     except ConnectError as error:
-        return [Finding("bad", told(error), unreachable=True)]
-    return [_reached(name, ssh), *judged(facts)]
+        return [Finding("bad", sentence(error), unreachable=True)]
+    return [_reached(name, ssh), *judge(facts)]
 
 
 def _reached(name: str, ssh: SSHConfig | None) -> Finding:
@@ -136,7 +136,7 @@ async def _facts(ssh: SSHConfig | None) -> dict[str, list[str]]:
     return facts
 
 
-def judged(facts: Mapping[str, list[str]]) -> Iterator[Finding]:
+def judge(facts: Mapping[str, list[str]]) -> Iterator[Finding]:
     """What the facts of a host mean."""
 
     def first(name: str) -> str:
@@ -195,9 +195,9 @@ def _limits(facts: Mapping[str, list[str]]) -> Iterator[Finding]:
         yield _enough(descriptors, _DESCRIPTORS, "open files", "ulimit -n 4096")
     free = number("free_kib")
     if free is not None:
-        told = f"{free / _FREE_KIB:.1f} GiB free for task directories"
-        small = Finding("bad", told, "make room: journals of agents grow")
-        yield small if free < _FREE_KIB else Finding("ok", told)
+        words = f"{free / _FREE_KIB:.1f} GiB free for task directories"
+        small = Finding("bad", words, "make room: journals of agents grow")
+        yield small if free < _FREE_KIB else Finding("ok", words)
 
 
 def _enough(found: int, wanted: int, what: str, mend: str) -> Finding:

@@ -84,10 +84,10 @@ async def _hand_over(asked: _Watch, batch: Batch) -> int | None:
             "generation": batch.cursor.generation,
             "offset": end,
         }
-        said = record(**of_event(event), **where)
-        click.echo(as_json(said) if asked.as_lines else plain(said))
+        seen = record(**of_event(event), **where)
+        click.echo(as_json(seen) if asked.as_lines else plain(seen))
         if asked.program:  # before the next line: the file is the queue
-            await asked.program.told(said)
+            await asked.program.run(seen)
         if _ends(event) and not asked.keep:
             return exits.DONE if isinstance(event, DoneEvent) else exits.AGENT_ERROR
     return None
