@@ -357,7 +357,7 @@ async def test_claude_is_approved_denied_answered_and_told_from_elsewhere(desk: 
         {"tool": "Bash", "input": {"command": "touch one"}},
         {"tool": "AskUserQuestion", "input": question},
         {"tool": "Bash", "input": {"command": "touch two"}},
-        {"tool": "Bash", "input": {"command": "echo DONE >>optio.log"}},
+        {"tool": "Bash", "input": {"command": "touch two && echo DONE >>optio.log"}},
     ]
     async with ModelApi().serve() as api:
         flags = desk.has_claude(api).split()
@@ -414,6 +414,38 @@ async def test_what_was_not_allowed_beforehand_is_denied_where_nobody_is_asked(d
         ran = await desk.runs("run", *flags, *allowed, scripted(*steps))
         assert ran.returncode == 0, ran.stderr
         assert "nobody may be asked" in json.dumps(api.requests[-1]["messages"])
+
+
+async def test_who_may_ask_nobody_may_report_all_the_same(desk: Desk) -> None:
+    steps = [
+        {"tool": "Bash", "input": {"command": "touch one"}},
+        {"tool": "Bash", "input": {"command": "printf '%s\\n' 'STATUS: 50% half' >> optio.log"}},
+        {"tool": "Bash", "input": {"command": "printf '%s\\n' 'DONE: all' >> optio.log"}},
+    ]
+    async with ModelApi().serve() as api:
+        flags = [*desk.has_claude(api).split(), "--permission", "deny", "--json"]
+        ran = await desk.runs("run", *flags, scripted(*steps))
+        assert ran.returncode == 0, ran.stderr
+    denied = [one["input"]["command"] for one in records(ran.stdout) if one["kind"] == "permission"]
+    assert denied == ["touch one"]
+    assert [one["percent"] for one in records(ran.stdout) if one["kind"] == "status"] == [50]
+
+
+async def test_edits_are_accepted_and_the_rest_is_asked_for_as_long_as_said(desk: Desk) -> None:
+    steps = [
+        {"tool": "Write", "input": {"file_path": "made", "content": "hello"}},
+        {"tool": "Bash", "input": {"command": "finish"}},
+        {"tool": "Bash", "input": {"command": "ls made && echo DONE >> optio.log"}},
+    ]
+    desk.program("finish", "exit 0\n")
+    async with ModelApi().serve() as api:
+        flags = [*desk.has_claude(api).split(), "--permission", "accept-edits", "--json"]
+        ran = await desk.runs("run", *flags, "--permission-timeout", "0.5", scripted(*steps))
+        assert ran.returncode == 0, ran.stderr
+    asked = [one["input"]["command"] for one in records(ran.stdout) if one["kind"] == "permission"]
+    assert asked == ["finish"]
+    decided = [one for one in records(ran.stdout) if one["kind"] == "decision"]
+    assert [(one["behavior"], one["by"]) for one in decided] == [("deny", "nobody")]
 
 
 class _Lines:

@@ -108,15 +108,33 @@ def test_with_replies_the_turn_ends_and_the_file_rests() -> None:
     assert "may be answered" in build_log_channel_prompt(ProtocolFeatures(caller_messages=True))
 
 
-@pytest.mark.parametrize("log", [None, "elsewhere.log"])
-def test_the_command_shown_appends_the_entry_shown(log: str | None, tmp_path: Path) -> None:
-    (command,) = re.findall("```sh\n(.*?)```", LOG_CHANNEL_PROMPT, re.DOTALL)
-    env = {"OPTIO_LOG": str(tmp_path / log)} if log else {}
+@pytest.mark.parametrize("place", [None, "in it's place"])
+def test_the_command_shown_appends_the_entry_shown(place: str | None, tmp_path: Path) -> None:
+    logdir, elsewhere = tmp_path / (place or "."), tmp_path / "elsewhere"
+    logdir.mkdir(exist_ok=True)
+    elsewhere.mkdir()
+    prompt = build_log_channel_prompt(logdir=str(logdir) if place else None)
+    (command,) = re.findall("```sh\n(.*?)```", prompt, re.DOTALL)
+    assert "$" not in command  # a variable defeats every rule about what may be done unasked
     for _ in range(2):
-        subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, env=env, check=True)
-    first, second = (tmp_path / (log or "optio.log")).read_text().splitlines()
+        subprocess.run(["/bin/sh", "-c", command], cwd=elsewhere if place else logdir, check=True)
+    first, second = (logdir / "optio.log").read_text().splitlines()
     assert first == second
     assert parse_log_line(first) == StatusEvent(40, "parser works, writing its tests")
+
+
+@pytest.mark.parametrize(("features", "replies"), COMBINATIONS)
+def test_a_place_that_is_known_is_named_in_full_and_no_other(
+    features: ProtocolFeatures, replies: bool
+) -> None:
+    prompt = build_log_channel_prompt(features, replies=replies, logdir="/srv/p/.optio/1")
+    assert "`/srv/p/.optio/1/optio.log`" in prompt
+    assert "`/srv/p/.optio/1/deliverables/`, which is there already" in prompt
+    assert "`DELIVERABLE: /srv/p/.optio/1/deliverables/report.md`" in prompt
+    for unclear in ("$OPTIO", "./deliverables", "you were started in"):
+        assert unclear not in prompt
+    assert prompt.count("./optio.log") == 1  # as the one that nobody reads
+    assert bool(WAITING.search(prompt)) == replies
 
 
 def test_an_agents_md_is_the_task_the_channel_and_the_resume_section() -> None:

@@ -3,7 +3,9 @@
 # ruff: noqa: ASYNC110, ASYNC230, ASYNC240  # files send no events, and nobody else needs the loop
 
 import asyncio
+import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,20 @@ import pytest
 
 from optio_agents.conversation import PermissionDecision
 from optio_agents.errors import AgentError, AgentExited
+from optio_agents.hosts.host import make_host
+from optio_agents.protocol.prompt import build_log_channel_prompt
 from optio_agents.store import Store
 from optio_agents.supervision import events as observe, live as remote_control
 from optio_agents.supervision.kinds.spec import Claude
 from optio_agents.supervision.supervise import supervise
 from tests.support.claude.claude_cli import OFF, executable, surroundings
 from tests.support.claude.model_api import ModelApi, scripted
+from tests.support.components import CLAUDE, OLDER_CLAUDE
 from tests.support.sessions.supervising import Case, Office, Watching
 from tests.support.timeouts import BOUND
 
 ALLOW = PermissionDecision("allow")
+DENY = PermissionDecision("deny", message="no")
 
 
 def bash(command: str) -> dict[str, Any]:
@@ -92,6 +98,63 @@ async def test_it_is_taught_followed_answered_and_ended(office: Office) -> None:
     assert {"working", "idle"} <= set(phases)
     assert not Path(office.taskdir, "workdir/AGENTS.md").exists()
     assert "dummy-key" not in repr(watching.seen)
+
+
+@pytest.mark.parametrize("version", [CLAUDE, OLDER_CLAUDE])
+@pytest.mark.parametrize("by_link", [False, True])
+async def test_to_report_needs_no_permission_and_all_else_does(
+    office: Office, version: str, by_link: bool
+) -> None:
+    """As it is taught, six statuses, two deliverables and DONE; and what somebody may try."""
+    watching, home = Watching(), office.directory / "home"
+    home.mkdir()
+    if by_link:  # as where a home directory is a link to another disk
+        (office.directory / "link").symlink_to(home)
+        home = office.directory / "link"
+    taskdir = str(home / "task")
+    logdir = f"{taskdir}/workdir"
+    (taught,) = re.findall("```sh\n(.*?)\n```", build_log_channel_prompt(logdir=logdir), re.DOTALL)
+
+    def says(entry: str) -> str:
+        return taught.replace("STATUS: 40% parser works, writing its tests", entry)
+
+    out = f"{logdir}/deliverables"
+    reports = [
+        *(bash(says(f"STATUS: {n}% step {n}; it goes on && on > well")) for n in range(10, 60, 10)),
+        {"tool": "Write", "input": {"file_path": f"{out}/a.txt", "content": "hello"}},
+        bash(f"cat > {out}/b.md <<'END'\n# Title\n`$x` costs $5\nEND"),
+        bash(says(f"DELIVERABLE: {out}/a.txt")),
+        bash(says(f"DELIVERABLE: {out}/b.md")),
+        bash(says("STATUS: 90% tidying up")),
+    ]
+    tries = [
+        "rm -rf x",
+        "echo x > elsewhere",
+        f"echo x > {taskdir}/elsewhere",
+        f"echo x > {out}/../up",
+        f"{says('DONE: x')}; rm -rf x",
+        says("STATUS: x") + " && touch y",
+        f'printf "$(rm -rf x)" >> {logdir}/optio.log',
+        f"echo x > {logdir}/optio.logs",
+        f"echo x > {logdir}/sub/optio.log",
+    ]
+    steps = [*reports, *map(bash, tries), bash(says("DONE: all")), {"text": "Bye."}]
+    with anyio.fail_after(BOUND):
+        async with ModelApi().serve() as api, make_host(taskdir=taskdir) as host:
+            api.scripts["all"] = steps
+            spec = replace(
+                claude(office.directory, api),
+                prompt="Do it. @@all@@",
+                allowed_tools=(),
+                executable=executable(version),
+            )
+            result = await supervise(
+                host, spec, observer=watching, on_permission_request=lambda _: DENY
+            )
+    asked = [seen.request.input.get("command") for seen in watching.of(observe.Asked)]
+    assert asked == tries
+    assert (result.outcome, result.summary, result.statuses) == ("done", "all", 6)
+    assert sorted(delivery.path for delivery in result.deliverables) == ["a.txt", "b.md"]
 
 
 async def test_a_permission_is_given_from_another_terminal(office: Office) -> None:

@@ -18,7 +18,7 @@ class RunSettings(_Table):
     agent: Literal["claude"] | None = None
     cwd: str | None = None
     model: str | None = None
-    permission: Literal["ask", "deny", "allow-listed"] | None = None
+    permission: Literal["ask", "accept-edits", "deny", "allow-listed"] | None = None
     allow: list[str] | None = None
     env: list[str] | None = None
     env_file: str | None = None

@@ -1,4 +1,10 @@
-"""The words that teach an agent the log channel, made from the table that the parser reads."""
+"""The words that teach an agent the log channel, made from the table that the parser reads.
+
+The command that is taught names its file literally. Claude Code never allows a command with a
+variable in it unasked, whatever its rules say, so `"$OPTIO_LOG"` made a question of each entry.
+"""
+
+import shlex
 
 from .features import ProtocolFeatures
 from .keywords import KEYWORDS
@@ -11,26 +17,37 @@ _PLAIN = ProtocolFeatures()
 _LOG = """\
 ## Log channel
 
-Somebody follows your work from afar and sees only what you write into the file `optio.log` in \
-the directory you were started in. If `$OPTIO_LOG` is set, it is the full path of that file; use \
-it when you work in another directory. Each line is one entry and starts, at its first character \
-and in capitals, with a keyword:
+Somebody follows your work from afar and sees only what you write into the file {where}. \
+Each line is one entry and starts, at its first character and in capitals, with a keyword:
 
 {entries}
 
 Write entries like this:
 
 ```sh
-printf '%s\\n' '{example}' >> "${{OPTIO_LOG:-./optio.log}}"
+printf '%s\\n' '{example}' >> {log}
 ```
 
+- **Write each entry with a command of its own, as above**: with a variable in it, or another \
+command beside it, a person may have to approve it first.
 - **Append with `>>`; never use `>`**, which destroys what you said before. If you have no \
 shell, write the file back with all earlier lines unchanged and your entry behind them.
-- **End each entry with a newline.** Until then nobody reads it. `tail -c 1 ./optio.log` must \
+- **End each entry with a newline.** Until then nobody reads it. `tail -c 1 {log}` must \
 show an empty line, not a character.
 - **Write nothing but entries into the file.** Never redirect the output of other commands into \
 it, and use no Markdown in it.
 - **One `DONE` or `ERROR` comes last.** It ends the session; write nothing after it.\
+"""
+
+_PASTED = """\
+`optio.log` in the directory you were started in. If other instructions, or `$OPTIO_LOG`, name the \
+full path of a log for your entries, it is that file instead; look it up once. Where this text \
+says `./optio.log`, write its full path when you work in another directory\
+"""
+
+_KNOWN = """\
+`{log}`. Where other instructions name another log, as `./optio.log`, this one counts and nobody \
+reads theirs\
 """
 
 _NO_BROWSER = """\
@@ -41,10 +58,9 @@ visit a page, put its address into an `ATTENTION:` entry.\
 _DELIVERABLES = """\
 ## Deliverables
 
-Put each file that you hand over into `./deliverables/` in the directory you were started in \
-(`$OPTIO_DELIVERABLES`, if set). Announce it with a `DELIVERABLE:` entry **after** it is complete \
-and final: it is fetched as soon as the entry is there. One entry for each file; a directory \
-cannot be announced, so pack it into one file.\
+Put each file that you hand over into `{directory}`{there}. Announce it with a \
+`DELIVERABLE:` entry **after** it is complete and final: it is fetched as soon as the entry is \
+there. One entry for each file; a directory cannot be announced, so pack it into one file.\
 """
 
 _FINAL = " From then on leave it as it is; a newer version gets a new name."
@@ -68,16 +84,19 @@ a newer version needs a new name. Write `DONE` only when all your files have bee
 """
 
 
-def build_log_channel_prompt(features: ProtocolFeatures = _PLAIN, *, replies: bool = True) -> str:
+def build_log_channel_prompt(
+    features: ProtocolFeatures = _PLAIN, *, replies: bool = True, logdir: str | None = None
+) -> str:
     """What an agent must know to be followed, as Markdown.
 
     Without *replies* nothing in it makes the agent wait for an answer: for agents that nobody
-    answers.
+    answers. *logdir* is the directory on the agent's host, absolute, that holds `optio.log` and
+    `deliverables/`, which is there already; without it, they are where the agent is started.
     """
-    sections = [_log(features)]
+    sections = [_log(features, logdir)]
     if features.browser == "suppress":
         sections.append(_NO_BROWSER)
-    sections.append(_DELIVERABLES + ("" if replies else _FINAL))
+    sections.append(_deliverables(logdir) + ("" if replies else _FINAL))
     if replies:
         sections.append(_REPLIES + (_CALLER_REPLIES if features.caller_messages else ""))
     return "\n\n".join(sections) + "\n"
@@ -91,12 +110,25 @@ def compose_agents_md(
     return "\n\n".join(section.strip("\n") for section in sections if section.strip()) + "\n"
 
 
-def _log(features: ProtocolFeatures) -> str:
+def _log(features: ProtocolFeatures, logdir: str | None) -> str:
     rows = [row for row in KEYWORDS if row.enabled(features)]
-    entries = (
+    entries = "\n".join(
         f"- `{row.grammar}`: {row.teaches}. Example: `{next(iter(row.examples))}`" for row in rows
     )
-    return _LOG.format(entries="\n".join(entries), example=next(iter(rows[0].examples)))
+    where, log = _PASTED, "./optio.log"
+    if logdir is not None:
+        where, log = _KNOWN.format(log=f"{logdir}/optio.log"), shlex.quote(f"{logdir}/optio.log")
+        entries = entries.replace("./deliverables/", f"{logdir}/deliverables/")
+        entries = entries.replace(" or starts from the directory you were started in", "")
+    return _LOG.format(where=where, entries=entries, example=next(iter(rows[0].examples)), log=log)
+
+
+def _deliverables(logdir: str | None) -> str:
+    if logdir is None:
+        there = " in the directory you were started in (`$OPTIO_DELIVERABLES`, if set)"
+        return _DELIVERABLES.format(directory="./deliverables/", there=there)
+    there = ", which is there already"
+    return _DELIVERABLES.format(directory=f"{logdir}/deliverables/", there=there)
 
 
 LOG_CHANNEL_PROMPT = build_log_channel_prompt()

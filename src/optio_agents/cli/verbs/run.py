@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from optio_agents.cli.screen.lines import View
     from optio_agents.context import HookContext
+    from optio_agents.conversation.claude import PermissionMode
     from optio_agents.hosts.host import Host
     from optio_agents.hosts.ssh.config import SSHConfig
     from optio_agents.session.options import Deliverable
@@ -38,6 +39,7 @@ class Wish:
     cwd: str | None = None
     title: str | None = None
     permission: str = "ask"
+    permission_timeout: float = 900.0
     detach: bool = False
     save: Path | None = None
     as_lines: bool = False
@@ -82,6 +84,7 @@ async def supervise_wish(wish: Wish, **callbacks: Any) -> int:
                 session=session,
                 title=wish.title,
                 on_permission_request=here.on_permission_request,
+                permission_timeout=wish.permission_timeout,
                 save_deliverables_to=wish.save,
                 observer=here.observe,
                 stall_after=wish.stall_after,
@@ -152,6 +155,14 @@ def supervision_options(verb: Callable[..., Any]) -> Callable[..., Any]:
             envvar="OPTIO_AGENTS_NOTIFY",
             help="Run CMD when you are needed, and at the end; JSON on stdin.",
         ),
+        click.option(
+            "--permission-timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            default=900.0,
+            show_default=True,
+            metavar="S",
+            help="Deny what nobody answered for S seconds.",
+        ),
         click.option("--stop-on-exit", is_flag=True, help="Leaving stops the agent."),
         click.option(
             "--stall-after",
@@ -184,10 +195,11 @@ def supervision_options(verb: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--model", help="The agent's model.")
 @click.option(
     "--permission",
-    type=click.Choice(["ask", "deny", "allow-listed"]),
+    type=click.Choice(["ask", "accept-edits", "deny", "allow-listed"]),
     default="ask",
     show_default=True,
-    help="What the agent may do: ask you, nothing that needs asking, or what --allow lists.",
+    help="What the agent may do: ask you, edit in its directory and ask for the rest, nothing "
+    "that needs asking, or what --allow lists.",
 )
 @click.option("--allow", multiple=True, metavar="TOOL", help="A tool to allow unasked.")
 @click.option("--env", multiple=True, metavar="NAME", help="Hand over this variable of ours.")
@@ -244,7 +256,10 @@ def run(
     elif permission == "deny" and allow:
         raise click.UsageError("--permission deny allows nothing: say allow-listed for --allow")
     else:
-        spec = Claude(text, model=model, allowed_tools=allow, env=given)
+        mode: PermissionMode | None = None
+        if permission == "accept-edits":
+            mode, permission = "acceptEdits", "ask"
+        spec = Claude(text, model=model, permission_mode=mode, allowed_tools=allow, env=given)
     wish = Wish(
         spec=spec,
         ssh=ssh_of(host, policy=host_key) if host else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -56,6 +57,24 @@ class Launch:
     first_input: tuple[tuple[str, bytes], ...]  # named messages
     sent: tuple[Unconfirmed, ...] = ()  # of the user's, among them
     resumed: bool = False
+
+
+_PLAIN = re.compile(r"/[\w/.,@%+=:~' -]*")  # what a rule takes for itself, and the CLI for no glob
+
+
+def reporting_rules(*logdirs: str) -> list[str]:
+    """What lets the CLI write `optio.log` and `deliverables/` in *logdirs*, and nothing else.
+
+    It asks about a file unless rules allow it under the name that it was given and under its real
+    one, so name both. A directory whose name could mean more than itself gets no rule: there the
+    CLI asks.
+    """
+    return [
+        f"Edit(/{logdir}/{name})"  # two slashes: from the root of the file system
+        for logdir in dict.fromkeys(logdirs)
+        if _PLAIN.fullmatch(logdir)
+        for name in ("optio.log", "deliverables/**")
+    ]
 
 
 def plan_launch(

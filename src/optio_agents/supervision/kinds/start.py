@@ -46,8 +46,8 @@ async def started(
     before_launch: Callable[[str], Awaitable[None]],
 ) -> AsyncIterator[Agent]:
     """Prepare a clean work directory and run *spec* there while the block lasts."""
-    await _prepare(host, spec, protocol)
-    start = await _planned(host, spec, protocol)
+    real = await _prepare(host, spec, protocol)
+    start = await _planned(host, spec, protocol, real)
     shims = await protocol.prepare_browser_shims(host) or {}
     async with agents.start(
         host,
@@ -65,32 +65,38 @@ async def started(
         yield agent
 
 
-async def _prepare(host: Host, spec: AgentSpec, protocol: Protocol) -> None:
+async def _prepare(host: Host, spec: AgentSpec, protocol: Protocol) -> str:
+    """Make its place; returns where the log and the deliverables really are."""
     await host.setup_workdir()
     answer = await host.ask("hosts/channel.sh", host.workdir, "start")
     if answer.exit_code:
         words = answer.stderr.decode(errors="replace").strip()
         raise HostError(f"{host.workdir} cannot hold the log channel: {words}")
     if host.own_workdir and isinstance(spec, Command):  # claude does not read it
-        taught = compose_agents_md(spec.prompt or "", documentation=_taught(spec, protocol))
+        taught = compose_agents_md(spec.prompt or "", documentation=_taught(host, spec, protocol))
         await host.write_text("AGENTS.md", taught)
+    return answer.stdout.decode(errors="surrogateescape").removesuffix("\n.\n")
 
 
-async def _planned(host: Host, spec: AgentSpec, protocol: Protocol) -> _Start:
+async def _planned(host: Host, spec: AgentSpec, protocol: Protocol, real: str) -> _Start:
     match spec:
         case Command(argv, prompt=prompt, env=env):
-            said = f"{_taught(spec, protocol)}\n{prompt}\n" if prompt is not None else ""
+            said = f"{_taught(host, spec, protocol)}\n{prompt}\n" if prompt is not None else ""
             first = [(f"{_FIRST}-prompt", said.encode())] if said else []
             return _Start(tuple(argv), env, first)
         case Claude():
-            from optio_agents.conversation.claude.launch import check_root, plan_launch
+            from optio_agents.conversation.claude.launch import (
+                check_root,
+                plan_launch,
+                reporting_rules,
+            )
 
             launch = plan_launch(
                 prompt=spec.prompt,
                 model=spec.model,
                 permission_mode=spec.permission_mode,
-                allowed_tools=spec.allowed_tools,
-                append_system_prompt=_taught(spec, protocol),
+                allowed_tools=[*spec.allowed_tools, *reporting_rules(host.workdir, real)],
+                append_system_prompt=_taught(host, spec, protocol),
                 env=spec.env,
                 executable=spec.executable,
                 arguments=spec.options,
@@ -99,10 +105,11 @@ async def _planned(host: Host, spec: AgentSpec, protocol: Protocol) -> _Start:
             return _Start(launch.argv, launch.env, launch.first_input)
 
 
-def _taught(spec: AgentSpec, protocol: Protocol) -> str:
-    if isinstance(spec, Command) and spec.reads_to_end:
-        return build_log_channel_prompt(protocol.features, replies=False)
-    return protocol.documentation
+def _taught(host: Host, spec: AgentSpec, protocol: Protocol) -> str:
+    replies = not (isinstance(spec, Command) and spec.reads_to_end)
+    if protocol.documentation != build_log_channel_prompt(protocol.features):
+        return protocol.documentation  # words of the caller's own
+    return build_log_channel_prompt(protocol.features, replies=replies, logdir=host.workdir)
 
 
 async def credentials_of(host: Host, agent: Agent, names: Sequence[str]) -> dict[str, str]:
