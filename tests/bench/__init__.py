@@ -4,7 +4,8 @@
     python -m tests.bench parse import      only these
     python -m tests.bench --quick           small and unjudged: fails only if a benchmark breaks
 
-To add one, write a module ``bench_NAME.py`` with one function; nothing else is to be done::
+To add one, write a module ``bench_NAME.py`` in ``hosts`` or ``sessions`` with one function; nothing
+else is to be done::
 
     @asynccontextmanager
     async def benchmark(quick: bool) -> AsyncIterator[list[Comparison]]:

@@ -10,7 +10,7 @@ from tests.bench import Measure
 from tests.bench.ground import Ground, ground
 from tests.bench.peers import Worker, our_python, worker
 
-SIDE = Path(__file__).with_name("side_follow.py")
+SIDE = Path(__file__).parent / "sides/follow.py"
 
 
 @asynccontextmanager
@@ -32,7 +32,7 @@ def idle(side: Worker, how: str, files: int, *, quick: bool) -> Measure:
 
 
 def asking(side: Worker) -> Callable[..., Measure]:
-    """Makes measures of words: what `side_follow` is asked."""
+    """Makes measures of words: what `sides.follow` is asked."""
 
     def measure(*words: object) -> Measure:
         return lambda: side.round(" ".join(map(str, words)))

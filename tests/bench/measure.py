@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from statistics import median
 
 import anyio
@@ -71,10 +71,14 @@ class Results:
 
 def names() -> list[str]:
     """The benchmarks there are."""
-    found = iter_modules(tests.bench.__path__)
-    return sorted(
-        module.name.removeprefix(PREFIX) for module in found if module.name.startswith(PREFIX)
-    )
+    return sorted(modules())
+
+
+def modules() -> dict[str, str]:
+    """The full name of each benchmark's module."""
+    found = walk_packages(tests.bench.__path__, "tests.bench.")
+    modules = ((module.name.rpartition(".")[2], module.name) for module in found)
+    return {last.removeprefix(PREFIX): name for last, name in modules if last.startswith(PREFIX)}
 
 
 def run(chosen: Iterable[str], *, quick: bool, rounds: int, within: float) -> Results:
@@ -93,7 +97,7 @@ def run(chosen: Iterable[str], *, quick: bool, rounds: int, within: float) -> Re
 
 
 async def _benchmark(name: str, quick: bool, rounds: int, within: float) -> list[Row]:
-    module = import_module(f"{tests.bench.__name__}.{PREFIX}{name}")
+    module = import_module(modules()[name])
     with anyio.fail_after(within):
         async with module.benchmark(quick) as comparisons:
             measured = [(comparison, _rows(name, comparison)) for comparison in comparisons]

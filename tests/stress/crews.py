@@ -92,4 +92,4 @@ class Crew:
         """How its next supervisor is started."""
         # The first one lives with the usual clock; those that resume find another.
         prefix = self.prefix if self.ssh is None or self.generation else ()
-        return [*prefix, sys.executable, "-m", "tests.stress.supervisor", str(plan)]
+        return [*prefix, sys.executable, "-m", "tests.stress.programs.supervisor", str(plan)]

@@ -25,8 +25,8 @@ RUN = "OPTIO_TEST_RUN"  # a run inside of a run, and a worker, belong to it
 _BESIDE = pytest.StashKey[subprocess.Popen[bytes]]()  # kept, or Python complains that it runs
 
 
-def pytest_configure() -> None:
-    os.environ.setdefault(RUN, f"{secrets.token_hex(6)}-{os.getpid()}")
+# Also where no pytest runs: benchmarks and stress start servers of ours, too.
+os.environ.setdefault(RUN, f"{secrets.token_hex(6)}-{os.getpid()}")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -1,6 +1,6 @@
 """One supervisor process with many sessions, some faults ahead of it, and no second thoughts.
 
-    python -m tests.stress.supervisor PLAN.json
+    python -m tests.stress.programs.supervisor PLAN.json
 
 A session that meets trouble which is not its end (a lost host, a full disk) is resumed until it
 has ended; what the trouble was is tallied. Exit code 0: all have ended.

@@ -13,7 +13,7 @@ from tests.bench.ground import Ground, ground, run_seconds
 from tests.bench.peers import Worker, our_python, worker
 from tests.support.hosts.sshd import SshLogin
 
-SIDE = Path(__file__).with_name("side_transfers.py")
+SIDE = Path(__file__).parents[1] / "sides/transfers.py"
 GCM = "aes128-gcm@openssh.com"
 LATENCY = 0.02  # seconds one way
 MIB = 1 << 20

@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from statistics import median
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # we are run as a script
+sys.path.insert(0, str(Path(__file__).parents[3]))  # we are run as a script
 
 import anyio
 import anyio.to_thread

@@ -45,7 +45,7 @@ def test_that_starts_something(tmp_path):
         subprocess.Popen(["setsid", "/bin/sleep", "SECONDS"], cwd=cwd, env=env)
     time.sleep(1000)
 """
-TREE = Path(__file__).parents[1]
+TREE = Path(__file__).parents[2]
 
 
 def alone() -> dict[str, str]:

@@ -25,8 +25,8 @@ from tests.support.claude.claude_cli import OFF, surroundings
 from tests.support.claude.model_api import ModelApi, scripted
 from tests.support.components import CLAUDE, cache
 
-SPEED = Path(__file__).with_name("side_conversation.py")
-MEMORY = Path(__file__).with_name("side_conversation_memory.py")
+SPEED = Path(__file__).parents[1] / "sides/conversation.py"
+MEMORY = Path(__file__).parents[1] / "sides/conversation_memory.py"
 _LIBC = ctypes.CDLL(None)
 _MODIFIED, _READ_TO_ITS_END, _REMOVED = 0x2, 0x10, 0x200  # of inotify
 PEER = "optio-claudecode==0.3.4"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import anyio
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # we are run as a script
+sys.path.insert(0, str(Path(__file__).parents[3]))  # we are run as a script
 
 from optio_agents.hosts import SSHConfig, make_host
 from tests.bench.ground import login_of

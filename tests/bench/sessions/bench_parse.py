@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.bench import Comparison, Figure
 from tests.bench.peers import our_python, peer_python, worker
 
-SIDE = Path(__file__).with_name("side_parse.py")
+SIDE = Path(__file__).parents[1] / "sides/parse.py"
 
 
 @asynccontextmanager

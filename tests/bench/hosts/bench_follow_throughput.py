@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from tests.bench import Comparison, Figure
 from tests.bench.follow_ground import asking, sides
-from tests.bench.side_follow import LINE, LINES
+from tests.bench.sides.follow import LINE, LINES
 
 RATE = "M lines/s"
 

@@ -1,0 +1,1 @@
+"""What a host costs: following, transfers, an outage, a word to an agent."""

@@ -1,0 +1,1 @@
+"""What a session costs, and the library itself: start, idle, events, the whole command."""
