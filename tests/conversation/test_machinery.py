@@ -80,6 +80,8 @@ class Curt:
 
     def permission_answer(self, request, decision):
         behavior = getattr(decision, "behavior", "deny")
+        if getattr(decision, "updated_input", None) is not None:
+            raise ValueError("a changed input")
         return encode({"to": request.raw["asks"], "behavior": behavior})
 
     def withdrawal(self, request):
@@ -275,6 +277,20 @@ async def test_deciding_in_the_handlers_place_cancels_the_handler():
         (request,) = conversation.open_requests
         assert await conversation.answer(request, PermissionDecision("allow"), by="me") == "me"
         await cancelled.wait()
+
+
+async def test_what_the_wire_cannot_carry_is_denied_and_never_allowed_otherwise(caplog):
+    async with talking() as (conversation, handle):
+        changed = PermissionDecision("allow", {"command": "ls"})
+        handle.hear({"asks": 0, "tool": "Bash"})
+        await until(lambda: conversation.open_requests)
+        with pytest.raises(ValueError, match="a changed input"):
+            await conversation.answer(conversation.open_requests[0], changed, by="me")
+        assert conversation.open_requests
+        conversation.on_permission_request(lambda _: changed)
+        await until(lambda: said(handle, "behavior"))
+        assert [one["behavior"] for one in said(handle, "behavior")] == ["deny"]
+        assert "a changed input" in caplog.text
 
 
 async def test_a_handler_that_decides_so_itself_comes_to_its_end():

@@ -118,6 +118,34 @@ MUTANTS = (
         "kept = [dict(rule) for rule in permissions]",
         ("tests/conversation/test_stream_json.py",),
     ),
+    Mutant(
+        "a prompt that was blocked is completed",
+        SRC + "conversation/claude/turns.py",
+        "if calls == 0 and not command:",
+        "if False:",
+        ("tests/conversation/test_stream_json.py",),
+    ),
+    Mutant(
+        "an answer of an older version is not found",
+        SRC + "conversation/contract.py",
+        "return (*ours, request_id) if request_id or not ours else ours",
+        "return ours or (request_id,)",
+        ("tests/conversation/test_machinery.py",),
+    ),
+    Mutant(
+        "the handler goes on asking what was decided",
+        SRC + "conversation/approvals.py",
+        "if self._deciding.get(request.id) is not asyncio.current_task():",
+        "if False:",
+        ("tests/conversation/test_machinery.py",),
+    ),
+    Mutant(
+        "what the process took with it is not told",
+        SRC + "conversation/machinery.py",
+        "            if self._pending:\n",
+        "            if False:\n",
+        ("tests/conversation/test_machinery.py",),
+    ),
     # Processes
     Mutant(
         "no session tag",

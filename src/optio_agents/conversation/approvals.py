@@ -101,8 +101,8 @@ class Approvals:
     ) -> str | None:
         """Say *decision* in the handler's place, which is asked no longer then.
 
-        Gives who answered, None if no answer is wanted any more. Raises TransferFailed where the
-        agent's host cannot take it: the request stays open.
+        Gives who answered, None if no answer is wanted any more. Raises ValueError for what this
+        agent cannot be told, TransferFailed where its host cannot take it: the request stays open.
         """
         who = await self._answer(wire, request, decision, by=by)
         if self._deciding.get(request.id) is not asyncio.current_task():
@@ -179,7 +179,12 @@ class Approvals:
         decision: object = PermissionDecision("deny", message=NOBODY_ANSWERED)
         if done:
             decision = _outcome(asking)
-        await self._insist(self._answer, wire, request, decision)
+        try:
+            await self._insist(self._answer, wire, request, decision)
+        except ValueError as error:
+            _log.warning("request %s is denied: the agent cannot be told %s", request.id, error)
+            denial = PermissionDecision("deny", message=f"The decision cannot be told: {error}")
+            await self._insist(self._answer, wire, request, denial)
 
     async def _ask(self, request: PermissionRequest) -> object:
         await self._handled.wait()

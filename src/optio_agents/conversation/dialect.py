@@ -162,7 +162,11 @@ class Dialect(Protocol):
         """It was not sent after all."""
 
     def permission_answer(self, request: PermissionRequest, decision: object) -> bytes:
-        """The one valid answer, whatever a handler gave; what is unusable denies and says why."""
+        """The one valid answer, whatever a handler gave; what is no decision denies and says why.
+
+        Raises ValueError for a decision that this wire cannot carry (a changed input, a grant):
+        never is something else allowed than what was decided. A denial can always be said.
+        """
 
     def withdrawal(self, request: PermissionRequest) -> bytes | None:
         """What an open request is answered before its turn is interrupted, if it needs that."""

@@ -313,7 +313,8 @@ class AgentConversation:
     async def answer(self, request: PermissionRequest, decision: object, *, by: str) -> str | None:
         """Decide an open request in the handler's place, which is cancelled then.
 
-        Gives who answered it first, in the end; None where no answer is wanted any more.
+        Gives who answered it first, in the end; None where no answer is wanted any more. Raises
+        ValueError for a decision that this agent cannot be told.
         """
         return await self._approvals.answer(self._attached(), request, decision, by=by)
 
