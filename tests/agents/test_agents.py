@@ -13,6 +13,7 @@ import pytest
 
 from optio_agents import agents
 from optio_agents.agents import Agent, find_sessions
+from optio_agents.agents.directory import text_of as script_of
 from optio_agents.errors import AgentError, FileRefused, InputClosed, NameTaken, WorkDirRefused
 from optio_agents.hosts.host import Host, LocalHost
 from tests.support import proc
@@ -329,7 +330,7 @@ async def test_half_a_message_is_never_fed(host):
     async with ready(host):
         async with started(host, "cat") as agent:
             answer = await _say_raw(host, agent, "half", length=10, data=b"only")
-            assert answer.exit_code == 65
+            assert (answer.exit_code, answer.stderr[:4]) == (64, b"cut ")
             assert list(here(agent, "in").iterdir()) == []
             await agent.say(b"whole\n")
             await agent.end_input()
@@ -352,10 +353,8 @@ async def test_the_ghost_of_a_message_that_was_fed_changes_nothing(host):
 
 
 async def _say_raw(host, agent, name, *, length, data):
-    from optio_agents.hosts.scripting import script
-
     args = agent.directory, agent.session, name, str(length), "nonce"
-    return await host.machine.ask(script("agents/session") + script("agents/say"), args, data=data)
+    return await host.machine.ask(script_of("say"), args, data=data)
 
 
 async def test_a_killed_feeder_is_the_end_of_the_input(host):

@@ -12,10 +12,9 @@ import anyio
 
 from optio_agents.errors import AgentError, HostLost, WorkDirRefused
 from optio_agents.hosts.retrying import retrying
-from optio_agents.hosts.scripting import script
 
 from .agent import Agent, StopReport
-from .directory import Directory
+from .directory import Directory, text_of
 from .input import FirstAnswer
 from .launch import Start, is_tag, launch, planned, prepare, read_meta
 from .lease import Lease
@@ -145,7 +144,7 @@ async def find_sessions(host: Host, base: str) -> list[Found]:
     What one of them has for files changes nothing about the others; beyond 64 MiB of metas the
     rest is left out, and logged.
     """
-    text = "\n".join(script(f"agents/{name}") for name in ("session", "state", "sessions"))
+    text = text_of("state sessions")
     found, rest, total = list[Found](), b"", 0
     async with host.machine.shell(text, [await host.path(base), str(_LISTED)]) as process:
         await process.close_input()

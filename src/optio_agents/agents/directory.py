@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from optio_agents.errors import (
-    CommandFailed,
-    FileRefused,
-    HostLost,
-    InputClosed,
-    NameTaken,
-    TransferFailed,
-    WorkDirRefused,
-)
 from optio_agents.hosts.retrying import retrying
-from optio_agents.hosts.scripting import collect, script
+from optio_agents.hosts.scripting import collect, refusal, script
 
 if TYPE_CHECKING:
     from optio_agents.hosts.machine import Answer, Machine
@@ -41,10 +32,9 @@ class Directory:
 
     async def run_once(self, names: str, *args: str, data: bytes = b"") -> bytes:
         """The same, but raises HostLost, CommandTimedOut and ConnectError instead of going on."""
-        text = "\n".join(script(f"agents/{name}") for name in ("session", *names.split()))
-        answer = await self._answer(text, (self.path, *args), data)
+        answer = await self._answer(text_of(names), (self.path, *args), data)
         if answer.exit_code:
-            _refuse(names, self.path, answer)
+            raise refusal(answer, self.path, names)
         return answer.stdout
 
     async def _answer(self, text: str, args: tuple[str, ...], data: bytes) -> Answer:
@@ -55,21 +45,6 @@ class Directory:
             return await collect(process, data)
 
 
-def _refuse(names: str, path: str, answer: Answer) -> NoReturn:
-    why = answer.stderr.decode(errors="replace").strip()
-    last = why.rpartition("\n")[2]
-    match answer.exit_code:
-        case 64:
-            raise FileRefused(path, "missing", last)
-        case 65:
-            raise HostLost(last)
-        case 66:
-            raise NameTaken(last)
-        case 67:
-            raise InputClosed(last)
-        case 68:
-            raise TransferFailed(why.replace("\n", ": "))
-        case 69:
-            raise WorkDirRefused(last)
-        case code:
-            raise CommandFailed(names, code, answer.stdout.decode(errors="replace"), why)
+def text_of(names: str) -> str:
+    """Scripts of ours, with what all that run in a session directory share."""
+    return script("hosts/refuse", "agents/session", *(f"agents/{name}" for name in names.split()))

@@ -12,7 +12,9 @@ from optio_agents.errors import AgentError
 from optio_agents.hosts.environment import check_names, inheritable
 from optio_agents.hosts.machine import ProcessId
 from optio_agents.hosts.retrying import over_a_cut
-from optio_agents.hosts.scripting import collect, os_bytes, quote, script
+from optio_agents.hosts.scripting import collect, os_bytes, quote, refusal, script
+
+from .directory import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -151,13 +153,13 @@ async def prepare(directory: Directory, plan: StartPlan) -> None:
 
 async def launch(directory: Directory, plan: StartPlan) -> ProcessId | None:
     """Start the agent, once however often this is repeated; its identity, if it is told."""
-    text = script("agents/session") + script("agents/launch")
-    async with directory.machine.shell(text, [directory.path, plan.session]) as process:
+    args = [directory.path, plan.session]
+    async with directory.machine.shell(text_of("launch"), args) as process:
         answer = await collect(process)
     match answer.stdout.split():
         case [pid, start, boot]:
             return ProcessId(int(pid), int(start), boot.decode())
         case [b"taken"]:
             return None
-    why = answer.stderr.decode(errors="replace").strip() or f"exit code {answer.exit_code}"
+    why = refusal(answer, directory.path, "launch") if answer.exit_code else "it said no name"
     raise AgentError(f"{directory.machine.name}: the agent could not be started: {why}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from optio_agents.errors import CommandFailed, FileRefused, OptioAgentsError, WorkDirRefused
+from optio_agents.errors import OptioAgentsError, WorkDirRefused
 from optio_agents.framing.batches import LINE_LIMIT, FollowOptions
 from optio_agents.hosts import commands, launched
 from optio_agents.hosts.files.archive import archive, restore
@@ -21,7 +21,7 @@ from .commands import run_script
 from .files.fetch import fetch
 from .files.progress import as_percent
 from .files.put import put
-from .scripting import script
+from .scripting import refusal, script
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
-_REFUSED = 66  # the script refused, and said why on stdout
 
 
 class Host:
@@ -211,10 +210,9 @@ class Host:
     async def remove_file(self, path: str) -> None:
         """Remove a file, or a link; fine when there is none. Raises FileRefused, HostLost."""
         where = await self.path(path)
-        answer = await self.ask('[ ! -d "$1" ] || [ -L "$1" ] || exit 66; rm -f -- "$1"', where)
+        answer = await self.machine.ask(script("hosts/refuse", "hosts/files/remove"), [where])
         if answer.exit_code:
-            reason = "directory" if answer.exit_code == 66 else "unreadable"
-            raise FileRefused(where, reason, answer.stderr.decode(errors="replace").strip())
+            raise refusal(answer, where, "remove")
 
     async def setup_workdir(self) -> None:
         """Make the task directory, and the work directory empty, for a clean start.
@@ -348,12 +346,10 @@ class Host:
     async def _run(self, name: str, *known: str) -> None:
         """A script about the task directory, and the work directory in it."""
         args = [self.taskdir, "" if self.own_workdir else self.workdir, *known]
-        answer = await run_script(self.machine, script("hosts/workdir") + script(name), args)
-        if answer.exit_code == _REFUSED:
-            raise WorkDirRefused(answer.stdout.decode(errors="replace").strip())
+        text = script("hosts/refuse", "hosts/workdir", name)
+        answer = await run_script(self.machine, text, args)
         if answer.exit_code:
-            words = answer.stderr.decode(errors="replace")
-            raise CommandFailed(name, answer.exit_code, stderr=words)
+            raise refusal(answer, self.taskdir, name)
 
 
 def _body(text: str) -> str:

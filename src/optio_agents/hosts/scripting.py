@@ -11,12 +11,23 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from optio_agents.errors import HostError, HostLost
+from optio_agents.errors import (
+    CommandFailed,
+    FileRefused,
+    HostError,
+    HostLost,
+    InputClosed,
+    NameTaken,
+    TransferFailed,
+    WorkDirRefused,
+)
 
 from .machine import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from optio_agents.errors import OptioAgentsError
 
     from .machine import Process
 
@@ -46,10 +57,14 @@ printf '\\n%s %s %s\\n' {mark} $$ "${{20:-0}}"; printf '\\n%s\\n' {mark} >&2
 
 
 @cache
-def script(name: str) -> str:
-    """The text of one of our shell scripts, by its room and name: "hosts/files/put"."""
-    room, _, name = name.rpartition("/")
-    return (files("optio_agents") / room / "scripts" / f"{name}.sh").read_text("utf-8")
+def script(*names: str) -> str:
+    """The text of shell scripts of ours, one behind the other, by room and name: "hosts/run"."""
+    texts = list[str]()
+    for whole in names:
+        room, _, name = whole.rpartition("/")
+        path = files("optio_agents") / room / "scripts" / f"{name}.sh"
+        texts.append(path.read_text("utf-8"))
+    return "\n".join(texts)
 
 
 def new_mark() -> str:
@@ -130,3 +145,38 @@ async def _read_all(read: Callable[[], Awaitable[bytes]], into: bytearray) -> No
         into += data
         if len(into) > LONGEST:
             raise HostError(f"an answer is longer than {LONGEST} bytes")
+
+
+REFUSED = 64  # how a script ends that refused, with a line "REASON SENTENCE" on its stderr
+_REFUSAL = re.compile(
+    r"^(missing|directory|special|outside|too-large|unreadable|changed|inline|cut|taken|closed|"
+    r"unwritten|foreign) (.*)\Z",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def refusal(answer: Answer, path: str, name: str) -> OptioAgentsError:
+    """Why the script *name* refused to do something about *path*, as an error.
+
+    What a script did not foresee is a CommandFailed.
+    """
+    words = answer.stderr.decode(errors="replace").strip()
+    found = _REFUSAL.search(words) if answer.exit_code == REFUSED else None
+    if found is None:
+        stdout = answer.stdout.decode(errors="replace")
+        return CommandFailed(name, answer.exit_code, stdout, words)
+    reason, sentence = found.groups()
+    match reason:
+        case "cut":
+            return HostLost(sentence)
+        case "taken":
+            return NameTaken(sentence)
+        case "closed":
+            return InputClosed(sentence)
+        case "foreign":
+            return WorkDirRefused(sentence)
+        case "unwritten":  # what a tool said of it stands in front
+            tool = words[: found.start()].strip().replace("\n", ": ")
+            return TransferFailed(f"{sentence}: {tool}" if tool else sentence)
+        case _:
+            return FileRefused(path, reason, sentence)

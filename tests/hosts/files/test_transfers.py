@@ -415,7 +415,7 @@ async def test_a_host_that_is_there_and_brings_nothing_is_told(
 ) -> None:
     monkeypatch.setattr("optio_agents.hosts.files.fetch._FRUITLESS", 1.0)
     monkeypatch.setattr("optio_agents.hosts.files.confined._OPENING", 0.2)
-    monkeypatch.setattr("optio_agents.hosts.files.confined.script", lambda _: "sleep 60")
+    monkeypatch.setattr("optio_agents.hosts.files.confined.script", lambda *_: "sleep 60")
     async with ground.ready() as host:
         with pytest.raises(CommandTimedOut):
             await host.fetch_file("anything", tmp_path / "target")

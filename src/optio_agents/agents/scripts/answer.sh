@@ -7,16 +7,16 @@ trap 'rm -f "answers/.$5.$$" "in/.$5.$$"' EXIT
 trap 'exit 143' HUP INT TERM
 answer=answers/$3 name=answer-$3 outcome=lost
 if [ ! -e "$answer" ]; then
-  if [ -e exit ] || [ -e closed ]; then refuse "$closed" "the agent takes no more input"; fi
+  if [ -e exit ] || [ -e closed ]; then refuse closed "the agent takes no more input"; fi
   receive "answers/.$5.$$" "$4"
   if ln "answers/.$5.$$" "$answer" 2>/dev/null; then outcome=won; fi
   rm -f "answers/.$5.$$"
-  [ -e "$answer" ] || refuse "$unwritten" "the answer cannot be written there"
+  [ -e "$answer" ] || refuse unwritten "the answer cannot be written there"
 fi
 read -r length _ <"$answer"
 if [ ! -e "in/$name" ] && [ ! -e "said/$name" ]; then
   tail -c "$length" "$answer" >"in/.$5.$$" || : >"in/.$5.$$"
-  whole "in/.$5.$$" "$length" || { rm -f "in/.$5.$$"; refuse "$unwritten" "the answer cannot be written there"; }
+  whole "in/.$5.$$" "$length" || { rm -f "in/.$5.$$"; refuse unwritten "the answer cannot be written there"; }
   say "in/.$5.$$" "$name"
 fi
 echo $outcome

@@ -4,7 +4,7 @@
 enter "$1" "$2"
 [ ! -p pipe ] || { echo taken; exit; }
 ready=ready.$$
-mkfifo "$ready" || refuse "$unwritten" "the session directory cannot be written"
+mkfifo "$ready" || refuse unwritten "the session directory cannot be written"
 exec 3<>"$ready" # open for both before the launcher writes, or its word could be lost
 (
   read -r line <&3

@@ -18,7 +18,7 @@ case $3 in
   touch | release)
     [ "$last" = "$4" ] || {
       holder "$last"
-      refuse "$taken" "$owner"
+      refuse taken "$owner"
     }
     if [ "$3" = touch ]; then touch "owner/$4"; else touch -t 197001020000 "owner/$4"; fi
     exit
@@ -27,15 +27,15 @@ esac
 if [ "$last" ]; then
   holder "$last"
   age=$(($(date +%s) - $(stat -c %Y "owner/$last")))
-  [ "$3" = take ] || [ "$journal" = "$6" ] || [ $age -ge 60 ] || refuse "$taken" "$owner"
+  [ "$3" = take ] || [ "$journal" = "$6" ] || [ $age -ge 60 ] || refuse taken "$owner"
 fi
 number=${last#"${last%%[1-9]*}"}
 epoch=$(printf %010d $((${number:-0} + 1)))
-printf '%s %s\n' "$6" "$5" >".owner.$7.$$" || refuse "$unwritten" "the lease cannot be written"
+printf '%s %s\n' "$6" "$5" >".owner.$7.$$" || refuse unwritten "the lease cannot be written"
 ln ".owner.$7.$$" "owner/$epoch" 2>/dev/null || lost=yes
 rm -f ".owner.$7.$$"
 [ ! "${lost-}" ] || {
   holder "$epoch"
-  refuse "$taken" "$owner"
+  refuse taken "$owner"
 }
 echo "$epoch"

@@ -2,7 +2,7 @@
 # shellcheck shell=sh disable=SC2154
 enter "$1" "$2"
 if [ -e exit ] || [ -e closed ]; then
-  [ -e "in/$3" ] || [ -e "said/$3" ] || refuse "$closed" "the agent takes no more input"
+  [ -e "in/$3" ] || [ -e "said/$3" ] || refuse closed "the agent takes no more input"
 fi
 # Another attempt with this nonce may be dying on another connection, and remove what it wrote.
 trap 'rm -f "in/.$5.$$"' EXIT

@@ -2,12 +2,6 @@
 # shellcheck shell=sh disable=SC2034,SC2094,SC3013
 usual=$(umask)
 umask 077
-missing=64 cut=65 taken=66 closed=67 unwritten=68 foreign=69
-
-refuse() { # CODE SENTENCE
-  printf '%s\n' "$2" >&2
-  exit "$1"
-}
 
 into() { # NAME: a directory of ours and no link, in the one we are in
   here=${PWD%/}
@@ -19,11 +13,11 @@ into() { # NAME: a directory of ours and no link, in the one we are in
 # nobody else can change them between this look and the next, since the upper one is ours, too.
 enter() {
   task=${1%/*}
-  [ -d "$1" ] || [ -L "$1" ] || refuse "$missing" "there is no session in $task"
+  [ -d "$1" ] || [ -L "$1" ] || refuse missing "there is no session in $task"
   { cd -P "${task%/*}/" 2>/dev/null && into "${task##*/}" && into "${1##*/}"; } ||
-    refuse "$foreign" "$1 is a link, or another user's"
+    refuse foreign "$1 is a link, or another user's"
   [ $# -eq 1 ] || { [ -f tag ] && read -r tag 2>/dev/null <tag && [ "$tag" = "$2" ]; } ||
-    refuse "$foreign" "$1 belongs to another session"
+    refuse foreign "$1 belongs to another session"
 }
 
 sound() { # . : what is read of the agent are small files: no pipe, no link, nothing endless
@@ -43,13 +37,13 @@ whole() { # FILE LENGTH: it holds just so many bytes
 receive() { # FILE LENGTH: standard input, all or nothing
   heard=$(LC_ALL=C dd bs=65536 of="$1" 2>&1) || {
     rm -f "$1"
-    refuse "$unwritten" "what was said cannot be written there: ${heard%%
+    refuse unwritten "what was said cannot be written there: ${heard%%
 *}"
   }
   # It counts as it writes, "N bytes" behind its records: a process less than to look again.
   # shellcheck disable=SC2086 # the words
   set -- "$1" "$2" ${heard##*records out}
-  [ "$2" = "${3-}" ] || whole "$1" "$2" || { rm -f "$1"; refuse "$cut" "only a part arrived"; }
+  [ "$2" = "${3-}" ] || whole "$1" "$2" || { rm -f "$1"; refuse cut "only a part arrived"; }
 }
 
 same() { # A B: one file, or the same bytes
@@ -69,8 +63,8 @@ say() {
   echo 1<>bell # open for both, it never blocks
   rm -f "$1"
   case ${said-} in
-    other) refuse "$taken" "$2 was said before, with other words" ;;
-    late) refuse "$closed" "the agent takes no more input" ;;
-    no) refuse "$unwritten" "what was said cannot be written there" ;;
+    other) refuse taken "$2 was said before, with other words" ;;
+    late) refuse closed "the agent takes no more input" ;;
+    no) refuse unwritten "what was said cannot be written there" ;;
   esac
 }

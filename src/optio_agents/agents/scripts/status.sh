@@ -2,7 +2,7 @@
 # to be its agent, as "PID START BOOT".
 # shellcheck shell=sh disable=SC2154
 enter "$1" "$4"
-private || refuse "$foreign" "others may write to $1: chmod 700 it"
+private || refuse foreign "others may write to $1: chmod 700 it"
 # shellcheck disable=SC2086 # the words
 look ${5-}
 printf 'state %s\ncode %s\n' "$state" "${code%% *}"

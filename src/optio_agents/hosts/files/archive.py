@@ -10,7 +10,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from optio_agents.errors import TransferFailed, WorkDirRefused
-from optio_agents.hosts.scripting import collect, script
+from optio_agents.hosts.scripting import collect, refusal, script
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -198,17 +198,17 @@ async def restore(machine: Machine, taskdir: str, stream: AsyncIterator[bytes]) 
     """Unpack *stream* as *taskdir*/workdir; see `Host.restore_workdir`."""
     seal, workdir = f".optio-{secrets.token_hex(8)}", f"{taskdir}/workdir"
     sieve = TarFilter()
-    text = script("hosts/workdir") + script("hosts/files/restore")
+    text = script("hosts/refuse", "hosts/workdir", "hosts/files/restore")
     async with machine.shell(text, [taskdir, seal], bulk=True) as process:
         broken = await _unpack(stream, sieve, seal, process)
         answer = await collect(process)
     if sieve.left_out:
         _log.warning("left out of %s: %s", workdir, ", ".join(map(repr, sieve.left_out[:20])))
-    if answer.exit_code == 66:
-        raise WorkDirRefused(answer.stdout.decode(errors="replace").strip())
-    if broken or answer.exit_code:
-        words = broken or answer.stderr.decode(errors="replace").strip() or "it broke off"
-        raise TransferFailed(f"{workdir} stays as it was: {words}")
+    why = refusal(answer, workdir, "restore") if answer.exit_code else None
+    if isinstance(why, WorkDirRefused):
+        raise why
+    if broken or why:
+        raise TransferFailed(f"{workdir} stays as it was: {broken or why}")
 
 
 async def _unpack(

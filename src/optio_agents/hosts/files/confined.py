@@ -21,13 +21,15 @@ import anyio
 import anyio.to_thread
 
 from optio_agents.errors import CommandTimedOut, FileRefused, HostError
-from optio_agents.hosts.scripting import script
+from optio_agents.hosts.machine import Answer
+from optio_agents.hosts.scripting import refusal, script
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from optio_agents.hosts.machine import Answer, Machine, Process
+    from optio_agents.errors import OptioAgentsError
+    from optio_agents.hosts.machine import Machine, Process
 
 
 _INLINE = 262_144  # bytes that come in the round trip that opens
@@ -108,20 +110,23 @@ async def _open_there(
     machine: Machine, path: str, root: str, *, limit: int | None, offset: int
 ) -> AsyncIterator[Confined]:
     args = [path, root.rstrip("/"), "-" if limit is None else str(limit)]
+    text = script("hosts/refuse", "hosts/files/open")
     if not offset:
         small = [*args, str(_INLINE), "0"]
-        answer = await machine.ask(script("hosts/files/open"), small, seconds=_OPENING)
-        if answer.exit_code != _LARGE:
+        answer = await machine.ask(text, small, seconds=_OPENING)
+        why = refusal(answer, path, "open") if answer.exit_code else None
+        if why is None:
             yield _from_answer(path, answer)
             return
+        if not (isinstance(why, FileRefused) and why.reason == "inline"):
+            raise why
     args = [*args, "-", str(offset)]
-    async with machine.shell(script("hosts/files/open"), args, bulk=True) as process:
+    async with machine.shell(text, args, bulk=True) as process:
         await process.close_input()
         yield await _from_process(path, process, offset)
 
 
 def _from_answer(path: str, answer: Answer) -> Confined:
-    _check(path, answer.exit_code, answer.stdout)
     header, _, data = answer.stdout.partition(b"\0")
     seen = OpenedFile.parse(header)
     if len(data) != seen.size:
@@ -146,8 +151,7 @@ async def _from_process(path: str, process: Process, offset: int) -> Confined:
     if opening.cancelled_caught:
         raise CommandTimedOut(f"{path} did not open in time")
     if b"\0" not in said:
-        _check(path, await process.wait(), bytes(said))
-        raise _changed(path)
+        raise await _refused(path, process)
     header, _, first = bytes(said).partition(b"\0")
     return Confined(
         path, seen := OpenedFile.parse(header), _Rest(path, process, seen, first, offset)
@@ -167,27 +171,18 @@ class _Rest:
     async def __call__(self) -> list[bytes]:
         pieces, self._first = self._first or await self._process.read_pieces(), []
         self._left -= sum(map(len, pieces))
-        if not pieces:
-            _check(self._path, await self._process.wait(), b"")
+        if not pieces and await self._process.wait():
+            raise await _refused(self._path, self._process)
         if self._left < 0 or (self._left and not pieces):
             raise _changed(self._path)
         return pieces
 
 
-_LARGE = 68  # of open.sh: more than may come inline
-
-
-def _check(path: str, exit_code: int, said: bytes) -> None:
-    match exit_code:
-        case 0:
-            return
-        case 64:
-            reason, _, sentence = said.decode(errors="replace").partition("\n")
-            raise FileRefused(path, reason, sentence)
-        case 75:
-            raise _changed(path)
-        case code:
-            raise FileRefused(path, "unreadable", f"could not be read (open.sh: {code})")
+async def _refused(path: str, process: Process) -> OptioAgentsError:
+    code, words = await process.wait(), bytearray()
+    while data := await process.read_error():
+        words += data
+    return refusal(Answer(code, b"", bytes(words)), path, "open") if code else _changed(path)
 
 
 def _changed(path: str) -> FileRefused:

@@ -18,7 +18,7 @@ import anyio.to_thread
 from optio_agents.concurrency import task_group
 from optio_agents.errors import FileRefused, TransferFailed
 from optio_agents.hosts.commands import run_script
-from optio_agents.hosts.scripting import collect, script
+from optio_agents.hosts.scripting import collect, refusal, script
 
 from .atomic import AtomicFile, transfer_errors
 from .progress import Meter, reporting
@@ -216,13 +216,16 @@ async def _send(
     machine: Machine, blocks: AsyncIterator[bytes], args: list[str], meter: Meter
 ) -> None:
     answer = await _carry(machine, blocks, args, meter)
-    _check(answer, args[0], meter.done)
+    if answer.exit_code:
+        raise refusal(answer, args[0], "put")
+    if answer.stdout != b"%d" % meter.done:
+        raise TransferFailed(f"{args[0]}: not all of it arrived")
 
 
 async def _carry(
     machine: Machine, blocks: AsyncIterator[bytes], args: list[str], meter: Meter
 ) -> Answer:
-    text, seal = script("hosts/files/put"), args[1].encode()
+    text, seal = script("hosts/refuse", "hosts/files/put"), args[1].encode()
     head = bytearray()
     async for block in blocks:
         head += block
@@ -267,21 +270,6 @@ def _looked_at(readable: Readable, *, hashed: bool) -> Source:
 
 def _or_dash(size: int | None) -> str:
     return "-" if size is None else str(size)
-
-
-def _check(answer: Answer, target: str, size: int) -> None:
-    match answer.exit_code:
-        case 0 if answer.stdout == b"%d" % size:
-            return
-        case 0 | 65:
-            raise TransferFailed(f"{target}: not all of it arrived")
-        case 66:
-            raise FileRefused(target, "directory", "is a directory")
-        case 67:
-            raise _not_expected(target)
-        case code:
-            said = answer.stderr.decode(errors="replace").strip() or f"put.sh exited with {code}"
-            raise TransferFailed(f"{target}: {said}")
 
 
 def _not_expected(target: str) -> TransferFailed:

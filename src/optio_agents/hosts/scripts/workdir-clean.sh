@@ -4,7 +4,7 @@
 refuse_while_alive "$1" "${2:-"$1/workdir"}/optio.log" "${3-}" "${4-}"
 taken "$1" || exit 0
 enter_taskdir "$1"
-ours || refuse "$1 was not made by optio-agents; it stays as it is"
+ours || refuse foreign "$1 was not made by optio-agents; it stays as it is"
 if [ "$2" ] && [ -f claimed ]; then
     task=$(pwd -P && echo .) && task=${task%??}
     ( # what was handed over stays with the user

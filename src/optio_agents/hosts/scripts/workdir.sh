@@ -2,15 +2,10 @@
 # shellcheck shell=sh disable=SC2317 # for the script that follows
 marker=.optio-task
 
-refuse() { # SENTENCE
-    printf '%s\n' "$1"
-    exit 66
-}
-
 enter_taskdir() { # DIR
-    [ ! -L "$1" ] || refuse "$1 is a symbolic link; a task directory must be a directory of its own"
-    CDPATH='' cd -P -- "$1" 2>/dev/null || refuse "$1 cannot be entered"
-    [ -O . ] || refuse "$1 belongs to another user; choose another task directory"
+    [ ! -L "$1" ] || refuse foreign "$1 is a symbolic link; a task directory must be a directory of its own"
+    CDPATH='' cd -P -- "$1" 2>/dev/null || refuse foreign "$1 cannot be entered"
+    [ -O . ] || refuse foreign "$1 belongs to another user; choose another task directory"
 }
 
 lives() { # PID START BOOT: is that very process at work? A zombie is not.
@@ -28,17 +23,17 @@ lives() { # PID START BOOT: is that very process at work? A zombie is not.
 # TAG begins the name of its start. No file of the session counts as proof that nothing lives.
 refuse_while_alive() {
     # shellcheck disable=SC2086 # its words
-    [ ! "${3-}" ] || ! lives $3 || refuse "an agent (process $pid) still lives in $1; stop it first"
+    [ ! "${3-}" ] || ! lives $3 || refuse foreign "an agent (process $pid) still lives in $1; stop it first"
     for who in "$1/session/pid" "$1/session/launcher"; do
         [ ! -f "$who" ] || ! read -r pid start boot <"$who" || ! lives "$pid" "$start" "$boot" ||
-            refuse "an agent (process $pid) still lives in $1; stop it first"
+            refuse foreign "an agent (process $pid) still lives in $1; stop it first"
     done
     [ -r /proc/self/stat ] || return 0 # no agent of ours runs on such a host
     turn=0
     until [ $turn -gt 2 ]; do # who is being exec'ed just now has no environment
         found=$(carriers "OPTIO_LOG=$2" "OPTIO_SESSION=${4:-/}") ||
-            refuse "the processes of this host could not be listed"
-        [ ! "$found" ] || refuse "what an agent started (process $found) still lives in $1; stop it first"
+            refuse foreign "the processes of this host could not be listed"
+        [ ! "$found" ] || refuse foreign "what an agent started (process $found) still lives in $1; stop it first"
         turn=$((turn + 1))
     done
 }

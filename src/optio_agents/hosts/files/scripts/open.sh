@@ -1,15 +1,9 @@
 # PATH ROOT LIMIT INLINE OFFSET: opens a regular file first and looks at what it opened then.
 # Says "MODE SIZE DEVICE INODE MTIME", the SHA-256 of the first OFFSET bytes (- without OFFSET) and
 # the real path, ended by NUL, and then the bytes from OFFSET on. With a ROOT, the real path must
-# lie below it: a directory whose last part is no link. Exit 0: the file stayed as it was.
-# Exit 64: a reason for refusing it and a sentence. Exit 68: larger than INLINE, no bytes follow.
-# Exit 75: the file changed.
+# lie below it: a directory whose last part is no link. It refuses as "inline" what is larger than
+# INLINE (behind the header, without the bytes), as "changed" what did not stay as it was.
 # shellcheck shell=sh
-refuse() { # REASON SENTENCE
-    printf '%s\n%s' "$1" "$2"
-    exit 64
-}
-
 look() { stat -L -c '%f %s %d %i %y' /proc/self/fd/0; }
 
 send() { # with the file as stdin
@@ -28,13 +22,14 @@ send() { # with the file as stdin
         esac
     fi
     [ "$3" = - ] || [ "$size" -le "$3" ] || refuse too-large "has $size bytes, more than $3"
-    [ "$5" -le "$size" ] || exit 75
+    [ "$5" -le "$size" ] || refuse changed "changed while it was read"
     prefix=-
     [ "$5" -eq 0 ] || prefix=$(head -c "$5" /proc/self/fd/0 | sha256sum)
     printf '%s\n%s\n%s\0' "$was" "${prefix%% *}" "$real"
-    [ "$4" = - ] || [ "$size" -le "$4" ] || exit 68
-    if [ "$5" -eq 0 ]; then cat; else tail -c "+$(($5 + 1))"; fi || exit 74
-    [ "$(look)" = "$was" ] || exit 75
+    [ "$4" = - ] || [ "$size" -le "$4" ] || refuse inline "has $size bytes"
+    if [ "$5" -eq 0 ]; then cat; else tail -c "+$(($5 + 1))"; fi ||
+        refuse unreadable "could not be read"
+    [ "$(look)" = "$was" ] || refuse changed "changed while it was read"
 }
 
 if [ -n "$2" ]; then
@@ -47,7 +42,7 @@ fi
 [ -e "$1" ] || refuse missing "does not exist"
 [ ! -d "$1" ] || refuse directory "is a directory"
 [ -f "$1" ] || refuse special "is no regular file"
-{ send "$@" <"$1"; } 2>/dev/null
+{ send "$@" <"$1" 2>&3; } 3>&2 2>/dev/null # what a shell says of a file it cannot open
 code=$?
 [ "${opened-}" ] || refuse unreadable "cannot be read"
 exit $code
