@@ -537,3 +537,19 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+async def test_every_name_in_a_session_directory_is_explained(tmp_path):
+    async with ready(host := LocalHost(str(tmp_path / "task"))):
+        async with started(host, "cat; exit 3", journal_limit=1 << 20) as agent:
+            await agent.say(b"one\n")
+            await agent.answer("request", b"yes\n", by="me")
+            async with agent.own("me", journal="j"):
+                await agent.end_input()
+                await agent.wait()
+        found = {path.name for path in Path(agent.directory).iterdir() if path.name[0] != "."}
+    words = set(
+        (agents.__doc__ or "").replace("/", " ").replace(",", " ").replace(":", " ").split()
+    )
+    assert found > {"meta", "tag", "exit", "said"}
+    assert not found - words

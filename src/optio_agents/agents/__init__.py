@@ -1,4 +1,61 @@
-"""Agents: detached, journaled processes that outlive the link and their supervisor."""
+"""Agents: detached, journaled processes that outlive the link and their supervisor.
+
+`start` runs one while a block lasts, `adopt` finds it again, `find_sessions` all that there are on
+a host. Everything an agent says is a file, everything we say to it is a file, and both lie in its
+*session directory* on its host, `TASKDIR/session`, 0700. Its names are a contract: agents outlive
+the version that started them. The agent runs as the same user and can write all of them, so what
+is read here is checked where it is read (`read_meta`, `parse_status`), and no proof of death rests
+on a file alone.
+
+    meta      JSON, one line: tag, argv, cwd, log, deliverables, and the supervisor's own "meta".
+              By `prepare`, before the start; never changed. Whoever lost all else adopts from it.
+    tag       The name of this start, NAME.RANDOM, which the agent and its children have in their
+              environment as OPTIO_SESSION. By `prepare`, through a link: one start wins. Every
+              script that is handed another tag refuses to touch the directory.
+    launch    Shell text: the agent's environment, directory and arguments. By `prepare`; read by
+              the launcher. So nothing of it stands in a command line.
+    run       The launcher's own text (launcher.sh), as it was when this agent was started; stop
+              and limit: the text that stops a session, and the bytes of output at which the
+              launcher runs it by itself. By `prepare`; the latter two only with a limit.
+    pipe      FIFO: the agent's standard input. Made by the launcher, once: who finds it there was
+              beaten to the start ("taken").
+    launcher  PID START BOOT of the launcher, by itself, before it starts anything.
+    pid       PID START BOOT of the agent, by itself, before it becomes the agent. A pid is reused;
+              with its start time (ticks after boot) and the boot it names one process for all
+              time.
+    stdout, stderr
+              The output, only ever appended to, by the agent. The journals that a conversation
+              reads.
+    in/       What was said and not yet fed: a file a message, whole, named once by its sender and
+              linked into place. "It exists" means that it was said, so a repeat changes nothing:
+              the name is the idempotency key. In the order of names; a name that ends in .eof
+              closes.
+    said/     What the launcher's feeder has put into the pipe: it moves there from in/.
+    bell      FIFO that the feeder sleeps on. Ringing is a hint; the directory is the truth.
+    closed    Empty, by the feeder: the agent takes no more input.
+    answers/  One file a request, "LENGTH BY" and the answer: linked, so the first one wins.
+              Whoever comes later says it into in/ once more, should the winner have died in
+              between.
+    owner/    The lease: files named by epoch, "JOURNAL OWNER", the last of them is the owner, who
+              touches it every 20 s (the heartbeat; the host's clock counts). A link claims the
+              next epoch: the same journal at once, another after 60 s of silence.
+    exit      The exit code, by the launcher, by rename, when the agent is gone. It counts only
+              when the process is gone as well. No exit file and no process: "lost", or, where the
+              boot is another, "rebooted"; no launcher either: "never-started".
+    reason    Why the launcher stopped it by itself.
+
+A session whose agent has ended is put aside as `session.TAG` by the next start in its place.
+
+Who may end what, within which bound: leaving the block of `start` or `adopt` ends the agent and
+all it started (TERM, 5 s, KILL until several scans find nothing; at most 30 s, shielded, logged
+where it cannot be done); only `detach`, a lost host and our own death leave it. `stop` does the
+same and reports what is left. The launcher ends it at its output limit. `signal` reaches its
+process group and nothing else. Nobody ends another user's process, our own, or our ancestors.
+Waits for an absent host have no bound here: who calls cancels them.
+
+Read `launch`, `agent` (one agent), `directory` (how scripts run there), `input`, `lease`,
+`status`, then `scripts/`: `session.sh` stands in front of all others.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +73,13 @@ from optio_agents.hosts.retrying import retrying
 from .agent import Agent, StopReport
 from .directory import Directory, text_of
 from .input import FirstAnswer
-from .launch import Start, is_tag, launch, planned, prepare, read_meta
+from .launch import Start, is_tag, launch, plan_start, prepare, read_meta
 from .lease import Lease
 from .status import AgentEnd, AgentState, AgentStatus
 
 if TYPE_CHECKING:
     from optio_agents.hosts.environment import EnvBase
     from optio_agents.hosts.host import Host
-
-    from .launch import StartPlan
-
 
 __all__ = [
     "Agent",
@@ -80,15 +134,8 @@ async def start(
     *before_launch* is awaited with the tag of this start when nothing of it can run yet.
     Raises ValueError, FileRefused (no such *cwd*), WorkDirRefused, AgentError, HostError.
     """
-    plan = await planned(
-        host,
-        argv,
-        cwd=cwd,
-        env=env,
-        env_base=env_base,
-        name=name,
-        journal_limit=journal_limit,
-        meta=meta or {},
+    plan = await plan_start(
+        host, argv, cwd, env or {}, env_base, name=name, limit=journal_limit, meta=meta or {}
     )
     directory = Directory(host.machine, session_dir or f"{host.taskdir}/session")
     await prepare(directory, plan)
@@ -98,20 +145,16 @@ async def start(
     if before_launch is not None:
         await before_launch(agent.session)
     try:
-        with anyio.CancelScope(shield=True):
-            await _launched(agent, directory, plan)
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_STARTING) as starting:
+            agent.process = await retrying(host.machine, lambda: launch(directory, plan))
+            if agent.process is None:  # a repeat: the first one was heard
+                agent.process = (await agent.status()).process
+        if starting.cancelled_caught:
+            name = host.machine.name
+            raise HostLost(f"{name}: nobody knows whether {plan.session} was started")
         yield agent
     finally:
         await agent.leave()
-
-
-async def _launched(agent: Agent, directory: Directory, plan: StartPlan) -> None:
-    with anyio.move_on_after(_STARTING):
-        agent.process = await retrying(directory.machine, lambda: launch(directory, plan))
-        if agent.process is None:  # a repeat: the first one was heard
-            agent.process = (await agent.status()).process
-        return
-    raise HostLost(f"{directory.machine.name}: nobody knows whether {plan.session} was started")
 
 
 @asynccontextmanager

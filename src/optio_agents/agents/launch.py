@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 _PATH = 4096  # bytes
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
-
-
 _TAG = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,149}")
 
 
@@ -73,15 +71,15 @@ class Start:
     process: ProcessId | None = None
 
 
-async def planned(
+async def plan_start(
     host: Host,
     argv: Sequence[str],
-    *,
     cwd: str | None,
-    env: Mapping[str, str] | None,
+    env: Mapping[str, str],
     env_base: EnvBase,
+    *,
     name: str | None,
-    journal_limit: int | None,
+    limit: int | None,
     meta: Mapping[str, object],
 ) -> StartPlan:
     """Decide everything about a start before anything happens on the host. Raises ValueError."""
@@ -89,7 +87,7 @@ async def planned(
         raise ValueError("argv is a list of at least one argument")
     if name is not None and not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot be part of a session's tag")
-    check_names(env or {})
+    check_names(env)
     session = f"{name or 'agent'}.{secrets.token_hex(6)}"
     where = await host.path(cwd or host.workdir)
     ours = {
@@ -98,7 +96,7 @@ async def planned(
         "OPTIO_DELIVERABLES": f"{where}/deliverables",
     }
     base = inheritable(await host.machine.login_environment()) if env_base == "login" else {}
-    told = {
+    known = {
         "v": 1,
         "session": session,
         "argv": list(argv),
@@ -107,12 +105,12 @@ async def planned(
         "deliverables": ours["OPTIO_DELIVERABLES"],
         "meta": dict(meta),
     }
-    whole = {**base, **(env or {}), **ours}
-    return StartPlan(session, tuple(argv), where, whole, told, journal_limit)
+    whole = {**base, **env, **ours}
+    return StartPlan(session, tuple(argv), where, whole, known, limit)
 
 
 def read_meta(text: bytes) -> Mapping[str, Any]:
-    """What a session directory says of its start, as `planned` wrote it. Raises AgentError.
+    """What a session directory says of its start, as `plan_start` wrote it. Raises AgentError.
 
     The agent can write there, too, so this is where it is looked at: what comes out has the types
     that it should have, and the tag and the paths can be used as such.

@@ -1,4 +1,8 @@
-"""Who dispatches for a session: one at a time, by a lease on the agent's own host."""
+"""Who dispatches for a session: one at a time, by a lease on the agent's own host.
+
+The owner renews it every 20 s (a heartbeat); after 60 s of silence another may claim it. Epochs
+only grow, so what carries a stale one can be refused.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +41,13 @@ class Lease:
         Raises AlreadyOwned when a later epoch is claimed, HostLost, ConnectError.
         """
         try:
-            await self._say("touch")
+            await self._ask("touch")
         except AlreadyOwned:
             self.lost.set()
             raise
 
     async def release(self) -> None:
-        await self._say("release")
+        await self._ask("release")
 
     async def keep(self) -> None:
         """Renew until it is lost; a host out of reach is asked again and again."""
@@ -54,7 +58,7 @@ class Lease:
             except (AlreadyOwned, HostError):
                 continue
 
-    async def _say(self, verb: str) -> None:
+    async def _ask(self, verb: str) -> None:
         await _ask(self._directory, self._session, verb, f"{self.epoch:010d}")
 
 
@@ -76,10 +80,10 @@ async def lease(
         finally:
             tasks.cancel_scope.cancel()
             with anyio.move_on_after(_RELEASING, shield=True):
-                await _released(lease)
+                await _give_back(lease)
 
 
-async def _released(lease: Lease) -> None:
+async def _give_back(lease: Lease) -> None:
     try:
         await lease.release()
     except (AlreadyOwned, HostError):

@@ -1,7 +1,28 @@
 """The connections to one host under one identity, and the count of their channels.
 
-The pool owns no task. It lives on asyncssh's callbacks and the loop's timers; whoever needs a
-connection and finds none opens it, one at a time.
+*Whose it is.* All of one event loop who log in alike share one `Pool`: `join` and `leave` count,
+and whoever leaves last closes it. A jump host is a pool as well, joined by the one that goes
+through it. The pool owns no task: it lives on asyncssh's callbacks and the loop's timers, so no
+user's cancellation can take it from the others.
+
+*Who opens.* Whoever needs a connection and finds none opens it, under a lock; those who come
+meanwhile wait for that attempt, and a failure of it is theirs, too. Attempts are paced by
+`Attempts` for all together: back-off with jitter, close together in the first seconds of an
+outage, 5 s apart later, 60 s after a refused login (a server may lock us out), at once when a
+person says so. This is the only place that paces attempts at a host; what lies above waits for the
+link (`hosts.retrying`).
+
+*How many.* sshd allows ten sessions a connection and counts one until it has seen it close, so a
+channel counts from when it is asked for until then, and the tenth goes over another connection. A
+server that refuses earlier teaches a lower limit; a spare connection is closed when it was idle.
+
+*When it is dead.* Keepalive finds a dead link (three questions, 5 s apart). After a sleep of this
+computer all links are asked at once, with a second's patience (`Waking`). A changed host key is
+final.
+
+*What an end means.* A link that breaks ends every channel with HostLost: the outcome of what ran
+is unknown, and nothing is repeated here. A connection that we tear down ourselves says "torn",
+since asyncssh tells its channels of no error then.
 """
 
 from __future__ import annotations
