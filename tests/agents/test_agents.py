@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -547,9 +548,7 @@ async def test_every_name_in_a_session_directory_is_explained(tmp_path):
             async with agent.own("me", journal="j"):
                 await agent.end_input()
                 await agent.wait()
-        found = {path.name for path in Path(agent.directory).iterdir() if path.name[0] != "."}
-    words = set(
-        (agents.__doc__ or "").replace("/", " ").replace(",", " ").replace(":", " ").split()
-    )
+        listed = await host.ask('ls "$1"', agent.directory)
+    found, words = set(listed.stdout.decode().split()), set(re.split(r"[/,:\s]+", agents.__doc__))
     assert found > {"meta", "tag", "exit", "said"}
     assert not found - words
