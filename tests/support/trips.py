@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
@@ -36,7 +37,7 @@ from tests.support.claude.model_api import ModelApi, scripted
 from tests.support.hosts.accounts import Accounts
 from tests.support.hosts.agent_ground import until
 from tests.support.hosts.hosts import ssh_config
-from tests.support.hosts.sshd import SshLogin, SshServer, make_key
+from tests.support.hosts.sshd import RUN, SshLogin, SshServer, make_key
 
 HOME = str(Path(optio_agents.__file__).parent)
 PLAIN = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
@@ -264,6 +265,7 @@ def _wait_for(directory: Path, beginning: str) -> None:
 
 
 def main(names: list[str]) -> None:
+    os.environ.setdefault(RUN, f"trips-{os.getpid()}")  # as a run of the tests marks what it starts
     for walk in TRIPS:
         name = walk.__name__
         if names and name not in names:
