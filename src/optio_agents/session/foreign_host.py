@@ -19,6 +19,7 @@ import anyio
 from optio_agents.errors import FileRefused, HostError, HostLost
 from optio_agents.framing.batches import COMPARED_LINES, LINE_LIMIT, RIPE_AFTER, Batch
 from optio_agents.framing.cursor import Cursor
+from optio_agents.hosts.files.fetch import FetchedFile
 from optio_agents.hosts.machine import Answer, LinkStatus
 from optio_agents.hosts.scripting import quote, script
 
@@ -136,7 +137,7 @@ class ForeignLog:
             lines = [] if self._finishing.is_set() else await self._some_lines()
             if lines:
                 return self._ledger.batch([line.encode() for line in lines])
-            if (batch := await self._look(final=self._finishing.is_set())) is not None:
+            if (batch := await self._read_whole(final=self._finishing.is_set())) is not None:
                 return batch
         raise StopAsyncIteration
 
@@ -184,9 +185,9 @@ class ForeignLog:
         self._from_tail += len(lines)
         return lines[known:]
 
-    async def _look(self, *, final: bool) -> Batch | None:
+    async def _read_whole(self, *, final: bool) -> Batch | None:
         try:
-            data = await self._host.whole(self._path)
+            data = await self._host.read_file(self._path)
         except FileRefused as error:
             if error.reason != "missing":
                 raise
@@ -244,15 +245,6 @@ _PAUSE = 1.0  # seconds between attempts to reach the host again
 _PATIENCE = 60.0  # seconds for one call of a host that has no time-outs of its own
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What our own hosts say of a file that arrived."""
-
-    size: int
-    sha256: str
-    real_path: str
-
-
 class ForeignMachine:
     """A name and a link, for whoever watches them or waits for the host."""
 
@@ -291,14 +283,14 @@ class ForeignHost:
         return getattr(self._host, name)
 
     async def setup_workdir(self) -> None:
-        await self.translated(self._host.setup_workdir)
+        await self.call(self._host.setup_workdir)
 
     async def ask(self, text: str, *args: str) -> Answer:
         """Run one of our scripts, or another, as one command."""
         body = script(text.removesuffix(".sh")) if text.endswith(".sh") else text
         given = " ".join(map(quote, args))
         command = f"exec /bin/sh -c {quote(body)} sh {given}"
-        result = await self.translated(lambda: self._host.run_command(command))
+        result = await self.call(lambda: self._host.run_command(command))
         return Answer(
             result.exit_code,
             result.stdout.encode(errors="surrogateescape"),
@@ -322,37 +314,35 @@ class ForeignHost:
         lines: AsyncIterator[str] = self._host.tail_file(path)
         return lines
 
-    async def whole(self, path: str) -> bytes:
+    async def read_file(self, path: str) -> bytes:
         """All of a file. Raises FileRefused, HostLost."""
-        data: bytes = await self.translated(lambda: self._host.fetch_bytes_from_host(path), path)
+        data: bytes = await self.call(lambda: self._host.fetch_bytes_from_host(path), path)
         return data
 
     async def fetch_file(
         self, path: str, destination: Path, *, max_bytes: int, root: str
-    ) -> Fetched:
+    ) -> FetchedFile:
         """Fetch a file below *root*; refused where it is anything else, before and after."""
         try:
-            return await self._fetched(path, destination, max_bytes, root)
+            before = await self._identify(path, root)
+            size, _, real_path = before
+            if size > max_bytes:
+                raise FileRefused(path, "too-large")
+            data = await self.read_file(real_path)
+            changed = await self._identify(path, root) != before or len(data) != size
         except HostLost as error:
             try:
                 await self.ask("true")
             except HostError:  # nothing comes through: it is the link
                 self.machine.link.become("down", str(error))
             raise
-
-    async def _fetched(self, path: str, destination: Path, max_bytes: int, root: str) -> Fetched:
-        before = await self._look(path, root)
-        size, _, real_path = before
-        if size > max_bytes:
-            raise FileRefused(path, "too-large")
-        data = await self.whole(real_path)
-        if await self._look(path, root) != before or len(data) != size:
+        if changed:
             raise FileRefused(path, "changed", "changed while it was read")
         await anyio.to_thread.run_sync(destination.write_bytes, data)
         digest = await anyio.to_thread.run_sync(hashlib.sha256, data)
-        return Fetched(size, digest.hexdigest(), real_path)
+        return FetchedFile(size, digest.hexdigest(), destination, real_path)
 
-    async def _look(self, path: str, root: str) -> tuple[int, str, str]:
+    async def _identify(self, path: str, root: str) -> tuple[int, str, str]:
         answer = await self.ask("hosts/files/inspect.sh", path, root)
         verdict, _, real_path = answer.stdout.decode(errors="surrogateescape").partition("\n")
         word, *about = verdict.split()
@@ -363,14 +353,14 @@ class ForeignHost:
     async def reconnect(self) -> None:
         """Try to reach the host again. Raises HostLost."""
         with suppress(HostLost):  # it may believe in a connection that is dead
-            await self.translated(self._host.disconnect)
-        await self.translated(self._host.connect)
+            await self.call(self._host.disconnect)
+        await self.call(self._host.connect)
 
-    async def translated(self, call: Callable[[], Awaitable[_T]], path: str = "") -> _T:
-        """What *call* returns, in bounded time; what it raises as an error of ours."""
+    async def call(self, method: Callable[[], Awaitable[_T]], path: str = "") -> _T:
+        """What *method* returns, in bounded time; what it raises as an error of ours."""
         try:
             with anyio.fail_after(_PATIENCE):
-                return await call()
+                return await method()
         except HostError:
             raise
         except FileNotFoundError as error:
@@ -381,6 +371,6 @@ class ForeignHost:
             raise HostLost(f"{self.machine.name}: {type(error).__name__}: {error}") from error
 
 
-def adapted(host: Any) -> Host:
+def adapt(host: Any) -> Host:
     """*host* as the session needs it: itself, if it is one of ours."""
     return host if hasattr(host, "follow") else ForeignHost(host)  # type: ignore[return-value]

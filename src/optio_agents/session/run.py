@@ -19,7 +19,7 @@ from optio_agents.store.records import Ended, SessionResult
 from .deliverables import Deliverables
 from .dispatch import Dispatch
 from .foreign_code import cancel_once, describe
-from .foreign_host import adapted
+from .foreign_host import adapt
 from .messages import CallerMessages, Channel
 from .options import Options
 from .outcome import (
@@ -185,7 +185,7 @@ class Run:
 
     def __init__(self, host: Host, ctx: ProcessContext, options: Options, journal: Journal) -> None:
         self._given = host  # what hooks get: the very host they know
-        self.host, self.ctx, self.options, self.journal = adapted(host), ctx, options, journal
+        self.host, self.ctx, self.options, self.journal = adapt(host), ctx, options, journal
         self.decision = Decision()
         self._started_at = time.time()
         self._body: asyncio.Task[Any] | None = None
