@@ -27,6 +27,8 @@ def visible(text: str, *, limit: int = LIMIT) -> str:
     pile up on a letter appear as Python writes them in a string; an ellipsis stands for what did
     not fit. For showing, not for getting the text back: backslashes are left alone.
     """
+    if len(text) <= limit and text.isascii() and text.isprintable():
+        return text
     return _shorten(_escape(text[: limit + 1]), limit)
 
 

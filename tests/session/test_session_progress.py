@@ -125,6 +125,23 @@ async def test_a_message_of_any_size_and_content_is_short_and_visible(ctx):
     assert ctx.messages[0].startswith("\\x1b[31m")
 
 
+async def test_narration_that_nobody_will_see_is_not_made_visible(ctx, monkeypatch):
+    """That is most of what it costs, and most of a flood is never shown."""
+    made_visible = []
+
+    def count(text):
+        made_visible.append(text)
+        return text
+
+    monkeypatch.setattr("optio_agents.session.progress.visible", count)
+    async with Desk(ctx) as (progress, _):
+        for n in range(5 * WAITING):
+            progress.report(None, f"{n}")
+        await progress.finish(60)
+    assert progress.skipped == 4 * WAITING
+    assert len(made_visible) == WAITING
+
+
 # Plain functions, on the loop
 
 

@@ -36,67 +36,59 @@ class DeliveredLines:
         self._limit = compared  # lines of a generation whose digests are kept
         self._digests = bytearray(digests[: _SIZE * min(lines, compared)])
         self._known = lines  # delivered, in this generation or the one it is compared with
-        self._at = lines  # lines of this generation
+        self.lines = lines  # of this generation, delivered now or before
         self._returned = len(self._digests)
-
-    @property
-    def lines(self) -> int:
-        """Of this generation, delivered now or before."""
-        return self._at
 
     def renew(self) -> None:
         """The file was replaced: compare from its front on."""
-        self._at = self._returned = 0
+        self.lines = self._returned = 0
 
     def sort(self, lines: Sequence[bytes], cut: Mapping[int, int]) -> tuple[int, int]:
         """Take the next lines of this generation.
 
         Returns how many of them to pass over, and how many of the others may be repeats.
         """
-        passed = self._pass_over(lines, cut)
-        repeats = min(max(self._known - self._at - passed, 0), len(lines) - passed)
+        compared = len(self._digests) // _SIZE - self.lines
+        passed = self._pass_over(lines[:compared], cut) if compared > 0 else 0
+        repeats = min(max(self._known - self.lines - passed, 0), len(lines) - passed)
         old = passed + repeats
-        self._at += old
+        self.lines += old
         if new := lines[old:]:
-            self._add(new, shifted(cut, old))
+            if len(self._digests) == _SIZE * self.lines:  # else some are unknown, or enough known
+                room = max(self._limit - self.lines, 0)
+                self._digests += _digests(new[:room], shifted(cut, old) if cut else cut)
+            self.lines = self._known = self.lines + len(new)
         return passed, repeats
 
     def new_digests(self) -> bytes:
         """The digests of this generation that were not returned yet."""
-        end = min(self._at * _SIZE, len(self._digests))
+        end = min(self.lines * _SIZE, len(self._digests))
         new, self._returned = bytes(self._digests[self._returned : end]), max(end, self._returned)
         return new
 
     def _pass_over(self, lines: Sequence[bytes], cut: Mapping[int, int]) -> int:
-        compared = len(self._digests) // _SIZE - self._at
-        if compared <= 0:
-            return 0
-        new = _digests(lines[:compared], cut)
-        old = self._digests[_SIZE * self._at :][: len(new)]
+        new = _digests(lines, cut)
+        old = self._digests[_SIZE * self.lines :][: len(new)]
         if new == old:
             return len(new) // _SIZE
         steps = range(0, len(new), _SIZE)
         same = next(n for n in steps if new[n : n + _SIZE] != old[n : n + _SIZE]) // _SIZE
-        self._known = self._at + same  # here the generations part
+        self._known = self.lines + same  # here the generations part
         del self._digests[_SIZE * self._known :]
         return same
-
-    def _add(self, lines: Sequence[bytes], cut: Mapping[int, int]) -> None:
-        if len(self._digests) == _SIZE * self._at:  # else some are unknown, or there are enough
-            self._digests += _digests(lines[: max(self._limit - self._at, 0)], cut)
-        self._at = self._known = self._at + len(lines)
 
 
 def _digests(lines: Iterable[bytes], cut: Mapping[int, int]) -> bytes:
     if cut:  # the size stands for what was dropped
         lines = [b"%b\n%d" % (line, cut[n]) if n in cut else line for n, line in enumerate(lines)]
-    return b"".join([blake2b(line, digest_size=_SIZE).digest() for line in lines])
+    digests = bytearray()
+    for line in lines:
+        digests += blake2b(line, digest_size=_SIZE).digest()
+    return bytes(digests)
 
 
 def shifted(cut: Mapping[int, int], by: int) -> Mapping[int, int]:
     """The same marks for the lines from *by* on."""
-    if not cut:
-        return cut
     return {index - by: size for index, size in cut.items() if index >= by}
 
 
@@ -116,6 +108,7 @@ class Framer:
         self._generation = start.generation
         self._offset = start.offset  # behind the last line
         self._place: Place | None = start.place
+        self.rest_size = 0  # of the unterminated last line, whole
         self._window = b""  # the bytes before the place, once they are known
         self._torn = False  # the line before the offset had no newline when it was delivered
 
@@ -134,10 +127,6 @@ class Framer:
         return self._splitter.rest
 
     @property
-    def rest_size(self) -> int:
-        return self._splitter.size
-
-    @property
     def read(self) -> int:
         """How many bytes of this generation were read: the offset of that place."""
         return self._offset + self._splitter.size
@@ -154,13 +143,28 @@ class Framer:
         elif chunk.window:
             self._resume(chunk.window)
         self._file, self._place = (chunk.device, chunk.inode, chunk.size, chunk.mtime_ns), None
-        return self._split(chunk.data)
+        data, before = chunk.data, self._window
+        lines, self.rest_size = self._splitter.feed(data), self._splitter.size
+        cut: Mapping[int, int] = self._splitter.cut
+        self._window = last_bytes(before, data, len(data))
+        if not lines:
+            return []
+        sizes: Iterable[int] = map(len, lines)
+        if cut:
+            sizes = (cut.get(n, size) for n, size in enumerate(sizes))
+        ends = list(map(add, accumulate(sizes), count(self._offset + 1)))
+        self._offset = ends[-1]
+        if self._torn:
+            self._torn = False
+            if not lines[0]:  # the newline of a line that was delivered without it
+                lines, ends, cut = lines[1:], ends[1:], shifted(cut, 1)
+        return self._batches(lines, ends, cut, data, before)
 
     def close(self) -> list[Batch]:
         """The unterminated rest as a line of its own, if there is one."""
         if not self._splitter.size:
             return []
-        self._offset, line = self.read, self._splitter.close()
+        self._offset, line, self.rest_size = self.read, self._splitter.close(), 0
         self._torn = True
         batches = self._batches([line], [self._offset], self._splitter.cut, b"", self._window)
         for batch in batches:
@@ -184,21 +188,6 @@ class Framer:
         if not self._splitter.size:
             self._torn = not window.endswith(b"\n")
 
-    def _split(self, data: bytes) -> list[Batch]:
-        before = self._window
-        lines = self._splitter.feed(data)
-        cut: Mapping[int, int] = self._splitter.cut
-        self._window = last_bytes(before, data, len(data))
-        if not lines:
-            return []
-        ends = _ends(lines, cut, self._offset)
-        self._offset = ends[-1]
-        if self._torn:
-            self._torn = False
-            if not lines[0]:  # the newline of a line that was delivered without it
-                lines, ends, cut = lines[1:], ends[1:], shifted(cut, 1)
-        return self._batches(lines, ends, cut, data, before)
-
     def _batches(
         self,
         lines: list[bytes],
@@ -210,16 +199,23 @@ class Framer:
         """What of *lines* is to be delivered; their last bytes are *before* and *data*."""
         passed, repeats = self._delivered.sort(lines, cut)
         start = self.read - len(data)  # of the data
-        count, behind = len(lines), self._delivered.lines - len(lines)
+        behind = self._delivered.lines - len(lines)
         batches = []
-        for first, stop in (passed, passed + repeats), (passed + repeats, count):
+        for first, stop in (passed, passed + repeats), (passed + repeats, len(lines)):
             if first == stop:
                 continue
             window = last_bytes(before, data, ends[stop - 1] - start)
             batch = Batch(
                 lines[first:stop],
                 ends[first:stop],
-                self._cursor(ends[stop - 1], behind + stop, window),
+                Cursor(
+                    *self._file,
+                    ends[stop - 1],
+                    self._generation,
+                    behind + stop,
+                    digest(window),
+                    len(window),
+                ),
                 self._delivered.new_digests(),
                 stop <= passed + repeats,
             )
@@ -227,14 +223,3 @@ class Framer:
                 batch.cut = {n - first: size for n, size in cut.items() if first <= n < stop}
             batches.append(batch)
         return batches
-
-    def _cursor(self, offset: int, lines: int, window: bytes) -> Cursor:
-        generation, tail = self._generation, digest(window)
-        return Cursor(*self._file, offset, generation, lines, tail, len(window))
-
-
-def _ends(lines: list[bytes], cut: Mapping[int, int], start: int) -> list[int]:
-    sizes: Iterable[int] = map(len, lines)
-    if cut:
-        sizes = (cut.get(n, size) for n, size in enumerate(sizes))
-    return list(map(add, accumulate(sizes), count(start + 1)))

@@ -9,7 +9,7 @@ class LineSplitter:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._rest = bytearray()
-        self._size = 0  # of the unterminated line, with what was dropped of it
+        self.size = 0  # of the unterminated line, with what was dropped of it
         self.cut: dict[int, int] = {}  # of the last feed: index of a shortened line -> its size
 
     @property
@@ -17,22 +17,18 @@ class LineSplitter:
         """The unterminated last line, as far as it is kept."""
         return bytes(self._rest)
 
-    @property
-    def size(self) -> int:
-        """Its true size."""
-        return self._size
-
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that *data* completes, without their newline."""
         self.cut = {}
         lines = data.split(b"\n")
         tail = lines.pop()
-        if lines and self._size:
+        if lines and self.size:
             self._hold(lines[0])
             lines[0] = self._take()
         if len(data) > self._limit:
             self._shorten(lines)
-        self._hold(tail)
+        if tail:
+            self._hold(tail)
         return lines
 
     def close(self) -> bytes:
@@ -42,13 +38,13 @@ class LineSplitter:
 
     def _hold(self, piece: bytes) -> None:
         self._rest += piece[: self._limit - len(self._rest)]
-        self._size += len(piece)
+        self.size += len(piece)
 
     def _take(self) -> bytes:
         line = bytes(self._rest)
-        if self._size > self._limit:
-            self.cut[0] = self._size
-        self._rest, self._size = bytearray(), 0
+        if self.size > self._limit:
+            self.cut[0] = self.size
+        self._rest, self.size = bytearray(), 0
         return line
 
     def _shorten(self, lines: list[bytes]) -> None:

@@ -90,6 +90,8 @@ class Dispatch:
             kept = text if kind in _PAYLOADS else text[:_KEPT]
             entries.append(Entry(LOG, generation, end, kept, kind, batch.repeated))
             events.append(event)
+            self.statuses += kind == "status"
+            self.last_lines.append(kept)
         self.cursor = batch.cursor
         return entries, events
 
@@ -100,8 +102,8 @@ class Dispatch:
         self.cursor = resumed.cursor
         self._deliverables.remember(resumed.deliveries)
         self._callers.remember(resumed.replies)
-        for entry in resumed.pending:
-            self._hand_over(entry, self._parse(entry.line))
+        pending = list(resumed.pending)
+        self.hand_over(pending, [self._parse(entry.line) for entry in pending], {})
         if resumed.ending is not None:
             self._end(resumed.ending, self._parse(resumed.ending.line))
 
@@ -110,37 +112,28 @@ class Dispatch:
     ) -> None:
         """Give recorded entries to whoever they are for; *cut* has the size of shortened ones."""
         for index, (entry, event) in enumerate(zip(entries, events, strict=True)):
-            self.last_lines.append(entry.line)
-            self.statuses += isinstance(event, StatusEvent)
-            self._hand_over(entry, event)
+            match event:
+                case StatusEvent(percent, message):
+                    self._progress.report(percent, message, entry)
+                case DeliverableEvent(path):
+                    if isinstance(self._ended, ErrorEvent):  # nobody waits for an answer any more
+                        self._progress.report(None, entry.line, entry)
+                    else:
+                        self._deliverables.announce(entry, path)
+                case DoneEvent() | ErrorEvent():
+                    self._end(entry, event)
+                case AttentionEvent() | BrowserEvent() | ClientMessageEvent():
+                    self._ask_context(entry, event)
+                case CallerMessageEvent():
+                    self._callers.announce(entry, event)
+                case UnknownLine(text):
+                    self._hints.read(text)
+                    self._progress.report(None, text, entry)
+                case _:
+                    assert_never(event)
             if index in cut:
                 kept = len(entry.line)
                 self._progress.report(None, f"(a line of {cut[index]} bytes was cut to {kept})")
-
-    def _hand_over(self, entry: Entry, event: LogEvent) -> None:
-        match event:
-            case StatusEvent(percent, message):
-                self._progress.report(percent, message, entry)
-            case DeliverableEvent(path):
-                if isinstance(self._ended, ErrorEvent):  # nobody waits for an answer any more
-                    self._progress.report(None, entry.line, entry)
-                else:
-                    self._deliverables.announce(entry, path)
-            case DoneEvent() | ErrorEvent():
-                self._end(entry, event)
-            case AttentionEvent(reason):
-                self._progress.call("need_attention", visible(reason), entry=entry)
-            case BrowserEvent(url):
-                self._open_browser(entry, url)
-            case ClientMessageEvent(keyword, data):
-                self._progress.call("client_message", keyword, data, entry=entry)
-            case CallerMessageEvent():
-                self._callers.announce(entry, event)
-            case UnknownLine(text):
-                self._hints.read(text)
-                self._progress.report(None, text, entry)
-            case _:
-                assert_never(event)
 
     def _end(self, entry: Entry, event: LogEvent) -> None:
         if self._ended is not None:  # the first one counts
@@ -158,12 +151,22 @@ class Dispatch:
             case _:
                 _log.warning("a recorded ending reads as none: %s", visible(entry.line))
 
-    def _open_browser(self, entry: Entry, url: str) -> None:
-        rewrite = self._shared.options.browser_url_rewrite
-        try:
-            shown = url if rewrite is None else rewrite(url)
-        except Exception as error:
-            self._shared.note_trouble("browser_url_rewrite", error)
-            self._shared.mark_done(entry)
-        else:
-            self._progress.call("request_browser_open", shown, entry=entry)
+    def _ask_context(
+        self, entry: Entry, event: AttentionEvent | BrowserEvent | ClientMessageEvent
+    ) -> None:
+        match event:
+            case AttentionEvent(reason):
+                self._progress.call("need_attention", visible(reason), entry=entry)
+            case ClientMessageEvent(keyword, data):
+                self._progress.call("client_message", keyword, data, entry=entry)
+            case BrowserEvent(url):
+                rewrite = self._shared.options.browser_url_rewrite
+                try:
+                    shown = url if rewrite is None else rewrite(url)
+                except Exception as error:
+                    self._shared.note_trouble("browser_url_rewrite", error)
+                    self._shared.mark_done(entry)
+                else:
+                    self._progress.call("request_browser_open", shown, entry=entry)
+            case _:
+                assert_never(event)

@@ -78,23 +78,19 @@ class Silence:
     """Notices that nothing comes of the agent, whatever is silent: log, output, deliverables."""
 
     def __init__(self, shared: Shared) -> None:
-        self._shared, self._seconds = shared, 0.0
+        self._shared, self.seconds = shared, 0.0  # since something came, while we were awake
         self._asker = OnDemand(shared.workers, self._ask_host, failed=shared.fail)
-
-    def reset(self) -> None:
-        """Something came."""
-        self._seconds = 0.0
 
     def check(self, awake: float) -> None:
         stall_after = self._shared.options.stall_after
         if stall_after is not None:
-            self._seconds += awake
-            if self._seconds >= stall_after:
+            self.seconds += awake
+            if self.seconds >= stall_after:
                 self._asker.wake()
 
     async def _ask_host(self) -> None:
         # The host knows: its clock saw what we may have slept through.
-        options, before = self._shared.options, self._seconds
+        options, before = self._shared.options, self.seconds
         try:
             answer = await self._shared.host.ask("hosts/quiet.sh", self._shared.workplace.workdir)
             quiet = float(answer.stdout)
@@ -102,9 +98,9 @@ class Silence:
                 quiet = min(quiet, (await options.agent.status()).quiet_for)
         except (OptioAgentsError, ValueError):
             quiet = 0.0  # the way to the host is another watcher's concern
-        if self._seconds < before:
+        if self.seconds < before:
             return  # something came meanwhile
-        self._seconds = quiet
+        self.seconds = quiet
         assert options.stall_after is not None
         if quiet >= options.stall_after:
             self._shared.decision.decide(Stalled(quiet))
@@ -210,7 +206,7 @@ class Watch:
     def note_lines(self, count: int) -> None:
         """The log was read up to this many lines."""
         self._lines = count
-        self._silence.reset()
+        self._silence.seconds = 0.0
 
     def _check(self, awake: float) -> None:
         self._absence.check(awake)
@@ -219,7 +215,7 @@ class Watch:
             self._deliverables.waiting or self._callers.waiting or self._shared.options.busy()
         )
         if waits_for_us or self._absence.away:
-            self._silence.reset()
+            self._silence.seconds = 0.0
         elif batches is not None and (batches.caught_up or not self._lines):
             self._silence.check(awake)
         if not self._absence.away:  # what it may be silent about, nobody can know then

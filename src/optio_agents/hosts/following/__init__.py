@@ -67,27 +67,25 @@ class Following:
             chunk = self._next_chunk()
             self._idle = chunk is None or chunk.at_end or not (chunk.data or chunk.fresh)
             if chunk is not None:
-                self._take(chunk)
-            self._ripen()
+                self._ready += self._framer.feed(chunk)
+                self._at_end = chunk.at_end or chunk.missing
+                if chunk.data or chunk.fresh:
+                    self._note_rest()
+                if chunk.final:
+                    self._final = True
+                    self._close()
+            if self._at_end and self._ripe_at is not None:
+                self._ripen(self._ripe_at)
         return self._ready.popleft()
-
-    def _take(self, chunk: FileChunk) -> None:
-        self._ready += self._framer.feed(chunk)
-        self._at_end = chunk.at_end or chunk.missing
-        if chunk.data or chunk.fresh:
-            self._note_rest()
-        if chunk.final:
-            self._final = True
-            self._close()
 
     def _note_rest(self) -> None:
         rest = self._framer.rest_size > 0
         self._rest_since = self._loop.time() if rest else None
         self._ripe_at = self._loop.time() + RIPE_AFTER if rest and self._options.ripe else None
 
-    def _ripen(self) -> None:
+    def _ripen(self, at: float) -> None:
         """Deliver a rest that reads as a line and has stood for long, as far as anybody knows."""
-        if self._at_end and self._ripe_at is not None and self._loop.time() >= self._ripe_at:
+        if self._loop.time() >= at:
             self._ripe_at = None
             if self._options.ripe is not None and self._options.ripe(self._framer.rest):
                 self._close()
