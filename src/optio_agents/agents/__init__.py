@@ -35,7 +35,8 @@ on a file alone.
     closed    Empty, by the feeder: the agent takes no more input.
     answers/  One file a request, "LENGTH BY" and the answer: linked, so the first one wins.
               Whoever comes later says it into in/ once more, should the winner have died in
-              between.
+              between. Named at-PLACE, by where the agent asked in its output, since ids of
+              some begin at 0 in every process; up to 0.3.2 by the agent's own id, and found so.
     owner/    The lease: files named by epoch, "JOURNAL OWNER", the last of them is the owner, who
               touches it every 20 s (the heartbeat; the host's clock counts). A link claims the
               next epoch: the same journal at once, another after 60 s of silence.
