@@ -127,8 +127,8 @@ async def test_a_writer_that_thaws_late_is_not_heard_twice(server, link):
         assert here(agent, "stdout").read_bytes() == b"warm\n" + message + b"after\n"
 
 
-# A start sends some 14,000 bytes, the last 5,000 of them to launch; it hears some 600.
-STEPS = [("client", n) for n in (1, 5000, 10_000, 14_000)] + [("server", n) for n in (1, 300, 500)]
+# A start sends some 14,000 bytes, the last 5,000 of them to launch; it hears some 400.
+STEPS = [("client", n) for n in (1, 5000, 10_000, 14_000)] + [("server", n) for n in (1, 200, 300)]
 
 
 @pytest.mark.parametrize(("source", "at"), STEPS)
@@ -142,6 +142,17 @@ async def test_a_start_whose_link_is_cut_starts_one_agent(link, source, at):
             await until(here(agent, "stdout").read_bytes)
             assert await said(host, agent) == b"started\n"
             assert tags_in(host) == [agent.session]
+
+
+async def test_a_start_takes_one_shell_beside_the_login_environment(make_sshd, ssh_login, tmp_path):
+    """What somebody's profile costs is paid once."""
+    (tmp_path / ".bashrc").write_text("echo one >>~/shells\n")
+    (tmp_path / ".profile").write_text("echo one >>~/logins\n")
+    host = ssh_host(ssh_login("me", server=make_sshd(home=tmp_path)))
+    async with ready(host), agents.start(host, ["sh", "-c", "exec sleep 1000"]) as agent:
+        counted = [(tmp_path / name).read_text().split() for name in ("shells", "logins")]
+        assert (await agent.status()).running
+    assert counted == [["one"], ["one"]]
 
 
 async def test_what_is_said_while_the_link_is_down_waits_for_it(link):

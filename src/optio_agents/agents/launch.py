@@ -12,7 +12,7 @@ from optio_agents.errors import AgentError
 from optio_agents.hosts.environment import check_names, inheritable
 from optio_agents.hosts.machine import ProcessId
 from optio_agents.hosts.retrying import over_a_cut
-from optio_agents.hosts.scripting import collect, os_bytes, quote, refusal, script
+from optio_agents.hosts.scripting import os_bytes, quote, refusal, script
 
 from .directory import text_of
 
@@ -151,9 +151,7 @@ async def prepare(directory: Directory, plan: StartPlan) -> None:
 
 async def launch(directory: Directory, plan: StartPlan) -> ProcessId | None:
     """Start the agent, once however often this is repeated; its identity, if it is told."""
-    args = [directory.path, plan.session]
-    async with directory.machine.shell(text_of("launch"), args) as process:
-        answer = await collect(process)
+    answer = await directory.machine.ask(text_of("launch"), [directory.path, plan.session])
     match answer.stdout.split():
         case [pid, start, boot]:
             return ProcessId(int(pid), int(start), boot.decode())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import anyio
+from optio_agents.errors import CommandTimedOut
 
-from .scripting import RUN, collect, is_variable, new_mark, script
+from .scripting import RUN, is_variable, new_mark, script
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +66,7 @@ async def read_login(machine: Machine, *, base: Base) -> Mapping[str, str]:
     Our own children start without ("ours") what only the supervisor was given.
     """
     for shell in "login", "plain":
-        with anyio.move_on_after(_PATIENCE):
+        with suppress(CommandTimedOut):
             if found := await _read(machine, shell, base):
                 return found
         _log.warning("%s: no environment from a %s shell", machine.name, shell)
@@ -74,8 +75,7 @@ async def read_login(machine: Machine, *, base: Base) -> Mapping[str, str]:
 
 async def _read(machine: Machine, shell: str, base: Base) -> dict[str, str]:
     mark = new_mark()
-    async with machine.shell(script("hosts/environment"), [shell, base, mark]) as process:
-        answer = await collect(process)
+    answer = await machine.ask(script("hosts/environment"), [shell, base, mark], seconds=_PATIENCE)
     _, _, rest = answer.stdout.partition(f"<{mark}>".encode())
     whole, end, _ = rest.partition(f"</{mark}>".encode())
     pairs = (entry.partition("=") for entry in whole.decode("utf-8", "surrogateescape").split("\0"))

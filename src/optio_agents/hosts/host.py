@@ -17,7 +17,6 @@ from optio_agents.hosts import commands, launched
 from optio_agents.hosts.files.archive import archive, restore
 from optio_agents.hosts.files.confined import open_confined
 
-from .commands import run_script
 from .files.fetch import fetch
 from .files.progress import as_percent
 from .files.put import put
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
+_EMPTYING = 600.0  # seconds that removing what a directory holds may take
 
 
 class Host:
@@ -347,7 +347,7 @@ class Host:
         """A script about the task directory, and the work directory in it."""
         args = [self.taskdir, "" if self.own_workdir else self.workdir, *known]
         text = script("hosts/refuse", "hosts/workdir", name)
-        answer = await run_script(self.machine, text, args)
+        answer = await self.machine.ask(text, args, seconds=_EMPTYING)
         if answer.exit_code:
             raise refusal(answer, self.taskdir, name)
 

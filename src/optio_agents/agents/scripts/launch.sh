@@ -6,11 +6,6 @@ enter "$1" "$2"
 ready=ready.$$
 mkfifo "$ready" || refuse unwritten "the session directory cannot be written"
 exec 3<>"$ready" # open for both before the launcher writes, or its word could be lost
-(
-  read -r line <&3
-  rm -f "$ready"
-  printf '%s\n' "$line"
-) &
 
 # A child subreaper adopts what its descendants leave behind: only so is all of it found again.
 # Whoever started us may ignore signals (nohup), and a shell cannot put that right.
@@ -35,6 +30,12 @@ os.execv(sys.argv[1], [*sys.argv[1:], reaper])' "$@"
 else
   set -- "$@" ''
 fi
+# No `&`: a shell without job control makes what it starts so ignore SIGINT for ever. The inner
+# setsid finds itself the leader of a session, and so goes on in a child: nobody waits for that.
 umask "$usual"
-# No `&`: a shell without job control makes what it starts so ignore SIGINT for ever.
-exec setsid env -i PATH="$PATH" OPTIO_SESSION="$tag" "$@" 3<&- </dev/null >/dev/null 2>&1
+set -- setsid env -i PATH="$PATH" OPTIO_SESSION="$tag" "$@"
+# shellcheck disable=SC2016 # the inner shell's
+setsid /bin/sh -c 'exec "$@"' sh "$@" 3<&- </dev/null >/dev/null 2>&1
+read -r line <&3
+rm -f "$ready"
+printf '%s\n' "$line"
