@@ -20,7 +20,7 @@ from optio_agents.hosts.host import make_host
 from optio_agents.hosts.machine import ProcessId
 from optio_agents.store import Store
 from optio_agents.store.lock import claimed
-from optio_agents.supervision.kinds.spec import Command
+from optio_agents.supervision import Command
 from optio_agents.supervision.sessions import Facts, stored_of
 from optio_agents.supervision.supervise import supervise
 from optio_agents.testing.scripted import scripted_agent

@@ -45,10 +45,12 @@ def test_json_lines_have_a_version_a_kind_and_stable_keys(desk: Desk) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
     assert {(one["v"], type(one["at"])) for one in told} == {(1, float)}
     assert len({one["session"] for one in told}) == 1
-    kinds = [one["kind"] for one in told if one["kind"] != "delivery"]
+    kinds = [one["kind"] for one in told if one["kind"] not in ("delivery", "phase")]
+    assert [one["number"] for one in told] == list(range(1, len(told) + 1))
+    assert [one["text"] for one in told if one["kind"] == "phase"] == ["starting", "working"]
     log = ["status", "narration", "attention", "deliverable", "done"]
     assert kinds == ["began", *log, "finished"]
-    common = {"v", "kind", "at", "session"}
+    common = {"v", "kind", "at", "session", "number"}
     line = common | {"file", "generation", "offset"}
     keys = {one["kind"]: one.keys() for one in told}
     assert keys["began"] == common | {"host", "taskdir", "resumed"}

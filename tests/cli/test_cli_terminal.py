@@ -221,7 +221,7 @@ async def test_whoever_looks_on_becomes_the_owner_when_the_owner_leaves(desk: De
         await two.until("this is what it wrote down")
         await leave(one)
         await one.ends(6)
-        await two.until(r"began +\w+ on local, once more\n(.*\n)*.*began +\w+ on local, once more")
+        await two.until(r"began +\w+ on local\n(.*\n)*.*began +\w+ on local, once more")
         desk.release("go")
         await two.ends(0)
     assert (desk.home / "kept" / "a.txt").read_text() == "hello\n"
@@ -335,7 +335,7 @@ async def test_what_does_not_fit_is_counted_and_shown_with_a_key(desk: Desk) -> 
 
 async def test_a_permission_is_given_from_a_second_pane(desk: Desk) -> None:
     done = "echo 'DONE: was let' >>optio.log"
-    held = f"while [ ! -e '{desk.home}/go' ]; do sleep 0.02; done; {done}"
+    held = f"touch made; while [ ! -e '{desk.home}/go' ]; do sleep 0.02; done; {done}"
     async with asking(desk, held, {"text": "bye"}) as (one, _), desk.terminal() as two:
         session = await session_id(desk)
         await two.type(f'clear; optio-agents approve {session}; echo "exit $?"')

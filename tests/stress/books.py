@@ -97,7 +97,9 @@ class _Account:
         self._same(f"outcome of an agent that {ending}", found, expected)
 
     async def _check_lines(self, store: Store) -> list[str]:
-        events = await store.events(self._work.session, most=_ALL)
+        every = await store.events(self._work.session, most=_ALL)
+        self._same("numbers", [event.number for event in every], list(range(1, len(every) + 1)))
+        events = [event for event in every if event.is_line]
         lines = [event.entry.line for event in events]
         took, rest = self._ledger.all("took"), self._ledger.unfinished
         self._totals.figures["lines that write(2) took"] += len(took)

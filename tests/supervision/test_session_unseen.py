@@ -14,8 +14,7 @@ import pytest
 from optio_agents.errors import AgentError, AgentExited, AgentUnseen, AlreadyOwned
 from optio_agents.store import Store
 from optio_agents.store.records import SessionResult
-from optio_agents.supervision import events as observe, live as remote_control
-from optio_agents.supervision.kinds.spec import Command
+from optio_agents.supervision import Command, events as happened, find_session
 from optio_agents.supervision.sessions import prune
 from optio_agents.supervision.supervise import supervise
 from optio_agents.testing.scripted import scripted_agent
@@ -57,8 +56,8 @@ async def test_while_its_directory_is_away_a_session_stays_open(case: Case, what
             assert await prune(store, 0) == []
             assert tagged(tag)
             move(case.ground, "away", what)
-            async with remote_control.find(store, "mine") as reached:
-                await remote_control.send(reached, "go on")
+            async with find_session("mine", store=store) as live:
+                await live.send("go on")
             result = await supervise(None, resume="mine", store=store)
     assert (result.outcome, result.summary) == ("done", "all")
 
@@ -92,9 +91,8 @@ async def test_an_agent_that_removes_its_own_identity_still_runs(
                 await detached(host, store, "hear", "DONE: all")
             for name in gone:
                 Path(office.taskdir, "session", name).unlink()
-            async with remote_control.find(store, "mine") as reached:
-                assert (await reached.agent.status()).running
-                await remote_control.send(reached, "go on")
+            async with find_session("mine", store=store) as live:
+                await live.send("go on")  # it runs
             result = await supervise(None, resume="mine", store=store)
     assert (result.outcome, result.summary) == ("done", "all")
 
@@ -112,8 +110,8 @@ async def test_the_directory_of_another_start_is_not_taken_for_ours(office: Offi
             with pytest.raises(AgentError, match="another"):
                 await supervise(None, resume="mine", store=store)
             with pytest.raises(AgentError, match="another"):
-                async with remote_control.find(store, "mine"):
-                    pass
+                async with find_session("mine", store=store) as live:
+                    await live.send("go on")
             assert not (await store.session("mine")).over
     kill(*tagged(tag))
 
@@ -203,8 +201,8 @@ async def test_a_directory_that_goes_away_meanwhile_ends_nothing(office: Office)
     session, away = Path(office.taskdir, "session"), Path(office.taskdir, "away")
     spec = Command(scripted_agent("STATUS: on", "hear", "DONE: all"), env=PLAIN, env_base="empty")
 
-    def see(seen: observe.Observation) -> None:
-        if isinstance(seen, observe.Recorded):
+    def see(seen: happened.SessionEvent) -> None:
+        if isinstance(seen, happened.LogLine):
             session.rename(away)
             (away / "exit").write_text("0\n")  # whoever follows its end looks again
 
@@ -217,7 +215,7 @@ async def test_a_directory_that_goes_away_meanwhile_ends_nothing(office: Office)
             (away / "exit").unlink()
             away.rename(session)
             assert tagged(office.tag())
-            async with remote_control.find(store, "mine") as reached:
-                await remote_control.send(reached, "go on")
+            async with find_session("mine", store=store) as live:
+                await live.send("go on")
             result = await supervise(None, resume="mine", store=store)
     assert (result.outcome, result.summary) == ("done", "all")

@@ -4,6 +4,7 @@
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,7 @@ from optio_agents.hosts.host import make_host
 from optio_agents.hosts.ssh import SSHConfig
 from optio_agents.protocol.protocol import get_protocol
 from optio_agents.store import SessionJournal, Store
-from optio_agents.supervision import events as observe, live as remote_control
-from optio_agents.supervision.kinds.spec import Command
+from optio_agents.supervision import Command, events as happened, find_session
 from optio_agents.supervision.sessions import prune
 from optio_agents.supervision.supervise import host_of, new_session_id, supervise, task_directory
 from optio_agents.testing.proxy import FaultProxy
@@ -36,7 +36,7 @@ from tests.support.hosts.hosts import ssh_config
 from tests.support.hosts.sshd import SshLogin
 from tests.support.leaks import no_process_left
 from tests.support.proc import tagged
-from tests.support.sessions.supervising import PLAIN, Office, Watching
+from tests.support.sessions.supervising import PLAIN, Office, Watching, agents_end
 from tests.support.timeouts import BOUND
 
 HANDING_OVER = ("write a.txt hello", "DELIVERABLE: deliverables/a.txt", "hear")
@@ -67,11 +67,12 @@ async def test_from_its_start_to_done(office: Office, leaks: Any) -> None:
     assert stored.facts["title"] == "the title"
     assert (delivery.path, delivery.size, delivery.taken) == ("a.txt", 6, True)
     kinds = [type(seen).__name__ for seen in watching.seen]
-    assert kinds[0] == "Began"
-    assert kinds[-1] == "Finished"
+    assert kinds[0] == "SessionBegan"
+    assert kinds[-1] == "SessionEnded"
+    assert [seen.number for seen in watching.seen] == list(range(1, len(kinds) + 1))
     assert watching.lines == ["STATUS: 50% half", "DELIVERABLE: deliverables/a.txt", "DONE: all"]
-    assert [d.delivery.taken for d in watching.of(observe.Delivered)] == [None, True]
-    assert watching.of(observe.Progressed)[0] == observe.Progressed(50, "half")
+    assert [d.delivery.taken for d in watching.of(happened.DeliveryStep)] == [None, True]
+    assert (str(stored.state), stored.state.percent) == ("done", 50)
 
 
 async def test_it_needs_no_journal(office: Office) -> None:
@@ -93,7 +94,8 @@ async def test_the_agent_that_reports_an_error_is_not_left_running(office: Offic
         await no_process_left(office.tag())
     result: Any = failure.value.result
     assert (result.outcome, result.agent.how) == ("error", "exited")
-    assert watching.of(observe.Finished) == [observe.Finished(result)]
+    (end,) = watching.of(happened.SessionEnded)
+    assert end.result == replace(result, cursor=None)
 
 
 # Where it works, and what it is taught
@@ -205,7 +207,7 @@ async def test_detached_it_goes_on_and_is_found_again_by_the_journal_alone(
 ) -> None:
     detach, watching = anyio.Event(), Watching()
 
-    def see(seen: observe.Observation) -> None:
+    def see(seen: happened.SessionEvent) -> None:
         watching(seen)
         if "STATUS: on" in watching.lines:
             detach.set()
@@ -221,8 +223,8 @@ async def test_detached_it_goes_on_and_is_found_again_by_the_journal_alone(
             (stored,) = await store.sessions()
             assert (stored.outcome, stored.over) == ("detached", False)
             assert tagged(office.tag())
-            async with remote_control.find(store, stored.id[:5]) as reached:
-                await remote_control.send(reached, "go on")
+            async with find_session(stored.id[:5], store=store) as live:
+                await live.send("go on")
             again = Watching()
             result = await supervise(None, resume=stored.id[:5], store=store, observer=again)
     assert (result.outcome, result.statuses) == ("done", 1)
@@ -232,7 +234,7 @@ async def test_detached_it_goes_on_and_is_found_again_by_the_journal_alone(
         "DELIVERABLE: deliverables/a.txt",
         "DONE: all",
     ]
-    assert again.of(observe.Began)[0].resumed
+    assert again.of(happened.SessionBegan)[0].resumed
 
 
 @pytest.mark.parametrize("how", ["asked", "cancelled"])
@@ -275,9 +277,9 @@ async def test_an_agent_that_ended_meanwhile_is_reported_with_its_true_end(
     with anyio.fail_after(BOUND):
         async with office.store() as store:
             stored = await detached_at_once(office, store, "hear", *steps)
-            async with remote_control.find(store, stored) as reached:
-                await remote_control.send(reached, "go on")
-                await reached.agent.wait()
+            async with find_session(stored, store=store) as live:
+                await live.send("go on")
+                await agents_end(store, stored)
             if exit_code:
                 with pytest.raises(AgentExited) as failure:
                     await supervise(None, resume=stored, store=store)
@@ -364,8 +366,8 @@ async def test_a_second_supervisor_is_refused_and_told_who_is_first(office: Offi
             async with office.host() as other:
                 with pytest.raises(AlreadyOwned, match=me):
                     await supervise(other, resume=office.taskdir, store=another)
-            async with remote_control.find(store, stored.id) as reached:
-                await remote_control.send(reached, "go on")
+            async with find_session(stored.id, store=store) as live:
+                await live.send("go on")
         assert [result.outcome for result in results] == ["done"]
 
 
@@ -387,8 +389,8 @@ async def test_whoever_takes_over_has_it_and_the_first_one_notices(
                 spec = command("STATUS: on", "hear", "DONE")
                 with pytest.raises(AlreadyOwned, match="taken this session over"):
                     await supervise(host, spec, store=store, observer=first)
-                async with remote_control.find(store, (await store.sessions())[0].id) as reached:
-                    await remote_control.send(reached, "go on")
+                async with find_session((await store.sessions())[0].id, store=store) as live:
+                    await live.send("go on")
 
             tasks.start_soon(run)
             await first.until(lambda: first.lines)
@@ -408,7 +410,7 @@ async def test_a_journal_that_cannot_be_written_stops_us_and_not_the_agent(
 ) -> None:
     watching, ballast = Watching(), small_disk / "ballast"
 
-    def fill(seen: observe.Observation) -> None:
+    def fill(seen: happened.SessionEvent) -> None:
         watching(seen)
         if watching.lines == ["STATUS: on"]:
             with ballast.open("wb", buffering=0) as file:
@@ -439,11 +441,12 @@ async def test_a_journal_that_cannot_be_written_stops_us_and_not_the_agent(
         async with Store(small_disk / "j.sqlite3") as store:
             (stored,) = await store.sessions()
             assert not stored.over
-            async with remote_control.find(store, stored.id) as reached:
-                await remote_control.send(reached, "go on")
+            async with find_session(stored.id, store=store) as live:
+                await live.send("go on")
             result = await supervise(None, resume=stored.id, store=store, observer=watching)
     assert (result.outcome, result.statuses) == ("done", 9)
-    assert watching.lines == [step for step in steps if step != "hear"]
+    # what was shown could not be written down, so it may be shown again
+    assert list(dict.fromkeys(watching.lines)) == [step for step in steps if step != "hear"]
 
 
 async def test_an_agent_that_says_too_much_is_stopped_with_that_reason(office: Office) -> None:
@@ -456,7 +459,7 @@ async def test_an_agent_that_says_too_much_is_stopped_with_that_reason(office: O
 
 
 async def test_an_observer_that_raises_harms_nobody(office: Office) -> None:
-    def raising(seen: observe.Observation) -> None:
+    def raising(seen: happened.SessionEvent) -> None:
         raise RuntimeError("oh")
 
     with anyio.fail_after(BOUND):
@@ -476,7 +479,7 @@ async def test_credentials_are_neither_kept_nor_shown_also_after_a_resume(office
     env = {"A_TOKEN": secret, "B_TOKEN": "another-one", "NAME": "harmless"}
     detach, first, second = anyio.Event(), Watching(), Watching()
 
-    def see(seen: observe.Observation) -> None:
+    def see(seen: happened.SessionEvent) -> None:
         first(seen)
         if first.lines:
             detach.set()
@@ -488,13 +491,12 @@ async def test_credentials_are_neither_kept_nor_shown_also_after_a_resume(office
                 assert secret not in repr(spec)
                 await supervise(host, spec, store=store, observer=see, detach_when=detach)
             (stored,) = await store.sessions()
-            async with remote_control.find(store, stored.id) as reached:
-                await remote_control.send(reached, "go on")
+            async with find_session(stored.id, store=store) as live:
+                await live.send("go on")
             await supervise(None, resume=stored.id, store=store, observer=second)
             events = await store.events(stored.id)
-    assert "STATUS: again [B_TOKEN]" in [event.entry.line for event in events]
+    assert "STATUS: again [B_TOKEN]" in [event.entry.line for event in events if event.is_line]
     assert "STATUS: again [B_TOKEN]" in second.lines
-    assert observe.Progressed(None, "again [B_TOKEN]") in second.seen
     everything = repr(first.seen + second.seen) + repr(stored)
     for path in office.directory.joinpath("journal").iterdir():
         everything += path.read_bytes().decode(errors="replace") if path.is_file() else ""
@@ -517,9 +519,9 @@ async def test_a_lost_host_keeps_its_agent_and_is_found_again(
             login = ssh_login("me", server=server, port=proxy.port)
             config, taskdir = ssh_ground(login)
 
-            def see(seen: observe.Observation) -> None:
+            def see(seen: happened.SessionEvent) -> None:
                 watching(seen)
-                if isinstance(seen, observe.Recorded):
+                if isinstance(seen, happened.LogLine):
                     proxy.refuse()
                     proxy.cut()
 
@@ -530,7 +532,7 @@ async def test_a_lost_host_keeps_its_agent_and_is_found_again(
             proxy.accept()
             (stored,) = await store.sessions()
             assert stored.outcome == "unreachable"
-            assert {s.state for s in watching.of(observe.LinkChanged)} >= {"down"}
+            assert {s.state for s in watching.of(happened.LinkChanged)} >= {"down"}
             result = await supervise(None, resume=stored.id, store=store)
     assert (result.outcome, [d.taken for d in result.deliverables]) == ("done", [True])
     assert server.running() == []
@@ -565,8 +567,8 @@ async def test_a_link_that_breaks_as_it_is_taken_up_leaves_the_agent_running(
                     with pytest.raises(HostError):
                         await supervise(host, resume=session, store=store)
             assert (await store.session(session)).outcome == "failed"
-            async with remote_control.find(store, session) as reached:
-                await remote_control.send(reached, "go on")
+            async with find_session(session, store=store) as live:
+                await live.send("go on")
             result = await supervise(None, resume=session, store=store)
     assert (result.outcome, result.agent.exit_code) == ("done", 0)
 
@@ -587,8 +589,8 @@ async def test_stopping_from_another_terminal_is_no_failure_of_the_agent(office:
 
                 tasks.start_soon(run)
                 await watching.until(lambda: watching.lines)
-                async with remote_control.find(store, (await store.sessions())[0].id) as reached:
-                    report = await remote_control.stop(reached, grace=1)
+                async with find_session((await store.sessions())[0].id, store=store) as live:
+                    report = await live.stop(grace=1)
                 assert report.empty
             assert [result.outcome for result in results] == ["cancelled"]
             assert (await store.sessions())[0].outcome == "cancelled"
@@ -598,8 +600,8 @@ async def test_stopping_what_nobody_supervises_ends_the_session(office: Office) 
     with anyio.fail_after(BOUND):
         async with office.store() as store:
             session = await detached_at_once(office, store, "run sleep 1000")
-            async with remote_control.find(store, session) as reached:
-                assert (await remote_control.stop(reached, grace=1)).empty
+            async with find_session(session, store=store) as live:
+                assert (await live.stop(grace=1)).empty
             assert (await store.session(session)).outcome == "cancelled"
 
 
@@ -607,12 +609,12 @@ async def test_interrupting_a_command_is_sigint(office: Office) -> None:
     with anyio.fail_after(BOUND):
         async with office.store() as store:
             session = await detached_at_once(office, store, "run exec sleep 1000")
-            async with remote_control.find(store, session) as reached:
-                await remote_control.interrupt(reached)
-                assert (await reached.agent.wait()).signal == "INT"
+            async with find_session(session, store=store) as live:
+                await live.interrupt()
+                assert (await agents_end(store, session)).signal == "INT"
                 with pytest.raises(AgentError):
-                    await remote_control.send(reached, "too late")
-                assert await remote_control.open_requests(reached) == []
+                    await live.send("too late")
+                assert await live.read_requests() == ()
 
 
 async def test_prune_removes_what_ended_here_and_on_the_host_and_nothing_else(
@@ -632,8 +634,8 @@ async def test_prune_removes_what_ended_here_and_on_the_host_and_nothing_else(
             assert [s.id for s in await store.sessions()] == [ids["runs"]]
             assert not (office.directory / "done").exists()
             assert (office.directory / "runs/session").exists()
-            async with remote_control.find(store, ids["runs"]) as reached:
-                await remote_control.stop(reached)
+            async with find_session(ids["runs"], store=store) as live:
+                await live.stop()
 
 
 async def test_what_cannot_be_removed_on_the_host_is_not_forgotten(office: Office) -> None:

@@ -17,8 +17,7 @@ from optio_agents.errors import AgentError, AgentExited
 from optio_agents.hosts.host import make_host
 from optio_agents.protocol.prompt import build_log_channel_prompt
 from optio_agents.store import Store
-from optio_agents.supervision import events as observe, live as remote_control
-from optio_agents.supervision.kinds.spec import Claude
+from optio_agents.supervision import Claude, events as happened, find_session
 from optio_agents.supervision.supervise import supervise
 from tests.support.claude.claude_cli import OFF, executable, surroundings
 from tests.support.claude.model_api import ModelApi, scripted
@@ -75,7 +74,7 @@ async def test_it_is_taught_followed_answered_and_ended(office: Office) -> None:
         await api.held("waiting")
         with Path(office.taskdir, "workdir/optio.log").open("a") as log:
             log.write("DELIVERABLE: deliverables/a.txt\n")
-        await watching.until(lambda: watching.of(observe.Delivered))
+        await watching.until(lambda: watching.of(happened.DeliveryStep))
         api.release("waiting")
 
     with anyio.fail_after(BOUND):
@@ -84,17 +83,18 @@ async def test_it_is_taught_followed_answered_and_ended(office: Office) -> None:
                 tasks.start_soon(announce, api)
                 spec = claude(office.directory, api, *steps)
                 result = await supervise(host, spec, store=store, observer=watching)
-            turns = await store.notes(result.session, "turn")
+            rows = await store.events(result.session)
+            turns = [row.value for row in rows if row.kind == "turn"]
     assert (result.outcome, result.summary, result.agent.exit_code) == ("done", "all", 0)
     assert [(d.path, d.taken) for d in result.deliverables] == [("a.txt", True)]
     assert "## Log channel" in str(api.requests[0]["system"])
     assert "System: deliverable a.txt: accepted." in str(api.requests[-1]["messages"])
-    assert [seen.text for seen in watching.of(observe.Answered)] == [
+    assert [seen.turn.text for seen in watching.of(happened.TurnEnded)] == [
         "I wait for an answer.",
         "That is all.",
     ]
-    assert turns[0].value["result"] == "I wait for an answer."
-    phases = [seen.state.phase for seen in watching.of(observe.Phase)]
+    assert turns[0]["raw"]["result"] == "I wait for an answer."
+    phases = [seen.state.phase for seen in watching.of(happened.StateChanged)]
     assert {"working", "idle"} <= set(phases)
     assert not Path(office.taskdir, "workdir/AGENTS.md").exists()
     assert "dummy-key" not in repr(watching.seen)
@@ -151,7 +151,7 @@ async def test_to_report_needs_no_permission_and_all_else_does(
             result = await supervise(
                 host, spec, observer=watching, on_permission_request=lambda _: DENY
             )
-    asked = [seen.request.input.get("command") for seen in watching.of(observe.Asked)]
+    asked = [seen.request.input.get("command") for seen in watching.of(happened.RequestOpened)]
     assert asked == tries
     assert (result.outcome, result.summary, result.statuses) == ("done", "all", 6)
     assert sorted(delivery.path for delivery in result.deliverables) == ["a.txt", "b.md"]
@@ -170,29 +170,24 @@ async def test_a_permission_is_given_from_another_terminal(office: Office) -> No
                     results.append(await supervise(host, spec, store=store, observer=watching))
 
                 tasks.start_soon(run)
-                await watching.until(lambda: watching.of(observe.Asked))
-                asked = watching.of(observe.Asked)[0]
+                await watching.until(lambda: watching.of(happened.RequestOpened))
+                asked = watching.of(happened.RequestOpened)[0]
                 (stored,) = await store.sessions()
-                async with remote_control.find(store, stored.id) as reached:
-                    (found,) = await remote_control.open_requests(reached)
+                async with find_session(stored.id, store=store) as live:
+                    (found,) = await live.read_requests()
                     assert (found.request.id, found.digest) == (asked.request.id, asked.digest)
-                    name = found.request.id
+                    assert live.requests == (found,)
+                    assert str(live.state).startswith("waits for you: Write `")
                     with pytest.raises(AgentError, match="not what was shown"):
-                        await remote_control.answer(reached, name, ALLOW, digest="x", by="me")
-                    answered = await remote_control.answer(
-                        reached, name, ALLOW, digest=found.digest, by="me at the other one"
-                    )
+                        await live.answer(replace(found, digest="x"), ALLOW, by="me")
+                    answered = await live.answer(found, ALLOW, by="me at the other one")
                     assert (answered.won, answered.by) == (True, "me at the other one")
                     with pytest.raises(AgentError, match="is open"):
-                        await remote_control.answer(
-                            reached, name, ALLOW, digest=found.digest, by="somebody else"
-                        )
-            (note, *_) = await store.notes(stored.id, "permission")
+                        await live.answer(found, ALLOW, by="somebody else")
     assert [result.outcome for result in results] == ["done"]
     assert made(office.taskdir).exists()
-    decided = watching.of(observe.Decided)[0]
+    (decided,) = watching.of(happened.RequestDecided)
     assert (decided.behavior, decided.by) == ("allow", "me at the other one")
-    assert (note.value["behavior"], note.value["by"]) == ("allow", "me at the other one")
 
 
 async def test_a_permission_that_nobody_gives_is_denied_in_time(office: Office) -> None:
@@ -204,7 +199,7 @@ async def test_a_permission_that_nobody_gives_is_denied_in_time(office: Office) 
             result = await supervise(host, spec, observer=watching, permission_timeout=0.1)
     assert result.outcome == "done"
     assert not made(office.taskdir).exists()
-    decided = watching.of(observe.Decided)[0]
+    decided = watching.of(happened.RequestDecided)[0]
     assert (decided.behavior, decided.by) == ("deny", "nobody")
 
 
@@ -220,9 +215,9 @@ async def test_a_claude_that_ends_without_done_is_no_success(office: Office) -> 
 async def test_detached_with_an_open_request_it_is_asked_again(office: Office) -> None:
     detach, first, second = anyio.Event(), Watching(), Watching()
 
-    def see(seen: observe.Observation) -> None:
+    def see(seen: happened.SessionEvent) -> None:
         first(seen)
-        if isinstance(seen, observe.Asked):
+        if isinstance(seen, happened.RequestOpened):
             detach.set()
 
     steps = asks_to_make(office.taskdir), *ENDS
@@ -232,8 +227,7 @@ async def test_detached_with_an_open_request_it_is_asked_again(office: Office) -
                 spec = claude(office.directory, api, *steps)
                 left = await supervise(host, spec, store=store, observer=see, detach_when=detach)
             assert left.outcome == "detached"
-            (note,) = await store.notes(left.session, "permission")
-            assert "behavior" not in note.value
+            (opened,) = await store.journal(left.session).open_requests()
             result = await supervise(
                 None,
                 resume=left.session,
@@ -241,12 +235,13 @@ async def test_detached_with_an_open_request_it_is_asked_again(office: Office) -
                 observer=second,
                 on_permission_request=lambda _: ALLOW,
             )
-            (note, *_) = await store.notes(left.session, "permission")
+            assert await store.journal(left.session).open_requests() == []
     assert result.outcome == "done"
-    assert first.of(observe.Decided) == []
-    asked, again = first.of(observe.Asked)[0], second.of(observe.Asked)[0]
+    assert first.of(happened.RequestDecided) == []
+    asked, again = first.of(happened.RequestOpened)[0], second.of(happened.RequestOpened)[0]
     assert (asked.request.id, asked.digest) == (again.request.id, again.digest)
-    assert note.value["behavior"] == "allow"
+    assert opened.value["digest"] == asked.digest
+    assert [one.behavior for one in second.of(happened.RequestDecided)] == ["allow"]
     assert made(office.taskdir).exists()
 
 
@@ -264,7 +259,7 @@ async def test_killed_with_an_open_request_the_next_supervisor_is_asked(case: Ca
                     store, observer=seen, on_permission_request=lambda _: ALLOW
                 )
     assert (result.outcome, [d.taken for d in result.deliverables]) == ("done", [True])
-    assert [asked.request.tool_name for asked in seen.of(observe.Asked)] == ["Write"]
+    assert {asked.request.tool_name for asked in seen.of(happened.RequestOpened)} == {"Write"}
     assert made(case.taskdir).exists()
 
 
@@ -278,12 +273,10 @@ async def test_stopped_it_finds_a_request_answered_a_deliverable_and_done(case: 
             await case.says(child, "line STATUS: on")
             child.send_signal(signal.SIGSTOP)
             async with Store(case.directory / "j.sqlite3") as store:
-                async with remote_control.find(store, "s1") as reached:
-                    while not (found := await remote_control.open_requests(reached)):
+                async with find_session("s1", store=store) as live:
+                    while not (found := await live.read_requests()):
                         await anyio.sleep(0.05)
-                    (asked,) = found
-                    name, digest = asked.request.id, asked.digest
-                    await remote_control.answer(reached, name, ALLOW, digest=digest, by="me")
+                    await live.answer(found[0], ALLOW, by="me")
                     log = Path(case.taskdir, "workdir/optio.log")
                     while "DONE" not in log.read_text():
                         await anyio.sleep(0.05)

@@ -28,7 +28,7 @@ from optio_agents.conversation import PermissionDecision
 from optio_agents.hosts import Host, make_host
 from optio_agents.session.run import run_log_protocol_session
 from optio_agents.store import Store
-from optio_agents.supervision.kinds.spec import Claude, Command
+from optio_agents.supervision import Claude, Command
 from optio_agents.supervision.supervise import supervise
 from optio_agents.testing.memory import MemoryContext
 from optio_agents.testing.scripted import scripted_agent
@@ -170,7 +170,7 @@ async def answer(place: Place) -> Trip:
 
 
 async def _ask_and_answer(place: Place) -> tuple[Trip, Trip]:
-    from optio_agents.supervision import live
+    from optio_agents.supervision import find_session
 
     asked, decided = Trip(), Trip()
     open_request, over = anyio.Event(), anyio.Event()
@@ -192,11 +192,10 @@ async def _ask_and_answer(place: Place) -> tuple[Trip, Trip]:
         await open_request.wait()
         await anyio.sleep(1.5)
         (stored,) = await store.sessions()
-        async with live.find(store, stored.id) as reached:
-            (found,) = await live.open_requests(reached)
+        async with find_session(stored.id, store=store) as session:
+            (found,) = session.requests
             decided.begin()
-            allow = PermissionDecision("allow")
-            await live.answer(reached, found.request.id, allow, digest=found.digest, by="me")
+            await session.answer(found, PermissionDecision("allow"), by="me")
             await over.wait()
 
     path = str(place.root / "task/workdir/made")

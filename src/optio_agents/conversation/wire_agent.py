@@ -108,14 +108,17 @@ async def sent_before(
     return [message for front in fronts if (message := message_of(front)) is not None]
 
 
-async def open_requests(agent: Agent, dialect: Dialect) -> list[PermissionRequest]:
+async def open_requests(
+    agent: Agent, dialect: Dialect, after: Cursor | None = None
+) -> list[PermissionRequest]:
     """What the agent waits for, by its journal alone, so also when nobody supervises it.
 
-    *dialect* is a new one, which reads all of it. As long as that takes: bound it.
+    *dialect* is a new one, which reads all of it, or what stands behind *after*, the end of some
+    turn: no request outlives its turn. As long as that takes: bound it.
     """
     found = dict[str, PermissionRequest]()
-    start = 0
-    async with agent.follow_stdout(limit=dialect.line_limit) as batches:
+    start = 0 if after is None else after.offset
+    async with agent.follow_stdout(after, limit=dialect.line_limit) as batches:
         batches.finish()
         async for batch in batches:
             places = [start, *batch.ends[:-1]]

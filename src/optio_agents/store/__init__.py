@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from optio_agents.display import Secrets
 from optio_agents.errors import NoSuchSession, StoreError
-from optio_agents.store import sqlite_journal as store_rows
 
-from .lock import claimed
-from .records import Note, StoredEvent, StoredSession
+from . import sqlite_journal as rows
+from .lock import claimed, holder
+from .records import Note, SessionState, StoredEvent, StoredSession
 from .sqlite import StoreFile, default_path
 from .sqlite_journal import SessionJournal
 
@@ -23,7 +24,15 @@ if TYPE_CHECKING:
     from .records import Delivery
 
 
-__all__ = ["Note", "SessionJournal", "Store", "StoredEvent", "StoredSession", "default_path"]
+__all__ = [
+    "Note",
+    "SessionJournal",
+    "SessionState",
+    "Store",
+    "StoredEvent",
+    "StoredSession",
+    "default_path",
+]
 
 
 class Store:
@@ -77,12 +86,25 @@ class Store:
         return claimed(self.path.parent / "locks", session, owner)
 
     async def sessions(self) -> list[StoredSession]:
-        """All of them, the oldest first."""
-        return await self._file.read(store_rows.sessions)
+        """All of them, the oldest first, each with how it stands."""
+        found = await self._file.read(rows.sessions)
+        return [await self._standing(session) for session in found]
+
+    async def _standing(self, session: StoredSession) -> StoredSession:
+        if session.over or self.owner(session.id):
+            return session
+        last = await self._file.read(lambda database: rows.last_event(database, session.id))
+        state = session.state.left_alone(last or session.state.since)
+        return replace(session, state=state)
+
+    def owner(self, session: str) -> str | None:
+        """Who on this machine supervises that session now; None if nobody does."""
+        return holder(self.path.parent / "locks", session)
 
     async def session(self, beginning: str) -> StoredSession:
         """The one session whose id begins so. Raises NoSuchSession for none and for several."""
-        found = [s for s in await self.sessions() if s.id.startswith(beginning)]
+        every = await self._file.read(rows.sessions)
+        found = [s for s in every if s.id.startswith(beginning)]
         exact = [s for s in found if s.id == beginning]
         if len(exact or found) != 1 or not beginning:
             several = ", ".join(s.id for s in found[:5])
@@ -91,23 +113,19 @@ class Store:
                 if several
                 else f"no session {beginning!r} in the journal {self.path}"
             )
-        return (exact or found)[0]
+        return await self._standing((exact or found)[0])
 
     async def events(self, session: str, *, after: int = 0, most: int = 1000) -> list[StoredEvent]:
-        """What was recorded behind event number *after*, in that order."""
-        return await self._file.read(
-            lambda database: store_rows.events(database, session, after, most)
-        )
+        """What happened in that session behind its event number *after*, in order."""
+        return await self._file.read(lambda database: rows.events(database, session, after, most))
 
     async def deliveries(self, session: str) -> list[Delivery]:
         """How far each announced file has come, in the order announced."""
-        return await self._file.read(lambda database: store_rows.deliveries(database, session))
+        return await self._file.read(lambda database: rows.deliveries(database, session))
 
-    async def notes(self, session: str, kind: str, *, after: int = 0) -> list[Note]:
-        """What was noted of that kind behind note number *after*, in order."""
-        return await self._file.read(
-            lambda database: store_rows.notes(database, session, kind, after)
-        )
+    async def notes(self, session: str, kind: str) -> list[Note]:
+        """What is remembered of that kind, the latest behind."""
+        return await self._file.read(lambda database: rows.notes(database, session, kind))
 
     async def forget(self, session: str) -> None:
         """Remove all that is known of a session here."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 
 _OWNER = 4096  # bytes that are read of whoever holds it
+_ATTEMPTS, _PAUSE = 4, 0.003  # seconds: asking who holds it takes a moment, holding it does not
 
 
 @contextmanager
@@ -29,10 +31,10 @@ def claimed(locks: Path, session: str, owner: str) -> Iterator[None]:
     if not is_session_id(session):
         raise StoreError(f"{session[:80]!r} cannot be the id of a session")
     path = locks / session
-    with _told(path):
+    with _translated(path):
         descriptor = _locked(path)
     try:
-        with _told(path):
+        with _translated(path):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, owner.encode()[:_OWNER], 0)
         yield
@@ -41,8 +43,32 @@ def claimed(locks: Path, session: str, owner: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def holder(locks: Path, session: str) -> str | None:
+    """Who holds the lock of *session* in the directory *locks*; None if nobody does."""
+    if not is_session_id(session):
+        return None
+    try:
+        descriptor = os.open(locks / session, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        # Shared: many may ask at once, and whoever wants it meets us for a moment only.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _owner(descriptor)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _owner(descriptor: int) -> str:
+    return os.pread(descriptor, _OWNER, 0).decode(errors="replace") or "another process"
+
+
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -51,6 +77,7 @@ def _told(path: Path) -> Iterator[None]:
 
 def _locked(path: Path) -> int:
     path.parent.mkdir(mode=0o700, exist_ok=True)
+    attempts = _ATTEMPTS
     while True:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(path, flags, 0o600)
@@ -59,8 +86,11 @@ def _locked(path: Path) -> int:
             if _still(descriptor, path):
                 return descriptor
         except BlockingIOError:
-            owner = os.pread(descriptor, _OWNER, 0).decode(errors="replace") or "another process"
+            owner, attempts = _owner(descriptor), attempts - 1
             os.close(descriptor)
+            if attempts:  # somebody may just have asked who holds it
+                time.sleep(_PAUSE)
+                continue
             raise AlreadyOwned(f"{owner} supervises this session", owner=owner) from None
         except BaseException:
             os.close(descriptor)

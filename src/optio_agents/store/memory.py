@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import replace
+import asyncio
+import time
+from collections import deque
+from dataclasses import asdict, replace
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from .records import ENDINGS, LAST_LINES, Entry, Resumed
+from .records import ENDINGS, LAST_LINES, Entry, Recordable, Resumed, StoredEvent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
+    from optio_agents.display import Secrets
     from optio_agents.framing.cursor import Cursor
 
-    from .records import Delivery, SessionResult
+    from .records import Delivery, SessionResult, SessionState
+
+_LATEST = 10_000  # events that can be read again
 
 
 class MemoryJournal:
     """A journal for as long as this process lives; a session may be resumed from it."""
 
-    def __init__(self, session: str | None = None) -> None:
-        self.session = session or secrets.token_hex(6)
+    def __init__(self, session: str | None = None, secrets: Secrets | None = None) -> None:
+        self.session = session or token_hex(6)
         self.result: SessionResult | None = None
         self._known = Resumed()
         self._pending: dict[tuple[str, int, int], Entry] = {}
         self._deliveries: dict[tuple[str, int, int], Delivery] = {}
         self._replies: dict[tuple[str, int, int], tuple[Entry, str]] = {}
         self._digests = bytearray()
+        self._secrets = secrets
+        self._events: deque[StoredEvent] = deque(maxlen=_LATEST)
+        self._open: dict[str, StoredEvent] = {}
+        self._names: set[str] = set()
+        self._notes: dict[str, Any] = {}
+        self._number = 0
 
     async def start(self) -> Resumed:
         return replace(
@@ -42,6 +55,9 @@ class MemoryJournal:
         if known.cursor is not None and known.cursor.generation != cursor.generation:
             self._digests.clear()
         self._digests += digests
+        now = time.time()
+        for entry in entries:
+            self._keep(now, entry.kind, None, entry)
         self._pending.update((entry.key, entry) for entry in entries)
         self._known = Resumed(
             cursor=cursor,
@@ -57,9 +73,53 @@ class MemoryJournal:
 
     async def deliver(self, delivery: Delivery) -> None:
         self._deliveries[delivery.entry.key] = delivery
+        value = asdict(delivery)
+        del value["entry"]
+        self._keep(time.time(), "delivery", value, delivery.entry)
 
     async def decide(self, entry: Entry, reply: str) -> None:
         self._replies[entry.key] = entry, reply
 
     async def end(self, result: SessionResult) -> None:
         self.result = result
+
+    def append(self, event: Recordable, state: SessionState | None = None) -> asyncio.Future[None]:
+        match event.kind:
+            case "request":
+                self._open[event.key] = self._keep(event.at, "request", event.value)
+            case "decision" if self._open.pop(event.key, None) is None:
+                pass
+            case "sent" if event.key in self._names:
+                pass
+            case _:
+                self._names.add(event.key)
+                self._keep(event.at, event.kind, event.value)
+        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        kept.set_result(None)
+        return kept
+
+    async def finish(self, result: SessionResult, state: SessionState) -> None:
+        await self.end(result)
+        self._keep(result.ended_at, "finished", asdict(replace(result, cursor=None)))
+
+    async def events(self, after: int, most: int = 1000) -> list[StoredEvent]:
+        behind = [event for event in self._events if event.number > after]
+        return behind[:most]
+
+    async def open_requests(self) -> list[StoredEvent]:
+        return list(self._open.values())
+
+    async def note(self, kind: str, key: str, value: Any) -> None:
+        self._notes[kind] = value
+
+    async def noted(self, kind: str) -> Any:
+        return self._notes.get(kind)
+
+    def _keep(self, at: float, kind: str, value: Any, entry: Entry | None = None) -> StoredEvent:
+        self._number += 1
+        if self._secrets:  # lines that are to be handed over again stay as they are
+            value = self._secrets.hide_in(value)
+            entry = entry and replace(entry, line=self._secrets.hide(entry.line))
+        event = StoredEvent(self._number, at, kind, value, entry)
+        self._events.append(event)
+        return event

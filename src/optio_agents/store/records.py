@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeGuard
 
 from optio_agents.errors import SessionFailed
+from optio_agents.protocol.events import StatusEvent
+from optio_agents.protocol.parser import parse_log_line
 
 if TYPE_CHECKING:
+    from asyncio import Future
     from collections.abc import Mapping, Sequence
 
     from optio_agents.framing.cursor import Cursor
@@ -130,6 +134,16 @@ class Entry:
         return f"{self.generation:06d}-{self.offset:015d}"
 
 
+def percent_of(entries: Sequence[Entry]) -> int | None:
+    """How far the agent has said it is, in the last of these lines that says so."""
+    for entry in reversed(entries):
+        if entry.kind == "status":
+            match parse_log_line(entry.line):
+                case StatusEvent(int(percent)):
+                    return percent
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """How far an announced file has come. A row per announcement; later rows replace earlier."""
@@ -190,7 +204,109 @@ class Journal(Protocol):
 
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Recordable:
+    """What a supervisor writes down beside the lines of the log."""
+
+    kind: str
+    value: Any
+    at: float
+    key: str = ""  # what a later event may name: a request's id, a message's name
+
+
+class SessionRecords(Journal, Protocol):
+    """A `Journal` in which a supervisor keeps all that happened, in one sequence."""
+
+    def append(self, event: Recordable, state: SessionState | None = None) -> Future[None]:
+        """Keep *event* behind all others, and how the session stands since then.
+
+        Under way when this returns: the order of the calls is the order of the events. A message
+        of the same name, and a decision about what is not open, are kept once, as the first.
+        """
+
+    async def finish(self, result: SessionResult, state: SessionState) -> None:
+        """How it ended, as its last event."""
+
+    async def events(self, after: int, most: int = 1000) -> list[StoredEvent]:
+        """What was recorded behind number *after*, in order."""
+
+    async def open_requests(self) -> list[StoredEvent]:
+        """The requests that were recorded and not decided, in order."""
+
+    async def note(self, kind: str, key: str, value: Any) -> None:
+        """Keep *value* under (*kind*, *key*); the same key again replaces it."""
+
+    async def noted(self, kind: str) -> Any:
+        """The value that was last kept of that kind; None without one."""
+
+
 RESUMABLE = (None, "unreachable", "failed", "detached")  # outcomes that another run may follow
+
+# How a session stands: what a person wants to know of it. One truth for whoever shows it.
+
+
+StatePhase: TypeAlias = Literal[
+    "starting", "working", "waiting", "idle", "limited", "link down", "unattended", "over"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """What a session is doing, as its owner has written it down; `str` says it to a person.
+
+    With no owner alive it is "unattended", and *detail* is what was true when there was one.
+    Texts in it may be the agent's: show them with `visible`.
+    """
+
+    phase: StatePhase
+    detail: str = ""  # waiting: for whom, and for what; link down: why; over: how it ended
+    since: float = 0.0
+    percent: int | None = None  # as the agent has last said
+    until: float | None = None  # limited: when that ends, if anybody knows
+    by: str = ""  # the owner, as a person reads it
+
+    def __str__(self) -> str:
+        match self.phase:
+            case "waiting":
+                return f"waits for {self.detail}"
+            case "idle":
+                return "idle without DONE"
+            case "limited":
+                until = f" until {_clock(self.until)}" if self.until else ""
+                return f"rate limited{until}"
+            case "link down":
+                why = f": {self.detail}" if self.detail else ""
+                return f"link down since {_clock(self.since)}{why}"
+            case "unattended":
+                return f"unattended, {_span(time.time() - self.since)} ago: {self.detail}"
+            case "over":
+                return self.detail
+        return self.phase
+
+    def left_alone(self, since: float) -> SessionState:
+        """The same when nobody owns the session any more; *since* is the last that is known."""
+        if self.phase in ("over", "unattended"):
+            return self
+        return replace(self, phase="unattended", detail=str(self), since=since)
+
+
+def over(outcome: str, summary: str | None, *, at: float, state: SessionState) -> SessionState:
+    """How a session stands that has ended."""
+    words = f"{outcome}: {summary}" if summary and outcome != "done" else outcome
+    return replace(state, phase="over", detail=words, since=at, until=None)
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M", time.localtime(at))
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(0, int(seconds))} s"
 
 
 def is_session_id(text: object) -> TypeGuard[str]:
@@ -211,6 +327,7 @@ class StoredSession:
     outcome: str | None = None
     summary: str | None = None
     result: Mapping[str, Any] | None = None
+    state: SessionState = field(default=SessionState("starting"), compare=False)
 
     @property
     def over(self) -> bool:
@@ -220,20 +337,26 @@ class StoredSession:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """One recorded line, with when it was recorded and whether it had its turn."""
+    """One thing that happened: a line of the log, or what its supervisor wrote down."""
 
-    number: int
-    at: float
-    entry: Entry
-    done: bool
+    number: int  # its place among all events of its session: 1, 2, 3 …
+    at: float  # when it happened
+    kind: str  # of a line, as its entry has it; else what `supervision.events` calls it
+    value: Any = None  # of what is no line
+    entry: Entry | None = None  # the line, or the one that it is about
+    done: bool = True  # a line that was not handed over yet is not
+
+    @property
+    def is_line(self) -> bool:
+        """It is a line of the log, and `entry` is it."""
+        return self.entry is not None and self.kind != "delivery"
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something else worth keeping: a turn's result, a request, an answer, a message sent."""
+    """Something to remember, of which only the last is worth keeping."""
 
     kind: str
     key: str
     value: Any
     at: float  # when it was last replaced
-    number: int  # by when it was first made

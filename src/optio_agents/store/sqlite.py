@@ -7,16 +7,19 @@ import os
 import secrets
 import sqlite3
 import stat
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from optio_agents.errors import StoreError
 from optio_agents.mounts import mount_table, on_network
 
+from .schema import bring_up, in_transaction
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 # Where the journal's file is, who may read it, and on what kind of disk it lies.
@@ -47,80 +50,8 @@ def make_private(path: Path) -> None:
     path.chmod(0o600)  # SQLite gives its side files the mode of the main one
 
 
-# The tables of the journal, and which versions of them we read.
-
-
-VERSION = 1
-_APPLICATION = 0x6F707469  # "opti", so that a stranger's database is not taken for ours
-_TABLES = """
-CREATE TABLE sessions (
-    id TEXT PRIMARY KEY, created_at REAL NOT NULL, host TEXT NOT NULL, taskdir TEXT NOT NULL,
-    facts TEXT NOT NULL, ended_at REAL, outcome TEXT, summary TEXT, result TEXT
-) WITHOUT ROWID;
-CREATE TABLE events (
-    number INTEGER PRIMARY KEY, session TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE,
-    file TEXT NOT NULL, generation INTEGER NOT NULL, offset INTEGER NOT NULL, kind TEXT NOT NULL,
-    line TEXT NOT NULL, repeated INTEGER NOT NULL, at REAL NOT NULL,
-    done INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (session, file, generation, offset)
-);
-CREATE INDEX session_events ON events (session);
-CREATE INDEX open_events ON events (session) WHERE NOT done;
-CREATE TABLE cursors (
-    session TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE, file TEXT NOT NULL,
-    cursor TEXT NOT NULL, PRIMARY KEY (session, file)
-) WITHOUT ROWID;
-CREATE TABLE digests (
-    number INTEGER PRIMARY KEY, session TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE,
-    generation INTEGER NOT NULL, digests BLOB NOT NULL
-);
-CREATE INDEX session_digests ON digests (session);
-CREATE TABLE deliveries (
-    event INTEGER PRIMARY KEY REFERENCES events ON DELETE CASCADE, session TEXT NOT NULL,
-    path TEXT NOT NULL, size INTEGER, sha256 TEXT, reply TEXT, taken INTEGER, saved TEXT
-);
-CREATE INDEX session_deliveries ON deliveries (session);
-CREATE TABLE replies (
-    event INTEGER PRIMARY KEY REFERENCES events ON DELETE CASCADE, reply TEXT NOT NULL
-);
-CREATE TABLE notes (
-    number INTEGER PRIMARY KEY, session TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE,
-    kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, at REAL NOT NULL,
-    UNIQUE (session, kind, key)
-);
-"""
-
-
-def bring_up(database: sqlite3.Connection, path: Path) -> None:
-    """Make the tables of a new journal. Raises StoreError for one that we cannot read."""
-    if _version(database, path):
-        return
-    database.execute("BEGIN IMMEDIATE")
-    if not _version(database, path):  # nobody else made them while we waited
-        for statement in _TABLES.split(";\n"):
-            database.execute(statement)
-        database.execute(f"PRAGMA application_id={_APPLICATION}")
-        database.execute(f"PRAGMA user_version={VERSION}")
-    database.execute("COMMIT")
-
-
-def _version(database: sqlite3.Connection, path: Path) -> int:
-    """The version of the tables; 0 if there are none."""
-    version, application, tables = database.execute(
-        "SELECT v.user_version, a.application_id, (SELECT count(*) FROM sqlite_master)"
-        " FROM pragma_user_version v, pragma_application_id a"
-    ).fetchone()
-    if (version or tables) and application != _APPLICATION:
-        raise StoreError(f"{path} is the database of another program: name another journal")
-    if version > VERSION:
-        raise StoreError(
-            f"the journal {path} was written by a newer optio-agents (schema {version}, "
-            f"this one reads {VERSION}): upgrade optio-agents, or name another journal"
-        )
-    return int(version)
-
-
 T = TypeVar("T")
+Work: TypeAlias = "Callable[[sqlite3.Connection], object]"
 
 _BUSY = 30.0  # seconds that another process may hold the file
 
@@ -132,20 +63,31 @@ class StoreFile:
         self.path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="optio-agents-store")
         self._database: sqlite3.Connection | None = None
+        self._waiting: deque[tuple[Work, Future[None]]] = deque()
         self._closed = False
 
-    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         """Do *work* outside a transaction."""
-        return await self._do(lambda: work(self._opened()))
+        return self._awaited(self._submit(lambda: work(self._opened())))
 
-    async def write(self, work: Callable[[sqlite3.Connection], object]) -> None:
-        """Do *work* in one transaction: all of it, or nothing. Finished even if cancelled."""
-        await self._do(lambda: _in_transaction(self._opened(), work))
+    def write(self, work: Work) -> asyncio.Future[None]:
+        """Do *work* in a transaction: all of it, or nothing. Finished even if cancelled.
+
+        What waits together goes in one transaction, in the order of the calls.
+        """
+        written = Future[None]()
+        self._waiting.append((work, written))
+        try:
+            self._submit(self._write_all)
+        except StoreError:
+            self._waiting.pop()
+            raise
+        return self._awaited(written)
 
     async def close(self) -> None:
         """Close the file when what is under way has been written. Twice is fine."""
         if not self._closed:
-            job = self._do(self._close)
+            job = self._awaited(self._submit(self._close))
             self._closed = True
             self._thread.shutdown(wait=False)
             await job
@@ -159,37 +101,73 @@ class StoreFile:
         if self._database is not None:
             self._database.close()
 
-    def _do(self, work: Callable[[], T]) -> asyncio.Future[T]:
+    def _write_all(self) -> None:
+        waiting = list[tuple[Work, Future[None]]]()
+        while self._waiting:
+            waiting.append(self._waiting.popleft())
+        if not waiting:
+            return  # an earlier one has taken ours along
+        try:
+            self._guard(lambda: self._write_together(waiting))
+        except BaseException as error:
+            for _, written in waiting:
+                if not written.done():
+                    written.set_exception(error)
+
+    def _write_together(self, waiting: Sequence[tuple[Work, Future[None]]]) -> None:
+        refused = dict[int, StoreError]()
+
+        def together(database: sqlite3.Connection) -> None:
+            for index, (work, _) in enumerate(waiting):
+                try:
+                    self._guard(lambda work=work: _whole(database, work))  # type: ignore[misc]
+                except StoreError as error:
+                    if not database.in_transaction:  # a full disk has rolled all of it back
+                        raise
+                    refused[index] = error
+
+        in_transaction(self._opened(), together)
+        for index, (_, written) in enumerate(waiting):
+            if index in refused:
+                written.set_exception(refused[index])
+            else:
+                written.set_result(None)
+
+    def _guard(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"the journal {self.path} failed: {error}") from error
+
+    def _submit(self, work: Callable[[], T]) -> Future[T]:
         if self._closed:
             raise StoreError(f"the journal {self.path} is closed")
+        return self._thread.submit(self._guard, work)
 
-        def guarded() -> T:
-            try:
-                return work()
-            except (sqlite3.Error, OSError) as error:
-                raise StoreError(f"the journal {self.path} failed: {error}") from error
+    def _awaited(self, job: Future[T]) -> asyncio.Future[T]:
+        waiting = asyncio.wrap_future(job)
+        outcome = asyncio.shield(waiting)
+        for future in waiting, outcome:
+            future.add_done_callback(_look_at)
+        return outcome
 
-        job = asyncio.get_running_loop().run_in_executor(self._thread, guarded)
-        job.add_done_callback(_look_at)
-        return asyncio.shield(job)
+
+def _whole(database: sqlite3.Connection, work: Work) -> None:
+    """Do *work*, or nothing of it, within a transaction."""
+    database.execute("SAVEPOINT one")
+    try:
+        work(database)
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK TO one")
+            database.execute("RELEASE one")
+        raise
+    database.execute("RELEASE one")
 
 
 def _look_at(job: asyncio.Future[T]) -> None:
     if not job.cancelled():
-        job.exception()  # a caller that was cancelled does not, and asyncio would complain
-
-
-def _in_transaction(
-    database: sqlite3.Connection, work: Callable[[sqlite3.Connection], object]
-) -> None:
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        work(database)  # no name for a cursor: in a traceback it would keep the file open
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:  # a full disk may have rolled it back already
-            database.execute("ROLLBACK")
-        raise
+        job.exception()  # not everybody waits for it, and asyncio would complain
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -9,15 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 from optio_agents.framing.cursor import Cursor
 
-from .records import ENDINGS, LAST_LINES, Delivery, Entry, Note, Resumed, StoredEvent, StoredSession
+from .records import (
+    ENDINGS,
+    LAST_LINES,
+    Delivery,
+    Entry,
+    Note,
+    Recordable,
+    Resumed,
+    SessionState,
+    StoredEvent,
+    StoredSession,
+    over,
+    percent_of,
+)
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from asyncio import Future
+    from collections.abc import Callable, Sequence
 
     from optio_agents.display import Secrets
 
-    from .records import Delivery, Entry, Resumed, SessionResult
+    from .records import SessionResult
     from .sqlite import StoreFile
 
 
@@ -30,35 +44,81 @@ _ENTRY = "e.file, e.generation, e.offset, e.line, e.kind, e.repeated"
 def sessions(database: sqlite3.Connection) -> list[StoredSession]:
     """All, the oldest first."""
     rows = database.execute(
-        "SELECT id, created_at, host, taskdir, facts, ended_at, outcome, summary, result"
-        " FROM sessions ORDER BY created_at, id"
+        "SELECT id, created_at, host, taskdir, facts, ended_at, outcome, summary, result, state,"
+        " percent FROM sessions ORDER BY created_at, id"
     )
     return [_session(row) for row in rows]
 
 
 def _session(row: tuple[Any, ...]) -> StoredSession:
-    id_, created_at, host, taskdir, facts, ended_at, outcome, summary, result = row
-    known = json.loads(result) if result else None
-    return StoredSession(
-        id_, created_at, host, taskdir, json.loads(facts), ended_at, outcome, summary, known
+    id_, created_at, host, taskdir, facts, ended_at, outcome, summary, result, state, percent = row
+    stored = StoredSession(
+        id_,
+        created_at,
+        host,
+        taskdir,
+        json.loads(facts),
+        ended_at,
+        outcome,
+        summary,
+        json.loads(result) if result else None,
+        # without one, an older version of us wrote it
+        SessionState(**json.loads(state)) if state else SessionState("working", since=created_at),
     )
+    stands = replace(stored.state, percent=percent)
+    if stored.over and stands.phase != "over":
+        stands = over(str(outcome), summary, at=ended_at or created_at, state=stands)
+    return replace(stored, state=stands)
+
+
+def last_event(database: sqlite3.Connection, session: str) -> float | None:
+    """When something happened in it last."""
+    row = database.execute(
+        "SELECT at FROM events WHERE session=? ORDER BY number DESC LIMIT 1", (session,)
+    ).fetchone()
+    return row[0] if row else None
+
+
+_EVENTS = (
+    "SELECT o.number, o.at, o.kind, o.value, o.done, e.file, e.generation, e.offset, e.line,"
+    " e.kind, e.repeated FROM events o LEFT JOIN events e"
+    " ON e.session=o.session AND e.number=coalesce(o.about, o.number) AND e.file IS NOT NULL"
+    " WHERE o.session=?"
+)
 
 
 def events(database: sqlite3.Connection, session: str, after: int, most: int) -> list[StoredEvent]:
-    """At most so many lines behind number *after*."""
+    """At most so many behind number *after*."""
     rows = database.execute(
-        f"SELECT number, at, done, {_ENTRY} FROM events e"
-        " WHERE session=? AND number>? ORDER BY number LIMIT ?",
-        (session, after, most),
+        f"{_EVENTS} AND o.number>? ORDER BY o.number LIMIT ?", (session, after, most)
     )
-    return [StoredEvent(number, at, _entry(row), bool(done)) for number, at, done, *row in rows]
+    return [_event(row) for row in rows]
+
+
+def open_requests(database: sqlite3.Connection, session: str) -> list[StoredEvent]:
+    """Those without a decision behind them, the last of each id."""
+    rows = database.execute(
+        f"{_EVENTS} AND o.kind='request' AND o.file IS NULL AND NOT EXISTS (SELECT 1 FROM events d"
+        " WHERE d.session=o.session AND d.key=o.key AND d.file IS NULL AND d.number>o.number"
+        " AND d.kind IN ('request', 'decision')) ORDER BY o.number",
+        (session,),
+    )
+    return [_event(row) for row in rows]
+
+
+def _event(row: tuple[Any, ...]) -> StoredEvent:
+    number, at, kind, value, done, *entry = row
+    line = None if entry[0] is None else _entry(entry)
+    known = None if value is None else json.loads(value)
+    return StoredEvent(number, at, kind, known, line, bool(done))
 
 
 def deliveries(database: sqlite3.Connection, session: str) -> list[Delivery]:
     """The last row of each announcement, in order."""
     rows = database.execute(
         f"SELECT d.path, d.size, d.sha256, d.reply, d.taken, d.saved, {_ENTRY}"
-        " FROM deliveries d JOIN events e ON e.number=d.event WHERE d.session=? ORDER BY d.event",
+        " FROM deliveries d JOIN events e ON e.session=d.session AND e.number=d.event"
+        " WHERE d.session=? ORDER BY d.event",
         (session,),
     )
     return [
@@ -67,21 +127,20 @@ def deliveries(database: sqlite3.Connection, session: str) -> list[Delivery]:
     ]
 
 
-def notes(database: sqlite3.Connection, session: str, kind: str, after: int) -> list[Note]:
-    """Those of a kind with a number above *after*, in order."""
+def notes(database: sqlite3.Connection, session: str, kind: str) -> list[Note]:
+    """Those of a kind, the one that was replaced last behind."""
     rows = database.execute(
-        "SELECT number, key, value, at FROM notes WHERE session=? AND kind=? AND number>?"
-        " ORDER BY number",
-        (session, kind, after),
+        "SELECT key, value, at FROM notes WHERE session=? AND kind=? ORDER BY at, key",
+        (session, kind),
     )
-    return [Note(kind, key, json.loads(value), at, number) for number, key, value, at in rows]
+    return [Note(kind, key, json.loads(value), at) for key, value, at in rows]
 
 
 def resumed(database: sqlite3.Connection, session: str) -> Resumed:
     """What an earlier supervisor left."""
 
     def entries(rest: str, *more: object) -> list[Entry]:
-        select = f"SELECT {_ENTRY} FROM events e WHERE session=? {rest}"
+        select = f"SELECT {_ENTRY} FROM events e WHERE session=? AND file IS NOT NULL {rest}"
         return [_entry(row) for row in database.execute(select, (session, *more))]
 
     cursor = database.execute("SELECT cursor FROM cursors WHERE session=?", (session,)).fetchone()
@@ -92,7 +151,8 @@ def resumed(database: sqlite3.Connection, session: str) -> Resumed:
         "SELECT count(*) FROM events WHERE session=? AND kind='status'", (session,)
     ).fetchone()
     replies = database.execute(
-        f"SELECT r.reply, {_ENTRY} FROM replies r JOIN events e ON e.number=r.event"
+        f"SELECT r.reply, {_ENTRY} FROM replies r"
+        " JOIN events e ON e.session=r.session AND e.number=r.event"
         " WHERE e.session=? AND NOT e.done ORDER BY e.number",
         (session,),
     )
@@ -118,8 +178,12 @@ def _entry(row: Sequence[Any]) -> Entry:
 _BY_KEY = "session=? AND file=? AND generation=? AND offset=?"
 
 
+_NEXT = "(SELECT coalesce(max(number), 0) + 1 FROM events WHERE session=?1)"
+_FRESH = 60.0  # seconds: a file changed longer ago tells when its last line was written
+
+
 class SessionJournal:
-    """The durable `Journal` of one session. Values of *secrets* never reach the disk."""
+    """The durable `SessionRecords` of one session. Values of *secrets* never reach the disk."""
 
     def __init__(self, file: StoreFile, session: str, secrets: Secrets) -> None:
         self.session = session
@@ -129,16 +193,21 @@ class SessionJournal:
         return await self._file.read(lambda database: resumed(database, self.session))
 
     async def record(self, entries: Sequence[Entry], cursor: Cursor, digests: bytes) -> None:
-        now, hide = time.time(), self._secrets.hide
-        rows = [(self.session, *e.key, e.kind, hide(e.line), e.repeated, now) for e in entries]
+        at, hide = happened(cursor), self._secrets.hide
+        rows = [(self.session, *e.key, e.kind, hide(e.line), e.repeated, at) for e in entries]
+        percent = percent_of(entries)
 
         def work(database: sqlite3.Connection) -> None:
             database.executemany(
                 "INSERT OR IGNORE INTO events"
-                " (session, file, generation, offset, kind, line, repeated, at)"
-                " VALUES (?,?,?,?,?,?,?,?)",
+                " (session, number, file, generation, offset, kind, line, repeated, at, done)"
+                f" VALUES (?1,{_NEXT},?2,?3,?4,?5,?6,?7,?8,0)",
                 rows,
             )
+            if percent is not None:
+                database.execute(
+                    "UPDATE sessions SET percent=? WHERE id=?", (percent, self.session)
+                )
             _advance(database, self.session, cursor, digests)
 
         await self._file.write(work)
@@ -151,48 +220,119 @@ class SessionJournal:
 
     async def deliver(self, delivery: Delivery) -> None:
         reply = None if delivery.reply is None else self._secrets.hide(delivery.reply)
-        row = (self._secrets.hide(delivery.path), delivery.size, delivery.sha256, reply)
-        await self._file.write(
-            lambda database: database.execute(
+        path = self._secrets.hide(delivery.path)
+        row = (path, delivery.size, delivery.sha256, reply, delivery.taken, delivery.saved)
+        step = dict(zip(("path", "size", "sha256", "reply", "taken", "saved"), row, strict=True))
+        event = (self.session, time.time(), json.dumps(step), *delivery.entry.key)
+
+        def work(database: sqlite3.Connection) -> None:
+            database.execute(
                 "INSERT OR REPLACE INTO deliveries"
-                " (event, session, path, size, sha256, reply, taken, saved)"
-                f" SELECT number, session, ?,?,?,?,?,? FROM events WHERE {_BY_KEY}",
-                (*row, delivery.taken, delivery.saved, self.session, *delivery.entry.key),
+                " (session, event, path, size, sha256, reply, taken, saved)"
+                f" SELECT session, number, ?,?,?,?,?,? FROM events WHERE {_BY_KEY}",
+                (*row, self.session, *delivery.entry.key),
             )
-        )
+            database.execute(
+                "INSERT INTO events (session, number, at, kind, value, about)"
+                f" SELECT session, {_NEXT}, ?2, 'delivery', ?3, number FROM events"
+                " WHERE session=?1 AND file=?4 AND generation=?5 AND offset=?6",
+                event,
+            )
+
+        await self._file.write(work)
 
     async def decide(self, entry: Entry, reply: str) -> None:
         kept = self._secrets.hide(reply)
         await self._file.write(
             lambda database: database.execute(
-                "INSERT OR IGNORE INTO replies (event, reply)"
-                f" SELECT number, ? FROM events WHERE {_BY_KEY}",
+                "INSERT OR IGNORE INTO replies (session, event, reply)"
+                f" SELECT session, number, ? FROM events WHERE {_BY_KEY}",
                 (kept, self.session, *entry.key),
             )
         )
 
     async def end(self, result: SessionResult) -> None:
+        await self._file.write(lambda database: self._end(database, result))
+
+    async def finish(self, result: SessionResult, state: SessionState) -> None:
+        """How it ended, as its last event."""
+        event = Recordable("finished", asdict(replace(result, cursor=None)), result.ended_at)
+        append = self._appending(event, state)
+
+        def work(database: sqlite3.Connection) -> None:
+            self._end(database, result)
+            append(database)
+
+        await self._file.write(work)
+
+    def _end(self, database: sqlite3.Connection, result: SessionResult) -> None:
         # Deliverables and lines stand in tables of their own.
         shown = self._secrets.hide_in(asdict(replace(result, deliverables=(), cursor=None)))
         whole = json.dumps(shown, default=str)
-        row = (result.ended_at, result.outcome, shown["summary"], whole, self.session)
-        await self._file.write(
-            lambda database: database.execute(
-                "UPDATE sessions SET ended_at=?, outcome=?, summary=?, result=? WHERE id=?", row
-            )
+        database.execute(
+            "UPDATE sessions SET ended_at=?, outcome=?, summary=?, result=? WHERE id=?",
+            (result.ended_at, result.outcome, shown["summary"], whole, self.session),
         )
+
+    def append(self, event: Recordable, state: SessionState | None = None) -> Future[None]:
+        """Keep *event* behind all others, and how the session stands since then."""
+        return self._file.write(self._appending(event, state))
+
+    def _appending(
+        self, event: Recordable, state: SessionState | None
+    ) -> Callable[[sqlite3.Connection], None]:
+        value = json.dumps(self._secrets.hide_in(event.value), default=str)
+        row = (self.session, event.at, event.kind, event.key, value)
+        stands = state and json.dumps(self._secrets.hide_in(asdict(state)))
+
+        def work(database: sqlite3.Connection) -> None:
+            database.execute(
+                "INSERT INTO events (session, number, at, kind, key, value)"
+                f" SELECT ?1, {_NEXT}, ?2, ?3, ?4, ?5 WHERE {_ONCE.get(event.kind, 'true')}",
+                row,
+            )
+            if stands:
+                database.execute("UPDATE sessions SET state=? WHERE id=?", (stands, self.session))
+
+        return work
+
+    async def events(self, after: int, most: int = 1000) -> list[StoredEvent]:
+        """What was recorded behind number *after*, in order."""
+        return await self._file.read(lambda database: events(database, self.session, after, most))
+
+    async def open_requests(self) -> list[StoredEvent]:
+        """The requests that were recorded and not decided, in order."""
+        return await self._file.read(lambda database: open_requests(database, self.session))
 
     async def note(self, kind: str, key: str, value: Any) -> None:
         """Keep *value* under (*kind*, *key*); the same key again replaces it."""
         text = json.dumps(self._secrets.hide_in(value))
         await self._file.write(
             lambda database: database.execute(
-                "INSERT INTO notes (session, kind, key, value, at) VALUES (?,?,?,?,?)"
-                " ON CONFLICT (session, kind, key) DO UPDATE SET value=excluded.value,"
-                " at=excluded.at",
+                "INSERT OR REPLACE INTO notes (session, kind, key, value, at) VALUES (?,?,?,?,?)",
                 (self.session, kind, key, text, time.time()),
             )
         )
+
+    async def noted(self, kind: str) -> Any:
+        """The value that was last kept of that kind; None without one."""
+        found = await self._file.read(lambda database: notes(database, self.session, kind))
+        return found[-1].value if found else None
+
+
+# What is kept once: a message of one name, a decision about what is open.
+_ONCE = {
+    "sent": "NOT EXISTS (SELECT 1 FROM events WHERE session=?1 AND kind='sent' AND key=?4"
+    " AND file IS NULL)",
+    "decision": "(SELECT kind FROM events WHERE session=?1 AND key=?4 AND file IS NULL"
+    " AND kind IN ('request', 'decision') ORDER BY number DESC LIMIT 1) IS NOT 'decision'",
+}
+
+
+def happened(cursor: Cursor) -> float:
+    """When the lines in front of *cursor* were written, as far as their file can tell."""
+    now, changed = time.time(), cursor.mtime_ns / 1e9
+    return changed if 0 < changed < now - _FRESH else now
 
 
 def _advance(database: sqlite3.Connection, session: str, cursor: Cursor, digests: bytes) -> None:

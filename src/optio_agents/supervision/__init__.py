@@ -1,11 +1,57 @@
 """An agent's life around runs: started, owned, spoken to, left alone and found again.
 
-Read `supervise` (the way in), `supervisor` (one owner of one agent), `events` (what whoever
-watches gets to see), `live` (acting on a session from any process), `sessions` (what must be known
-to find one again, and forgetting it); `kinds/` holds what is different from agent to agent.
+Read `events` (what happens in a session, as values), `live` (the session as whoever watches and
+acts has it), `supervise` (the way in), `supervisor` (one owner of one agent), `recording` (what it
+writes down, and who is shown it), `sessions` (what must be known to find one again, and forgetting
+it); `kinds/` holds what is different from agent to agent.
 """
 
-from .kinds.spec import Claude, Command
+from optio_agents.store.records import SessionState
+
+from .events import (
+    AgentEvent,
+    AnswerOutcome,
+    DeliveryStep,
+    LinkChanged,
+    LogLine,
+    MessageSent,
+    Notice,
+    Observer,
+    OpenRequest,
+    RequestDecided,
+    RequestOpened,
+    SessionBegan,
+    SessionEnded,
+    SessionEvent,
+    StateChanged,
+    TurnEnded,
+)
+from .kinds.claude import Claude
+from .kinds.command import Command
+from .live import Session, find_session
 from .supervise import supervise
 
-__all__ = ["Claude", "Command", "supervise"]
+__all__ = [
+    "AgentEvent",
+    "AnswerOutcome",
+    "Claude",
+    "Command",
+    "DeliveryStep",
+    "LinkChanged",
+    "LogLine",
+    "MessageSent",
+    "Notice",
+    "Observer",
+    "OpenRequest",
+    "RequestDecided",
+    "RequestOpened",
+    "Session",
+    "SessionBegan",
+    "SessionEnded",
+    "SessionEvent",
+    "SessionState",
+    "StateChanged",
+    "TurnEnded",
+    "find_session",
+    "supervise",
+]

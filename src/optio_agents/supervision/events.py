@@ -1,105 +1,139 @@
-"""A `ProcessContext` for sessions that no deployment started."""
+"""What happens in a session, as values: one stream, numbered, the same for whoever reads it.
+
+    async with find_session("7f3a", store=store) as session:
+        async for event in session.events():
+            match event:
+                case LogLine(event=StatusEvent(percent, text)): ...
+                case TurnEnded(turn) if not turn.ok: ...
+                case RequestOpened() as asked: ...
+                case SessionEnded(result): ...
+
+*number* is the place of an event among all events of its session, 1, 2, 3 … without gaps, given
+by the journal when it is recorded; so a late reader, another process and a page see the same from
+any number on. An `AgentEvent` has none: it lies in the agent's output on its host and nowhere
+else, and whoever reads later does not get it. *at* is when it happened (seconds since the epoch).
+
+Values of named credentials are replaced by `[NAME]` in all of it. The other texts are the agent's:
+show them with `visible`.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import logging
+import hashlib
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from dataclasses import KW_ONLY, asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, assert_never
 
-from optio_agents.store.records import ENDINGS
+from optio_agents.conversation.contract import PermissionRequest, TokenUsage, TurnResult
+from optio_agents.protocol.events import LogEvent, UnknownLine
+from optio_agents.protocol.features import EVERYTHING
+from optio_agents.protocol.parser import parse_log_line
+from optio_agents.store.records import (
+    Delivery,
+    Ended,
+    Entry,
+    Recordable,
+    SessionResult,
+    SessionState,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from typing import Any
-
-    from optio_agents.conversation import ConversationState, PermissionRequest
-    from optio_agents.display import Secrets
-    from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.machine import LinkState
-    from optio_agents.store.records import (
-        Delivery,
-        Entry,
-        Journal,
-        Resumed,
-        SessionResult,
-        StoredSession,
-    )
-
-
-# What whoever watches a session live gets to see.
-
-
-_log = logging.getLogger(__name__)
+    from optio_agents.store.records import StoredEvent
 
 
 @dataclass(frozen=True, slots=True)
-class Began:
-    """The session is about to run, or to run again."""
+class SessionBegan:
+    """It is about to run, or to run again."""
 
-    session: StoredSession
+    host: str  # as its user would say it
+    taskdir: str
+    title: str
     resumed: bool
+    by: str  # the owner, as a person reads it
+    _: KW_ONLY
+    number: int | None = None
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """Lines of the log that are now in the journal."""
+class LogLine:
+    """A line of the log; (file, generation, offset) is its id within the session."""
 
-    entries: tuple[Entry, ...]
+    event: LogEvent
+    file: str
+    generation: int
+    offset: int
+    repeated: bool  # it may have been delivered before
+    _: KW_ONLY
+    number: int | None = None
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Progressed:
-    """How far the agent is; None leaves the percent as it was."""
-
-    percent: float | None
-    message: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """One more step of an announced file: fetched, judged, answered."""
+class DeliveryStep:
+    """One more step of an announced file: announced, fetched, judged, answered."""
 
     delivery: Delivery
+    _: KW_ONLY
+    number: int | None = None
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Spoke:
-    """An event of the conversation, the agent's own; read-only."""
+class MessageSent:
+    """Somebody has said something to the agent; its *name* is said once."""
 
-    event: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The final text of a turn."""
-
+    name: str
     text: str
+    by: str
+    _: KW_ONLY
+    number: int | None = None
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """What the agent is doing, as far as it has said."""
+class TurnEnded:
+    """A turn of the agent's has ended, whether it was completed or not."""
 
-    state: ConversationState
+    turn: TurnResult
+    _: KW_ONLY
+    number: int | None = None
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """The agent wants to use a tool and waits; *digest* stands for what is shown here."""
+class RequestOpened:
+    """The agent wants to use a tool and waits; *digest* stands for all that it asks."""
 
     request: PermissionRequest
     digest: str
+    _: KW_ONLY
+    number: int | None = None
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class RequestDecided:
     """A request is not open any more."""
 
     request: str  # its id
     behavior: str  # "allow", "deny", or "settled": elsewhere, or by the agent itself
     by: str
+    _: KW_ONLY
+    number: int | None = None
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """The session stands otherwise than before."""
+
+    state: SessionState
+    _: KW_ONLY
+    number: int | None = None
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,28 +142,9 @@ class LinkChanged:
 
     state: LinkState
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class NeedsYou:
-    """The agent calls for a person."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class OpenBrowser:
-    """The agent wants an address to be shown. Untrusted: never open it unasked."""
-
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
-class FromAgent:
-    """Data for the user interface."""
-
-    keyword: str
-    data: Any
+    _: KW_ONLY
+    number: int | None = None
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,141 +152,169 @@ class Notice:
     """A sentence for the operator."""
 
     text: str
+    _: KW_ONLY
+    number: int | None = None
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """How the session ended."""
+class SessionEnded:
+    """How this run of the session ended; nothing of the run comes behind it."""
 
     result: SessionResult
+    _: KW_ONLY
+    number: int | None = None
+    at: float = 0.0
 
 
-Observation: TypeAlias = (
-    Began
-    | Recorded
-    | Progressed
-    | Delivered
-    | Spoke
-    | Answered
-    | Phase
-    | Asked
-    | Decided
+@dataclass(frozen=True, slots=True)
+class AgentEvent:
+    """What the agent itself has said, unchanged; read-only, and of this moment only."""
+
+    event: dict[str, Any]
+    _: KW_ONLY
+    number: None = None
+    at: float = 0.0
+
+
+SessionEvent: TypeAlias = (
+    SessionBegan
+    | LogLine
+    | DeliveryStep
+    | MessageSent
+    | TurnEnded
+    | RequestOpened
+    | RequestDecided
+    | StateChanged
     | LinkChanged
-    | NeedsYou
-    | OpenBrowser
-    | FromAgent
     | Notice
-    | Finished
+    | SessionEnded
+    | AgentEvent
 )
-Observer: TypeAlias = Callable[[Observation], None]
+Observer: TypeAlias = Callable[[SessionEvent], None]
 """Called on the event loop, in order, and must not block. What it raises harms nobody."""
 
-
-class Eyes:
-    """Shows things to an observer, if there is one, without the values of *secrets*."""
-
-    def __init__(self, observer: Observer | None, secrets: Secrets) -> None:
-        self._observer, self._secrets = observer, secrets
-
-    def __call__(self, observation: Observation) -> None:
-        if self._observer is None:
-            return
-        try:
-            self._observer(self._hidden(observation) if self._secrets else observation)
-        except Exception:
-            _log.exception("an observer raised")
-
-    def _hidden(self, value: Any) -> Any:
-        """*value* in the same shape, with every text in it treated."""
-        match value:
-            case str():
-                return self._secrets.hide(value)
-            case tuple() | list():
-                return type(value)(map(self._hidden, value))
-            case Mapping():
-                return {key: self._hidden(inner) for key, inner in value.items()}
-            case _ if is_dataclass(value) and not isinstance(value, type):
-                told = {f.name: self._hidden(getattr(value, f.name)) for f in fields(value)}
-                return replace(value, **told)
-        return value
+Written: TypeAlias = (
+    SessionBegan
+    | MessageSent
+    | TurnEnded
+    | RequestOpened
+    | RequestDecided
+    | StateChanged
+    | LinkChanged
+    | Notice
+)
+"""What a supervisor writes down by itself; lines, deliveries and the end come with their rows."""
 
 
-# A journal that whoever watches can see being written.
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """A permission that nobody has given or refused yet; *digest* stands for all of it."""
+
+    request: PermissionRequest
+    digest: str
+
+    @classmethod
+    def of(cls, request: PermissionRequest) -> OpenRequest:
+        """With a digest of all that it asks: who approves it approves this and nothing else."""
+        whole = json.dumps([request.tool_name, request.input], sort_keys=True)
+        return cls(request, hashlib.sha256(whole.encode()).hexdigest()[:16])
 
 
-Leaving: TypeAlias = Literal["detached", "taken over", "cut off"]
+@dataclass(frozen=True, slots=True)
+class AnswerOutcome:
+    """What became of an answer: the first one wins. *by* is whose it was."""
+
+    won: bool
+    by: str
 
 
-class ObservedJournal:
-    """Shows what *journal* has kept, when it is kept.
+T = TypeVar("T")
 
-    The driver cannot tell that a session goes on without it; `leaving` says so here.
-    """
-
-    def __init__(self, journal: Journal, eyes: Eyes) -> None:
-        self.session = journal.session
-        self.leaving: Leaving | None = None
-        self.on_ending: Callable[[], None] = lambda: None  # DONE or ERROR is recorded
-        self.result: SessionResult | None = None
-        self._journal, self._eyes = journal, eyes
-
-    async def start(self) -> Resumed:
-        known = await self._journal.start()
-        if known.ending is not None:
-            self.on_ending()
-        return known
-
-    async def record(self, entries: Sequence[Entry], cursor: Cursor, digests: bytes) -> None:
-        await self._journal.record(entries, cursor, digests)
-        if entries:
-            self._eyes(Recorded(tuple(entries)))
-        if any(entry.kind in ENDINGS for entry in entries):
-            self.on_ending()
-
-    async def mark_done(self, entries: Sequence[Entry]) -> None:
-        await self._journal.mark_done(entries)
-
-    async def deliver(self, delivery: Delivery) -> None:
-        await self._journal.deliver(delivery)
-        self._eyes(Delivered(delivery))
-
-    async def decide(self, entry: Entry, reply: str) -> None:
-        await self._journal.decide(entry, reply)
-
-    async def end(self, result: SessionResult) -> None:
-        if self.leaving == "detached" and result.outcome == "cancelled":
-            result = replace(result, outcome="detached", summary="the agent goes on without us")
-        self.result = result
-        if self.leaving != "taken over":  # then how it ends is another's to write
-            await self._journal.end(result)
-
-    async def note(self, kind: str, key: str, value: Any) -> None:
-        """Keep it, where there is a place for it."""
-        if (note := getattr(self._journal, "note", None)) is not None:
-            await note(kind, key, value)
+# To the journal and back. Keys are added over time, and unknown ones passed over.
 
 
-class StandaloneContext:
-    """Shows what it is told to whoever watches; the lines that said so are in the journal."""
+def recordable(event: Written, at: float) -> Recordable:
+    """As the journal keeps it."""
+    match event:
+        case SessionBegan():
+            return Recordable("began", _value(event), at)
+        case MessageSent(name):
+            return Recordable("sent", _value(event), at, key=name)
+        case TurnEnded(turn):
+            return Recordable("turn", asdict(turn), at)
+        case RequestOpened(request, digest):
+            value = {f.name: getattr(request, f.name) for f in fields(request)}
+            return Recordable(
+                "request", {**value, "id": request.id, "digest": digest}, at, key=request.id
+            )
+        case RequestDecided(request):
+            return Recordable("decision", _value(event), at, key=request)
+        case StateChanged(state):
+            return Recordable("state", asdict(state), at)
+        case LinkChanged():
+            return Recordable("link", _value(event), at)
+        case Notice():
+            return Recordable("notice", _value(event), at)
+    assert_never(event)
 
-    def __init__(self, session: str, eyes: Eyes, *, metadata: Mapping[str, Any]) -> None:
-        self.process_id = session
-        self.params: Mapping[str, Any] = {}
-        self.metadata = metadata
-        self.cancellation_flag = asyncio.Event()
-        self._eyes = eyes
 
-    def report_progress(self, percent: float | None, message: str | None = None) -> None:
-        self._eyes(Progressed(percent, message))
+def event_of(stored: StoredEvent) -> SessionEvent:  # noqa: C901 - the union is the list
+    """As it was when it happened."""
+    place: dict[str, Any] = {"number": stored.number, "at": stored.at}
+    value, entry = stored.value, stored.entry
+    match stored.kind:
+        case "began":
+            return _made(SessionBegan, value, **place)
+        case "delivery":
+            assert entry is not None
+            return DeliveryStep(_made(Delivery, value, entry=entry), **place)
+        case "sent":
+            return _made(MessageSent, value, **place)
+        case "turn":
+            usage = value.get("usage")
+            known = {**value, "usage": _made(TokenUsage, usage) if usage else None}
+            return TurnEnded(_made(TurnResult, known), **place)
+        case "request":
+            return RequestOpened(_made(PermissionRequest, value), value["digest"], **place)
+        case "decision":
+            return _made(RequestDecided, value, **place)
+        case "state":
+            return StateChanged(_made(SessionState, value), **place)
+        case "link":
+            return _made(LinkChanged, value, **place)
+        case "notice":
+            return _made(Notice, value, **place)
+        case "finished":
+            return SessionEnded(_result(value), **place)
+    assert entry is not None, stored.kind
+    where = (entry.file, entry.generation, entry.offset, entry.repeated)
+    return LogLine(line_event(entry), *where, **place)
 
-    def should_continue(self) -> bool:
-        return not self.cancellation_flag.is_set()
 
-    async def request_browser_open(self, url: str) -> None:
-        self._eyes(OpenBrowser(url))
+def line_event(entry: Entry) -> LogEvent:
+    """What a recorded line says: for a session that did not know its keyword, it is narration."""
+    if entry.kind == "unknown":
+        return UnknownLine(entry.line)
+    return parse_log_line(entry.line, features=EVERYTHING)
 
-    async def need_attention(self, reason: str) -> None:
-        self._eyes(NeedsYou(reason))
 
-    async def client_message(self, keyword: str, data: Any) -> None:
-        self._eyes(FromAgent(keyword, data))
+def _value(event: Any) -> dict[str, Any]:
+    names = (f.name for f in fields(event) if f.name not in ("number", "at"))
+    return {name: getattr(event, name) for name in names}
+
+
+def _made(kind: type[T], value: Mapping[str, Any], **more: Any) -> T:
+    known: Any = kind
+    names = {field.name for field in fields(known)}
+    return kind(**{name: inner for name, inner in value.items() if name in names}, **more)
+
+
+def _result(value: Mapping[str, Any]) -> SessionResult:
+    deliveries = [
+        _made(Delivery, {**one, "entry": _made(Entry, one["entry"])})
+        for one in value.get("deliverables") or ()
+    ]
+    texts = {name: tuple(value.get(name) or ()) for name in ("last_lines", "abandoned")}
+    known = {**value, **texts, "deliverables": tuple(deliveries), "cursor": None}
+    return _made(SessionResult, {**known, "agent": _made(Ended, value.get("agent") or {})})

@@ -1,142 +1,457 @@
-"""Speaking to an agent from any terminal, whoever supervises it."""
+"""The live session: one object for whoever wants to see a session and act on it.
+
+    async with supervise(host, Claude("Fix the tests"), store=store) as session:   # its owner
+    async with find_session("7f3a", store=store) as session:                       # anybody else
+
+The owner's process acts through the agent and the conversation that it holds: nothing is adopted
+twice. Anybody else reads the journal, which needs no host, and reaches the agent's host at the
+first verb that needs it. Both read the same events, in the same places of the same sequence.
+"""
 
 from __future__ import annotations
 
-import secrets
+import hashlib
+import os
 import time
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from uuid import uuid4
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
 from optio_agents import agents
-from optio_agents.conversation import wire_agent
-from optio_agents.conversation.claude.dialect import ClaudeDialect
-from optio_agents.conversation.claude.stream_json import (
-    behavior_of,
-    control_request,
-    permission_answer,
-    user_message,
-)
-from optio_agents.conversation.contract import PermissionDecision, PermissionRequest
+from optio_agents.concurrency import task_group
+from optio_agents.display import Secrets
 from optio_agents.errors import AgentError, AlreadyOwned
-from optio_agents.store.records import SessionResult
-from optio_agents.supervision.kinds.claude import digest_of
+from optio_agents.framing.cursor import Cursor
+from optio_agents.hosts.following.sent.inotify import names_of
+from optio_agents.hosts.following.watcher import WatchHandle
+from optio_agents.store.records import RESUMABLE, SessionResult, over
 
-from .sessions import Facts, host_of, known_start, owner_name
+from .events import (
+    AnswerOutcome,
+    MessageSent,
+    OpenRequest,
+    RequestDecided,
+    RequestOpened,
+    SessionEnded,
+    event_of,
+    recordable,
+)
+from .kinds import kind_named
+from .recording import Bell
+from .sessions import Facts, credentials_of, host_of, known_start, owner_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Generator
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
 
     from optio_agents.agents import Agent, StopReport
-    from optio_agents.agents.input import FirstAnswer
-    from optio_agents.hosts.host import Host
+    from optio_agents.conversation.contract import PermissionDecision
     from optio_agents.store import Store, StoredSession
+    from optio_agents.store.records import SessionRecords, SessionState
+
+    from .events import SessionEvent, Written
+    from .kinds import Reach
+    from .recording import Recording
+    from .supervisor import Owner
 
 
-_READING = 30.0  # seconds that reading what an agent has said may take
+_SLOWLY = 5.0  # seconds between looks at a journal of which nothing is heard
 
 
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """A session whose agent can be spoken to."""
-
-    session: StoredSession
-    store: Store
-    host: Host
-    agent: Agent
+class Position(Protocol):
+    """Where somebody stands who sees a session: as its owner, or anywhere else."""
 
     @property
-    def facts(self) -> Facts:
-        return Facts.read(self.session.facts)
+    def id(self) -> str: ...
+    @property
+    def state(self) -> SessionState: ...
+    @property
+    def records(self) -> SessionRecords: ...
+    def events(self, after: int) -> AsyncIterator[SessionEvent]: ...
+    @property
+    def requests(self) -> tuple[OpenRequest, ...]: ...
+    async def reach(self) -> tuple[Agent, Reach]: ...
+    async def add(self, event: Written) -> None: ...
+    async def detach(self) -> None: ...
+    async def stopped(self) -> None: ...
+    async def result(self) -> SessionResult: ...
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRequest:
-    """A permission that nobody has given or refused yet; *digest* stands for all of it."""
+class Session:
+    """One session, live. What it says of waiting holds for a host that can be reached.
 
-    request: PermissionRequest
-    digest: str
+    Every verb raises HostError and InputClosed where the agent cannot be spoken to.
+    """
+
+    def __init__(self, position: Position) -> None:
+        self._position = position
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id}: {self.state}>"
+
+    @property
+    def id(self) -> str:
+        return self._position.id
+
+    @property
+    def state(self) -> SessionState:
+        """How it stands, as its owner has written it down; unattended when there is none."""
+        return self._position.state
+
+    def events(self, after: int = 0) -> AsyncIterator[SessionEvent]:
+        """What happened behind event number *after*, and then what happens, to its end."""
+        return self._position.events(after)
+
+    @property
+    def requests(self) -> tuple[OpenRequest, ...]:
+        """What the agent waits for, in the order asked, as its owner has written it down."""
+        return self._position.requests
+
+    async def read_requests(self) -> tuple[OpenRequest, ...]:
+        """The same as the agent has said itself, so also when nobody supervises it."""
+        _, reach = await self._position.reach()
+        return await reach.requests()
+
+    async def send(self, text: str, *, id: str | None = None) -> str:  # noqa: A002 - as published
+        """Say *text* to the agent, once for each *id*; returns the name it was kept under."""
+        _, reach = await self._position.reach()
+        name = None if id is None else f"id-{hashlib.sha256(id.encode()).hexdigest()[:32]}"
+        name = await reach.send(name, text)
+        await self._position.add(MessageSent(name, text, owner_name()))
+        return name
+
+    async def steer(self, text: str) -> str:
+        """Say *text* into the turn that runs, where the agent can hear it there."""
+        return await self.send(text)
+
+    async def interrupt(self) -> None:
+        """End the turn that runs; a plain command gets SIGINT."""
+        _, reach = await self._position.reach()
+        await reach.interrupt()
+
+    async def answer(
+        self, request: OpenRequest, decision: PermissionDecision, *, by: str | None = None
+    ) -> AnswerOutcome:
+        """Decide *request* as it was shown; the first answer wins, and this says whose it was.
+
+        Raises AgentError when it is not open any more, or is not what was shown.
+        """
+        _, reach = await self._position.reach()
+        found = [one for one in await reach.requests() if one.request.id == request.request.id]
+        if not found:
+            raise AgentError(f"no request {request.request.id!r} is open")
+        if found[0].digest != request.digest:
+            name = request.request.id
+            raise AgentError(f"request {name!r} is not what was shown: look at it again")
+        answer = await reach.answer(found[0].request, decision, by=by or owner_name())
+        if answer.won:
+            await self._position.add(
+                RequestDecided(request.request.id, decision.behavior, answer.by)
+            )
+        return answer
+
+    async def detach(self) -> None:
+        """Let the agent go on without us; `find_session` and `resume` find it again."""
+        await self._position.detach()
+
+    async def stop(self, *, grace: float = 5.0) -> StopReport:
+        """End the agent and all that it started; the session counts as cancelled then."""
+        agent, _ = await self._position.reach()
+        records = self._position.records
+        await records.note("stop", "", {"by": owner_name()})
+        report = None
+        try:
+            report = await agent.stop(grace=grace)
+        finally:
+            if report is None or not report.empty:  # what ends it later is another's doing
+                await records.note("stop", "", None)
+        if report.empty:
+            await self._position.stopped()
+        return report
+
+    async def result(self) -> SessionResult:
+        """How it ended, once it has. Raises as `supervise` does; elsewhere, nothing of that."""
+        return await self._position.result()
+
+
+# In the owner's process
+
+
+class Supervising(Coroutine[Any, Any, SessionResult]):
+    """A supervision that is awaited for its result, or entered for a live session.
+
+    A block that is left stops the agent, unless it was detached, or is over; and it raises what
+    the supervision failed with, unless somebody asked for its `result`.
+    """
+
+    def __init__(self, running: Coroutine[Any, Any, SessionResult], owner: Owner) -> None:
+        self._running, self._owner = running, owner
+        self._block: AbstractAsyncContextManager[Session] | None = None
+
+    def send(self, value: Any) -> Any:
+        return self._running.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._running.throw(*error)
+
+    def close(self) -> None:
+        self._running.close()
+
+    def __await__(self) -> Generator[Any, Any, SessionResult]:
+        return self._running.__await__()
+
+    async def __aenter__(self) -> Session:
+        self._block = _entered(self._running, self._owner)
+        return await self._block.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        assert self._block is not None
+        return await self._block.__aexit__(kind, error, trace)
 
 
 @asynccontextmanager
-async def find(store: Store, beginning: str) -> AsyncIterator[Reached]:
+async def _entered(
+    running: Coroutine[Any, Any, SessionResult], owner: Owner
+) -> AsyncIterator[Session]:
+    async def run() -> None:
+        try:
+            owner.result = await running
+        except Exception as error:
+            owner.error = error
+        finally:
+            owner.end()
+
+    owned = Owned(owner)
+    async with task_group() as tasks:
+        tasks.start_soon(run)
+        await owner.began.wait()
+        if owner.recording is not None:
+            yield Session(owned)
+        if not (owner.detaching.is_set() or owner.over.is_set()):
+            tasks.cancel_scope.cancel()
+    if owner.error is not None and not owned.asked:
+        raise owner.error
+
+
+class Owned:
+    """The session as its owner has it."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self.asked = False  # somebody knows how it failed
+
+    @property
+    def _recording(self) -> Recording:
+        assert self._owner.recording is not None
+        return self._owner.recording
+
+    @property
+    def id(self) -> str:
+        return self._recording.session
+
+    @property
+    def state(self) -> SessionState:
+        return self._recording.state
+
+    @property
+    def records(self) -> SessionRecords:
+        return self._recording.records
+
+    def events(self, after: int) -> AsyncIterator[SessionEvent]:
+        return self._recording.events(after)
+
+    @property
+    def requests(self) -> tuple[OpenRequest, ...]:
+        return tuple(self._recording.open.values())
+
+    async def reach(self) -> tuple[Agent, Reach]:
+        await self._owner.reached.wait()
+        if self._owner.agent is None or self._owner.link is None:
+            raise AgentError("the session is over") from self._owner.error
+        return self._owner.agent, self._owner.link
+
+    async def add(self, event: Written) -> None:
+        await self._recording.add(event)
+
+    async def detach(self) -> None:
+        self._owner.detaching.set()
+        await self._owner.over.wait()
+
+    async def stopped(self) -> None:
+        """The supervision notices by itself."""
+
+    async def result(self) -> SessionResult:
+        await self._owner.over.wait()
+        self.asked = True
+        if self._owner.error is not None:
+            raise self._owner.error
+        assert self._owner.result is not None
+        return self._owner.result
+
+
+# In any other process
+
+
+@asynccontextmanager
+async def find_session(beginning: str, *, store: Store) -> AsyncIterator[Session]:
     """The session whose id begins so, wherever its agent is. Leaving the block changes nothing.
 
-    Raises StoreError (no such session), FileRefused (its agent is not there), HostError.
+    Raises NoSuchSession; verbs raise FileRefused where its agent is not there.
     """
-    session = await store.session(beginning)
-    start = await known_start(store, session.id)
-    async with host_of(session) as host, agents.adopt(host, start=start) as agent:
+    stored = await store.session(beginning)
+    async with AsyncExitStack() as stack, task_group() as tasks:
+        visitor = Visitor(store, stored, stack)
+        await visitor.refresh()
+        tasks.start_soon(visitor.keep_up)
+        try:
+            yield Session(visitor)
+        finally:
+            tasks.cancel_scope.cancel()
+
+
+class Visitor:
+    """The session as its journal tells of it."""
+
+    def __init__(self, store: Store, stored: StoredSession, stack: AsyncExitStack) -> None:
+        self.id = stored.id
+        self.records: SessionRecords = store.journal(stored.id)
+        self._store, self._stored, self._stack = store, stored, stack
+        self._bell = Bell()
+        self._reaching = anyio.Lock()
+        self._reached: tuple[Agent, Reach] | None = None
+        self._last = 0.0  # when something happened last
+        self.requests: tuple[OpenRequest, ...] = ()
+
+    @property
+    def state(self) -> SessionState:
+        state = self._stored.state
+        if self._stored.over or self._store.owner(self.id):
+            return state
+        return state.left_alone(max(state.since, self._last))
+
+    async def refresh(self) -> None:
+        """Read how it stands."""
+        self._stored = await self._store.session(self.id)
+        rows = [] if self._stored.over else await self.records.open_requests()
+        opened = [event for row in rows if isinstance(event := event_of(row), RequestOpened)]
+        self.requests = tuple(OpenRequest(one.request, one.digest) for one in opened)
+
+    async def keep_up(self) -> None:
+        """Ring when the journal has news."""
+        watching = WatchHandle(_Journal(self._store, self._bell))
+        try:
+            while True:
+                news = self._bell.next
+                await self.refresh()
+                with anyio.move_on_after(_SLOWLY):
+                    await news.wait()
+                if not news.is_set():
+                    self._bell.ring()
+        finally:
+            watching.stop()
+
+    async def events(self, after: int) -> AsyncIterator[SessionEvent]:
+        event: SessionEvent | None = None
+        while True:
+            news = self._bell.next
+            stored = await self._store.session(self.id)  # before the rest, or that is cut short
+            while rows := await self.records.events(after):
+                for row in rows:
+                    after, self._last, event = row.number, row.at, event_of(row)
+                    yield event
+            if stored.over:
+                if not isinstance(event, SessionEnded) or event.result.outcome in RESUMABLE:
+                    yield SessionEnded(_result_of(stored), at=stored.ended_at or 0.0)
+                return
+            await news.wait()
+
+    async def reach(self) -> tuple[Agent, Reach]:
+        async with self._reaching:
+            if self._reached is None:
+                self._reached = await self._meet()
+        return self._reached
+
+    async def _meet(self) -> tuple[Agent, Reach]:
+        stored = self._stored
+        facts, kind = Facts.read(stored.facts), kind_named(Facts.read(stored.facts).agent)
+        start = await known_start(self._store, stored.id)
+        host = await self._stack.enter_async_context(host_of(stored))
+        agent = await self._stack.enter_async_context(agents.adopt(host, start=start))
         agent.detach()
-        yield Reached(session, store, host, agent)
+        secrets = Secrets(await credentials_of(host, agent, facts.hidden))
+        self.records = self._store.journal(stored.id, secrets)
+        read = await self.records.noted("output") or {}
+        place = Cursor(**read["cursor"]) if read.get("cursor") else None
+        return agent, kind.reach(agent, stored.id, place)
+
+    async def add(self, event: Written) -> None:
+        await self.records.append(recordable(event, time.time()))
+
+    async def detach(self) -> None:
+        """We never held it."""
+
+    async def stopped(self) -> None:
+        try:
+            with self._store.claim(self.id, owner_name()):  # nobody is there to notice it
+                stored = await self._store.session(self.id)
+                if not stored.over:
+                    now, words = time.time(), f"stopped by {owner_name()}"
+                    result = SessionResult(self.id, "cancelled", words, now, now)
+                    state = over("cancelled", words, at=now, state=stored.state)
+                    await self.records.finish(result, state)
+        except AlreadyOwned:
+            pass
+        await self.refresh()
+
+    async def result(self) -> SessionResult:
+        found: SessionResult | None = None
+        async for event in self.events(0):
+            if isinstance(event, SessionEnded):
+                found = event.result
+        assert found is not None
+        return found
 
 
-async def send(reached: Reached, text: str) -> str:
-    """Say *text* to the agent; returns the name of the message. Raises InputClosed."""
-    if reached.facts.agent == "claude":
-        name = await reached.agent.say(user_message(text, str(uuid4())))
-    else:
-        name = await reached.agent.say(f"{text}\n".encode())
-    said = {"text": text, "by": owner_name()}
-    await reached.store.journal(reached.session.id).note("sent", name, said)
-    return name
+def _result_of(stored: StoredSession) -> SessionResult:
+    """As far as the row of a session tells: it is all that an older version wrote."""
+    outcome: Any = stored.outcome
+    ended = stored.ended_at or time.time()
+    return SessionResult(stored.id, outcome, stored.summary, stored.created_at, ended)
 
 
-async def interrupt(reached: Reached) -> None:
-    """End the turn that runs; a plain command gets SIGINT. Raises InputClosed."""
-    if reached.facts.agent == "claude":
-        request = control_request(f"optio-{secrets.token_hex(6)}", "interrupt")
-        await reached.agent.say(request)
-    else:
-        await reached.agent.signal("INT")
+class _Journal:
+    """The files of a journal, for the watcher of this loop."""
+
+    def __init__(self, store: Store, bell: Bell) -> None:
+        self._files = [os.fsencode(f"{store.path.absolute()}{more}") for more in ("", "-wal")]
+        self._bell, self._seen = bell, self._look()
+
+    def _look(self) -> list[tuple[int, int] | None]:
+        return [_stamp(path) for path in self._files]
+
+    def ring(self) -> None:
+        self._bell.ring()
+
+    def check(self) -> None:
+        before, self._seen = self._seen, self._look()
+        if self._seen != before:
+            self.ring()
+
+    def paths(self) -> set[bytes]:
+        return {name for path in self._files for name in names_of(path)}
 
 
-async def open_requests(reached: Reached) -> list[OpenRequest]:
-    """What the agent waits for, read from what it said, so also when nobody supervises it."""
-    if reached.facts.agent != "claude":
-        return []
-    with anyio.fail_after(_READING):
-        waiting = await wire_agent.open_requests(reached.agent, ClaudeDialect(echoes=True))
-    return [OpenRequest(request, digest_of(request)) for request in waiting]
-
-
-async def answer(
-    reached: Reached, request: str, decision: PermissionDecision, *, digest: str, by: str
-) -> FirstAnswer:
-    """Decide the open request of that id, as it was shown: *digest* says what was.
-
-    Raises AgentError when it is not open, or is not what was shown.
-    """
-    found = [one for one in await open_requests(reached) if one.request.id == request]
-    if not found:
-        raise AgentError(f"no request {request!r} is open")
-    if found[0].digest != digest:
-        raise AgentError(f"request {request!r} is not what was shown: look at it again")
-    data = permission_answer(found[0].request, decision)
-    answered = await reached.agent.answer(found[0].request.names[0], data, by=by)
-    asked = found[0].request
-    kept = {"tool_name": asked.tool_name, "raw": asked.raw, "digest": digest}
-    behavior = decision.behavior if answered.won else behavior_of(answered.data)
-    decided = {"behavior": behavior, "by": answered.by}
-    await reached.store.journal(reached.session.id).note("permission", request, {**kept, **decided})
-    return answered
-
-
-async def stop(reached: Reached, *, grace: float = 5.0) -> StopReport:
-    """End the agent and all that it started; the session counts as cancelled then."""
-    store, session = reached.store, reached.session
-    journal = store.journal(session.id)
-    await journal.note("stop", "", {"by": owner_name()})
-    report = await reached.agent.stop(grace=grace)
+def _stamp(path: bytes) -> tuple[int, int] | None:
     try:
-        with store.claim(session.id, owner_name()):  # nobody is there to notice it
-            if report.empty and not (await store.session(session.id)).over:
-                now = time.time()
-                words = f"stopped by {owner_name()}"
-                await journal.end(SessionResult(session.id, "cancelled", words, now, now))
-    except AlreadyOwned:
-        pass
-    return report
+        found = os.stat(path)  # noqa: PTH116 - a path here is bytes
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns

@@ -5,32 +5,35 @@ from __future__ import annotations
 import os
 import platform
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from optio_agents.agents.launch import Start
 from optio_agents.errors import AgentError, AgentUnseen, FileRefused, OptioAgentsError
+from optio_agents.hosts.environment import looks_like_credential
 from optio_agents.hosts.host import Host, make_host
 from optio_agents.hosts.machine import ProcessId
 from optio_agents.protocol.features import ProtocolFeatures
 from optio_agents.store.records import StoredSession, is_session_id
 
+from .kinds import KINDS, kind_named
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from optio_agents.agents import Agent
     from optio_agents.hosts.machine import Machine
     from optio_agents.hosts.ssh.config import SSHConfig
     from optio_agents.store import Store
-    from optio_agents.store.records import StoredSession
-    from optio_agents.supervision.kinds.spec import AgentSpec
+    from optio_agents.store.records import SessionRecords, StoredSession
 
-    from .events import ObservedJournal
+    from .kinds import AgentSpec
 
 
 # What must be known of a session to find it again: kept in our journal and on its host.
@@ -62,7 +65,7 @@ def owner_name() -> str:
 class Facts:
     """All of it is text and numbers; the values of an environment are not among it."""
 
-    agent: Literal["command", "claude"]
+    agent: str  # the name of its kind
     program: str  # its name; further arguments may be nobody's business
     title: str = ""
     cwd: str | None = None  # a directory of the user's; without one the work directory is ours
@@ -76,19 +79,16 @@ class Facts:
     @classmethod
     def of(cls, host: Host, spec: AgentSpec, *, title: str, features: ProtocolFeatures) -> Facts:
         """Those of a session that is about to begin."""
-        from optio_agents.hosts.environment import looks_like_credential
-        from optio_agents.supervision.kinds.spec import Command
-
-        program = isinstance(spec, Command)
+        kind = kind_named(spec.kind)
         return cls(
-            agent="command" if program else "claude",
-            program=spec.argv[0] if isinstance(spec, Command) else spec.executable,
+            agent=kind.name,
+            program=kind.program(spec),
             title=title,
             cwd=None if host.own_workdir else host.workdir,
             ssh=_ssh_of(host),
             features=asdict(features),
             hidden=tuple(name for name in spec.env if looks_like_credential(name)),
-            reads_to_end=isinstance(spec, Command) and spec.reads_to_end,
+            reads_to_end=kind.reads_to_end(spec),
             journal=secrets.token_hex(8),
             notes_start=True,
         )
@@ -145,7 +145,7 @@ def _are_names(value: object) -> bool:
 
 
 _SHAPES: Mapping[str, Callable[[Any], bool]] = {
-    "agent": lambda value: value in ("command", "claude"),
+    "agent": lambda value: value in KINDS,
     "program": _is_text,
     "title": _is_text,
     "cwd": _is_directory,
@@ -226,7 +226,7 @@ def _ssh_from(data: Mapping[str, Any] | None) -> SSHConfig | None:
 _KIND = "start"
 
 
-def note_tag(journal: ObservedJournal) -> Callable[[str], Awaitable[None]]:
+def note_tag(journal: SessionRecords) -> Callable[[str], Awaitable[None]]:
     """What is to be awaited just before a start."""
 
     async def note(tag: str) -> None:
@@ -235,7 +235,7 @@ def note_tag(journal: ObservedJournal) -> Callable[[str], Awaitable[None]]:
     return note
 
 
-async def note_process(journal: ObservedJournal, agent: Agent) -> None:
+async def note_process(journal: SessionRecords, agent: Agent) -> None:
     """Keep which process *agent* is."""
     await journal.note(_KIND, "", {"tag": agent.session, "process": str(agent.process or "")})
 
@@ -254,7 +254,7 @@ async def never_started(store: Store, session: StoredSession) -> bool:
     return (
         Facts.read(session.facts).notes_start
         and await known_start(store, session.id) is None
-        and not await store.events(session.id, most=1)
+        and not (await store.journal(session.id).start()).last_lines
     )
 
 
@@ -264,6 +264,22 @@ def unseen(session: str, host: str, error: FileRefused) -> AgentUnseen:
         f"{host}: the agent of session {session} cannot be seen now ({error}); it may be at work "
         "all the same, and the session stays open: resume it later"
     )
+
+
+_LAUNCH = 16 << 20  # bytes
+
+
+async def credentials_of(host: Host, agent: Agent, names: Sequence[str]) -> dict[str, str]:
+    """The values of *names* that *agent* was started with: its host keeps them, nobody else."""
+    if not names:
+        return {}
+    text = await host.fetch_bytes_from_host(f"{agent.directory}/launch", max_bytes=_LAUNCH)
+    try:
+        words = shlex.split(text.decode("utf-8", "surrogateescape"))
+    except ValueError as error:  # the agent can write there, too
+        raise AgentError(f"{agent.directory}/launch was damaged: {error}") from error
+    pairs = (word.partition("=") for word in words)
+    return {name: value for name, equals, value in pairs if equals and name in names}
 
 
 _PATIENCE = 60.0  # seconds for one host

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import anyio
+
 from optio_agents import agents
 from optio_agents.display import Secrets
-from optio_agents.errors import AgentExited, AlreadyOwned, FileRefused, HostLost, StoreError
+from optio_agents.errors import (
+    AgentExited,
+    AlreadyOwned,
+    FileRefused,
+    HostError,
+    HostLost,
+    StoreError,
+)
 from optio_agents.hosts.environment import looks_like_credential
 from optio_agents.hosts.host import Host
 from optio_agents.protocol.protocol import get_protocol
 from optio_agents.store.memory import MemoryJournal
 from optio_agents.store.records import Ended, SessionResult, StoredSession, is_session_id
-from optio_agents.supervision.kinds.start import credentials_of, started
 
-from .events import Began, Eyes, Finished, ObservedJournal
+from .events import SessionBegan
+from .kinds import kind_named
+from .live import Supervising
+from .recording import Recording
 from .sessions import (
     TASKS,
     Facts,
+    credentials_of,
     host_of,
     known_start,
     never_started,
@@ -33,13 +46,11 @@ from .sessions import (
     task_directory,
     unseen,
 )
-from .supervisor import Supervision, Wishes
+from .supervisor import Owner, Supervision, SupervisionOptions
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator
-
-    import anyio
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from optio_agents.agents import Agent
     from optio_agents.context import ProcessContext
@@ -51,15 +62,18 @@ if TYPE_CHECKING:
         DeliverableFileCallback,
     )
     from optio_agents.store import Store
-    from optio_agents.supervision.kinds.spec import AgentSpec
 
     from .events import Observer
+    from .kinds import AgentSpec
 
+
+_log = logging.getLogger(__name__)
+_ENDING = 10.0  # seconds for writing down how it ended
 
 __all__ = ["TASKS", "host_of", "new_session_id", "supervise", "task_directory"]
 
 
-async def supervise(
+def supervise(
     host: Host | None,
     agent: AgentSpec | None = None,
     *,
@@ -82,8 +96,13 @@ async def supervise(
     detach_when: anyio.Event | None = None,
     cancel_when: anyio.Event | None = None,
     take_over: bool = False,
-) -> SessionResult:
+) -> Supervising:
     """Run *agent* on *host*, which its caller has entered, to one true end.
+
+    Await it for the result, or enter it for a live `Session`:
+
+        async with supervise(host, Claude("Fix the tests"), store=store) as session:
+            async for event in session.events(): ...
 
     Or *resume* a session, by (the beginning of) its id in *store*, on its own host where *host*
     is None; or, with the journal lost, by its task directory on *host*. Lines that had no turn
@@ -102,134 +121,231 @@ async def supervise(
         ValueError: a session that is over cannot be resumed.
         WorkDirRefused, AgentError, HostError: it could not be started.
     """
-    wishes = Wishes(
-        hooks={
-            "on_deliverable": on_deliverable,
-            "on_deliverable_file": on_deliverable_file,
-            "on_caller_message": on_caller_message,
-            "save_deliverables_to": save_deliverables_to,
-            "stall_after": stall_after,
-            "lost_after": lost_after,
-        },
-        on_permission_request=on_permission_request,
-        permission_timeout=permission_timeout,
-        protocol=protocol,
-        ctx=ctx,
-        observer=observer,
-        detach_when=detach_when,
-        cancel_when=cancel_when,
-        take_over=take_over,
-    )
-    if resume is not None:
-        if agent is not None:
+
+    def options(protocol: Protocol) -> SupervisionOptions:
+        return SupervisionOptions(
+            on_deliverable=on_deliverable,
+            on_deliverable_file=on_deliverable_file,
+            on_caller_message=on_caller_message,
+            save_deliverables_to=save_deliverables_to,
+            on_permission_request=on_permission_request,
+            permission_timeout=permission_timeout,
+            protocol=protocol,
+            ctx=ctx,
+            observer=observer,
+            stall_after=stall_after,
+            lost_after=lost_after,
+            journal_limit=journal_limit,
+            detach_when=detach_when,
+            cancel_when=cancel_when,
+            take_over=take_over,
+        )
+
+    owner = Owner()
+    way_in = _WayIn(store, owner, protocol, options)
+    if resume is None:
+        running = way_in.begin(host, agent, session=session, title=title or "")
+    else:
+        running = way_in.resume(host, agent, resume)
+    return Supervising(running, owner)
+
+
+class _WayIn:
+    """To one session: where it is written down, and what was asked for."""
+
+    def __init__(
+        self,
+        store: Store | None,
+        owner: Owner,
+        protocol: Protocol | None,
+        options: Callable[[Protocol], SupervisionOptions],
+    ) -> None:
+        self._store, self._owner = store, owner
+        self._protocol, self._options = protocol, options
+
+    async def begin(
+        self, host: Host | None, spec: AgentSpec | None, *, session: str | None, title: str
+    ) -> SessionResult:
+        if host is None or spec is None:
+            raise ValueError("say on which host, and what to run there")
+        options, session = (
+            self._options(self._protocol or get_protocol()),
+            session or new_session_id(),
+        )
+        if not is_session_id(session):
+            raise ValueError(f"{session!r} cannot be the id of a session")
+        store = self._store
+        if store is not None and session in {known.id for known in await store.sessions()}:
+            raise ValueError(f"there is a session {session} already: resume it, or name another")
+        facts = Facts.of(host, spec, title=title, features=options.protocol.features)
+        stored = StoredSession(
+            session, time.time(), host.machine.name, host.taskdir, facts.to_json()
+        )
+        hidden = {name: value for name, value in spec.env.items() if looks_like_credential(name)}
+        async with AsyncExitStack() as stack:
+            recording = await stack.enter_async_context(
+                self._recording(stored, Secrets(hidden), options, resumed=False)
+            )
+            meta = {"id": session, "created_at": stored.created_at, **facts.for_the_host()}
+            start = _started(host, spec, options, session, meta, note_tag(recording.records))
+            try:
+                agent = await stack.enter_async_context(start)
+            except HostLost:
+                raise  # it may run there
+            except Exception:
+                recording.forgotten = True
+                if store is not None:
+                    await store.forget(session)
+                raise
+            try:
+                await note_process(recording.records, agent)
+            except StoreError:
+                agent.detach()  # it goes on, and can be found again
+                raise
+            supervision = Supervision(host, facts, recording, options, self._owner)
+            return await supervision.run(agent, ours=True)
+
+    async def resume(
+        self, host: Host | None, spec: AgentSpec | None, session: str
+    ) -> SessionResult:
+        if spec is not None:
             raise ValueError("a session that is resumed has its agent already")
-        return await _resumed(host, resume, store, wishes)
-    if host is None or agent is None:
-        raise ValueError("say on which host, and what to run there")
-    return await _begun(
-        host,
-        agent,
-        store,
-        wishes,
-        session=session or new_session_id(),
-        title=title or "",
-        journal_limit=journal_limit,
-    )
+        store, stored = self._store, await self._known(host, session)
+        async with AsyncExitStack() as stack:
+            if stored is not None:
+                there = host_of(stored, host.machine if host else None)
+            elif host is not None:
+                there = Host(host.machine, await host.path(session))
+            else:
+                raise ValueError("without a journal, say on which host the session is")
+            if host is None:
+                await stack.enter_async_context(there)
+            try:
+                start = await known_start(store, stored.id) if store and stored else None
+                agent = await stack.enter_async_context(agents.adopt(there, start=start))
+            except FileRefused as error:
+                if store is None or stored is None or error.reason != "missing":
+                    raise
+                return await self._not_seen(stored, store, error)
+            return await self._take_up(there, agent, stored)
+
+    async def _take_up(
+        self, host: Host, agent: Agent, stored: StoredSession | None
+    ) -> SessionResult:
+        in_good_hands = False
+        try:
+            if stored is None:
+                stored = await _apart(self._store, stored_of(host, agent.meta))
+                host = host_of(stored, host.machine)
+            facts = Facts.read(stored.facts)
+            options = self._options(self._protocol or get_protocol(**(facts.features or {})))
+            secrets = Secrets(await credentials_of(host, agent, facts.hidden))
+            async with self._recording(stored, secrets, options, resumed=True) as recording:
+                await note_process(recording.records, agent)
+                supervision = Supervision(host, facts, recording, options, self._owner)
+                in_good_hands = True
+                return await supervision.run(agent, ours=False)
+        finally:
+            if not in_good_hands:
+                agent.detach()
+
+    async def _not_seen(
+        self, stored: StoredSession, store: Store, error: FileRefused
+    ) -> SessionResult:
+        """There is no session directory: only what our own journal proves is an end."""
+        with store.claim(stored.id, owner_name()):
+            if not await never_started(store, stored):
+                raise unseen(stored.id, stored.host, error) from error
+            summary = "the agent was never started: its supervisor died before"
+            now = time.time()
+            end = Ended(how="never-started")
+            result = SessionResult(stored.id, "exited", summary, now, now, agent=end)
+            recording = Recording(store.journal(stored.id), Secrets(), by=owner_name())
+            async with recording.shown_to(self._options(get_protocol()).observer):
+                await recording.finish(result)
+        raise AgentExited(summary, result=result)
+
+    async def _known(self, host: Host | None, session: str) -> StoredSession | None:
+        """The session in our journal. Raises StoreError, ValueError (it is over)."""
+        store, stored = self._store, None
+        if store is not None and "/" not in session:
+            stored = await store.session(session)
+        elif store is not None and host is not None:
+            where = host.machine.name, await host.path(session)
+            known = [s for s in await store.sessions() if (s.host, s.taskdir) == where]
+            stored = known[-1] if known else None
+        if stored is not None and stored.over:
+            raise ValueError(f"session {stored.id} is over: {stored.outcome}")
+        return stored
+
+    @asynccontextmanager
+    async def _recording(
+        self,
+        stored: StoredSession,
+        secrets: Secrets,
+        options: SupervisionOptions,
+        *,
+        resumed: bool,
+    ) -> AsyncIterator[Recording]:
+        """The journal of a session that nobody else on this machine supervises."""
+        store, by = self._store, owner_name()
+        with store.claim(stored.id, by) if store is not None else nullcontext():
+            if store is None:
+                recording = Recording(MemoryJournal(stored.id, secrets), secrets, by=by)
+            else:
+                for known in await store.sessions():
+                    if known.id == stored.id and _place(known) != _place(stored):
+                        # it came just now
+                        raise AlreadyOwned(
+                            f"the id {stored.id} is another session's", owner="another"
+                        )
+                await store.add(stored)
+                recording = Recording(store.journal(stored.id, secrets), secrets, by=by)
+            async with recording.shown_to(options.observer):
+                title = str(stored.facts.get("title") or "")
+                await recording.begin(SessionBegan(stored.host, stored.taskdir, title, resumed, by))
+                self._owner.begin(recording)
+                try:
+                    yield recording
+                finally:
+                    with anyio.move_on_after(_ENDING, shield=True):
+                        await recording.close()
 
 
-async def _begun(
+@asynccontextmanager
+async def _started(
     host: Host,
     spec: AgentSpec,
-    store: Store | None,
-    wishes: Wishes,
-    *,
+    options: SupervisionOptions,
     session: str,
-    title: str,
-    journal_limit: int | None,
-) -> SessionResult:
-    protocol = _checked(wishes.protocol or get_protocol(), wishes)
-    if not is_session_id(session):
-        raise ValueError(f"{session!r} cannot be the id of a session")
-    if store is not None and session in {known.id for known in await store.sessions()}:
-        raise ValueError(f"there is a session {session} already: resume it, or name another")
-    facts = Facts.of(host, spec, title=title, features=protocol.features)
-    stored = StoredSession(session, time.time(), host.machine.name, host.taskdir, facts.to_json())
-    hidden = {name: value for name, value in spec.env.items() if looks_like_credential(name)}
-    async with AsyncExitStack() as stack:
-        kept = _kept(store, stored, Secrets(hidden), wishes)
-        journal, eyes = await stack.enter_async_context(kept)
-        eyes(Began(stored, resumed=False))
-        meta = {"id": session, "created_at": stored.created_at, **facts.for_the_host()}
-        start = started(
-            host,
-            spec,
-            protocol,
-            name=session,
-            meta=meta,
-            journal_limit=journal_limit,
-            before_launch=note_tag(journal),
-        )
-        try:
-            agent = await stack.enter_async_context(start)
-        except HostLost:
-            raise  # it may run there
-        except Exception:
-            if store is not None:
-                await store.forget(session)
-            raise
-        try:
-            await note_process(journal, agent)
-        except StoreError:
-            agent.detach()  # it goes on, and can be found again
-            raise
-        supervision = Supervision(host, facts, protocol, journal, eyes, wishes, store)
-        return await supervision.run(agent, ours=True)
-
-
-async def _resumed(
-    host: Host | None, resume: str, store: Store | None, wishes: Wishes
-) -> SessionResult:
-    stored = await _known(store, host, resume)
-    async with AsyncExitStack() as stack:
-        if stored is not None:
-            there = host_of(stored, host.machine if host else None)
-        elif host is not None:
-            there = Host(host.machine, await host.path(resume))
-        else:
-            raise ValueError("without a journal, say on which host the session is")
-        if host is None:
-            await stack.enter_async_context(there)
-        try:
-            start = await known_start(store, stored.id) if store and stored else None
-            agent = await stack.enter_async_context(agents.adopt(there, start=start))
-        except FileRefused as error:
-            if store is None or stored is None or error.reason != "missing":
-                raise
-            return await _not_seen(stored, store, wishes, error)
-        return await _taken_up(there, agent, stored, store, wishes)
-
-
-async def _taken_up(
-    host: Host, agent: Agent, stored: StoredSession | None, store: Store | None, wishes: Wishes
-) -> SessionResult:
-    in_good_hands = False
-    try:
-        if stored is None:
-            stored = await _apart(store, stored_of(host, agent.meta))
-            host = host_of(stored, host.machine)
-        facts = Facts.read(stored.facts)
-        taught = wishes.protocol or get_protocol(**(facts.features or {}))
-        protocol = _checked(taught, wishes)
-        secrets = Secrets(await credentials_of(host, agent, facts.hidden))
-        async with _kept(store, stored, secrets, wishes) as (journal, eyes):
-            eyes(Began(stored, resumed=True))
-            await note_process(journal, agent)
-            supervision = Supervision(host, facts, protocol, journal, eyes, wishes, store)
-            in_good_hands = True
-            return await supervision.run(agent, ours=False)
-    finally:
-        if not in_good_hands:
-            agent.detach()
+    meta: Mapping[str, object],
+    before_launch: Callable[[str], Awaitable[None]],
+) -> AsyncIterator[Agent]:
+    """Prepare a clean work directory and run *spec* there while the block lasts."""
+    await host.setup_workdir()
+    answer = await host.ask("hosts/channel.sh", host.workdir, "start")
+    if answer.exit_code:
+        words = answer.stderr.decode(errors="replace").strip()
+        raise HostError(f"{host.workdir} cannot hold the log channel: {words}")
+    real = answer.stdout.decode(errors="surrogateescape").removesuffix("\n.\n")
+    plan = await kind_named(spec.kind).plan(host, spec, options.protocol, real=real)
+    if host.own_workdir and plan.agents_md is not None:
+        await host.write_text("AGENTS.md", plan.agents_md)
+    shims = await options.protocol.prepare_browser_shims(host) or {}
+    async with agents.start(
+        host,
+        plan.argv,
+        env={**shims, **plan.env},
+        env_base=spec.env_base,
+        name=session,
+        journal_limit=options.journal_limit,
+        first_input=plan.first_input,
+        meta=meta,
+        before_launch=before_launch,
+    ) as agent:
+        if plan.ends_input:
+            await agent.end_input()
+        yield agent
 
 
 async def _apart(store: Store | None, stored: StoredSession) -> StoredSession:
@@ -243,56 +359,3 @@ async def _apart(store: Store | None, stored: StoredSession) -> StoredSession:
 
 def _place(session: StoredSession) -> tuple[str, str]:
     return session.host, session.taskdir
-
-
-def _checked(protocol: Protocol, wishes: Wishes) -> Protocol:
-    if protocol.features.caller_messages != (wishes.hooks["on_caller_message"] is not None):
-        raise ValueError("on_caller_message and a protocol with caller_messages belong together")
-    return protocol
-
-
-async def _not_seen(
-    stored: StoredSession, store: Store, wishes: Wishes, error: FileRefused
-) -> SessionResult:
-    """There is no session directory: only what our own journal proves is an end."""
-    with store.claim(stored.id, owner_name()):
-        if not await never_started(store, stored):
-            raise unseen(stored.id, stored.host, error) from error
-        summary = "the agent was never started: its supervisor died before"
-        now = time.time()
-        end = Ended(how="never-started")
-        result = SessionResult(stored.id, "exited", summary, now, now, agent=end)
-        await store.journal(stored.id).end(result)
-    Eyes(wishes.observer, Secrets())(Finished(result))
-    raise AgentExited(summary, result=result)
-
-
-async def _known(store: Store | None, host: Host | None, resume: str) -> StoredSession | None:
-    """The session in our journal, if it is there. Raises StoreError, ValueError (it is over)."""
-    stored = None
-    if store is not None and "/" not in resume:
-        stored = await store.session(resume)
-    elif store is not None and host is not None:
-        where = host.machine.name, await host.path(resume)
-        known = [s for s in await store.sessions() if (s.host, s.taskdir) == where]
-        stored = known[-1] if known else None
-    if stored is not None and stored.over:
-        raise ValueError(f"session {stored.id} is over: {stored.outcome}")
-    return stored
-
-
-@asynccontextmanager
-async def _kept(
-    store: Store | None, stored: StoredSession, secrets: Secrets, wishes: Wishes
-) -> AsyncIterator[tuple[ObservedJournal, Eyes]]:
-    """The journal of a session that nobody else on this machine supervises."""
-    eyes = Eyes(wishes.observer, secrets)
-    with store.claim(stored.id, owner_name()) if store is not None else nullcontext():
-        if store is None:
-            yield ObservedJournal(MemoryJournal(stored.id), eyes), eyes
-            return
-        for known in await store.sessions():
-            if known.id == stored.id and _place(known) != _place(stored):  # it came just now
-                raise AlreadyOwned(f"the id {stored.id} is another session's", owner="another")
-        await store.add(stored)
-        yield ObservedJournal(store.journal(stored.id, secrets), eyes), eyes

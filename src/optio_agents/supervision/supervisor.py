@@ -1,11 +1,12 @@
-"""One supervisor of one agent: the right to be it, its ears, and every way to leave."""
+"""One supervisor of one agent: the right to be it, what is watched meanwhile, and every way out."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -20,27 +21,27 @@ from optio_agents.errors import (
     SessionFailed,
     StoreError,
 )
+from optio_agents.session.options import Options
 from optio_agents.session.outcome import ended
-from optio_agents.session.run import run_log_protocol_session
+from optio_agents.session.run import run_session
 from optio_agents.store.records import SessionResult
-from optio_agents.supervision.kinds.voices import line_voice
 
-from .events import Finished, LinkChanged, Notice, StandaloneContext
+from .events import Notice
+from .kinds import PermissionPolicy, kind_named
 from .sessions import owner_name, unseen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
-    from contextlib import AbstractAsyncContextManager
+    from typing import Any
 
     from optio_agents.agents import Agent
     from optio_agents.context import ProcessContext
     from optio_agents.conversation.contract import PermissionHandler
     from optio_agents.hosts.host import Host
-    from optio_agents.protocol.protocol import Protocol
-    from optio_agents.store import Store
-    from optio_agents.supervision.kinds.voices import Voice
 
-    from .events import Eyes, Leaving, ObservedJournal, Observer
+    from .events import Observer
+    from .kinds import AgentLink
+    from .recording import Leaving, Recording
     from .sessions import Facts
 
 
@@ -50,18 +51,68 @@ _LOOKING = 60.0  # seconds between two looks at the agent's disk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """What `supervise` was asked for, apart from host and agent."""
+class SupervisionOptions(Options):
+    """What `supervise` is asked for, apart from host and agent: it takes the same."""
 
-    hooks: Mapping[str, Any]  # as `run_log_protocol_session` takes them
-    protocol: Protocol | None
-    on_permission_request: PermissionHandler | None
-    permission_timeout: float
-    ctx: ProcessContext | None
-    observer: Observer | None
-    detach_when: anyio.Event | None
-    cancel_when: anyio.Event | None
-    take_over: bool
+    lost_after: float | None = None
+    on_permission_request: PermissionHandler | None = None
+    permission_timeout: float = 900.0
+    ctx: ProcessContext | None = None
+    observer: Observer | None = None
+    journal_limit: int | None = None
+    detach_when: anyio.Event | None = None
+    cancel_when: anyio.Event | None = None
+    take_over: bool = False
+
+
+class StandaloneContext:
+    """A `ProcessContext` for sessions that no deployment started: their stream of events tells."""
+
+    def __init__(self, session: str, *, metadata: Mapping[str, Any]) -> None:
+        self.process_id = session
+        self.params: Mapping[str, Any] = {}
+        self.metadata = metadata
+        self.cancellation_flag = asyncio.Event()
+
+    def report_progress(self, percent: float | None, message: str | None = None) -> None:
+        """The line that says so is an event."""
+
+    def should_continue(self) -> bool:
+        return not self.cancellation_flag.is_set()
+
+    async def request_browser_open(self, url: str) -> None:
+        """Likewise. Untrusted: never open it unasked."""
+
+    async def need_attention(self, reason: str) -> None:
+        """Likewise."""
+
+    async def client_message(self, keyword: str, data: Any) -> None:
+        """Likewise."""
+
+
+class Owner:
+    """What this process holds of a session that it supervises, as it comes to hold it."""
+
+    def __init__(self) -> None:
+        self.recording: Recording | None = None
+        self.agent: Agent | None = None
+        self.link: AgentLink | None = None
+        self.began, self.reached, self.over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.detaching = asyncio.Event()
+        self.result: SessionResult | None = None
+        self.error: Exception | None = None
+
+    def begin(self, recording: Recording) -> None:
+        self.recording = recording
+        self.began.set()
+
+    def reach(self, agent: Agent, link: AgentLink) -> None:
+        self.agent, self.link = agent, link
+        self.reached.set()
+
+    def end(self) -> None:
+        for event in self.began, self.reached, self.over:
+            event.set()
 
 
 class Supervision:
@@ -71,16 +122,14 @@ class Supervision:
         self,
         host: Host,
         facts: Facts,
-        protocol: Protocol,
-        journal: ObservedJournal,
-        eyes: Eyes,
-        wishes: Wishes,
-        store: Store | None,
+        recording: Recording,
+        options: SupervisionOptions,
+        owner: Owner,
     ) -> None:
-        self._host, self._facts, self._protocol = host, facts, protocol
-        self._journal, self._eyes, self._wishes, self._store = journal, eyes, wishes, store
-        self._context = wishes.ctx or StandaloneContext(
-            journal.session, eyes, metadata={"title": facts.title}
+        self._host, self._facts, self._recording = host, facts, recording
+        self._options, self._owner = options, owner
+        self._context = options.ctx or StandaloneContext(
+            recording.session, metadata={"title": facts.title}
         )
         self._living = anyio.CancelScope()
         self._finished = False
@@ -90,108 +139,88 @@ class Supervision:
 
         Until we own it, it is stopped on the way out only if it is *ours*.
         """
-        journal, take_over = self._facts.journal, self._wishes.take_over
+        options, by = self._options, owner_name()
+        asking = PermissionPolicy(
+            handler=options.on_permission_request, timeout=options.permission_timeout, by=by
+        )
+        kind = kind_named(self._facts.agent)
+        owning = agent.own(by, journal=self._facts.journal, take_over=options.take_over)
         try:
-            async with agent.own(owner_name(), journal=journal, take_over=take_over) as lease:
+            async with owning as lease:
                 ours = True
-                async with await self._voice(agent) as voice, self._watching(agent, lease.lost):
-                    self._journal.on_ending = voice.ending
-                    return await self._driven(agent, voice)
+                async with (
+                    kind.connect(agent, self._recording, asking) as link,
+                    self._watching(agent, lease.lost),
+                ):
+                    self._recording.on_ending = link.on_ending
+                    self._owner.reach(agent, link)
+                    return await self._driven(agent, link)
         except HostError as error:
             agent.detach()  # it goes on, and can be found again when its host can
             if isinstance(error, FileRefused) and error.path == agent.directory:
-                raise unseen(self._journal.session, self._host.machine.name, error) from error
+                raise unseen(self._recording.session, self._host.machine.name, error) from error
             raise
         finally:
             if not ours:
                 agent.detach()
 
-    async def _voice(self, agent: Agent) -> AbstractAsyncContextManager[Voice]:
-        if self._facts.agent == "command":
-            return line_voice(agent)
-        from optio_agents.supervision.kinds.claude import claude_voice
-
-        return claude_voice(
-            agent,
-            self._journal,
-            self._eyes,
-            heard=await self._noted("heard") or {},  # what an earlier supervisor has shown
-            handler=self._wishes.on_permission_request,
-            permission_timeout=self._wishes.permission_timeout,
-            by=owner_name(),
-        )
-
-    async def _noted(self, kind: str) -> Any:
-        """What was kept last of that kind."""
-        if self._store is None:
-            return None
-        notes = await self._store.notes(self._journal.session, kind)
-        return notes[-1].value if notes else None
-
     # To its end
 
-    async def _driven(self, agent: Agent, voice: Voice) -> SessionResult:
+    async def _driven(self, agent: Agent, link: AgentLink) -> SessionResult:
         with self._living:
-            return self._told(await self._ended(agent, voice))
-        if self._journal.leaving == "taken over":
+            result = await self._to_its_end(agent, link)
+            await self._recording.finish(result)
+            return result
+        if self._recording.leaving == "taken over":
             raise AlreadyOwned("another supervisor has taken this session over", owner="another")
-        assert self._journal.result is not None
-        return self._told(self._journal.result)
+        assert self._recording.result is not None
+        return self._recording.result
 
-    async def _ended(self, agent: Agent, voice: Voice) -> SessionResult:
+    async def _to_its_end(self, agent: Agent, link: AgentLink) -> SessionResult:
+        options = replace(
+            self._options,
+            body=link.body,
+            agent=agent,
+            reply_sender=link.reply,
+            resuming=True,  # its place was prepared before the agent was started
+            busy=link.busy,
+            deaf=self._facts.reads_to_end,
+        )
         try:
-            result = await self._drive(agent, voice)
+            result = await run_session(self._host, self._context, options, self._recording)
         except (HostUnreachable, StoreError):
             self._leave(agent, "cut off")  # it goes on, and can be found again
-            if self._journal.result is not None:
-                self._told(self._journal.result)
             raise
         except SessionFailed as failed:
             self._finished = True
-            return await self._failed(agent, failed)
+            return await self._failed(agent, link, failed)
         except Exception:
             self._finished = True
-            if self._journal.result is not None:
-                self._told(self._journal.result)
             raise
         self._finished = True
-        await voice.close()
+        await link.close()
         return await self._complete(agent, result)
 
-    async def _failed(self, agent: Agent, failed: SessionFailed) -> SessionResult:
+    async def _failed(self, agent: Agent, link: AgentLink, failed: SessionFailed) -> SessionResult:
         """The result after all, where a person has stopped the agent elsewhere."""
         if not isinstance(failed.result, SessionResult):
             raise failed
-        stop = await self._noted("stop") if isinstance(failed, AgentExited) else None
+        exited = isinstance(failed, AgentExited)
+        stop = await self._recording.records.noted("stop") if exited else None
         if stop is not None:
             words = f"stopped by {stop['by']}"
             return await self._complete(
                 agent, replace(failed.result, outcome="cancelled", summary=words)
             )
         result = await self._complete(agent, failed.result)
+        if exited and link.trouble:
+            words = f"{result.summary}; its last turn failed: {link.trouble}"
+            result = replace(result, summary=words)
         if result.summary != failed.result.summary:
             failed.args = (f"{result.summary}; {failed}",)
-        failed.result = self._told(result)
+        failed.result = result
+        await self._recording.finish(result)
         raise failed
-
-    def _told(self, result: SessionResult) -> SessionResult:
-        self._eyes(Finished(result))
-        return result
-
-    async def _drive(self, agent: Agent, voice: Voice) -> SessionResult:
-        return await run_log_protocol_session(
-            self._host,
-            self._context,
-            body=voice.body,
-            protocol=self._protocol,
-            journal=self._journal,
-            agent=agent,
-            reply_sender=voice.reply,
-            resuming=True,  # its place was prepared before the agent was started
-            busy=voice.busy,
-            deaf=self._facts.reads_to_end,
-            **self._wishes.hooks,
-        )
 
     async def _complete(self, agent: Agent, result: SessionResult) -> SessionResult:
         """Stop the agent now, so that *result* can tell how it ended."""
@@ -202,7 +231,6 @@ class Supervision:
                     result = replace(result, agent=ended(end))
                     if end.reason and result.outcome == "exited":
                         result = replace(result, summary=f"it was stopped: {end.reason}")
-            await self._journal.end(result)
         except (OptioAgentsError, OSError) as error:
             _log.warning("the end of the agent is not recorded: %s", error)
         return result
@@ -211,16 +239,17 @@ class Supervision:
 
     @asynccontextmanager
     async def _watching(self, agent: Agent, lost: anyio.Event) -> AsyncIterator[None]:
-        async def leave(when: anyio.Event, how: Leaving) -> None:
+        async def leave(when: anyio.Event | asyncio.Event, how: Leaving) -> None:
             await when.wait()
             self._leave(agent, how)
 
         async with task_group() as tasks:
             tasks.start_soon(leave, lost, "taken over")
-            if self._wishes.detach_when is not None:
-                tasks.start_soon(leave, self._wishes.detach_when, "detached")
-            if self._wishes.cancel_when is not None:
-                tasks.start_soon(self._cancel, self._wishes.cancel_when)
+            tasks.start_soon(leave, self._owner.detaching, "detached")
+            if self._options.detach_when is not None:
+                tasks.start_soon(leave, self._options.detach_when, "detached")
+            if self._options.cancel_when is not None:
+                tasks.start_soon(self._cancel, self._options.cancel_when)
             tasks.start_soon(self._look_at_disk, agent)
             with self._link_shown():
                 yield
@@ -229,7 +258,7 @@ class Supervision:
     def _leave(self, agent: Agent, how: Leaving) -> None:
         if not self._finished:
             self._finished = True
-            self._journal.leaving = how
+            self._recording.leaving = how
             agent.detach()
             if how != "cut off":
                 self._living.cancel()
@@ -240,21 +269,18 @@ class Supervision:
             self._context.cancellation_flag.set()
 
     async def _look_at_disk(self, agent: Agent) -> None:
-        told: tuple[str, ...] = ()
+        known: tuple[str, ...] = ()
         while True:
             await anyio.sleep(_LOOKING)
             notices = (await agent.status()).notices
             for notice in notices:
-                if notice not in told:
-                    self._eyes(Notice(notice))
-            told = notices
+                if notice not in known:
+                    self._recording.post(Notice(notice))
+            known = notices
 
     @contextmanager
     def _link_shown(self) -> Iterator[None]:
-        def show(state: Any, reason: str) -> None:
-            self._eyes(LinkChanged(state, reason))
-
-        unwatch = self._host.machine.link.watch(show)
+        unwatch = self._host.machine.link.watch(self._recording.link)
         try:
             yield
         finally:

@@ -25,7 +25,7 @@ from optio_agents.hosts.following.sent.inotify import Inotify
 from optio_agents.hosts.host import make_host
 from optio_agents.hosts.ssh.config import SSHConfig
 from optio_agents.protocol.protocol import get_protocol
-from optio_agents.supervision.kinds.spec import Command
+from optio_agents.supervision import Command
 from optio_agents.supervision.supervise import supervise
 from tests.stress.acts import acts, way_in
 from tests.stress.faults import Schedule, Tally

@@ -14,15 +14,15 @@ from typing import Any
 import anyio
 import pytest
 
+from optio_agents import agents
 from optio_agents.hosts.host import Host, make_host
 from optio_agents.store import Store
-from optio_agents.supervision import events as observe
-from optio_agents.supervision.kinds.spec import Claude
-from optio_agents.supervision.supervise import supervise
+from optio_agents.supervision import Claude, events as happened
+from optio_agents.supervision.supervise import host_of, supervise
 from optio_agents.testing.scripted import scripted_agent
 from tests.support.hosts.hosts import Ground
 from tests.support.proc import kill, tagged
-from tests.support.sessions.supervisor import Given, Plan
+from tests.support.sessions.supervisor import Given, Plan, line_of
 
 PLAIN = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 
@@ -31,10 +31,10 @@ class Watching:
     """An observer that remembers."""
 
     def __init__(self) -> None:
-        self.seen: list[observe.Observation] = []
+        self.seen: list[happened.SessionEvent] = []
         self._came = anyio.Event()
 
-    def __call__(self, seen: observe.Observation) -> None:
+    def __call__(self, seen: happened.SessionEvent) -> None:
         self.seen.append(seen)
         self._came.set()
         self._came = anyio.Event()
@@ -44,11 +44,18 @@ class Watching:
 
     @property
     def lines(self) -> list[str]:
-        return [entry.line for seen in self.of(observe.Recorded) for entry in seen.entries]
+        return [line_of(seen.event) for seen in self.of(happened.LogLine)]
 
     async def until(self, condition: Callable[[], object]) -> None:
         while not condition():
             await self._came.wait()
+
+
+async def agents_end(store: Store, session: str) -> Any:
+    """How the agent of *session* has ended, once it has."""
+    async with host_of(await store.session(session)) as host, agents.adopt(host) as agent:
+        agent.detach()
+        return await agent.wait()
 
 
 class Office:

@@ -22,10 +22,19 @@ import anyio
 from optio_agents.agents import Agent, lease as agent_owner
 from optio_agents.hosts.host import Host, make_host
 from optio_agents.hosts.ssh.config import SSHConfig
+from optio_agents.protocol.events import (
+    AttentionEvent,
+    DeliverableEvent,
+    DoneEvent,
+    ErrorEvent,
+    LogEvent,
+    StatusEvent,
+    UnknownLine,
+)
 from optio_agents.protocol.protocol import get_protocol
 from optio_agents.store import SessionJournal, Store
-from optio_agents.supervision import events as observe
-from optio_agents.supervision.kinds.spec import AgentSpec, Claude, Command
+from optio_agents.supervision import Claude, Command, events as happened
+from optio_agents.supervision.kinds import AgentSpec
 from optio_agents.supervision.supervise import supervise
 
 # ruff: noqa: T201  # what it prints is what the test waits for
@@ -193,6 +202,24 @@ class Given:
         return self._path.read_text().splitlines() if self._path.exists() else []
 
 
+def line_of(event: LogEvent) -> str:
+    """The line that says it."""
+    match event:
+        case StatusEvent(percent, message):
+            return f"STATUS: {message}" if percent is None else f"STATUS: {percent}% {message}"
+        case DeliverableEvent(path):
+            return f"DELIVERABLE: {path}"
+        case DoneEvent(text):
+            return "DONE" if text is None else f"DONE: {text}"
+        case ErrorEvent(text):
+            return "ERROR" if text is None else f"ERROR: {text}"
+        case AttentionEvent(reason):
+            return f"ATTENTION: {reason}"
+        case UnknownLine(text):
+            return text
+    raise AssertionError(event)
+
+
 async def main(plan: Plan) -> None:
     fate = Fate(plan.step, plan.occurrence)
     FatefulStore.fate = fate
@@ -200,12 +227,11 @@ async def main(plan: Plan) -> None:
     given = Given(plan.directory, fate)
     ssh = SSHConfig(**plan.ssh) if plan.ssh is not None else None
 
-    def see(seen: observe.Observation) -> None:
+    def see(seen: happened.SessionEvent) -> None:
         match seen:
-            case observe.Recorded(entries):
-                for entry in entries:
-                    print("line", entry.line, flush=True)
-            case observe.Asked(request):
+            case happened.LogLine(event):
+                print("line", line_of(event), flush=True)
+            case happened.RequestOpened(request):
                 print("asked", request.id, flush=True)
 
     options: dict[str, Any] = {

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from optio_agents.conversation import PermissionDecision, PermissionRequest
-    from optio_agents.supervision.events import Observation
+    from optio_agents.supervision.events import SessionEvent
 
     from .records import Record
 
@@ -41,7 +41,7 @@ class View(Protocol):
     def shown(self, sessions: Iterable[str]) -> AbstractContextManager[None]:
         """Show these while the block lasts; entered on the event loop."""
 
-    def observe(self, session: str, seen: Observation) -> None:
+    def observe(self, session: str, event: SessionEvent) -> None:
         """Show what was seen, at once. Raises BrokenPipeError when nobody looks any more."""
 
     def say(self, text: str) -> None:
@@ -77,8 +77,8 @@ class LinesView:
     def shown(self, sessions: Iterable[str]) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def observe(self, session: str, seen: Observation) -> None:
-        records = records_of(seen, session)
+    def observe(self, session: str, event: SessionEvent) -> None:
+        records = records_of(event, session)
         if self._json:
             for record in records:
                 self._write(as_json(record))

@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from optio_agents.display import visible, visible_block
-from optio_agents.supervision import events as observe
+from optio_agents.protocol.events import StatusEvent
+from optio_agents.supervision import events
 
 from .asking import Asking
 from .keys import can_be_read, keys
@@ -48,6 +49,7 @@ _STYLES = {
     "decision": "yellow",
     "link": "magenta",
     "answer": "green",
+    "turn": "bold red",
 }
 _INDENT = 2
 _QUIET = {"agent", "phase", "finished"}
@@ -64,20 +66,18 @@ class _Row:
     cost: float | None = None
     over: float | None = None  # when it ended
 
-    def see(self, seen: observe.Observation) -> None:
-        match seen:
-            case observe.Began(session):
-                self.title = session.facts.get("title") or self.title
-                self.began, self.state = session.created_at, "working"
-            case observe.Progressed(percent) if percent is not None:
-                self.percent = round(percent)
-            case observe.Phase(state):
+    def see(self, event: events.SessionEvent) -> None:
+        match event:
+            case events.SessionBegan(title=title, at=at, resumed=resumed):
+                self.title = title or self.title
+                self.began, self.over = self.began if resumed else at, None
+            case events.LogLine(StatusEvent(int(percent))):
+                self.percent = percent
+            case events.StateChanged(state):
                 self.state = str(state)
-            case observe.LinkChanged(state, reason):
-                self.state = "working" if state == "up" else f"{state} {reason}".strip()
-            case observe.Spoke({"type": "result", "total_cost_usd": float() | int() as cost}):
+            case events.AgentEvent({"type": "result", "total_cost_usd": float() | int() as cost}):
                 self.cost = cost
-            case observe.Finished(result):
+            case events.SessionEnded(result):
                 self.state, self.over = result.outcome, time.time()
                 self.percent = 100 if result.outcome == "done" else self.percent
 
@@ -92,7 +92,7 @@ class _Row:
         yield ProgressBar(total=100, completed=self.percent or 0)
         yield Text("" if self.percent is None else f"{self.percent}%", "bold")
         yield Text(self.elapsed)
-        yield Text(visible(self.state, limit=60), "yellow" if "waiting" in self.state else "cyan")
+        yield Text(visible(self.state, limit=60), "yellow" if "waits" in self.state else "cyan")
         yield Text("" if self.cost is None else f"${self.cost:.2f}", "dim")
 
 
@@ -126,13 +126,13 @@ class LiveView:
                     self._drawing.cancel()
                 self._live.refresh()
 
-    def observe(self, session: str, seen: observe.Observation) -> None:
-        self._rows[session].see(seen)
-        for record in self._repeats.drop(records_of(seen, session)):
+    def observe(self, session: str, event: events.SessionEvent) -> None:
+        self._rows[session].see(event)
+        for record in self._repeats.drop(records_of(event, session)):
             if not self._seen_otherwise(record):
                 style = _STYLES.get(record["kind"], "dim")
                 self._narrate(session, record["at"], record["kind"], words(record), style)
-        for tool, text in doing(seen):
+        for tool, text in doing(event):
             self._narrate(session, time.time(), tool, text, "dim")
         self._redraw()
 

@@ -25,16 +25,14 @@ from optio_agents.protocol.events import (
     StatusEvent,
     UnknownLine,
 )
-from optio_agents.protocol.features import EVERYTHING
-from optio_agents.protocol.parser import parse_log_line
-from optio_agents.supervision import events as observe
+from optio_agents.supervision import events
 
 from .questions import questions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from optio_agents.store.records import Delivery, Entry, SessionResult
+    from optio_agents.store.records import Delivery, SessionResult
 
 
 VERSION = 1
@@ -80,7 +78,7 @@ def plain(record: Mapping[str, Any]) -> str:
     return f"{when} {record['kind']} {words(record)}".rstrip()
 
 
-def words(record: Mapping[str, Any]) -> str:
+def words(record: Mapping[str, Any]) -> str:  # noqa: C901 - one way to say each kind
     """What it says, behind its time and kind."""
     match record:
         case {"kind": "began", "session": session, "host": host, "resumed": resumed}:
@@ -97,7 +95,9 @@ def words(record: Mapping[str, Any]) -> str:
             return visible(f"{request} {behavior} by {by}")
         case {"kind": "link", "state": state, "text": text}:
             return visible(f"{state} {text}")
-        case {"kind": "finished", "outcome": outcome, "text": text}:
+        case {"kind": "sent", "text": text, "by": by}:
+            return visible(f"by {by}: {text}")
+        case {"kind": "finished" | "turn", "outcome": outcome, "text": text}:
             return visible(f"{outcome}: {text}" if text else outcome)
         case {"path": str(text)} | {"url": str(text)} | {"text": str(text)}:
             return visible(text)
@@ -115,58 +115,57 @@ def _delivery(record: Mapping[str, Any]) -> str:
     )
 
 
-# From what a supervision lets us see to records: one place for what the command can say.
+# From what happens in a session to records: one place for what the command can say.
 
 
-def records_of(  # noqa: C901 - the union is the list
-    seen: observe.Observation, session: str
-) -> Iterator[Record]:
-    """What a program is told of *seen*: nothing, one record, or one for each line."""
-    match seen:
-        case observe.Began(stored, resumed):
-            yield record(
-                "began", session=session, host=stored.host, taskdir=stored.taskdir, resumed=resumed
-            )
-        case observe.Recorded(entries):
-            for entry in entries:
-                yield of_entry(entry, session)
-        case observe.Delivered(delivery):
-            yield of_delivery(delivery, session)
-        case observe.Spoke(event):
-            yield record("agent", session=session, event=event)
-        case observe.Answered(text):
-            yield record("answer", session=session, text=text)
-        case observe.Phase(state):
-            yield record("phase", session=session, text=str(state), until=state.until)
-        case observe.Asked(request, digest):
+def records_of(event: events.SessionEvent, session: str) -> Iterator[Record]:  # noqa: C901 - the union is the list
+    """What a program is told of *event*."""
+    about: dict[str, Any] = {"session": session, "at": event.at or None}
+    if event.number is not None:
+        about["number"] = event.number
+    match event:
+        case events.SessionBegan(host, taskdir, _, resumed, _):
+            yield record("began", host=host, taskdir=taskdir, resumed=resumed, **about)
+        case events.LogLine(line, file, generation, offset):
+            where: dict[str, Any] = {"file": file, "generation": generation, "offset": offset}
+            yield record(**of_event(line), **where, **about)
+        case events.DeliveryStep(delivery):
+            yield of_delivery(delivery, **about)
+        case events.MessageSent(name, text, by):
+            yield record("sent", name=name, text=text, by=by, **about)
+        case events.TurnEnded(turn) if turn.ok:
+            yield record("answer", text=turn.text, **about)
+        case events.TurnEnded(turn):
+            yield record("turn", outcome=turn.outcome, text=turn.failure, **about)
+        case events.StateChanged(state):
+            yield record("phase", text=str(state), until=state.until, **about)
+        case events.RequestOpened(request, digest):
             yield record(
                 "question" if questions(request) else "permission",
-                session=session,
                 request=request.id,
                 digest=digest,
                 tool=request.tool_name,
                 input=request.input,
+                **about,
             )
-        case observe.Decided(request_id, behavior, by):
-            yield record("decision", session=session, request=request_id, behavior=behavior, by=by)
-        case observe.LinkChanged(state_of_link, reason):
-            yield record("link", session=session, state=state_of_link, text=reason)
-        case observe.Notice(text):
-            yield record("notice", session=session, text=text)
-        case observe.Finished(result):
-            yield of_result(result)
-        case (
-            observe.Progressed() | observe.NeedsYou() | observe.OpenBrowser() | observe.FromAgent()
-        ):
-            return  # the log line that says so was a record already
+        case events.RequestDecided(request_id, behavior, by):
+            yield record("decision", request=request_id, behavior=behavior, by=by, **about)
+        case events.LinkChanged(state_of_link, reason):
+            yield record("link", state=state_of_link, text=reason, **about)
+        case events.Notice(text):
+            yield record("notice", text=text, **about)
+        case events.SessionEnded(result):
+            yield of_result(result, **about)
+        case events.AgentEvent(inner):
+            yield record("agent", event=inner, **about)
         case _:
-            assert_never(seen)
+            assert_never(event)
 
 
-def doing(seen: observe.Observation) -> Iterator[tuple[str, str]]:
+def doing(event: events.SessionEvent) -> Iterator[tuple[str, str]]:
     """The tools that the agent takes to hand, each with what it does with it, on one line."""
-    match seen:
-        case observe.Spoke({"type": "assistant", "message": {"content": list(blocks)}}):
+    match event:
+        case events.AgentEvent({"type": "assistant", "message": {"content": list(blocks)}}):
             for block in blocks:
                 match block:
                     case {"type": "tool_use", "name": str(tool), "input": dict(given)}:
@@ -178,36 +177,24 @@ def _gist(given: dict[str, Any]) -> str:
     return next((str(given[name]) for name in known if name in given), json.dumps(given))
 
 
-def of_entry(entry: Entry, session: str, at: float | None = None) -> Record:
-    """A line of the log."""
-    event = of_event(parse_log_line(entry.line, features=EVERYTHING))
-    where: dict[str, Any] = {
-        "file": entry.file,
-        "generation": entry.generation,
-        "offset": entry.offset,
-    }
-    return record(session=session, at=at, **event, **where)
-
-
-def of_delivery(delivery: Delivery, session: str) -> Record:
+def of_delivery(delivery: Delivery, **about: Any) -> Record:
     """How far an announced file has come."""
     return record(
         "delivery",
-        session=session,
         path=delivery.path,
         size=delivery.size,
         sha256=delivery.sha256,
         reply=delivery.reply,
         taken=delivery.taken,
         saved=delivery.saved,
+        **about,
     )
 
 
-def of_result(result: SessionResult) -> Record:
+def of_result(result: SessionResult, **about: Any) -> Record:
     """How it ended; always the last record of a session."""
     return record(
         "finished",
-        session=result.session,
         outcome=result.outcome,
         exit_code=outcome_code(result),
         text=result.summary,
@@ -216,4 +203,5 @@ def of_result(result: SessionResult) -> Record:
             for d in result.deliverables
         ],
         abandoned=list(result.abandoned),
+        **about,
     )

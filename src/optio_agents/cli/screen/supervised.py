@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -20,7 +20,8 @@ from optio_agents.concurrency import task_group
 from optio_agents.display import visible
 from optio_agents.errors import HostUnreachable, OptioAgentsError, SessionFailed
 from optio_agents.store.records import SessionResult
-from optio_agents.supervision.events import Asked
+from optio_agents.supervision.events import RequestDecided, RequestOpened
+from optio_agents.supervision.sessions import owner_name
 
 from .notify import Program, notifier
 from .questions import deny, questions
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
         PermissionRequest,
     )
     from optio_agents.store import Store
-    from optio_agents.supervision.events import Observation
+    from optio_agents.supervision.events import SessionEvent
+    from optio_agents.supervision.live import Session
 
     from .lines import View
     from .notify import Notifier
@@ -90,7 +92,6 @@ async def signals(sessions: Sequence[Supervised]) -> AsyncIterator[None]:
 # A supervision to its end: how it ended, or, where another process had it, its exit code.
 Start: TypeAlias = Callable[["Supervised"], Awaitable[SessionResult | int]]
 
-_LOOKING = 0.5  # seconds between looks for an answer from another terminal
 _INTERRUPTING = 20.0  # seconds for the agent to be reached with an interrupt
 
 
@@ -116,25 +117,34 @@ class Supervised:
     cancel: anyio.Event = field(default_factory=anyio.Event)
     trying: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     began: bool = False  # until then there is nothing to leave behind
+    live: Session | None = None
+    _asked: set[str] = field(default_factory=set)
+    _by: str = field(default_factory=owner_name)
 
-    def observe(self, seen: Observation) -> None:
+    def observe(self, event: SessionEvent) -> None:
         self.began = True
-        self._notify(seen)
+        self._notify(event)
         try:
-            self.manner.view.observe(self.session, seen)
+            self.manner.view.observe(self.session, event)
         except BrokenPipeError:
             mute()
             self.leave()
-        if isinstance(seen, Asked) and self.on_permission_request is None:
-            verb, request = "answer" if questions(seen.request) else "approve", seen.request.id
-            self.manner.view.say(f"decide it: optio-agents {verb} {self.session} {request}")
+        match event:
+            case RequestOpened(request) if self.on_permission_request is None:
+                verb = "answer" if questions(request) else "approve"
+                self.manner.view.say(f"decide it: optio-agents {verb} {self.session} {request.id}")
+            case RequestDecided(request_id, how, by) if request_id in self._asked:
+                self._asked.remove(request_id)
+                if by != self._by:
+                    self.manner.view.say(f"answered at another terminal: {how} by {by}")
 
-    def _notify(self, seen: Observation) -> None:
+    def _notify(self, event: SessionEvent) -> None:
         """Tell a person who is away from the terminal, where it takes one."""
-        for record in records_of(seen, self.session) if self.notifier else ():
+        for record in records_of(event, self.session) if self.notifier else ():
             asked = record["kind"] in ("permission", "question") and self.manner.permission == "ask"
             lost = record["kind"] == "link" and record["state"] not in ("new", "up", "closed")
-            if self.notifier and (asked or lost or record["kind"] in ("attention", "finished")):
+            kinds = ("attention", "finished", "turn")
+            if self.notifier and (asked or lost or record["kind"] in kinds):
                 self.notifier.queue(record)
 
     @property
@@ -145,35 +155,16 @@ class Supervised:
         return None if self.manner.view.ask is None else self._ask
 
     async def _ask(self, request: PermissionRequest) -> PermissionDecision:
-        """Ask the person here, until they or somebody else has answered."""
+        """Ask the person here; cancelled when somebody else has answered."""
         assert self.manner.view.ask is not None
-        async with task_group() as tasks:
-            tasks.start_soon(self._answered_elsewhere, request.id, tasks.cancel_scope)
-            decision = await self.manner.view.ask(self.session, request)
-            tasks.cancel_scope.cancel()
-            return decision
-        await anyio.sleep_forever()  # we are cancelled when the agent has taken that answer
-        raise AssertionError
-
-    async def _answered_elsewhere(self, request: str, asking: anyio.CancelScope) -> None:
-        while True:
-            for note in await self.manner.store.notes(self.session, "permission"):
-                if note.key == request and (how := note.value.get("behavior")):
-                    by = note.value.get("by")
-                    self.manner.view.say(f"answered at another terminal: {how} by {by}")
-                    asking.cancel()
-                    return
-            await anyio.sleep(_LOOKING)
+        self._asked.add(request.id)
+        return await self.manner.view.ask(self.session, request)
 
     async def interrupt(self) -> None:
-        from optio_agents.supervision import (
-            live as remote_control,  # knows claude, which takes a while
-        )
-
         try:
             with anyio.fail_after(_INTERRUPTING):
-                async with remote_control.find(self.manner.store, self.session) as reached:
-                    await remote_control.interrupt(reached)
+                if self.live is not None:
+                    await self.live.interrupt()
         except TimeoutError:
             self.manner.view.say("not interrupted: the agent could not be reached in time")
         except OptioAgentsError as error:
@@ -183,6 +174,14 @@ class Supervised:
     def leaving(self) -> bool:
         """Our part is about to end."""
         return self.cancel.is_set() or self.detach.is_set()
+
+    async def goes_on(self, supervision: AbstractAsyncContextManager[Session]) -> SessionResult:
+        """See *supervision*, that of this session, to its end."""
+        async with supervision as self.live:
+            try:
+                return await self.live.result()
+            finally:
+                self.live = None
 
     def leave(self) -> None:
         """End our part: the agent goes on, or is stopped where that was asked for."""

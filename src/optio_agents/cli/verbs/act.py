@@ -17,13 +17,13 @@ from optio_agents.cli.screen import questions
 from optio_agents.cli.screen.keys import discard_typed
 from optio_agents.display import visible
 from optio_agents.errors import AgentError
-from optio_agents.supervision import live as remote_control
+from optio_agents.supervision import find_session
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from optio_agents.conversation import PermissionDecision
-    from optio_agents.supervision.live import OpenRequest, Reached
+    from optio_agents.supervision import OpenRequest, Session
 
 
 # What to answer, once the request was shown; it may ask the person.
@@ -41,12 +41,12 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 @asynccontextmanager
-async def _reached(beginning: str) -> AsyncIterator[Reached]:
+async def _found(beginning: str) -> AsyncIterator[Session]:
     from optio_agents.store import Store
 
     refuse_inside_a_session()
-    async with Store() as store, remote_control.find(store, beginning) as reached:
-        yield reached
+    async with Store() as store, find_session(beginning, store=store) as live:
+        yield live
 
 
 @click.command(epilog="Example:  optio-agents send 3f2a 'Look at the tests first'")
@@ -57,8 +57,8 @@ def send(session: str, text: str) -> None:
     whole = sys.stdin.read() if text == "-" else text
 
     async def say() -> str:
-        async with _reached(session) as reached:
-            return await remote_control.send(reached, whole)
+        async with _found(session) as live:
+            return await live.send(whole)
 
     click.echo(f"said, as {anyio.run(say)}")
 
@@ -69,8 +69,8 @@ def interrupt(session: str) -> None:
     """End the turn that the agent of the session ID is at; a plain command gets SIGINT."""
 
     async def end_the_turn() -> None:
-        async with _reached(session) as reached:
-            await remote_control.interrupt(reached)
+        async with _found(session) as live:
+            await live.interrupt()
 
     anyio.run(end_the_turn)
     click.echo("interrupted")
@@ -89,8 +89,8 @@ def stop(session: str, grace: float) -> None:
     """End the agent of the session ID, and all processes that it started."""
 
     async def end_it() -> tuple[str, ...]:
-        async with _reached(session) as reached:
-            return (await remote_control.stop(reached, grace=grace)).survivors
+        async with _found(session) as live:
+            return (await live.stop(grace=grace)).survivors
 
     if survivors := anyio.run(end_it):
         listed = "\n  ".join(visible(one) for one in survivors)
@@ -175,25 +175,19 @@ def _confirm(what: str) -> None:
 
 async def _decide(session: str, name: str | None, decide: Decide) -> None:
     """Show the request, and say what *decide* makes of it, unless it is another one by then."""
-    async with _reached(session) as reached:
-        shown = _the_one(await remote_control.open_requests(reached), name)
+    async with _found(session) as live:
+        shown = _the_one(await live.read_requests(), name)
         click.echo(f"{questions.heading(shown.request)}:")
         for line in questions.body(shown.request).split("\n"):
             click.echo(f"  {line}")  # what is asked cannot pass for a line of ours
         decision = decide(shown)
-        answered = await remote_control.answer(
-            reached,
-            shown.request.id,
-            decision,
-            digest=shown.digest,
-            by=f"{getpass.getuser()}@{platform.node()}",
-        )
+        answered = await live.answer(shown, decision, by=f"{getpass.getuser()}@{platform.node()}")
     if not answered.won:
         raise AgentError(f"it was answered before, by {visible(answered.by)}")
     click.echo({"allow": "allowed", "deny": "denied"}[decision.behavior])
 
 
-def _the_one(found: list[OpenRequest], name: str | None) -> OpenRequest:
+def _the_one(found: Sequence[OpenRequest], name: str | None) -> OpenRequest:
     matching = [one for one in found if name is None or one.request.id.startswith(name)]
     matching = [one for one in matching if one.request.id == name] or matching
     if len(matching) == 1:

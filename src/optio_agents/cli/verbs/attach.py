@@ -17,6 +17,7 @@ from optio_agents.cli.options import (
     split_remote,
     ssh_of,
 )
+from optio_agents.concurrency import task_group
 from optio_agents.errors import AlreadyOwned, NoSuchSession
 
 from .run import supervision_options, view_of
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from optio_agents.cli.screen.supervised import Manner, Start, Supervised
     from optio_agents.hosts.ssh.config import SSHConfig
     from optio_agents.store.records import SessionResult
+    from optio_agents.supervision.events import SessionEvent
 
 
-_POLL = 0.5  # seconds between looks at the journal of a session that somebody else owns
 _OWN_AGAIN = 10.0  # seconds between attempts to become the owner of it
 
 
@@ -116,35 +117,56 @@ async def _on_host(
     from optio_agents.supervision.supervise import supervise
 
     async with make_host(ssh, taskdir=directory) as host:
-        return await supervise(host, resume=directory, **_shared(here), **wishes)
+        return await here.goes_on(supervise(host, resume=directory, **_shared(here), **wishes))
 
 
 async def _own_or_watch(
     session: str, wishes: Mapping[str, Any], here: Supervised
 ) -> SessionResult | int:
     """Supervise it; while somebody else does, show what they write down."""
-    from optio_agents.cli.screen.onlooker import Onlooker
-    from optio_agents.supervision.supervise import supervise
+    from optio_agents.supervision import SessionEnded, find_session, supervise
 
-    onlooker = Onlooker(here.manner.store, session, here.observe)
-    told = False
+    store, after, said = here.manner.store, 0, False
+
+    def observe(event: SessionEvent) -> None:
+        if (event.number or after + 1) > after:  # else it was shown while another owned it
+            here.observe(event)
+
     while True:
         try:
-            return await supervise(None, resume=session, **_shared(here), **wishes)
+            shared = {**_shared(here), "observer": observe}
+            return await here.goes_on(supervise(None, resume=session, **shared, **wishes))
         except AlreadyOwned as owned:
-            if not told:
+            if not said:
                 here.manner.view.say(f"{owned}; this is what it wrote down")
-                told = True
-        with anyio.move_on_after(_OWN_AGAIN):
-            while True:
-                seen = await onlooker.look()
-                if seen.over and seen.outcome is not None:
-                    return exits.OUTCOMES[seen.outcome]
-                if here.detach.is_set() or here.cancel.is_set():
-                    return exits.DETACHED
-                await anyio.sleep(_POLL)
-                if seen.outcome is not None:  # its owner has left it
-                    break
+                said = True
+        async with find_session(session, store=store) as here.live, task_group() as tasks:
+            tasks.start_soon(_until_left, here, tasks.cancel_scope)
+            with anyio.move_on_after(_OWN_AGAIN):
+                async for event in here.live.events(after):
+                    here.observe(event)
+                    after = event.number or after
+                    if isinstance(event, SessionEnded):
+                        break
+            tasks.cancel_scope.cancel()
+        here.live = None
+        if here.detach.is_set() or here.cancel.is_set():
+            return exits.DETACHED
+        known = await store.session(session)
+        if known.over and known.outcome is not None:
+            return exits.OUTCOMES[known.outcome]
+
+
+async def _until_left(here: Supervised, watching: anyio.CancelScope) -> None:
+    async with task_group() as tasks:
+        for leaving in here.detach, here.cancel:
+            tasks.start_soon(_then_cancel, leaving, tasks.cancel_scope)
+    watching.cancel()
+
+
+async def _then_cancel(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
 
 
 def _shared(here: Supervised) -> dict[str, Any]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from optio_agents.hosts.host import Host
     from optio_agents.hosts.ssh.config import SSHConfig
     from optio_agents.session.options import Deliverable
-    from optio_agents.supervision.kinds.spec import AgentSpec
+    from optio_agents.supervision.kinds import AgentSpec
 
 
 # From what the command line asks to one supervision in this terminal.
@@ -77,21 +77,23 @@ async def supervise_wish(wish: Wish, **callbacks: Any) -> int:
             workdir = f"~/{workdir}"  # as scp has it: from the home directory there
         async with make_host(wish.ssh, taskdir=taskdir, workdir=workdir) as host:
             await _check_executable(host, wish.spec)
-            return await supervise(
-                host,
-                wish.spec,
-                store=manner.store,
-                session=session,
-                title=wish.title,
-                on_permission_request=here.on_permission_request,
-                permission_timeout=wish.permission_timeout,
-                save_deliverables_to=wish.save,
-                observer=here.observe,
-                stall_after=wish.stall_after,
-                detach_when=here.detach,
-                cancel_when=here.cancel,
-                lost_after=wish.lost_after,
-                **callbacks,
+            return await here.goes_on(
+                supervise(
+                    host,
+                    wish.spec,
+                    store=manner.store,
+                    session=session,
+                    title=wish.title,
+                    on_permission_request=here.on_permission_request,
+                    permission_timeout=wish.permission_timeout,
+                    save_deliverables_to=wish.save,
+                    observer=here.observe,
+                    stall_after=wish.stall_after,
+                    detach_when=here.detach,
+                    cancel_when=here.cancel,
+                    lost_after=wish.lost_after,
+                    **callbacks,
+                )
             )
 
     async with Store() as store:
@@ -107,7 +109,7 @@ async def supervise_wish(wish: Wish, **callbacks: Any) -> int:
 
 async def _check_executable(host: Host, spec: AgentSpec) -> None:
     """Raises AgentError where there is no claude."""
-    from optio_agents.supervision.kinds.spec import Claude
+    from optio_agents.supervision import Claude
 
     if not isinstance(spec, Claude):
         return
@@ -241,7 +243,7 @@ def run(
     Any program can be the agent: `run [PROMPT] -- COMMAND…`; PROMPT, with how to use the log in
     front of it, is then its first input.
     """
-    from optio_agents.supervision.kinds.spec import Claude, Command
+    from optio_agents.supervision import Claude, Command
 
     command: tuple[str, ...] = ctx.meta.get(_COMMAND, ())
     text = " ".join(prompt) or None
@@ -314,7 +316,7 @@ def demo(host: str | None, host_key: str, save: Path | None, **rest: Any) -> int
     It is a real process, supervised as any other: statuses, a text that has to be revised, a
     binary file, DONE. The files are kept in ./optio-demo, or where --save says.
     """
-    from optio_agents.supervision.kinds.spec import Command
+    from optio_agents.supervision import Command
     from optio_agents.testing.scripted import scripted_agent
 
     wish = Wish(

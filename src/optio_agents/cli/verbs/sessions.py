@@ -6,14 +6,14 @@ import posixpath
 import re
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import click
 
 from optio_agents.cli.options import host_options, session_argument, ssh_of
 from optio_agents.cli.output import as_json
-from optio_agents.cli.screen.records import Record, of_delivery, of_entry, plain, record, words
+from optio_agents.cli.screen.records import Record, of_delivery, plain, record, records_of, words
 from optio_agents.display import visible
 from optio_agents.errors import AgentError
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from optio_agents.hosts.host import Host
     from optio_agents.hosts.ssh.config import SSHConfig
     from optio_agents.store import Store, StoredSession
+    from optio_agents.supervision import SessionEvent
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -89,7 +90,8 @@ def _record(session: StoredSession) -> Record:
         host=session.host,
         taskdir=session.taskdir,
         outcome=session.outcome,
-        state=session.outcome or "open",
+        state=session.outcome if session.over else str(session.state),
+        percent=session.state.percent,
         text=session.facts.get("title"),
         summary=session.summary,
         ended_at=session.ended_at,
@@ -99,7 +101,7 @@ def _record(session: StoredSession) -> Record:
 def _row(row: Record) -> str:
     age = _age(time.time() - row["at"]) if row["at"] else ""
     title = visible(str(row["text"] or ""), limit=50)
-    state = visible(str(row["state"]), limit=14)
+    state = visible(str(row["state"]), limit=40)
     host = visible(str(row["host"]), limit=24)
     name = visible(str(row["session"]), limit=24)
     return f"{name:<14} {state:<14} {age:>4}  {host:<12} {title}".rstrip()
@@ -127,30 +129,39 @@ async def _story(beginning: str) -> list[Record]:
     async with Store() as store:
         session = await store.session(beginning)
         story = [_record(session)]
-        story += [of_delivery(one, session.id) for one in await store.deliveries(session.id)]
-        story += await _notes(store, session.id)
+        story += [
+            of_delivery(one, session=session.id) for one in await store.deliveries(session.id)
+        ]
+        story += await _happened(store, session.id)
     return story
 
 
-async def _notes(store: Store, session: str) -> list[Record]:
-    found: list[Record] = [
-        record("permission", session=session, at=note.at, request=note.key, **_asked(note.value))
-        for note in await store.notes(session, "permission")
-    ]
-    turns = await store.notes(session, "turn")
+async def _happened(store: Store, session: str) -> list[Record]:
+    """What was asked and decided, the turns that failed, and what they cost."""
+    from optio_agents.supervision import RequestDecided, RequestOpened, TurnEnded
+    from optio_agents.supervision.events import event_of
+
+    asked: dict[str, Record] = {}
+    turns = list[TurnEnded]()
+    after = 0
+    while rows := await store.events(session, after=after):
+        after = rows[-1].number
+        for row in rows:
+            match event_of(row):
+                case RequestOpened(request, at=at):
+                    about: Record = {"request": request.id, "tool": request.tool_name}
+                    about |= {"input": request.input, "behavior": None, "by": None}
+                    asked[request.id] = record("permission", session=session, at=at, **about)
+                case RequestDecided(name, behavior, by, at=at) if name in asked:
+                    asked[name] |= {"behavior": behavior, "by": by, "at": at}
+                case TurnEnded() as turn:
+                    turns.append(turn)
+    found = list(asked.values())
+    found += [of for turn in turns if not turn.turn.ok for of in records_of(turn, session)]
     if turns:
-        cost = turns[-1].value.get("total_cost_usd")
+        cost = (turns[-1].turn.raw or {}).get("total_cost_usd")
         found.append(record("cost", session=session, at=turns[-1].at, turns=len(turns), usd=cost))
     return found
-
-
-def _asked(value: dict[str, Any]) -> Record:
-    return {
-        "tool": value.get("tool_name"),
-        "input": value.get("raw", {}).get("request", {}).get("input"),
-        "behavior": value.get("behavior"),
-        "by": value.get("by"),
-    }
 
 
 def _told(told: Record) -> str:
@@ -169,6 +180,8 @@ def _told(told: Record) -> str:
         case {"kind": "permission", "behavior": behavior, "by": by}:
             answer = f"{behavior} by {visible(str(by))}" if behavior else "open"
             return f"  {answer}: {words(told)}"
+        case {"kind": "turn"}:
+            return f"  a turn ended: {words(told)}"
         case {"kind": "delivery", "saved": str(saved)}:
             return f"  {words(told)}\n    kept as {visible(saved)}"
         case _:
@@ -188,8 +201,17 @@ def logs(session: str, follow: bool, as_lines: bool) -> None:
     anyio.run(_logs, session, follow, as_lines)
 
 
+def _went_wrong(event: SessionEvent) -> bool:
+    """A turn that failed stands among the lines: nothing else would say why all is still."""
+    from optio_agents.supervision import TurnEnded
+
+    return isinstance(event, TurnEnded) and not event.turn.ok
+
+
 async def _logs(beginning: str, follow: bool, as_lines: bool) -> None:
     from optio_agents.store import Store
+    from optio_agents.supervision import LogLine
+    from optio_agents.supervision.events import event_of
 
     async with Store() as store:
         session = await store.session(beginning)
@@ -200,8 +222,11 @@ async def _logs(beginning: str, follow: bool, as_lines: bool) -> None:
             events = await store.events(session.id, after=after, most=_PAGE)
             for event in events:
                 after = event.number
-                told = of_entry(event.entry, session.id, event.at)
-                click.echo(as_json(told) if as_lines else plain(told))
+                seen = event_of(event)
+                if not isinstance(seen, LogLine) and not _went_wrong(seen):
+                    continue
+                for told in records_of(seen, session.id):
+                    click.echo(as_json(told) if as_lines else plain(told))
             if len(events) < _PAGE:
                 if over or not follow:
                     return

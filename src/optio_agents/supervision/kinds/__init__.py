@@ -1,1 +1,159 @@
-"""What is different from agent to agent."""
+"""What an agent kind must give to be started, spoken to, and found again. One file for each.
+
+A kind says how its agent is started (`plan`), how its owner goes along with it (`connect`), and how
+anybody speaks to it who is not its owner (`reach`). It is known by its name, which our journal and
+the session's own directory keep; nothing outside this package branches on that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+from optio_agents.errors import NameTaken
+from optio_agents.protocol.prompt import build_log_channel_prompt
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from optio_agents.agents import Agent
+    from optio_agents.conversation.contract import (
+        PermissionDecision,
+        PermissionHandler,
+        PermissionRequest,
+    )
+    from optio_agents.framing.cursor import Cursor
+    from optio_agents.hosts.environment import EnvBase
+    from optio_agents.hosts.host import Host
+    from optio_agents.protocol.protocol import Protocol as LogProtocol
+    from optio_agents.supervision.events import AnswerOutcome, OpenRequest
+    from optio_agents.supervision.recording import Recording
+
+
+KINDS = ("command", "claude")
+
+
+class AgentSpec(Protocol):
+    """What is to be run. Values in *env* are stored nowhere."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def env(self) -> Mapping[str, str]: ...
+    @property
+    def env_base(self) -> EnvBase: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Startup:
+    """How an agent is started."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    first_input: Sequence[tuple[str, bytes]] = ()
+    agents_md: str | None = None  # for a work directory of ours
+    ends_input: bool = False  # behind the first input
+
+
+class Reach(Protocol):
+    """Speaking to an agent, whoever supervises it. Everything raises HostError, InputClosed."""
+
+    async def send(self, name: str | None, text: str) -> str:
+        """Say *text* under *name*, once however often, and by whomever, this is asked for.
+
+        Without a name each time counts. Returns the name.
+        """
+
+    async def interrupt(self) -> None:
+        """End the turn that runs."""
+
+    async def requests(self) -> tuple[OpenRequest, ...]:
+        """What it waits for, as it has said itself."""
+
+    async def answer(
+        self, request: PermissionRequest, decision: PermissionDecision, *, by: str
+    ) -> AnswerOutcome:
+        """Decide an open request; the first answer wins. Raises AgentError: it is not open."""
+
+
+class AgentLink(Reach, Protocol):
+    """One agent, as its owner goes along with it."""
+
+    async def reply(self, name: str, text: str) -> None:
+        """As `send` does."""
+
+    async def body(self, host: Any, hook: Any) -> object:
+        """Return when the agent has ended, or has nothing to do any more."""
+
+    def busy(self) -> bool:
+        """The agent waits for a person."""
+
+    def on_ending(self) -> None:
+        """DONE or ERROR was recorded."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why its last turn failed, if it did."""
+
+    async def close(self) -> None:
+        """Let the agent end by itself, within a bound."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermissionPolicy:
+    """How permissions are decided."""
+
+    handler: PermissionHandler | None = None
+    timeout: float = 900.0  # seconds awake
+    by: str = ""
+
+
+class AgentKind(Protocol):
+    """One kind of agent."""
+
+    @property
+    def name(self) -> str: ...
+
+    def program(self, spec: Any) -> str:
+        """What people call it; further arguments may be nobody's business."""
+
+    def reads_to_end(self, spec: Any) -> bool:
+        """It begins when its input has ended: nobody can talk to it later."""
+
+    async def plan(self, host: Host, spec: Any, protocol: LogProtocol, *, real: str) -> Startup:
+        """How to start it on *host*, taught *protocol*; *real* is where its log really is."""
+
+    def connect(
+        self, agent: Agent, recording: Recording, asking: PermissionPolicy
+    ) -> AbstractAsyncContextManager[AgentLink]:
+        """Go along with *agent* while the block lasts; what it says is recorded."""
+
+    def reach(self, agent: Agent, session: str, place: Cursor | None) -> Reach:
+        """Speak to *agent* from outside; what it said before *place* is of no interest."""
+
+
+def kind_named(name: str) -> AgentKind:
+    """The kind of that name. Raises ValueError."""
+    if name not in KINDS:
+        raise ValueError(f"{name!r} is no kind of agent that this version knows")
+    kind: AgentKind = import_module(f".{name}", __name__).KIND
+    return kind
+
+
+def teach(host: Host, protocol: LogProtocol, *, replies: bool = True) -> str:
+    """What the agent reads about its log; without *replies* where it could not hear them."""
+    if protocol.documentation != build_log_channel_prompt(protocol.features):
+        return protocol.documentation  # words of the caller's own
+    return build_log_channel_prompt(protocol.features, replies=replies, logdir=host.workdir)
+
+
+async def say_once(agent: Agent, name: str | None, data: bytes) -> str:
+    """Say *data* under *name*, unless that was said before, maybe in other words."""
+    # Another supervisor may have died between saying it and writing that down.
+    with suppress(NameTaken):
+        return await agent.say(data, name=name)
+    assert name is not None
+    return name

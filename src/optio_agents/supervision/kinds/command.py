@@ -1,0 +1,125 @@
+"""Any program: each message is a line, or several, on its input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from optio_agents.errors import AgentError
+from optio_agents.protocol.prompt import compose_agents_md
+
+from . import Startup, say_once, teach
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from optio_agents.agents import Agent
+    from optio_agents.conversation.contract import PermissionDecision, PermissionRequest
+    from optio_agents.framing.cursor import Cursor
+    from optio_agents.hosts.environment import EnvBase
+    from optio_agents.hosts.host import Host
+    from optio_agents.protocol.protocol import Protocol
+    from optio_agents.supervision.events import AnswerOutcome, OpenRequest
+    from optio_agents.supervision.recording import Recording
+
+    from . import PermissionPolicy
+
+
+_FIRST = f"{'0' * 20}-prompt"  # sorts in front of every message that is named by the clock
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Any program. It is told how to use the log in front of its *prompt*, on its input.
+
+    In a work directory of ours, AGENTS.md tells it as well. *reads_to_end*: it begins when its
+    input has ended, so nobody can talk to it later, and its prompt promises no replies.
+    """
+
+    kind: ClassVar[str] = "command"
+    argv: Sequence[str]
+    _: KW_ONLY
+    prompt: str | None = None
+    reads_to_end: bool = False
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    env_base: EnvBase = "login"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.argv, str) or not self.argv:
+            raise ValueError("argv is a list of at least one argument")
+
+
+class CommandKind:
+    """A program that speaks by its log alone."""
+
+    name = "command"
+
+    def program(self, spec: Command) -> str:
+        return spec.argv[0]
+
+    def reads_to_end(self, spec: Command) -> bool:
+        return spec.reads_to_end
+
+    async def plan(self, host: Host, spec: Command, protocol: Protocol, *, real: str) -> Startup:
+        taught = teach(host, protocol, replies=not spec.reads_to_end)
+        words = f"{taught}\n{spec.prompt}\n" if spec.prompt is not None else ""
+        return Startup(
+            tuple(spec.argv),
+            spec.env,
+            [(_FIRST, words.encode())] if words else [],
+            agents_md=compose_agents_md(spec.prompt or "", documentation=taught),
+            ends_input=spec.reads_to_end,
+        )
+
+    @asynccontextmanager
+    async def connect(
+        self, agent: Agent, recording: Recording, asking: PermissionPolicy
+    ) -> AsyncIterator[CommandLink]:
+        recording.stand("working")
+        yield CommandLink(agent)
+
+    def reach(self, agent: Agent, session: str, place: Cursor | None) -> CommandLink:
+        return CommandLink(agent)
+
+
+class CommandLink:
+    """Its owner has no other way to it than everybody."""
+
+    trouble = None
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    async def send(self, name: str | None, text: str) -> str:
+        return await say_once(self._agent, name, f"{text}\n".encode())
+
+    async def interrupt(self) -> None:
+        await self._agent.signal("INT")
+
+    async def requests(self) -> tuple[OpenRequest, ...]:
+        return ()
+
+    async def answer(
+        self, request: PermissionRequest, decision: PermissionDecision, *, by: str
+    ) -> AnswerOutcome:
+        raise AgentError("a plain program asks for nothing")
+
+    async def reply(self, name: str, text: str) -> None:
+        await self.send(name or None, text)
+
+    async def body(self, host: Any, hook: Any) -> object:
+        return await self._agent.wait()
+
+    def busy(self) -> bool:
+        return False
+
+    def on_ending(self) -> None:
+        """Programs end when they are done."""
+
+    async def close(self) -> None:
+        """Nor is there anything to ask of them."""
+
+
+KIND = CommandKind()

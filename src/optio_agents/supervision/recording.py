@@ -1,0 +1,288 @@
+"""What one supervisor writes down of its session, in the order it happens, and who is shown it.
+
+Nothing is shown that was not recorded first: an observer, `Session.events` of the owner and every
+other process read the same sequence out of the journal, so that what an earlier supervisor recorded
+and did not live to show is shown by the next one, from the last number shown on.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import anyio
+
+from optio_agents.concurrency import task_group
+from optio_agents.errors import StoreError
+from optio_agents.store.records import ENDINGS, SessionState, over, percent_of
+
+from .events import (
+    AgentEvent,
+    LinkChanged,
+    OpenRequest,
+    RequestDecided,
+    RequestOpened,
+    SessionEnded,
+    StateChanged,
+    event_of,
+    recordable,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from optio_agents.display import Secrets
+    from optio_agents.framing.cursor import Cursor
+    from optio_agents.hosts.machine import LinkState
+    from optio_agents.store.records import (
+        Delivery,
+        Entry,
+        Resumed,
+        SessionRecords,
+        SessionResult,
+        StatePhase,
+    )
+
+    from .events import Observer, SessionBegan, SessionEvent, Written
+
+
+_log = logging.getLogger(__name__)
+_SHOWING = 10.0  # seconds for what is still to be shown at the end
+_MOMENTS = 10_000  # events of the agent's own that wait for a reader; the oldest are dropped
+Leaving: TypeAlias = Literal["detached", "taken over", "cut off"]
+
+
+class Bell:
+    """Wakes everybody who waits for news."""
+
+    def __init__(self) -> None:
+        self.next = anyio.Event()  # set at the next ring
+
+    def ring(self, _: object = None) -> None:
+        self.next.set()
+        self.next = anyio.Event()
+
+
+class Recording:
+    """The journal of one run: a `Journal` for the driver, and what a supervisor adds to it."""
+
+    def __init__(self, records: SessionRecords, secrets: Secrets, *, by: str) -> None:
+        self.session = records.session
+        self.records, self.by, self.bell = records, by, Bell()
+        self.state = SessionState("starting", since=time.time(), by=by)
+        self.leaving: Leaving | None = None
+        self.on_ending: Callable[[], None] = lambda: None  # DONE or ERROR is recorded
+        self.result: SessionResult | None = None
+        self.ended: SessionEnded | None = None
+        self.open: dict[str, OpenRequest] = {}  # by id, in the order asked
+        self.forgotten = False  # nothing ever ran, and the journal does not know it any more
+        self.closed = False  # nothing comes any more
+        self._end_recorded = False
+        self._secrets = secrets
+        self._stands: tuple[StatePhase, str, float | None] = ("starting", "", None)
+        self._down: str | None = None
+        self._readers: list[deque[AgentEvent]] = []
+        self._observer: Observer | None = None
+
+    # For the driver
+
+    async def start(self) -> Resumed:
+        known = await self.records.start()
+        if known.ending is not None:
+            self.on_ending()
+        return known
+
+    async def record(self, entries: Sequence[Entry], cursor: Cursor, digests: bytes) -> None:
+        await self.records.record(entries, cursor, digests)
+        if (percent := percent_of(entries)) is not None:
+            self.state = replace(self.state, percent=percent)
+        self.bell.ring()
+        if any(entry.kind in ENDINGS for entry in entries):
+            self.on_ending()
+
+    async def mark_done(self, entries: Sequence[Entry]) -> None:
+        await self.records.mark_done(entries)
+
+    async def deliver(self, delivery: Delivery) -> None:
+        await self.records.deliver(delivery)
+        self.bell.ring()
+
+    async def decide(self, entry: Entry, reply: str) -> None:
+        await self.records.decide(entry, reply)
+
+    async def end(self, result: SessionResult) -> None:
+        """The driver cannot tell that a session goes on without it; `leaving` says so here."""
+        if self.leaving == "detached" and result.outcome == "cancelled":
+            result = replace(result, outcome="detached", summary="the agent goes on without us")
+        self.result = result
+        if self.leaving != "taken over":  # then how it ends is another's to write
+            await self.records.end(result)
+
+    # For the supervisor
+
+    async def begin(self, event: SessionBegan) -> None:
+        """The first event of this run."""
+        await self.add(event)
+        self.post(StateChanged(self.state))
+
+    def add(self, event: Written, *, key: str | None = None) -> asyncio.Future[None]:
+        """Write *event* down, behind all that was added before. Raises StoreError, also later."""
+        match event:
+            case RequestOpened(request, digest):
+                self.open[request.id] = OpenRequest(request, digest)
+            case RequestDecided(request_id):
+                self.open.pop(request_id, None)
+        row = recordable(event, event.at or time.time())
+        row = replace(row, value=self._secrets.hide_in(row.value), key=row.key or key or "")
+        state = self.state if isinstance(event, StateChanged) else None
+        kept = self.records.append(row, state)
+        kept.add_done_callback(self.bell.ring)
+        return kept
+
+    def post(self, event: Written) -> None:
+        """Like `add`, where nobody can wait for it."""
+        try:
+            self.add(event)
+        except StoreError as error:
+            _log.warning("not recorded: %s", error)
+
+    def moment(self, event: dict[str, Any]) -> None:
+        """The agent itself has said this; its output keeps it, and we do not."""
+        if self._observer is None and not self._readers:
+            return
+        seen = AgentEvent(self._secrets.hide_in(event) if self._secrets else event, at=time.time())
+        for waiting in self._readers:
+            waiting.append(seen)
+        if self._observer is not None:
+            _show(self._observer, seen)
+        self.bell.ring()
+
+    def stand(self, phase: StatePhase, detail: str = "", *, until: float | None = None) -> None:
+        """What the agent is doing, as far as it has said."""
+        self._stands = phase, self._secrets.hide(detail), until
+        self._restate()
+
+    def link(self, state: LinkState, reason: str) -> None:
+        """The way to the host is another than before."""
+        self.post(LinkChanged(state, reason))
+        self._down = None if state in ("new", "up", "closed") else reason or state
+        self._restate()
+
+    def _restate(self) -> None:
+        phase, detail, until = self._stands
+        if self._down is not None:
+            phase, detail, until = "link down", self._down, None
+        was = self.state
+        if (phase, detail, until) != (was.phase, was.detail, was.until) and was.phase != "over":
+            self.state = SessionState(phase, detail, time.time(), was.percent, until, self.by)
+            self.post(StateChanged(self.state))
+
+    async def finish(self, result: SessionResult) -> None:
+        """Nothing comes behind this. Logged where it cannot be recorded: then it is only shown."""
+        if self.ended is not None:
+            return
+        self.result = result
+        state, self.state = (
+            self.state,
+            over(result.outcome, result.summary, at=result.ended_at, state=self.state),
+        )
+        self.ended = SessionEnded(result, at=result.ended_at)
+        if self.leaving != "taken over":
+            try:
+                alone = result.outcome in ("detached", "unreachable")
+                await self.records.finish(result, state if alone else self.state)
+                self._end_recorded = True
+            except StoreError as error:
+                _log.warning("the end of session %s is not recorded: %s", self.session, error)
+        self.bell.ring()
+
+    async def close(self) -> None:
+        """This run is over, however it ended."""
+        if self.result is not None and self.leaving != "taken over" and not self.forgotten:
+            await self.finish(self.result)
+        self.closed = True
+        self.bell.ring()
+
+    # For whoever watches
+
+    @asynccontextmanager
+    async def shown_to(self, observer: Observer | None) -> AsyncIterator[None]:
+        """Call *observer* with what was not shown yet and all that comes, to the last of it."""
+        if observer is None:
+            yield
+            return
+        self._observer = observer
+        shown = int(await self.records.noted("shown") or 0)
+
+        async def show() -> None:
+            nonlocal shown
+            before = shown
+            async for event in self.recorded(shown):
+                _show(observer, event)
+                shown = event.number or shown
+            if shown != before:
+                await self.records.note("shown", "", shown)
+
+        async def go_on() -> None:
+            while True:
+                news = self.bell.next
+                await show()
+                await news.wait()
+
+        try:
+            async with task_group() as tasks:
+                tasks.start_soon(_until_it_fails, go_on)
+                yield
+                tasks.cancel_scope.cancel()
+        finally:
+            with anyio.move_on_after(_SHOWING, shield=True):
+                await _until_it_fails(show)
+            if self.ended is not None and not self._end_recorded:
+                _show(observer, self.ended)
+
+    async def recorded(self, after: int) -> AsyncIterator[SessionEvent]:
+        """What was recorded behind number *after*, up to now."""
+        while rows := await self.records.events(after):
+            for row in rows:
+                after, event = row.number, event_of(row)
+                yield event
+
+    async def events(self, after: int) -> AsyncIterator[SessionEvent]:
+        """All behind number *after*, and all that comes, the agent's own among it."""
+        moments = deque[AgentEvent](maxlen=_MOMENTS)
+        self._readers.append(moments)
+        try:
+            while True:
+                news, closed = self.bell.next, self.closed
+                async for event in self.recorded(after):
+                    after = event.number or after
+                    yield event
+                while moments:
+                    yield moments.popleft()
+                if closed:
+                    if self.ended is not None and not self._end_recorded:
+                        yield self.ended
+                    return
+                await news.wait()
+        finally:
+            self._readers.remove(moments)
+
+
+def _show(observer: Observer, event: SessionEvent) -> None:
+    try:
+        observer(event)
+    except Exception:
+        _log.exception("an observer raised")
+
+
+async def _until_it_fails(show: Callable[[], Any]) -> None:
+    """A journal that cannot be read any more is told by whoever writes it."""
+    try:
+        await show()
+    except StoreError as error:
+        _log.warning("nothing more is shown: %s", error)
