@@ -53,7 +53,7 @@ DELIVERABLE_QUEUE_BOUND = 10_000  # open announcements; the next ones are refuse
 _FLOOD = 2 * DELIVERABLE_QUEUE_BOUND  # beyond this not even refused: the agent has run wild
 _AT_ONCE = 4
 _FETCHING = 600.0  # seconds that fetching may fail, over a link that is up, for what we can mend
-_IN_THREAD = 1 << 20  # bytes above which decoding leaves the event loop
+_IN_THREAD = 1 << 20  # bytes above which reading leaves the event loop
 _LONGEST = 32_768  # characters of a revision request
 
 _REFUSED = {  # what is wrong, as people are shown it. And what the agent is to do about it.
@@ -280,10 +280,10 @@ class Deliverables:
 
 async def _text_of(file: Deliverable) -> str | None:
     """None where it is not UTF-8."""
+    read = file.local_path.read_bytes
+    data = await anyio.to_thread.run_sync(read) if file.size > _IN_THREAD else read()
     try:
-        if file.size > _IN_THREAD:
-            return await anyio.to_thread.run_sync(file.text)
-        return file.text()
+        return data.decode()
     except UnicodeDecodeError:
         return None
 

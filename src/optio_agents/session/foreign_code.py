@@ -67,17 +67,15 @@ class ForeignCode:
         """
         task = self.start(name, call)
         try:
-            away, left = self._away, seconds
+            left = seconds
             while left > 0 and not task.done():
+                away = self._link.away if self._link is not None else 0.0
                 await asyncio.wait({task}, timeout=left)
-                left, away = self._away - away, self._away
+                left = self._link.away - away if self._link is not None else 0.0
         finally:
-            cancel_once(task)
+            if not task.done():
+                cancel_once(task)
         return await self.finish(task, name)
-
-    @property
-    def _away(self) -> float:
-        return getattr(self._link, "away", 0.0)
 
     async def finish(self, task: asyncio.Task[_T], name: str) -> _T:
         """What *task* returned or raised; TimeoutError if it had to be made to end."""

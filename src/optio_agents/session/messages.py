@@ -18,7 +18,7 @@ from optio_agents.hosts.retrying import retrying
 from .foreign_code import ForeignExit, describe, describe_value
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from optio_agents.context import HookContext
     from optio_agents.protocol.events import CallerMessageEvent
@@ -42,10 +42,14 @@ class Channel:
         self._one_at_a_time = anyio.Lock()
         options = shared.options
         self.kind: Replies = "none"
-        if not options.deaf and (options.agent is not None or options.reply_sender is not None):
+        self._say: Callable[[str, str], Awaitable[object]]
+        if options.reply_sender is not None and not options.deaf:
+            self.kind, self._say = "agent", options.reply_sender
+        elif (agent := options.agent) is not None and not options.deaf:
             self.kind = "agent"
-        elif options.agent_sender is not None:
-            self.kind = "sender"
+            self._say = lambda name, text: agent.say(f"{text}\n".encode(), name=name or None)
+        elif (sender := options.agent_sender) is not None:
+            self.kind, self._say = "sender", lambda _, text: sender(text)
 
     async def reply(self, name: str, text: str) -> bool | None:
         """Say it as the harness; whether it was taken, None where nobody takes anything.
@@ -70,20 +74,12 @@ class Channel:
 
     async def send(self, text: str) -> None:
         """Say *text* as it is, for `HookContext.send_to_agent`. Raises where it is not taken."""
-        await self._send(None, text)
-
-    async def _send(self, name: str | None, text: str) -> None:
-        options = self._shared.options
-
-        def say() -> Awaitable[object]:
-            if self.kind == "agent" and options.reply_sender is not None:
-                return options.reply_sender(name or "", text)
-            if self.kind == "agent" and options.agent is not None:
-                return options.agent.say(f"{text}\n".encode(), name=name)
-            if options.agent_sender is not None:
-                return options.agent_sender(text)
+        if self.kind == "none":
             raise ConnectionError("nobody takes messages")
+        await self._send("", text)
 
+    async def _send(self, name: str, text: str) -> None:
+        say = partial(self._say, name, text)
         async with self._one_at_a_time:
             try:
                 await self._shared.foreign.call("agent_sender", say, seconds=_SENDING)
