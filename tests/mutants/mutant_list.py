@@ -263,4 +263,41 @@ MUTANTS = (
         "stored = stored_of(host, agent.meta)",
         ("tests/agents/test_host_words.py",),
     ),
+    # What fails on our side
+    Mutant(
+        "a callback that raised is a success",
+        SRC + "store/records.py",
+        'if self.outcome != "done" or self.failures:',
+        'if self.outcome != "done":',
+        ("tests/session/test_session_truth.py",),
+    ),
+    Mutant(
+        "a callback that was not meant to be awaited is found out in the middle",
+        SRC + "session/options.py",
+        "_check(name, getattr(self, name), given, is_async=True)",
+        "pass",
+        ("tests/session/test_session_truth.py",),
+    ),
+    Mutant(
+        "what is no Exception leaves a task as it is",
+        SRC + "session/foreign_code.py",
+        "    except BaseException as error:\n        raise ForeignExit(error) from error\n"
+        "    raise TypeError",
+        "    except BaseException:\n        raise\n    raise TypeError",
+        ("tests/session/test_session_truth.py",),
+    ),
+    Mutant(
+        "a context that blocks keeps the loop to itself",
+        SRC + "session/foreign_code.py",
+        "self.rests_until = now + min(now - began, _LONGEST_REST)",
+        "self.rests_until = now",
+        ("tests/session/test_session_progress.py",),
+    ),
+    Mutant(
+        "after DONE a body that nothing is owed to has its grace all the same",
+        SRC + "session/run.py",
+        "if self.options.agent is None:\n                    waiting.start_soon(until_answered)",
+        "if False:\n                    waiting.start_soon(until_answered)",
+        ("tests/session/test_session.py",),
+    ),
 )
