@@ -157,7 +157,7 @@ class HookContext:
         where, name = await self._target(target), posixpath.basename(target)
         self._tell(f"Verifying {name}…" if skip_if_unchanged else f"Copying {name}…")
         copied = _Copied(self._report, name, announced=not skip_if_unchanged)
-        async with self._opened(source) as data:
+        async with self._open(source) as data:
             await self._host.put_file_to_host(
                 data, where, skip_if_unchanged=skip_if_unchanged, progress_cb=copied
             )
@@ -165,7 +165,7 @@ class HookContext:
             self._tell(f"Already up to date: {name}")
 
     @asynccontextmanager
-    async def _opened(self, source: Any) -> AsyncIterator[Any]:
+    async def _open(self, source: Any) -> AsyncIterator[Any]:
         if isinstance(source, (bytearray, memoryview)):
             yield bytes(source)
         elif isinstance(source, (str, os.PathLike, bytes)) or hasattr(source, "__aiter__"):

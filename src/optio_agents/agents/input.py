@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from optio_agents.hosts.local import LocalMachine
-
 if TYPE_CHECKING:
     from .directory import Directory
 
@@ -32,14 +30,14 @@ def say_here(directory: str, tag: str, name: str, data: bytes) -> bool:
     The script is then asked, which is idempotent and knows how to tell what is wrong.
     """
     try:
-        with _entered(directory, tag) as session:
+        with _enter(directory, tag) as session:
             return _say(session, name, data)
     except OSError:
         return False
 
 
 @contextmanager
-def _entered(directory: str, tag: str) -> Iterator[int]:
+def _enter(directory: str, tag: str) -> Iterator[int]:
     """The session directory of *tag*; no link is followed in its last two names, as in enter()."""
     task, _, last = directory.rpartition("/")
     above, _, middle = task.rpartition("/")
@@ -137,7 +135,7 @@ class Input:
         self._directory, self._session = directory, session
 
     async def say(self, data: bytes, name: str | None) -> str:
-        name = next_name() if name is None else checked(name)
+        name = next_name() if name is None else check_name(name)
         await self._say(name, data)
         return name
 
@@ -145,8 +143,7 @@ class Input:
         await self._say(END, b"")
 
     async def _say(self, name: str, data: bytes) -> None:
-        # a subclass of the machine has other tools, and is there to try the scripts
-        here = type(self._directory.machine) is LocalMachine and len(data) <= SMALL
+        here = self._directory.machine.is_local and len(data) <= SMALL
         if here and say_here(self._directory.path, self._session, name, data):
             return
         args = self._session, name, str(len(data)), secrets.token_hex(8)
@@ -183,7 +180,7 @@ def next_name() -> str:
     return f"{_last:020d}-{secrets.token_hex(4)}"
 
 
-def checked(name: str) -> str:
+def check_name(name: str) -> str:
     """*name*, if a message may have it. Raises ValueError."""
     if not _NAME.fullmatch(name) or name.endswith(".eof"):
         raise ValueError(f"{name!r} cannot be the name of a message")

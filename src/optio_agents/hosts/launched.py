@@ -111,7 +111,7 @@ class InputWriter:
     def _send_soon(self) -> None:
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send())
-            self._sender.add_done_callback(_heard)
+            self._sender.add_done_callback(_note_error)
 
     async def _send(self) -> None:
         while self._pending:
@@ -122,7 +122,7 @@ class InputWriter:
             await self._process.close_input()
 
 
-def _heard(sender: asyncio.Task[None]) -> None:
+def _note_error(sender: asyncio.Task[None]) -> None:
     """Keep asyncio from reporting what `drain`, if anybody calls it, raises."""
     if not sender.cancelled() and (error := sender.exception()):
         _log.debug("an input was not taken: %s", error)

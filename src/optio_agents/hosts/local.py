@@ -47,7 +47,7 @@ class LocalProcess:
     """A child's pipes, driven by the loop's own readiness callbacks: no thread, no task."""
 
     def __init__(self, *, bulk: bool) -> None:
-        child = _spawned()
+        child = _spawn()
         assert child.stdin
         assert child.stdout
         assert child.stderr
@@ -177,7 +177,7 @@ class _Pipe:
         self.incoming.end()
 
 
-def _spawned() -> subprocess.Popen[bytes]:
+def _spawn() -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             ["/bin/sh", "-c", LOADER],

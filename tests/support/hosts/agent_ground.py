@@ -32,6 +32,8 @@ PLAIN = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 class ShellMachine(LocalMachine):
     """This machine as it would be with another /bin/sh, and with other tools."""
 
+    is_local = False  # all goes through the scripts, which are to be tried
+
     def __init__(self, shell: str, path: str) -> None:
         super().__init__()
         self._sh, self._path = shell, path

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # How a file lands on this machine: under a name of its own, and in its place once it is whole.
 
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(slots=True)
@@ -104,7 +104,6 @@ def transfer_errors(target: Path | None) -> Iterator[None]:
 
 _LONGEST = 200  # bytes of a name; file systems allow 255
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW_of_saving = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def save(source: BinaryIO, directory: Path, path: str) -> Path:
@@ -182,7 +181,7 @@ def _enter(here: int, name: str) -> int:
 def _write(source: BinaryIO, folder: int, name: str) -> None:
     temporary = f".{secrets.token_hex(8)}.part"
     try:
-        with os.fdopen(os.open(temporary, _NEW_of_saving, 0o600, dir_fd=folder), "wb") as target:
+        with os.fdopen(os.open(temporary, _NEW, 0o600, dir_fd=folder), "wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
             target.flush()
             os.fsync(target.fileno())

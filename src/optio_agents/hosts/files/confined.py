@@ -151,7 +151,7 @@ async def _from_process(path: str, process: Process, offset: int) -> Confined:
     if opening.cancelled_caught:
         raise CommandTimedOut(f"{path} did not open in time")
     if b"\0" not in said:
-        raise await _refused(path, process)
+        raise await _ask_why(path, process)
     header, _, first = bytes(said).partition(b"\0")
     return Confined(
         path, seen := OpenedFile.parse(header), _Rest(path, process, seen, first, offset)
@@ -172,13 +172,13 @@ class _Rest:
         pieces, self._first = self._first or await self._process.read_pieces(), []
         self._left -= sum(map(len, pieces))
         if not pieces and await self._process.wait():
-            raise await _refused(self._path, self._process)
+            raise await _ask_why(self._path, self._process)
         if self._left < 0 or (self._left and not pieces):
             raise _changed(self._path)
         return pieces
 
 
-async def _refused(path: str, process: Process) -> OptioAgentsError:
+async def _ask_why(path: str, process: Process) -> OptioAgentsError:
     code, words = await process.wait(), bytearray()
     while data := await process.read_error():
         words += data

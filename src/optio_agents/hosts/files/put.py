@@ -148,7 +148,7 @@ async def _hash(digest: Digest, data: bytes) -> None:
         await anyio.to_thread.run_sync(digest.update, data)
 
 
-_AT_ONCE_of_put = 262_144  # bytes that are sent in one round trip, together with the script
+_INLINE = 262_144  # bytes that are sent in one round trip, together with the script
 _AHEAD = 8  # blocks read ahead of the link
 _USUAL = 0o666  # less the umask, for what has no mode of its own
 
@@ -172,10 +172,10 @@ async def put(
     progress: Progress | None = None,
 ) -> Put:
     """See `Host.put_file_to_host`."""
-    source = _looked_at(readable, hashed=expected_sha256 is not None)
+    source = _source_of(readable, hashed=expected_sha256 is not None)
     wanted = expected_sha256
     if skip_if_unchanged and (wanted := wanted or await sha256(readable)):
-        args = [target, _or_dash(source.size)]
+        args = [target, _size_word(source.size)]
         there = await run_script(machine, script("hosts/files/digest"), args)
         if there.stdout.decode() == wanted.lower():
             return Put(source.size or 0, wanted, sent=False)
@@ -229,7 +229,7 @@ async def _carry(
     head = bytearray()
     async for block in blocks:
         head += block
-        if len(head) > _AT_ONCE_of_put:
+        if len(head) > _INLINE:
             break
     else:
         answer = await machine.ask(text, args, data=bytes(head) + seal)
@@ -261,14 +261,14 @@ async def _read_ahead(blocks: AsyncIterator[bytes], send: MemoryObjectSendStream
                 await send.send(block)
 
 
-def _looked_at(readable: Readable, *, hashed: bool) -> Source:
+def _source_of(readable: Readable, *, hashed: bool) -> Source:
     try:
         return Source.of(readable, hashed=hashed)
     except OSError as error:
         raise TransferFailed(f"{readable!r} cannot be read: {error.strerror}") from error
 
 
-def _or_dash(size: int | None) -> str:
+def _size_word(size: int | None) -> str:
     return "-" if size is None else str(size)
 
 

@@ -105,7 +105,7 @@ class RemoteFollows:
         args = ["shell" if self._by_shell else "any", str(len(program()))]
         async with self._machine.shell(script("hosts/following/follow"), args) as process:
             try:
-                self._end = await self._greeted(process)
+                self._end = await self._greet(process)
                 for following in self._follows:
                     following.begin(self._end)
                 await self._end.serve(self._note_life)
@@ -116,7 +116,7 @@ class RemoteFollows:
                 with anyio.move_on_after(_ENDING, shield=True):
                     await _end(process)
 
-    async def _greeted(self, process: Process) -> FollowChannel:
+    async def _greet(self, process: Process) -> FollowChannel:
         greeting = b""
         while not greeting.endswith(b"\n") and len(greeting) < _GREETING:
             if not (more := await process.read(1)):

@@ -126,7 +126,7 @@ class ShellEnd:
         if not file.stamp:
             file.tell(FileChunk(missing=True))
             return
-        if refusal := _refused(int(file.stamp.split()[0], 16)):
+        if refusal := _refusal_of(int(file.stamp.split()[0], 16)):
             self._refuse(file, refusal)
             return
         place = file.place
@@ -226,7 +226,7 @@ class _File:
             self.follow.put(chunk)
 
 
-def _refused(mode: int) -> Refusal | None:
+def _refusal_of(mode: int) -> Refusal | None:
     if stat.S_ISREG(mode):
         return None
     if stat.S_ISDIR(mode):

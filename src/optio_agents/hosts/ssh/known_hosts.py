@@ -79,7 +79,7 @@ class KnownHosts:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            with _locked(fd):
+            with _lock(fd):
                 known = self.look_up(host, "", port)
                 if known.keys or key in known.revoked:
                     return key in known.trusted
@@ -134,7 +134,7 @@ def _line(fd: int, name: str, key: asyncssh.SSHKey) -> bytes:
 
 
 @contextmanager
-def _locked(fd: int) -> Iterator[None]:
+def _lock(fd: int) -> Iterator[None]:
     for _ in range(_LOCK_TRIES):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -171,10 +171,10 @@ async def _transport(
     if way.options.proxy_command:
         return {"tunnel": None}
     with anyio.fail_after(dial_timeout):
-        return {"tunnel": None, "sock": await _dialled(way)}
+        return {"tunnel": None, "sock": await _dial(way)}
 
 
-async def _dialled(way: Route) -> socket.socket:
+async def _dial(way: Route) -> socket.socket:
     """A TCP connection: dialled here, so that its time-out is not the login's."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(

@@ -111,7 +111,7 @@ class _Shell:
     async def ask(self, text: str, args: Sequence[str], data: bytes) -> Answer:
         done = False
         try:
-            process = await self._started()
+            process = await self._start()
             try:
                 answer = await _exchange(process, pack(payload(text, args)), data)
             except (BrokenPipeError, EOFError):
@@ -126,7 +126,7 @@ class _Shell:
                 with anyio.CancelScope(shield=True):
                     await self._discard()
 
-    async def _started(self) -> SshProcess:
+    async def _start(self) -> SshProcess:
         if self._process and self._process.lost:  # nothing was said to it: no outcome is unknown
             await self._discard()
         if self._process is None:
@@ -237,7 +237,7 @@ class SshRemote:
                 await process.close_input()  # our own helpers end at that
             with anyio.move_on_after(_OBEYING):
                 for process in running.values():
-                    await process.closed()
+                    await process.wait_closed()
             async with anyio.create_task_group() as tasks:
                 for run, process in running.items():
                     if not process.silent():
@@ -270,7 +270,7 @@ class SshRemote:
         run, mark = new_mark(), new_mark()
         text = pack(payload(script, args, env={**(env or {}), RUN: run}, mark=mark))
         await self._end_orphans()
-        process = await self._launched(mark, window=_WIDE if bulk else _WINDOW)
+        process = await self._launch(mark, window=_WIDE if bulk else _WINDOW)
         self._running[run] = process
         whole = False
         try:
@@ -284,7 +284,7 @@ class SshRemote:
                 process.close()
             del self._running[run]
 
-    async def _launched(self, mark: str, *, window: int) -> SshProcess:
+    async def _launch(self, mark: str, *, window: int) -> SshProcess:
         def make(connection: SshConnection) -> SshProcess:
             return SshProcess(
                 self.name,
@@ -301,7 +301,7 @@ class SshRemote:
             with anyio.fail_after(self._config.shell_timeout):
                 with suppress(BrokenPipeError):  # it ended before it read all: that tells why
                     await process.write(text)
-                await process.started()
+                await process.wait_started()
                 self._start_seconds = max(self._start_seconds, anyio.current_time() - began)
         except TimeoutError:
             raise ServerSilent(
@@ -359,7 +359,7 @@ class SshRemote:
         """End what *process* started; logged, not raised, where that fails."""
         if not process.pid:  # given up on its way: it begins all the same, if it can
             with suppress(HostError), anyio.move_on_after(self._start_seconds + _STARTING):
-                await process.started()
+                await process.wait_started()
         if not process.pid and not process.lost:
             return
         root = f"{process.pid}:{process.start}"

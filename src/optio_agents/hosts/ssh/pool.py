@@ -280,7 +280,7 @@ class Pool:
         for patience in range(_DROPPED, -1, -1):
             await self.attempts.turn()
             try:
-                connection = await self._connected()
+                connection = await self._connect()
                 break
             except ConnectError as error:
                 self.attempts.failed(error)
@@ -297,7 +297,7 @@ class Pool:
         self._become("up")
         return connection
 
-    async def _connected(self) -> SshConnection:
+    async def _connect(self) -> SshConnection:
         way = await route(self.config)
         self.name = way.name
         ended: list[Exception | None] = []

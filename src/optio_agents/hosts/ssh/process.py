@@ -47,7 +47,7 @@ class SshProcess(asyncssh.SSHClientSession[bytes]):
         self._pauses = 0
         self._flushing = False
 
-    async def started(self) -> None:
+    async def wait_started(self) -> None:
         """Wait for the script to begin. Raises HostLost, ConnectError with the shell's words."""
         while not self._out.begun:
             if self._lost:
@@ -116,7 +116,7 @@ class SshProcess(asyncssh.SSHClientSession[bytes]):
         if self._channel is not None:
             self._channel.close()
 
-    async def closed(self) -> None:
+    async def wait_closed(self) -> None:
         while self._channel is not None:
             await self._change()
 
