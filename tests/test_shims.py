@@ -59,11 +59,9 @@ async def test_in_a_directory_of_the_users_they_stand_elsewhere(tmp_path: Path) 
         await host.setup_workdir()
         additions = await prepare_browser_shims(host, "redirect")
         assert additions is not None
-        assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == [
-            "deliverables",
-            "optio.log",
-        ]
-        log = {"OPTIO_LOG": f"{host.workdir}/optio.log"}
+        assert [path.name for path in (tmp_path / "mine").iterdir()] == [".optio"]
+        await host.ask("hosts/channel.sh", host.logdir, "start")
+        log = {"OPTIO_LOG": f"{host.logdir}/optio.log"}
         await host.run_command("xdg-open https://example.org", env={**additions, **log})
         assert _events(host) == ["https://example.org"]
         await host.cleanup_taskdir()
@@ -88,6 +86,6 @@ async def test_what_is_no_web_address_is_no_event(shell: str, tmp_path: Path) ->
 
 def _events(host: Host) -> list[str]:
     features = ProtocolFeatures(browser="redirect")
-    lines = Path(host.workdir, "optio.log").read_text().splitlines()
+    lines = Path(host.logdir, "optio.log").read_text().splitlines()
     events = (parse_log_line(line, features=features) for line in lines)
     return [event.url for event in events if hasattr(event, "url")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -315,24 +316,20 @@ def test_a_directory_of_ones_own_is_as_it_was_but_for_what_was_handed_over(
     assert status.stdout == " M code.py\n?? AGENTS.md\n"  # nothing of ours shows up
     pruned = desk.run("prune", "--older-than", "0s", "--yes")
     assert pruned.stdout == f"{session} removed\n"
-    assert (project / "deliverables" / "a.txt").read_text() == "hello\n"
-    for ours in (project / "deliverables").iterdir():
-        ours.unlink()
-    (project / "deliverables").rmdir()
-    (project / "optio.log").unlink(missing_ok=True)
+    kept = project / ".optio" / session / "deliverables" / "a.txt"
+    assert kept.read_text() == "hello\n"
+    shutil.rmtree(project / ".optio")
     assert digest(project) == before
 
 
-def test_a_directory_with_deliverables_of_its_own_is_refused_and_untouched(
-    desk: Desk, project: Path
-) -> None:
-    (project / "deliverables").mkdir()
-    (project / "deliverables" / "mine.txt").write_text("mine\n")
+def test_a_directory_that_is_refused_is_untouched(desk: Desk, project: Path) -> None:
+    (project / ".optio").write_text("mine\n")
     before = digest(project)
     ran = desk.run("run", "--cwd", "project", "--", "agent", "DONE")
     assert ran.returncode == 2
-    assert "deliverables" in ran.stderr
+    assert ".optio" in ran.stderr
     assert ran.stderr.count("\n") == 1
+    assert not list(desk.home.glob(".local/state/optio-agents/tasks/*"))
     assert digest(project) == before
     assert desk.run("prune", "--older-than", "0s", "--yes").stdout == "nothing to remove\n"
     assert digest(project) == before

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from optio_agents.errors import WorkDirRefused
-from optio_agents.hosts import Host
+from optio_agents.hosts.host import Host, LocalHost
 from tests.support.components import needs
 from tests.support.hosts.hosts import Ground, both_ways, every_kind, usual_kinds
 from tests.support.timeouts import BOUND
@@ -167,94 +166,98 @@ async def test_a_pid_that_was_reused_is_no_agent(ground: Ground) -> None:
 
 
 @usual_kinds
-async def test_in_the_users_directory_two_things_are_made_and_nothing_is_touched(
-    ground: Ground,
-) -> None:
+async def test_in_the_users_directory_one_is_made_and_nothing_is_touched(ground: Ground) -> None:
     mine = ground.give(_made(ground.directory / "my work"))
-    for name in ("CLAUDE.md", "thesis.tex"):
+    for name in ("CLAUDE.md", "optio.log", "thesis.tex"):
         (mine / name).write_text(name)
+    (mine / "deliverables").mkdir()
     before = {path: path.stat() for path in mine.iterdir()}
     async with ground.host(workdir=str(mine)) as host:
+        assert host.logdir == f"{mine}/.optio/{Path(host.taskdir).name}"
         for _ in range(2):  # its own session may start again
             await host.setup_workdir()
-            assert names(mine) == ["CLAUDE.md", "deliverables", "optio.log", "thesis.tex"]
-        (mine / "optio.log").write_text("STATUS: x\n")
+            await host.ask("hosts/channel.sh", host.logdir, "start")
+            assert names(Path(host.logdir)) == ["deliverables", "optio.log"]
+        assert {path: path.stat() for path in before} == before
+        assert names(mine / ".optio") == [".gitignore", Path(host.logdir).name]
+        Path(host.logdir, "optio.log").write_text("STATUS: x\n")
         await host.cleanup_taskdir()
         assert not Path(host.taskdir).exists()
     assert {path: path.stat() for path in mine.iterdir()} == before
 
 
 @usual_kinds
-@pytest.mark.parametrize("name", ["optio.log", "deliverables"])
-async def test_what_the_user_has_of_these_names_is_refused_with_advice(
-    ground: Ground, name: str
-) -> None:
+async def test_a_refused_run_leaves_nothing_behind(ground: Ground) -> None:
     mine = ground.give(_made(ground.directory / "mine"))
-    (mine / name).mkdir()
-    (mine / name / "thesis").write_text("x")
-    async with ground.host(workdir=str(mine)) as host:
-        with pytest.raises(WorkDirRefused, match="move it away or choose another"):
-            await host.setup_workdir()
-        await host.cleanup_taskdir()
-    assert names(mine) == [name]
-    assert names(mine / name) == ["thesis"]
+    (mine / "elsewhere").mkdir()
+    (mine / ".optio").symlink_to("elsewhere")
+    for workdir, why in ((mine, ".optio cannot be made"), (mine / "no", "cannot be entered")):
+        async with ground.host("another", workdir=str(workdir)) as host:
+            with pytest.raises(WorkDirRefused, match=why):
+                await host.setup_workdir()
+            assert not Path(host.taskdir).exists()
+    assert names(mine) == [".optio", "elsewhere"]
+    assert names(mine / "elsewhere") == []
 
 
-async def test_a_second_session_in_the_same_directory_is_refused(tmp_path: Path) -> None:
+async def test_one_directory_takes_any_number_of_sessions(tmp_path: Path) -> None:
     mine = _made(tmp_path / "mine")
     async with here(tmp_path, mine) as first, here(tmp_path, mine, "second") as second:
+        for host in (first, second):
+            await host.setup_workdir()
+            await host.ask("hosts/channel.sh", host.logdir, "start")
+        Path(second.logdir, "deliverables", "report").write_text("x")
+        await first.cleanup_taskdir()
+        assert names(mine / ".optio") == [".gitignore", "second"]
+        await second.cleanup_taskdir()
+    assert names(Path(second.logdir)) == ["deliverables"]  # what was handed over stays
+
+
+async def test_another_session_of_the_same_name_is_refused(tmp_path: Path) -> None:
+    mine = _made(tmp_path / "mine")
+    async with here(tmp_path, mine) as first, here(tmp_path / "b", mine) as second:
         await first.setup_workdir()
         with pytest.raises(WorkDirRefused, match="not this session's"):
             await second.setup_workdir()
-        await second.cleanup_taskdir()
-        assert names(mine) == ["deliverables", "optio.log"]
+        Path(first.taskdir, "claimed").unlink()  # as after a crash between the two
+        with pytest.raises(WorkDirRefused, match="not this session's"):
+            await first.setup_workdir()
 
 
-async def test_deliverables_stay_with_the_user(tmp_path: Path) -> None:
-    mine = _made(tmp_path / "mine")
-    async with here(tmp_path, mine) as host:
-        await host.setup_workdir()
-        (mine / "deliverables" / "report").write_text("x")
-        await host.cleanup_taskdir()
-    assert names(mine) == ["deliverables"]
-    assert names(mine / "deliverables") == ["report"]
-
-
-@pytest.mark.parametrize("below", ["", "sub [dir]*"])
-@pytest.mark.parametrize("linked", [False, True], ids=["clone", "worktree"])
-async def test_git_does_not_see_them(tmp_path: Path, below: str, *, linked: bool) -> None:
+async def test_git_does_not_see_it(tmp_path: Path) -> None:
     needs("git")
     repository = tmp_path / "repository"
     _git(tmp_path, "init", "-q", str(repository))
-    exclude = repository / ".git" / "info" / "exclude"
-    exclude.write_text("*.bak")  # no newline at its end
-    if linked:
-        _git(repository, "commit", "-q", "--allow-empty", "-m", "x")
-        _git(repository, "worktree", "add", "-q", str(tmp_path / "tree"))
-        repository = tmp_path / "tree"
-    mine = repository / below
-    mine.mkdir(exist_ok=True)
-    (mine / "uncommitted").write_text("x")
-    before = _git(repository, "status", "--porcelain", "-uall")
-    async with here(tmp_path, mine) as host:
+    (repository / "uncommitted").write_text("x")
+    before = _git(repository, "status", "--porcelain", "-uall", "--ignored")
+    async with here(tmp_path, repository) as host:
         await host.setup_workdir()
-        await host.setup_workdir()
-        (mine / "deliverables" / "report").write_text("x")
-        assert _git(repository, "status", "--porcelain", "-uall") == before
-        assert len(exclude.read_text().splitlines()) == 3
-        shutil.rmtree(mine / "deliverables")
+        Path(host.logdir, "report").write_text("x")
+        seen = _git(repository, "status", "--porcelain", "-uall")
+        assert seen == _git(repository, "status", "--porcelain", "-uall", "--", ":!.optio")
+        Path(host.logdir, "report").unlink()
         await host.cleanup_taskdir()
+    assert _git(repository, "status", "--porcelain", "-uall", "--ignored") == before
+
+
+async def test_what_version_0_3_2_made_there_is_taken_back(tmp_path: Path) -> None:
+    needs("git")
+    mine = tmp_path / "mine"
+    _git(tmp_path, "init", "-q", str(mine))
+    exclude = mine / ".git" / "info" / "exclude"
+    exclude.write_text("*.bak\n/optio.log\n/deliverables/\n")
+    task = _made(tmp_path / "task")
+    task.chmod(0o700)
+    (task / ".optio-task").touch()
+    (task / "ignored").write_text("/optio.log\n/deliverables/\n")
+    (task / "claimed").write_text(f"{mine.stat().st_dev}:{mine.stat().st_ino}\n")
+    (mine / "optio.log").write_text("DONE\n")
+    (mine / "deliverables").mkdir()
+    async with LocalHost(str(task), workdir=str(mine), logdir=str(mine)) as host:
+        await host.cleanup_taskdir()
+    assert not task.exists()
+    assert names(mine) == [".git"]
     assert exclude.read_text() == "*.bak\n"
-    assert _git(repository, "status", "--porcelain", "-uall") == before
-
-
-async def test_a_crash_between_the_two_is_no_claim(tmp_path: Path) -> None:
-    mine = _made(tmp_path / "mine")
-    async with here(tmp_path, mine) as host:
-        await host.setup_workdir()
-        Path(host.taskdir, "claimed").unlink()
-        with pytest.raises(WorkDirRefused, match="not this session's"):
-            await host.setup_workdir()
 
 
 def _made(path: Path) -> Path:

@@ -120,13 +120,104 @@ async def test_in_the_users_directory_nothing_else_is_made(office: Office) -> No
         async with office.store() as store, office.host(str(project)) as host:
             await supervise(host, command(*HANDING_OVER, "DONE", prompt="Do this."), store=store)
             (stored,) = await store.sessions()
+            taught = office.first_input()
     assert stored.facts["cwd"] == str(project)
-    assert sorted(path.name for path in project.iterdir()) == [
-        "AGENTS.md",
-        "deliverables",
-        "optio.log",
-    ]
+    assert sorted(path.name for path in project.iterdir()) == [".optio", "AGENTS.md"]
     assert (project / "AGENTS.md").read_text() == "mine"
+    logdir = project / ".optio" / "task"
+    assert sorted(path.name for path in logdir.iterdir()) == ["deliverables", "optio.log"]
+    assert f">> '{logdir}/optio.log'" in taught
+
+
+async def test_one_directory_takes_many_runs_and_three_at_once(office: Office) -> None:
+    project = office.directory / "project"
+    project.mkdir()
+    (project / "code.py").write_text("mine")
+    results = []
+
+    async def run(name: str, store: Store) -> None:
+        taskdir = str(office.directory / name)
+        async with make_host(taskdir=taskdir, workdir=str(project)) as host:
+            spec = command(*HANDING_OVER, f"DONE: {name}")
+            result = await supervise(host, spec, store=store)
+            results.append((name, result.summary, [d.path for d in result.deliverables]))
+
+    with anyio.fail_after(BOUND):
+        async with office.store() as store:
+            await run("first", store)
+            async with anyio.create_task_group() as tasks:
+                for name in "abc":
+                    tasks.start_soon(run, name, store)
+            pruned = await prune(store, 0)
+    assert sorted(results) == [(name, name, ["a.txt"]) for name in ("a", "b", "c", "first")]
+    assert [one.trouble for one in pruned] == [None] * 4
+    kept = {str(path.relative_to(project)) for path in project.rglob("*") if path.is_file()}
+    handed = {f".optio/{name}/deliverables/a.txt" for name in ("first", "a", "b", "c")}
+    assert kept == {"code.py", ".optio/.gitignore", *handed}
+
+
+async def test_a_log_where_a_pasted_prompt_wants_it_is_noticed_at_once(office: Office) -> None:
+    """As in a project whose CLAUDE.md holds the prompt to paste."""
+    watching, project = Watching(), office.directory / "project"
+    project.mkdir()
+    (project / "optio.log").write_text("DONE: of another time\n")
+    steps = 'run echo "STATUS: on it" >> ./optio.log', "hear", "run echo DONE >> ./optio.log"
+    with anyio.fail_after(BOUND):  # "hear" ends with what it was told
+        async with office.host(str(project)) as host:
+            spec = command(*steps, prompt=None)
+            with pytest.raises(AgentExited, match="without DONE") as raised:
+                await supervise(host, spec, observer=watching)
+    wrong, right = project / "optio.log", project / ".optio/task/optio.log"
+    assert f"it wrote to {wrong}, which nobody reads" in str(raised.value)
+    (notice,) = watching.of(happened.Notice)
+    assert notice.text == f"the agent writes to {wrong}, which nobody reads; its log is {right}"
+    assert f"Write yours to {right}" in office.heard()[0]
+
+
+async def test_a_log_of_another_time_is_nobodys_mistake(office: Office) -> None:
+    watching, project = Watching(), office.directory / "project"
+    project.mkdir()
+    (project / "optio.log").write_text("DONE: of another time\n")
+    with anyio.fail_after(BOUND):
+        async with office.host(str(project)) as host:
+            with pytest.raises(AgentExited, match="without DONE") as raised:
+                await supervise(host, command("STATUS: on it"), observer=watching)
+    assert "nobody reads" not in str(raised.value)
+    assert watching.of(happened.Notice) == []
+
+
+async def test_what_version_0_3_2_started_in_the_users_directory_is_found(office: Office) -> None:
+    """Its log and its deliverables are in that directory itself, and nothing says so."""
+    project = office.directory / "project"
+    (project / "deliverables").mkdir(parents=True)
+    (project / "optio.log").touch()
+    facts = {"agent": "command", "program": "x", "cwd": str(project)}
+    with anyio.fail_after(BOUND):
+        async with make_host(
+            taskdir=office.taskdir, workdir=str(project), logdir=str(project)
+        ) as host:
+            meta = {"id": "old", "created_at": 1.0, **facts}
+            steps = scripted_agent(*HANDING_OVER, "DONE: all")
+            async with agents.start(host, steps, meta=meta, name="old") as agent:
+                agent.detach()
+        async with office.store() as store, office.host() as host:
+            result = await supervise(host, resume=office.taskdir, store=store)
+    assert (result.session, result.outcome) == ("old", "done")
+    assert [delivery.path for delivery in result.deliverables] == ["a.txt"]
+    assert not (project / ".optio").exists()
+
+
+async def test_a_start_that_fails_leaves_nothing_on_the_host(office: Office) -> None:
+    project = office.directory / "project"
+    project.mkdir()
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, office.host(str(project)) as host:
+            spec = Command(["true"], env={"NO NAME": "x"})
+            with pytest.raises(ValueError, match="NO NAME"):
+                await supervise(host, spec, store=store)
+            assert await store.sessions() == []
+    assert not Path(office.taskdir).exists()
+    assert list(project.iterdir()) == []
 
 
 async def test_what_is_not_this_sessions_is_left_alone_and_no_session_remains(
@@ -134,13 +225,14 @@ async def test_what_is_not_this_sessions_is_left_alone_and_no_session_remains(
 ) -> None:
     project = office.directory / "project"
     project.mkdir()
-    (project / "optio.log").write_text("mine")
+    (project / ".optio").write_text("mine")
     with anyio.fail_after(BOUND):
         async with office.store() as store, office.host(str(project)) as host:
             with pytest.raises(WorkDirRefused):
                 await supervise(host, command("DONE"), store=store)
             assert await store.sessions() == []
-    assert (project / "optio.log").read_text() == "mine"
+    assert (project / ".optio").read_text() == "mine"
+    assert not Path(office.taskdir).exists()
 
 
 async def test_an_agent_that_reads_to_the_end_is_told_of_no_replies(office: Office) -> None:

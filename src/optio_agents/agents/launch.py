@@ -90,10 +90,11 @@ async def plan_start(
     check_names(env)
     session = f"{name or 'agent'}.{secrets.token_hex(6)}"
     where = await host.path(cwd or host.workdir)
+    logdir = host.logdir if cwd is None else where
     ours = {
         "OPTIO_SESSION": session,
-        "OPTIO_LOG": f"{where}/optio.log",
-        "OPTIO_DELIVERABLES": f"{where}/deliverables",
+        "OPTIO_LOG": f"{logdir}/optio.log",
+        "OPTIO_DELIVERABLES": f"{logdir}/deliverables",
     }
     base = inheritable(await host.machine.login_environment()) if env_base == "login" else {}
     known = {

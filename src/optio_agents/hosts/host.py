@@ -51,12 +51,27 @@ class Host:
     A path that is not absolute is taken from the work directory, `~/…` from the user's home.
     """
 
-    def __init__(self, machine: Machine, taskdir: str, *, workdir: str | None = None) -> None:
-        """*workdir* is a directory of the user's; without one we make `taskdir/workdir`."""
+    def __init__(
+        self,
+        machine: Machine,
+        taskdir: str,
+        *,
+        workdir: str | None = None,
+        logdir: str | None = None,
+    ) -> None:
+        """*workdir* is a directory of the user's; without one we make `taskdir/workdir`.
+
+        `logdir`, which holds `optio.log` and `deliverables/`, is the work directory of ours, or a
+        directory of its own in the user's, so that this takes any number of task directories.
+        Sessions that were started up to version 0.3.2 have another *logdir*.
+        """
         self.machine = machine
         self.taskdir = taskdir.rstrip("/") or "/"
         self.workdir = workdir or posixpath.join(self.taskdir, "workdir")
         self.own_workdir = workdir is None
+        name = posixpath.basename(self.taskdir) or "task"
+        beside = self.workdir if workdir is None else posixpath.join(workdir, ".optio", name)
+        self.logdir = logdir or beside
         self._home: str | None = None
         self._tunnels: dict[int, AsyncExitStack] = {}
         self._launched: set[ProcessHandle] = set()
@@ -69,6 +84,7 @@ class Host:
         await self.machine.connect()
         self.taskdir = await self.path(self.taskdir)
         self.workdir = await self.path(self.workdir)
+        self.logdir = await self.path(self.logdir)
 
     async def disconnect(self) -> None:
         """Let go: agents stay, launched commands and tunnels end. Twice is fine."""
@@ -314,7 +330,7 @@ class Host:
         Of a directory of the user's only the log and the deliverables. Raises TransferFailed.
         """
         names = ["."] if self.own_workdir else ["optio.log", "deliverables"]
-        return archive(self.machine, self.workdir, names, exclude or ())
+        return archive(self.machine, self.logdir, names, exclude or ())
 
     async def restore_workdir(self, stream: AsyncIterator[bytes]) -> None:
         """Have the work directory hold what *stream*, a tar stream, holds and nothing else.
@@ -330,7 +346,7 @@ class Host:
     async def cleanup_taskdir(
         self, aggressive: bool = False, *, process: ProcessId | None = None, tag: str = ""
     ) -> None:
-        """Remove what `setup_workdir` and agents made there; of the user's directory the empty log.
+        """Remove what `setup_workdir` and agents made there, but not what was handed over.
 
         *aggressive* logs what goes wrong instead of raising it. *process* is known to have been
         the agent there, and *tag* begins the name of its start, whatever lies there.
@@ -345,7 +361,7 @@ class Host:
 
     async def _run(self, name: str, *known: str) -> None:
         """A script about the task directory, and the work directory in it."""
-        args = [self.taskdir, "" if self.own_workdir else self.workdir, *known]
+        args = [self.taskdir, "" if self.own_workdir else self.workdir, self.logdir, *known]
         text = script("hosts/refuse", "hosts/workdir", name)
         answer = await self.machine.ask(text, args, seconds=_EMPTYING)
         if answer.exit_code:
@@ -360,30 +376,46 @@ def _body(text: str) -> str:
 class LocalHost(Host):
     """This machine."""
 
-    def __init__(self, taskdir: str, *, workdir: str | None = None) -> None:
+    def __init__(
+        self, taskdir: str, *, workdir: str | None = None, logdir: str | None = None
+    ) -> None:
         from .local import LocalMachine
 
         taskdir, workdir = _absolute(taskdir), workdir and _absolute(workdir)
-        super().__init__(LocalMachine(), taskdir, workdir=workdir)
+        super().__init__(LocalMachine(), taskdir, workdir=workdir, logdir=logdir)
 
 
 class RemoteHost(Host):
     """A machine behind SSH."""
 
-    def __init__(self, ssh_config: SSHConfig, taskdir: str, *, workdir: str | None = None) -> None:
+    def __init__(
+        self,
+        ssh_config: SSHConfig,
+        taskdir: str,
+        *,
+        workdir: str | None = None,
+        logdir: str | None = None,
+    ) -> None:
         from .ssh import SshMachine
 
-        super().__init__(SshMachine(ssh_config), taskdir, workdir=workdir)
+        super().__init__(SshMachine(ssh_config), taskdir, workdir=workdir, logdir=logdir)
 
 
-def make_host(ssh: SSHConfig | None = None, *, taskdir: str, workdir: str | None = None) -> Host:
+def make_host(
+    ssh: SSHConfig | None = None,
+    *,
+    taskdir: str,
+    workdir: str | None = None,
+    logdir: str | None = None,
+) -> Host:
     """The machine behind *ssh*, or this one.
 
-    Agents work in *workdir*, a directory of the user's, or else in `taskdir/workdir`.
+    Agents work in *workdir*, a directory of the user's, or else in `taskdir/workdir`. For
+    *logdir* see `Host`.
     """
     if ssh is None:
-        return LocalHost(taskdir, workdir=workdir)
-    return RemoteHost(ssh, taskdir, workdir=workdir)
+        return LocalHost(taskdir, workdir=workdir, logdir=logdir)
+    return RemoteHost(ssh, taskdir, workdir=workdir, logdir=logdir)
 
 
 def _absolute(path: str) -> str:

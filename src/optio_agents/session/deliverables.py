@@ -189,6 +189,8 @@ class Deliverables:
         except FileRefused as error:
             words = _REFUSED.get(error.reason, visible(str(error)))
             item.refusal = words.format(shared.options.max_deliverable_bytes)
+            if place.apart:
+                item.refusal += f" Here deliverables/ is {visible(place.deliverables)}."
         except Exception as error:
             ours = _is_ours_to_mend(error)
             shared.fail(self._not_fetched(item, error) if ours else error)

@@ -86,6 +86,13 @@ class Progress:
         """Ask an async method of the context for something."""
         self._put(_Call(method, args, entry))
 
+    def notice(self, message: str) -> None:
+        """What a person should see to; for a context that tells it from the agent's own words."""
+        if hasattr(self._context, "notice"):
+            self.call("notice", message)
+        else:
+            self.report(None, message)
+
     def report_now(self, message: str) -> None:
         """For when nobody works through the queue any more."""
         self._tell(None, visible(message))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ from .outcome import (
     outcome_of,
 )
 from .progress import Progress
-from .shared import Shared, Workplace
+from .shared import Shared
 from .watch import Hints, Watch
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class Run:
         self.hook = HookContext(self.ctx, self.host, agent_sender=sender)
         answering = self.shared, self.hook, self.channel, self.progress
         self.deliverables, self.callers = Deliverables(*answering), CallerMessages(*answering)
-        hints = Hints(self.shared, self.channel)
+        self.hints = hints = Hints(self.shared, self.channel, self.progress)
         self.watch = Watch(self.shared, self.ctx, self.deliverables, self.callers, hints)
         self.dispatch = Dispatch(self.shared, self.progress, self.deliverables, self.callers, hints)
 
@@ -246,19 +247,19 @@ class Run:
     # Preparing
 
     async def _prepare(self) -> None:
-        options, workdir = self.options, self.host.workdir
+        options, place = self.options, self.shared.workplace
         self._resumed = await self.journal.start()
         if not options.resuming:
             await self.host.setup_workdir()
             if options.prepare is not None:
                 await self._call("prepare", partial(options.prepare, self._given, self.hook))
         how = "resume" if options.resuming else "start"
-        answer = await self.host.ask("hosts/channel.sh", workdir, how)
+        answer = await self.host.ask("hosts/channel.sh", place.logdir, how)
         if answer.exit_code:
             words = answer.stderr.decode(errors="replace").strip()
-            raise HostError(f"{workdir} cannot hold the log channel: {words}")
+            raise HostError(f"{place.logdir} cannot hold the log channel: {words}")
         real = answer.stdout.decode(errors="surrogateescape").removesuffix("\n.\n")
-        self.shared.workplace = Workplace(workdir, real)
+        self.shared.workplace = replace(place, real=real)
         if not options.resuming:
             shims = await options.protocol.prepare_browser_shims(self._given)
             self.hook.browser_launch_env = shims
@@ -287,7 +288,10 @@ class Run:
         async with following as batches, anyio.create_task_group() as reading:
             self.watch.batches = batches
             reading.start_soon(self._read, batches)
-            await self._until_over(self._start_body())
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(self.hints.watch_other_log)
+                await self._until_over(self._start_body())
+                beside.cancel_scope.cancel()
             batches.finish()
         self.watch.batches = None
         body = self._body
@@ -397,6 +401,8 @@ class Run:
         verdict = self.decision.verdict
         assert verdict is not None
         outcome, summary = outcome_of(verdict)
+        if isinstance(verdict, Exited) and (other := await self.hints.find_other_log()):
+            summary = f"{summary}; it wrote to {other}, which nobody reads"
         result = SessionResult(
             session=self.journal.session,
             outcome=outcome,

@@ -43,7 +43,8 @@ class Shared:
         machine = getattr(host, "machine", None)
         self.link = getattr(machine, "link", None)
         self.foreign = ForeignCode(self.link)
-        self.workplace = Workplace(host.workdir, host.workdir)  # until the host has resolved it
+        logdir = getattr(host, "logdir", host.workdir)  # hosts of other makes have no other
+        self.workplace = Workplace(host.workdir, logdir, logdir)  # until the host has resolved it
         self.troubles = Counter[str]()  # what raised, and how often
         self._done: list[Entry] = []
         self._marker = OnDemand(workers, self.flush, failed=self.fail)
@@ -90,20 +91,27 @@ class Workplace:
     Names only: whether a path stays inside is judged on the host, when it is opened.
     """
 
-    workdir: str  # as we name it
+    workdir: str
+    logdir: str  # as we name it; holds the log and deliverables/
     real: str  # as the host resolves it
 
     @property
     def log(self) -> str:
-        return posixpath.join(self.workdir, "optio.log")
+        return posixpath.join(self.logdir, "optio.log")
 
     @property
     def deliverables(self) -> str:
-        return posixpath.join(self.workdir, "deliverables")
+        return posixpath.join(self.logdir, "deliverables")
+
+    @property
+    def apart(self) -> bool:
+        """The log is not where the agent works: there may be one for somebody else, too."""
+        return self.logdir != self.workdir
 
     def absolute(self, announced: str) -> str:
         """The path to open; its `..` are left for the host, which knows its links."""
-        return posixpath.join(self.workdir, announced)
+        here = posixpath.normpath(announced).partition("/")[0] == "deliverables"
+        return posixpath.join(self.logdir if here else self.workdir, announced)
 
     def relative(self, announced: str, *, real: str | None = None) -> str:
         """How people call the file: relative to deliverables/, or as announced.
@@ -112,7 +120,7 @@ class Workplace:
         """
         named = posixpath.normpath(self.absolute(announced))
         for path in (named, real and posixpath.normpath(real)):
-            for base in (self.workdir, self.real):
+            for base in (self.logdir, self.real):
                 root = posixpath.join(posixpath.normpath(base), "deliverables", "")
                 if path and path.startswith(root):
                     return path[len(root) :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 
     from .deliverables import Deliverables
     from .messages import CallerMessages, Channel
+    from .progress import Progress
     from .shared import Shared
+
+
+_log = logging.getLogger(__name__)
+_ASKING = 5.0  # seconds for a look at the host that can be done without
 
 
 class Cancellation:
@@ -92,7 +98,7 @@ class Silence:
         # The host knows: its clock saw what we may have slept through.
         options, before = self._shared.options, self.seconds
         try:
-            answer = await self._shared.host.ask("hosts/quiet.sh", self._shared.workplace.workdir)
+            answer = await self._shared.host.ask("hosts/quiet.sh", self._shared.workplace.logdir)
             quiet = float(answer.stdout)
             if options.agent is not None:
                 quiet = min(quiet, (await options.agent.status()).quiet_for)
@@ -113,11 +119,11 @@ _OTHER_LOG = (20.0, 120.0)  # seconds without a single line, after which we look
 class Hints:
     """Tells the agent, once each, of the mistakes that are easy to make and hard to see."""
 
-    def __init__(self, shared: Shared, channel: Channel) -> None:
-        self._shared, self._channel = shared, channel
+    def __init__(self, shared: Shared, channel: Channel, progress: Progress) -> None:
+        self._shared, self._channel, self._progress = shared, channel, progress
         self._active = channel.kind != "none"
         self._sender = OnDemand(shared.workers, self._send, failed=shared.fail)
-        self._finder = OnDemand(shared.workers, self._find_other_log, failed=shared.fail)
+        self._finder = OnDemand(shared.workers, self._hint_at_other_log, failed=shared.fail)
         self._given: set[str] = set()
         self._to_send: list[tuple[str, str]] = []
         self._silent_for = 0.0
@@ -134,7 +140,7 @@ class Hints:
 
     def check(self, awake: float, batches: Batches | None, lines: int) -> None:
         """Called now and then, with what was read so far."""
-        if not self._active or batches is None:
+        if batches is None:
             return
         since = batches.rest_since
         if (
@@ -155,6 +161,8 @@ class Hints:
 
     def _give(self, name: str, text: str) -> None:
         self._given.add(name)
+        if not self._active:
+            return
         self._to_send.append((f"hint-{name}", text))
         self._sender.wake()
 
@@ -162,19 +170,45 @@ class Hints:
         while self._to_send:
             await self._channel.reply(*self._to_send.pop(0))
 
-    async def _find_other_log(self) -> None:
-        host, workdir = self._shared.host, self._shared.workplace.workdir
-        try:
-            answer = await host.ask("hosts/other-log.sh", workdir)
-        except OptioAgentsError:
+    async def watch_other_log(self) -> None:
+        """Notice at once what the agent writes to the log that a pasted prompt speaks of."""
+        place = self._shared.workplace
+        if not place.apart:
             return
-        found = answer.stdout.decode(errors="replace").strip()
-        if found and "other-log" not in self._given:
-            self._give(
-                "other-log",
-                f"there is a log at {visible(found)}, which nobody reads. Write your entries to "
-                "optio.log in the directory you were started in ($OPTIO_LOG, if set).",
-            )
+        try:
+            async with self._shared.host.follow(f"{place.workdir}/optio.log") as batches:
+                async for _ in batches:
+                    await self._hint_at_other_log()  # it may be old, or of another session
+                    if "other-log" in self._given:
+                        return
+        except OptioAgentsError:
+            _log.debug("%s/optio.log cannot be watched", place.workdir, exc_info=True)
+
+    async def find_other_log(self) -> str:
+        """Where else the agent may have written its entries, if it did."""
+        host, place = self._shared.host, self._shared.workplace
+        taskdir = getattr(host, "taskdir", "")
+        try:
+            with anyio.move_on_after(_ASKING):
+                args = place.workdir, place.logdir, taskdir
+                answer = await host.ask("hosts/other-log.sh", *args)
+                found = answer.stdout.decode(errors="replace").strip().removeprefix("./")
+                return visible(f"{place.workdir}/{found}") if found else ""
+        except OptioAgentsError:
+            _log.debug("nobody knows of another log", exc_info=True)
+        return ""
+
+    async def _hint_at_other_log(self) -> None:
+        found = await self.find_other_log()
+        if not found or "other-log" in self._given:
+            return
+        log = visible(self._shared.workplace.log)
+        self._progress.notice(f"the agent writes to {found}, which nobody reads; its log is {log}")
+        self._give(
+            "other-log",
+            f"there are entries in {found}, which nobody reads. Write yours to {log}, those that "
+            "count once more.",
+        )
 
 
 class Watch:

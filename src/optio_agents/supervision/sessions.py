@@ -69,6 +69,7 @@ class Facts:
     program: str  # its name; further arguments may be nobody's business
     title: str = ""
     cwd: str | None = None  # a directory of the user's; without one the work directory is ours
+    logdir: str | None = None  # without one, the log of up to version 0.3.2 is in `cwd` itself
     ssh: Mapping[str, Any] | None = None  # an SSHConfig; None is this machine
     features: Mapping[str, Any] | None = None  # of the protocol that the agent was taught
     hidden: tuple[str, ...] = ()  # names of variables whose values are not to be shown
@@ -85,6 +86,7 @@ class Facts:
             program=kind.program(spec),
             title=title,
             cwd=None if host.own_workdir else host.workdir,
+            logdir=None if host.own_workdir else host.logdir,
             ssh=_ssh_of(host),
             features=asdict(features),
             hidden=tuple(name for name in spec.env if looks_like_credential(name)),
@@ -149,6 +151,7 @@ _SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "program": _is_text,
     "title": _is_text,
     "cwd": _is_directory,
+    "logdir": _is_directory,
     "ssh": lambda value: value is None or isinstance(value, Mapping),
     "features": _are_features,
     "hidden": _are_names,
@@ -161,9 +164,12 @@ _SHAPES: Mapping[str, Callable[[Any], bool]] = {
 def host_of(session: StoredSession, machine: Machine | None = None) -> Host:
     """The host of a session in the journal, not connected yet unless *machine* is."""
     facts = Facts.read(session.facts)
+    logdir = facts.logdir or facts.cwd
     if machine is not None:
-        return Host(machine, session.taskdir, workdir=facts.cwd)
-    return make_host(_ssh_from(facts.ssh), taskdir=session.taskdir, workdir=facts.cwd)
+        return Host(machine, session.taskdir, workdir=facts.cwd, logdir=logdir)
+    return make_host(
+        _ssh_from(facts.ssh), taskdir=session.taskdir, workdir=facts.cwd, logdir=logdir
+    )
 
 
 def stored_of(host: Host, meta: Mapping[str, Any]) -> StoredSession:

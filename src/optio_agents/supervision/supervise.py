@@ -323,29 +323,42 @@ async def _started(
 ) -> AsyncIterator[Agent]:
     """Prepare a clean work directory and run *spec* there while the block lasts."""
     await host.setup_workdir()
-    answer = await host.ask("hosts/channel.sh", host.workdir, "start")
-    if answer.exit_code:
-        words = answer.stderr.decode(errors="replace").strip()
-        raise HostError(f"{host.workdir} cannot hold the log channel: {words}")
-    real = answer.stdout.decode(errors="surrogateescape").removesuffix("\n.\n")
-    plan = await kind_named(spec.kind).plan(host, spec, options.protocol, real=real)
-    if host.own_workdir and plan.agents_md is not None:
-        await host.write_text("AGENTS.md", plan.agents_md)
-    shims = await options.protocol.prepare_browser_shims(host) or {}
-    async with agents.start(
-        host,
-        plan.argv,
-        env={**shims, **plan.env},
-        env_base=spec.env_base,
-        name=session,
-        journal_limit=options.journal_limit,
-        first_input=plan.first_input,
-        meta=meta,
-        before_launch=before_launch,
-    ) as agent:
+    async with AsyncExitStack() as stack:
+        try:
+            real = await _open_channel(host)
+            plan = await kind_named(spec.kind).plan(host, spec, options.protocol, real=real)
+            if host.own_workdir and plan.agents_md is not None:
+                await host.write_text("AGENTS.md", plan.agents_md)
+            shims = await options.protocol.prepare_browser_shims(host) or {}
+            starting = agents.start(
+                host,
+                plan.argv,
+                env={**shims, **plan.env},
+                env_base=spec.env_base,
+                name=session,
+                journal_limit=options.journal_limit,
+                first_input=plan.first_input,
+                meta=meta,
+                before_launch=before_launch,
+            )
+            agent = await stack.enter_async_context(starting)
+        except HostLost:
+            raise  # it may run there
+        except Exception:
+            await host.cleanup_taskdir(aggressive=True)  # refused while anything of it lives
+            raise
         if plan.ends_input:
             await agent.end_input()
         yield agent
+
+
+async def _open_channel(host: Host) -> str:
+    """Make an empty log and deliverables/; returns where they really are."""
+    answer = await host.ask("hosts/channel.sh", host.logdir, "start")
+    if answer.exit_code:
+        words = answer.stderr.decode(errors="replace").strip()
+        raise HostError(f"{host.logdir} cannot hold the log channel: {words}")
+    return answer.stdout.decode(errors="surrogateescape").removesuffix("\n.\n")
 
 
 async def _apart(store: Store | None, stored: StoredSession) -> StoredSession:

@@ -68,8 +68,9 @@ class SupervisionOptions(Options):
 class StandaloneContext:
     """A `ProcessContext` for sessions that no deployment started: their stream of events tells."""
 
-    def __init__(self, session: str, *, metadata: Mapping[str, Any]) -> None:
-        self.process_id = session
+    def __init__(self, recording: Recording, *, metadata: Mapping[str, Any]) -> None:
+        self.process_id = recording.session
+        self._recording = recording
         self.params: Mapping[str, Any] = {}
         self.metadata = metadata
         self.cancellation_flag = asyncio.Event()
@@ -88,6 +89,10 @@ class StandaloneContext:
 
     async def client_message(self, keyword: str, data: Any) -> None:
         """Likewise."""
+
+    async def notice(self, text: str) -> None:
+        """No line says so."""
+        self._recording.post(Notice(text))
 
 
 class Owner:
@@ -128,9 +133,7 @@ class Supervision:
     ) -> None:
         self._host, self._facts, self._recording = host, facts, recording
         self._options, self._owner = options, owner
-        self._context = options.ctx or StandaloneContext(
-            recording.session, metadata={"title": facts.title}
-        )
+        self._context = options.ctx or StandaloneContext(recording, metadata={"title": facts.title})
         self._living = anyio.CancelScope()
         self._finished = False
 

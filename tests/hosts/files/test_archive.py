@@ -189,7 +189,8 @@ async def test_a_directory_of_the_users_gives_two_things_and_takes_none(tmp_path
     (mine / "thesis").write_text("x")
     async with Ground("local", tmp_path, None, None).host(workdir=str(mine)) as host:
         await host.setup_workdir()
-        (mine / "deliverables" / "report").write_text("x")
+        await host.ask("hosts/channel.sh", host.logdir, "start")
+        Path(host.logdir, "deliverables", "report").write_text("x")
         with tarfile.open(fileobj=io.BytesIO(await packed(host))) as archive:
             assert archive.getnames() == ["optio.log", "deliverables", "deliverables/report"]
         with pytest.raises(WorkDirRefused, match="user's own"):

@@ -76,6 +76,10 @@ class Office:
     def heard(self) -> list[str]:
         return Path(self.taskdir, "session/stdout").read_text().splitlines()
 
+    def first_input(self) -> str:
+        (message,) = Path(self.taskdir, "session").glob("*/*-prompt")
+        return message.read_text()
+
     def tag(self) -> str:
         return Path(self.taskdir, "session/tag").read_text().strip()
 

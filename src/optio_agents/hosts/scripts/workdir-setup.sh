@@ -1,8 +1,10 @@
-# workdir-setup.sh TASKDIR USERDIR: a clean start, in USERDIR or, if that is empty, TASKDIR/workdir.
+# workdir-setup.sh TASKDIR USERDIR LOGDIR: a clean start, in TASKDIR/workdir or, if USERDIR is not
+# empty, there: then LOGDIR, which is USERDIR/.optio/NAME, is all that is made and ours.
 # shellcheck shell=sh disable=SC2154 # workdir.sh comes first
 usual=$(umask)
 umask 077
-[ -d "$1" ] || mkdir -p -- "$1" || exit
+made=
+[ -d "$1" ] || { mkdir -p -- "$1" && made=yes; } || exit
 enter_taskdir "$1"
 if ! taken "$marker"; then
     for name in workdir session; do
@@ -18,7 +20,7 @@ if ! taken "$marker"; then
 fi
 ours || refuse foreign "$1/$marker was not made by optio-agents"
 chmod 700 . || exit
-refuse_while_alive "$1" "${2:-"$1/workdir"}/optio.log"
+refuse_while_alive "$1" "$3/optio.log"
 remove session || exit
 if [ ! "$2" ]; then
     remove workdir && umask "$usual" && mkdir workdir
@@ -26,16 +28,20 @@ if [ ! "$2" ]; then
 fi
 
 task=$(pwd -P && echo .) && task=${task%??}
-CDPATH='' cd -P -- "$2" 2>/dev/null || refuse foreign "$2 cannot be entered"
-here=$(place)
-if [ ! -f "$task/claimed" ] || [ "$(cat "$task/claimed")" != "$here" ]; then
-    for name in optio.log deliverables; do
-        ! taken $name ||
-            refuse foreign "$2/$name exists and is not this session's; move it away or choose another directory"
-    done
-    umask "$usual"
-    (set -C && : >optio.log) 2>/dev/null || refuse foreign "$2/optio.log cannot be made"
-    mkdir deliverables || { rm -f optio.log; refuse foreign "$2/deliverables cannot be made"; }
-    printf '%s\n' "$here" >"$task/claimed" || exit
+give_up() { # SENTENCE: a run that is refused leaves nothing behind
+    [ ! "$made" ] || (cd "$task" && rm -f "$marker" && cd / && rmdir "$task") 2>/dev/null
+    refuse foreign "$1"
+}
+CDPATH='' cd -P -- "$2" 2>/dev/null || give_up "$2 cannot be entered"
+umask "$usual"
+{ [ ! -L .optio ] && mkdir -p .optio && cd -P ./.optio; } 2>/dev/null ||
+    give_up "$2/.optio cannot be made"
+[ -e .gitignore ] || (set -C && echo '*' >.gitignore) 2>/dev/null
+name=${3##*/}
+if mkdir "$name" 2>/dev/null; then
+    cd -P "./$name" && place >"$task/claimed" || exit # its time is when this session began
+else
+    { [ ! -L "$name" ] && cd -P "./$name" && [ "$(cat "$task/claimed")" = "$(place)" ]; } 2>/dev/null ||
+        give_up "$3 exists and is not this session's, or cannot be made"
+    touch "$task/claimed"
 fi
-ignore "$task" || true # the session works all the same

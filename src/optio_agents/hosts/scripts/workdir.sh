@@ -95,17 +95,7 @@ inside() { # DIR PATH: PATH as seen from DIR
     esac
 }
 
-ignore() { # TASKDIR: have git ignore what we make here, and remember what was added
-    find_git || return 0
-    mkdir -p "${exclude%/*}"
-    for line in "$below/optio.log" "$below/deliverables/"; do
-        ! grep -qxF -e "$line" "$exclude" 2>/dev/null || continue
-        [ -z "$(tail -c 1 "$exclude" 2>/dev/null)" ] || echo >>"$exclude"
-        printf '%s\n' "$line" >>"$exclude" && printf '%s\n' "$line" >>"$1/ignored"
-    done
-}
-
-unignore() { # TASKDIR: take back what `ignore` added
+unignore() { # TASKDIR: have git see again what versions up to 0.3.2 had it ignore
     [ -s "$1/ignored" ] && find_git || return 0
     grep -vxF -f "$1/ignored" "$exclude" >"$1/exclude"
     cat "$1/exclude" >"$exclude"

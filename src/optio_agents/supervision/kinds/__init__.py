@@ -147,7 +147,7 @@ def teach(host: Host, protocol: LogProtocol, *, replies: bool = True) -> str:
     """What the agent reads about its log; without *replies* where it could not hear them."""
     if protocol.documentation != build_log_channel_prompt(protocol.features):
         return protocol.documentation  # words of the caller's own
-    return build_log_channel_prompt(protocol.features, replies=replies, logdir=host.workdir)
+    return build_log_channel_prompt(protocol.features, replies=replies, logdir=host.logdir)
 
 
 async def say_once(agent: Agent, name: str | None, data: bytes) -> str:

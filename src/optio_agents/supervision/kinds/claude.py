@@ -100,7 +100,7 @@ class ClaudeKind:
             prompt=spec.prompt,
             model=spec.model,
             permission_mode=spec.permission_mode,
-            allowed_tools=[*spec.allowed_tools, *reporting_rules(host.workdir, real)],
+            allowed_tools=[*spec.allowed_tools, *reporting_rules(host.logdir, real)],
             append_system_prompt=teach(host, protocol),
             env=spec.env,
             executable=spec.executable,
