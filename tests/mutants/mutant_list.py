@@ -32,7 +32,7 @@ MUTANTS = (
     ),
     Mutant(
         "cursor in another transaction than its lines",
-        SRC + "store_journal.py",
+        SRC + "store/sqlite_journal.py",
         "            _advance(database, self.session, cursor, digests)\n",
         '            database.execute("COMMIT")\n'
         '            database.execute("BEGIN IMMEDIATE")\n'
@@ -48,21 +48,21 @@ MUTANTS = (
     ),
     Mutant(
         "a rewrite of the same length goes unseen",
-        SRC + "following/look.py",
+        SRC + "framing/compare.py",
         "seen.size < place.offset or not seen.intact:",
         "seen.size < place.offset:",
         ("tests/framing/test_cursor.py", "tests/hosts/following/test_follow.py"),
     ),
     Mutant(
         "the unterminated last line is lost",
-        SRC + "hosts/following.py",
-        "            self._final = True\n            self._close()\n",
-        "            self._final = True\n",
+        SRC + "hosts/following/__init__.py",
+        "self._final = True\n                    self._close()\n",
+        "self._final = True\n",
         ("tests/hosts/following/test_follow.py",),
     ),
     Mutant(
         "lines at the front of a replaced log come twice",
-        SRC + "following/generation.py",
+        SRC + "framing/framer.py",
         "        if new == old:\n            return len(new) // _SIZE\n",
         "        if new == old:\n            return 0\n",
         ("tests/framing/test_framer.py", "tests/framing/test_cursor.py"),
@@ -70,21 +70,21 @@ MUTANTS = (
     # What we say
     Mutant(
         "a message is fed without its link",
-        SCRIPTS + "launcher.sh",
+        SRC + "agents/scripts/launcher.sh",
         '      if [ -e "said/$name" ]; then\n',
         "      if false; then\n",
         ("tests/agents/test_agents.py", "tests/agents/test_agents_faults.py"),
     ),
     Mutant(
         "half a message is said",
-        SCRIPTS + "session.sh",
-        'whole "$1" "$2" || { rm -f "$1"; refuse "$cut" "only a part arrived"; }',
+        SRC + "agents/scripts/session.sh",
+        'whole "$1" "$2" || { rm -f "$1"; refuse cut "only a part arrived"; }',
         "true",
         ("tests/agents/test_agents.py", "tests/agents/test_agents_faults.py"),
     ),
     Mutant(
         "the last answer wins",
-        SCRIPTS + "answer.sh",
+        SRC + "agents/scripts/answer.sh",
         'if ln "answers/.$5.$$" "$answer" 2>/dev/null; then outcome=won; fi',
         'if ln -f "answers/.$5.$$" "$answer" 2>/dev/null; then outcome=won; fi',
         ("tests/agents/test_agents.py", "tests/agents/test_agents_faults.py"),
@@ -149,28 +149,28 @@ MUTANTS = (
     # Processes
     Mutant(
         "no session tag",
-        SCRIPTS + "launch.sh",
-        'exec setsid env -i PATH="$PATH" OPTIO_SESSION="$tag" "$@"',
-        'exec setsid env -i PATH="$PATH" "$@"',
+        SRC + "agents/scripts/launch.sh",
+        'set -- setsid env -i PATH="$PATH" OPTIO_SESSION="$tag" "$@"',
+        'set -- setsid env -i PATH="$PATH" "$@"',
         ("tests/agents/test_agents.py", "tests/agents/test_agents_stop.py"),
     ),
     Mutant(
         "a zombie counts as alive",
-        SRC + "hosts/liveness.py",
+        SRC + "hosts/following/sent/liveness.py",
         'words[0] not in "ZX" and int(words[19]) == start',
         "int(words[19]) == start",
         ("tests/hosts/following/test_follow.py", "tests/agents/test_agents.py"),
     ),
     Mutant(
         "a pid alone names a process",
-        SCRIPTS + "state.sh",
+        SRC + "agents/scripts/state.sh",
         '[ "${20}" = "$start" ] && [ "$1" != Z ]',
         '[ "$1" != Z ]',
         ("tests/agents/test_agents.py",),
     ),
     Mutant(
         "a lease is claimed over a living owner",
-        SCRIPTS + "owner.sh",
+        SRC + "agents/scripts/owner.sh",
         "[ $age -ge 60 ] ||",
         "true ||",
         ("tests/agents/test_agents_owner.py",),
@@ -178,14 +178,14 @@ MUTANTS = (
     # Paths
     Mutant(
         "checked by name, opened afterwards",
-        SCRIPTS + "open.sh",
+        SRC + "hosts/files/scripts/open.sh",
         "real=$(readlink /proc/self/fd/0 && echo .) && real=${real%??}",
         "real=$root/x",
         ("tests/hosts/files/test_confined.py",),
     ),
     Mutant(
         "the root itself may be a link",
-        SCRIPTS + "open.sh",
+        SRC + "hosts/files/scripts/open.sh",
         '    [ ! -L "$2" ] || refuse outside "leads out: $2 is a symbolic link"\n',
         "",
         ("tests/hosts/files/test_confined.py",),
@@ -193,28 +193,28 @@ MUTANTS = (
     # SSH
     Mutant(
         "keepalive off",
-        SRC + "hosts/ssh_connect.py",
+        SRC + "hosts/ssh/login.py",
         '"keepalive_interval": config.keepalive,',
         '"keepalive_interval": 0,',
         ("tests/hosts/ssh/test_ssh_link.py",),
     ),
     Mutant(
         "host key unchecked",
-        SRC + "hosts/ssh_door.py",
+        SRC + "hosts/ssh/login.py",
         "        return False\n\n    def _accept(",
         "        return True\n\n    def _accept(",
         ("tests/hosts/ssh/test_ssh_host_keys.py",),
     ),
     Mutant(
         "a revoked key is trusted",
-        SRC + "hosts/ssh_known_hosts.py",
+        SRC + "hosts/ssh/known_hosts.py",
         "return (self.keys | self.portless) - self.revoked",
         "return self.keys | self.portless",
         ("tests/hosts/ssh/test_ssh_host_keys.py",),
     ),
     Mutant(
         "a torn link is an exit",
-        SRC + "hosts/ssh_process.py",
+        SRC + "hosts/ssh/process.py",
         "whole = self._code is not None and exc is None and not self._torn()",
         "whole = True",
         ("tests/hosts/ssh/test_ssh_link.py", "tests/hosts/test_machines.py"),
@@ -222,7 +222,7 @@ MUTANTS = (
     # What people see
     Mutant(
         "escape sequences reach the terminal",
-        SRC + "protocol/display.py",
+        SRC + "display.py",
         "    if not text.isprintable():\n",
         "    if not text:\n",
         ("tests/test_display.py",),
@@ -237,7 +237,7 @@ MUTANTS = (
     # What cannot be seen, and what others write
     Mutant(
         "what cannot be seen never started",
-        SRC + "session/supervise.py",
+        SRC + "supervision/supervise.py",
         "if not await never_started(store, stored):",
         "if False:",
         ("tests/supervision/test_session_unseen.py",),
@@ -251,15 +251,15 @@ MUTANTS = (
     ),
     Mutant(
         "a lock named by anything",
-        SRC + "store_lock.py",
-        "if not is_session_id(session):",
-        "if False:",
+        SRC + "store/lock.py",
+        "if not is_session_id(session):\n        raise",
+        "if False:\n        raise",
         ("tests/agents/test_host_words.py",),
     ),
     Mutant(
         "an id takes another session over",
-        SRC + "session/supervise.py",
-        "stored = await _apart(store, stored_of(host, agent.meta))",
+        SRC + "supervision/supervise.py",
+        "stored = await _apart(self._store, stored_of(host, agent.meta))",
         "stored = stored_of(host, agent.meta)",
         ("tests/agents/test_host_words.py",),
     ),
