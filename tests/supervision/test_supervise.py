@@ -764,3 +764,18 @@ def test_each_session_has_an_id_and_a_directory_of_its_own() -> None:
     assert one != two
     assert re.fullmatch(r"[0-9a-f]{8}", one)
     assert task_directory(one) == f"~/.local/state/optio-agents/tasks/{one}"
+
+
+async def test_a_callback_of_the_wrong_shape_is_refused_before_an_agent_is_started(
+    office: Office,
+) -> None:
+    async def on_deliverable(path: str) -> None:
+        raise AssertionError
+
+    wrong: Any = on_deliverable
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, office.host() as host:
+            with pytest.raises(ValueError, match="on_deliverable is called as"):
+                await supervise(host, command("DONE"), store=store, on_deliverable=wrong)
+            assert await store.sessions() == []
+    assert not Path(office.taskdir, "session").exists()

@@ -169,7 +169,7 @@ def error_of(
             assert_never(verdict)
 
 
-def ended(value: object) -> Ended:
+def end_of(value: object) -> Ended:
     """What the body's return value says about the agent's end."""
     if isinstance(value, Ended):
         return value

@@ -31,7 +31,7 @@ from .outcome import (
     Interrupted,
     Reported,
     Unreachable,
-    ended,
+    end_of,
     error_of,
     outcome_of,
 )
@@ -356,7 +356,7 @@ class Run:
         if body.done() and not body.cancelled():
             error = body.exception()
             if error is None:
-                self._ended = ended(body.result())
+                self._ended = end_of(body.result())
             elif isinstance(error, Exception):
                 if isinstance(self.decision.verdict, Done):  # the agent's word counts
                     self.shared.note_trouble("body", error)

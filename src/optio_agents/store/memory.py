@@ -56,14 +56,17 @@ class MemoryJournal:
             self._digests.clear()
         self._digests += digests
         now = time.time()
+        ending, statuses = known.ending, known.statuses
+        last_lines = deque(known.last_lines, maxlen=LAST_LINES)
         for entry in entries:
             self._keep(now, entry.kind, None, entry)
-        self._pending.update((entry.key, entry) for entry in entries)
+            self._pending[entry.key] = entry
+            statuses += entry.kind == "status"
+            last_lines.append(entry.line)
+            if ending is None and entry.kind in ENDINGS:
+                ending = entry
         self._known = Resumed(
-            cursor=cursor,
-            ending=known.ending or next((e for e in entries if e.kind in ENDINGS), None),
-            statuses=known.statuses + sum(entry.kind == "status" for entry in entries),
-            last_lines=(*known.last_lines, *(e.line for e in entries[-LAST_LINES:]))[-LAST_LINES:],
+            cursor=cursor, ending=ending, statuses=statuses, last_lines=tuple(last_lines)
         )
 
     async def mark_done(self, entries: Sequence[Entry]) -> None:

@@ -22,7 +22,7 @@ from optio_agents.errors import (
     StoreError,
 )
 from optio_agents.session.options import Options
-from optio_agents.session.outcome import ended
+from optio_agents.session.outcome import end_of
 from optio_agents.session.run import run_session
 from optio_agents.store.records import SessionResult
 
@@ -231,7 +231,7 @@ class Supervision:
             with anyio.fail_after(_STOPPING):
                 await agent.stop()
                 if end := (await agent.status()).end():
-                    result = replace(result, agent=ended(end))
+                    result = replace(result, agent=end_of(end))
                     if end.reason and result.outcome == "exited":
                         result = replace(result, summary=f"it was stopped: {end.reason}")
         except (OptioAgentsError, OSError) as error:
