@@ -14,7 +14,7 @@ from optio_agents import agents
 from optio_agents.agents import find_sessions
 from optio_agents.agents.launch import read_meta
 from optio_agents.agents.status import parse_status
-from optio_agents.cli.verbs.doctor import judged
+from optio_agents.cli.verbs.doctor import judge
 from optio_agents.errors import AgentError, AlreadyOwned, StoreError
 from optio_agents.hosts.host import make_host
 from optio_agents.hosts.machine import ProcessId
@@ -339,7 +339,7 @@ def test_a_process_is_two_numbers_and_a_boot(text: str) -> None:
 )
 def test_doctor_reads_any_version(version: str) -> None:
     facts = {"python3": [version], "free_kib": ["9" * 5000], "descriptors": ["\u0663"]}
-    assert list(judged(facts))
+    assert list(judge(facts))
 
 
 async def test_functions_that_bash_exports_are_no_variables(

@@ -1,6 +1,6 @@
 # What setting up and cleaning share. The task directory is the current one: nobody can swap it.
 # shellcheck shell=sh disable=SC2317 # for the script that follows
-marker=.optio-task
+marker=.optio-task made=
 
 enter_taskdir() { # DIR
     [ ! -L "$1" ] || refuse foreign "$1 is a symbolic link; a task directory must be a directory of its own"
@@ -29,8 +29,14 @@ refuse_while_alive() {
             refuse foreign "an agent (process $pid) still lives in $1; stop it first"
     done
     [ -r /proc/self/stat ] || return 0 # no agent of ours runs on such a host
-    turn=0
-    until [ $turn -gt 2 ]; do # who is being exec'ed just now has no environment
+    how=
+    if printf 'a\0b\0' | grep -qszxF a 2>/dev/null; then
+        how=records
+    elif { echo line | grep -qF line; } 2>/dev/null; then
+        how=lines
+    fi
+    turn=${made:+2} turn=${turn:-0} # nobody is being started in a directory that was just made
+    until [ "$turn" -gt 2 ]; do # who is being exec'ed just now has no environment
         found=$(carriers "OPTIO_LOG=$2" "OPTIO_SESSION=${4:-/}") ||
             refuse foreign "the processes of this host could not be listed"
         [ ! "$found" ] || refuse foreign "what an agent started (process $found) still lives in $1; stop it first"
@@ -39,9 +45,9 @@ refuse_while_alive() {
 }
 
 carriers() { # TEXT TEXT: a process that has one of these in its environment
-    { echo look | grep -qF look; } 2>/dev/null && [ -r "/proc/$$/environ" ] || return 1
+    [ "$how" ] && [ -r "/proc/$$/environ" ] || return 1
     for first in $(
-        if printf 'a\0b\0' | grep -qszxF a 2>/dev/null; then
+        if [ "$how" = records ]; then
             LC_ALL=C grep -lszF -e "$1" -e "$2" /proc/[0-9]*/environ 2>/dev/null
         else
             for e in /proc/[0-9]*/environ; do
