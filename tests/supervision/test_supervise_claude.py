@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
+from optio_agents import agents
 from optio_agents.conversation import PermissionDecision
 from optio_agents.errors import AgentError, AgentExited
 from optio_agents.hosts.host import make_host
@@ -22,6 +23,7 @@ from optio_agents.supervision.supervise import supervise
 from tests.support.claude.claude_cli import OFF, executable, surroundings
 from tests.support.claude.model_api import ModelApi, scripted
 from tests.support.components import CLAUDE, OLDER_CLAUDE
+from tests.support.leaks import no_process_left
 from tests.support.sessions.supervising import Case, Office, Watching
 from tests.support.timeouts import BOUND
 
@@ -210,6 +212,41 @@ async def test_a_claude_that_ends_without_done_is_no_success(office: Office) -> 
             with pytest.raises(AgentExited) as failure:
                 await supervise(host, spec, store=store)
     assert failure.value.exit_code == 137
+
+
+async def test_one_that_is_not_logged_in_ends_with_what_to_do(office: Office) -> None:
+    watching = Watching()
+    with anyio.fail_after(BOUND):
+        async with ModelApi().serve() as api, office.store() as store, office.host() as host:
+            refused = {"error": 401, "message": "invalid x-api-key"}
+            spec = claude(office.directory, api, refused)
+            with pytest.raises(AgentError, match=r"not logged in there .*/login.*--env"):
+                await supervise(host, spec, store=store, session="s1", observer=watching)
+            stored = await store.session("s1")
+        await no_process_left(office.tag())
+    (failed,) = watching.of(happened.TurnEnded)
+    assert failed.turn.outcome == "failed"
+    assert "API key" in str(failed.turn.failure)
+    assert str(stored.state).startswith("failed: claude is not logged in")
+
+
+async def test_a_failed_turn_stands_in_the_error_that_ends_the_session(office: Office) -> None:
+    watching = Watching()
+    with anyio.fail_after(BOUND):
+        async with ModelApi().serve() as api, office.host() as host:
+            steps = logs("STATUS: on"), {"error": 400, "message": "too odd"}
+            spec = claude(office.directory, api, *steps)
+
+            async def end() -> None:
+                await watching.until(lambda: watching.of(happened.TurnEnded))
+                async with agents.adopt(host) as agent:
+                    await agent.signal("KILL")
+                    agent.detach()
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(end)
+                with pytest.raises(AgentExited, match=r"its last turn failed: .*too odd"):
+                    await supervise(host, spec, observer=watching)
 
 
 async def test_detached_with_an_open_request_it_is_asked_again(office: Office) -> None:
