@@ -101,6 +101,11 @@ class Store:
         """Who on this machine supervises that session now; None if nobody does."""
         return holder(self.path.parent / "locks", session)
 
+    async def find(self, session: str) -> StoredSession | None:
+        """The session of exactly that id."""
+        found = await self._file.read(lambda database: rows.sessions(database, session))
+        return await self._standing(found[0]) if found else None
+
     async def session(self, beginning: str) -> StoredSession:
         """The one session whose id begins so. Raises NoSuchSession for none and for several."""
         every = await self._file.read(rows.sessions)

@@ -41,11 +41,12 @@ if TYPE_CHECKING:
 _ENTRY = "e.file, e.generation, e.offset, e.line, e.kind, e.repeated"
 
 
-def sessions(database: sqlite3.Connection) -> list[StoredSession]:
-    """All, the oldest first."""
+def sessions(database: sqlite3.Connection, only: str | None = None) -> list[StoredSession]:
+    """All, the oldest first; or *only* the one of that id, if there is one."""
     rows = database.execute(
         "SELECT id, created_at, host, taskdir, facts, ended_at, outcome, summary, result, state,"
-        " percent FROM sessions ORDER BY created_at, id"
+        f" percent FROM sessions {'' if only is None else 'WHERE id=?'} ORDER BY created_at, id",
+        () if only is None else (only,),
     )
     return [_session(row) for row in rows]
 

@@ -339,7 +339,7 @@ class Visitor:
 
     async def refresh(self) -> None:
         """Read how it stands."""
-        self._stored = await self._store.session(self.id)
+        self._stored = await self._store.find(self.id) or self._stored
         rows = [] if self._stored.over else await self.records.open_requests()
         opened = [event for row in rows if isinstance(event := event_of(row), RequestOpened)]
         self.requests = tuple(OpenRequest(one.request, one.digest) for one in opened)
@@ -362,11 +362,14 @@ class Visitor:
         event: SessionEvent | None = None
         while True:
             news = self._bell.next
-            stored = await self._store.session(self.id)  # before the rest, or that is cut short
+            # asked before the rest, or that is cut short; one that was forgotten is over
+            stored = await self._store.find(self.id)
             while rows := await self.records.events(after):
                 for row in rows:
                     after, self._last, event = row.number, row.at, event_of(row)
                     yield event
+            if stored is None:
+                return
             if stored.over:
                 if not isinstance(event, SessionEnded) or event.result.outcome in RESUMABLE:
                     yield SessionEnded(_result_of(stored), at=stored.ended_at or 0.0)

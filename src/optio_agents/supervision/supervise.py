@@ -175,7 +175,7 @@ class _WayIn:
         if not is_session_id(session):
             raise ValueError(f"{session!r} cannot be the id of a session")
         store = self._store
-        if store is not None and session in {known.id for known in await store.sessions()}:
+        if store is not None and await store.find(session) is not None:
             raise ValueError(f"there is a session {session} already: resume it, or name another")
         facts = Facts.of(host, spec, title=title, features=options.protocol.features)
         stored = StoredSession(
@@ -238,7 +238,7 @@ class _WayIn:
                 stored = await _apart(self._store, stored_of(host, agent.meta))
                 host = host_of(stored, host.machine)
             facts = Facts.read(stored.facts)
-            options = self._options(self._protocol or get_protocol(**(facts.features or {})))
+            options = self._taught(facts)
             secrets = Secrets(await credentials_of(host, agent, facts.hidden))
             async with self._recording(stored, secrets, options, resumed=True) as recording:
                 await note_process(recording.records, agent)
@@ -248,6 +248,10 @@ class _WayIn:
         finally:
             if not in_good_hands:
                 agent.detach()
+
+    def _taught(self, facts: Facts) -> SupervisionOptions:
+        """What was asked for, of an agent that was taught its protocol before."""
+        return self._options(self._protocol or get_protocol(**(facts.features or {})))
 
     async def _not_seen(
         self, stored: StoredSession, store: Store, error: FileRefused
@@ -261,7 +265,7 @@ class _WayIn:
             end = Ended(how="never-started")
             result = SessionResult(stored.id, "exited", summary, now, now, agent=end)
             recording = Recording(store.journal(stored.id), Secrets(), by=owner_name())
-            async with recording.shown_to(self._options(get_protocol()).observer):
+            async with recording.shown_to(self._taught(Facts.read(stored.facts)).observer):
                 await recording.finish(result)
         raise AgentExited(summary, result=result)
 
@@ -293,12 +297,10 @@ class _WayIn:
             if store is None:
                 recording = Recording(MemoryJournal(stored.id, secrets), secrets, by=by)
             else:
-                for known in await store.sessions():
-                    if known.id == stored.id and _place(known) != _place(stored):
-                        # it came just now
-                        raise AlreadyOwned(
-                            f"the id {stored.id} is another session's", owner="another"
-                        )
+                known = await store.find(stored.id)
+                if known is not None and _place(known) != _place(stored):  # it came just now
+                    words = f"the id {stored.id} is another session's"
+                    raise AlreadyOwned(words, owner="another")
                 await store.add(stored)
                 recording = Recording(store.journal(stored.id, secrets), secrets, by=by)
             async with recording.shown_to(options.observer):
@@ -363,10 +365,10 @@ async def _open_channel(host: Host) -> str:
 
 async def _apart(store: Store | None, stored: StoredSession) -> StoredSession:
     """*stored*, whose id its host says, under another id where that one is another session's."""
-    for known in await store.sessions() if store is not None else []:
-        if known.id == stored.id and _place(known) != _place(stored):
-            place = hashlib.sha256("\0".join(_place(stored)).encode("utf-8", "surrogateescape"))
-            return replace(stored, id=f"{stored.id[:40]}-{place.hexdigest()[:12]}")
+    known = None if store is None else await store.find(stored.id)
+    if known is not None and _place(known) != _place(stored):
+        place = hashlib.sha256("\0".join(_place(stored)).encode("utf-8", "surrogateescape"))
+        return replace(stored, id=f"{stored.id[:40]}-{place.hexdigest()[:12]}")
     return stored
 
 
