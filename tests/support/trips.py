@@ -14,6 +14,7 @@ import itertools
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -257,9 +258,10 @@ def _read(path: Path) -> str:
 
 
 def _wait_for(directory: Path, beginning: str) -> None:
-    import time
-
+    deadline = time.monotonic() + 50  # a thread cannot be cancelled
     while not any(found.name.startswith(beginning) for found in directory.iterdir()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no {beginning}* came into {directory}")
         time.sleep(0.0005)
 
 
