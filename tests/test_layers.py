@@ -15,6 +15,7 @@ PACKAGE = "optio_agents"
 FLOORS = (
     "cli",
     "testing",
+    "team",
     "supervision",
     "session",
     "conversation",

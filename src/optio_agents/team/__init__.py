@@ -1,0 +1,75 @@
+"""Coding agents, models, people and functions that call one another, durably.
+
+    async def research(ctx):
+        parts = [ctx.call("scout", f"{ctx.text}, angle {n}") for n in range(3)]
+        return [await part for part in parts]
+
+    team = Team({"research": research, "scout": scout})
+    print(team.run("research", "watching files"))
+
+Read `team` (the way in), `turn` (what a caller holds), `context` (what a participant holds),
+`calls` (the verbs), `kernel` (how turns are run); `messages`, `events`, `errors`, `limits` and
+`hooks` are the values; `stores/` is the seam to where turns are kept, `participants/` who works.
+"""
+
+from .context import TurnContext, Wake
+from .errors import (
+    CallFailed,
+    CallTimedOut,
+    Diverged,
+    LimitReached,
+    NoParticipant,
+    OutcomeUnknown,
+    TeamError,
+)
+from .events import (
+    AgentSpoke,
+    Called,
+    Concluded,
+    Consulted,
+    Returned,
+    Sent,
+    Slept,
+    Stepped,
+    TeamEvent,
+    Token,
+    ToolCalled,
+    ToolReturned,
+    Woke,
+)
+from .limits import Limits, every
+from .messages import Attachment, Message
+from .team import Team
+from .turn import Status, Turn
+
+__all__ = [
+    "AgentSpoke",
+    "Attachment",
+    "CallFailed",
+    "CallTimedOut",
+    "Called",
+    "Concluded",
+    "Consulted",
+    "Diverged",
+    "LimitReached",
+    "Limits",
+    "Message",
+    "NoParticipant",
+    "OutcomeUnknown",
+    "Returned",
+    "Sent",
+    "Slept",
+    "Status",
+    "Stepped",
+    "Team",
+    "TeamError",
+    "TeamEvent",
+    "Token",
+    "ToolCalled",
+    "ToolReturned",
+    "Turn",
+    "TurnContext",
+    "Wake",
+    "Woke",
+    "every",
+]

@@ -1,0 +1,555 @@
+"""What runs the turns of a team in one process: it writes, claims, runs, wakes and ends them.
+
+A turn that is called here is written as ours in the same write, and runs at once in a task of its
+own. Everything else comes by the store: turns that others left or gave to whoever is free, the
+ends of children that run elsewhere, mail, cancellations. One loop waits for news of these.
+
+The order that keeps the promises: a turn is written before its participant starts; what it said is
+written as its end before anybody who waits for it goes on. Whoever lost a claim (the process was
+frozen and another took over) finds its writes refused, and only watches from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterable, Coroutine, Mapping, Sequence
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
+
+from optio_agents.errors import OptioAgentsError, StoreError
+
+from .context import TurnContext
+from .errors import Diverged, LimitReached, Lost, NoParticipant, TeamError
+from .events import Called, Returned, Woke
+from .hooks import Hooks
+from .messages import Message, plain
+from .stores import OVER, Claim, Row, TurnStore
+from .turn import Draft, Suspend, Turn, current, error_of
+
+if TYPE_CHECKING:
+    from .participants import Participant
+
+_log = logging.getLogger("optio_agents.team")
+
+SWEEP = 1.0  # seconds: what a lost bell may have left lies no longer
+_STOP = 10.0  # seconds that foreign code has to obey its cancellation
+_MOST = 100  # turns that are claimed in one write
+
+
+class Kernel:
+    """One worker of a team."""
+
+    def __init__(
+        self,
+        participants: Mapping[str, Participant],
+        store: TurnStore,
+        hooks: Hooks,
+        at_once: int,
+    ) -> None:
+        self.participants, self.store, self.hooks = participants, store, hooks
+        self.calls: Any = None  # for the contexts
+        self.shared = frozenset(name for name, one in participants.items() if one.shared)
+        self.slots = asyncio.Semaphore(at_once)
+        self.turns: dict[str, Turn] = {}  # those that are not over, and what they called
+        self.contexts: dict[str, TurnContext] = {}  # those that run here
+        self.spent: dict[str, dict[str, float]] = {}  # by root
+        self._watched: dict[str, Turn] = {}  # those that somebody here waits for, and run elsewhere
+        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._unread: list[Turn] = []
+        self._loop: asyncio.Task[None] | None = None
+        self._spawn_on: asyncio.AbstractEventLoop | None = None
+
+    # Life
+
+    async def open(self) -> None:
+        await self.store.open()
+        self._spawn_on = asyncio.get_running_loop()
+        self._loop = self._spawn_on.create_task(self._serve())
+
+    async def close(self, grace: float = 0.0) -> None:
+        """Let what runs end within *grace* seconds; then a durable store keeps it for later."""
+        if self._loop is None:
+            return
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        if tasks and grace > 0:
+            for turn in tuple(self.contexts):
+                note = Message("Sum up and finish: the team is closing.", sender="team", to=turn)
+                await self.store.post(turn, {"message": note.dump()}, key="closing")
+            await asyncio.wait(tasks, timeout=grace)
+        self._loop.cancel()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.wait([self._loop, *self._tasks], timeout=_STOP)
+        for task, turn in self._tasks.items():
+            _log.warning("turn %s does not stop: %r", turn, task)
+        self._loop = None
+        await self.store.close()
+        for one in self.participants.values():
+            await one.close()
+        for failed in self._unread:
+            _report_unread(failed)
+        self._unread.clear()
+        for left in tuple(self.turns.values()):
+            if not left.over and not self.store.durable:
+                left.conclude("cancelled", error={"kind": "", "text": "the team was closed"})
+        self.turns.clear()
+
+    def _spawn(self, work: Coroutine[Any, Any, None], turn: str) -> None:
+        if self._spawn_on is None or self._loop is None:
+            work.close()
+            raise ValueError("the team is not started: use `async with team` or `team.run`")
+        task = self._spawn_on.create_task(work)
+        self._tasks[task] = turn
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a turn ended in an error of our own", exc_info=error)
+
+    # A turn that is called here
+
+    def make(
+        self,
+        to: str,
+        message: Message,
+        *,
+        id: str | None,  # noqa: A002
+        parent: Turn | None,
+        options: dict[str, Any],
+        returns: Any = None,
+    ) -> Turn:
+        """The turn of that id, which may be known already. Raises Diverged if it is another."""
+        turn = self.turns.get(id) if id is not None else None
+        if turn is not None and id is not None:
+            _check_same(turn.row, to, message, parent.id if parent else turn.row.parent)
+            if parent is not None and turn.parent is not parent:
+                _adopt(parent, turn)
+            turn.expect(returns)
+            return turn
+        ident = id or secrets.token_hex(6)
+        above = None if parent is None else parent.id
+        root = ident if parent is None else parent.row.root
+        place = self.store.place if self.participants[to].local else None
+        row = Row(ident, to, {}, above, root, options, place)
+        turn = self.turns[ident] = Turn(self, row, message, parent, returns)
+        if parent is not None:
+            parent.emit(Called(parent.id, parent.name, parent.row.parent, to, ident))
+        return turn
+
+    def start(self, turn: Turn) -> None:
+        """Write it and run it, unless that was begun."""
+        if not turn.started:
+            turn.started = True
+            self._spawn(self._begin(turn), turn.id)
+
+    async def _begin(self, turn: Turn) -> None:
+        row = turn.row
+        try:
+            if self.hooks and (changed := await self.hooks.run("before_turn", turn, turn.message)):
+                turn.message = _as_message(changed, turn.message)
+            row.message = turn.message.dump()
+            put = await self.store.put(row, claim=row.name not in self.shared)
+            if not put.new:
+                _check_same(put.row, row.name, turn.message, row.parent)
+        except TeamError as error:
+            turn.refuse(error)
+            return
+        except StoreError as error:
+            turn.conclude("failed", error=error_of(error), cause=error)
+            return
+        turn.written = True
+        if put.claim is not None:
+            turn.row = put.row
+            await self._work(turn, put.claim)
+        elif put.row.state in OVER:
+            self._restore(turn, put.row)
+        else:
+            turn.row = put.row
+            self._watch(turn, put.row.state)
+
+    def _watch(self, turn: Turn, status: str) -> None:
+        self._watched[turn.id] = turn
+        turn.changed(status)
+
+    # Running one
+
+    async def _work(self, turn: Turn, claim: Claim) -> None:
+        context = self.contexts[turn.id] = TurnContext(self, turn, claim)
+        current.set(context)
+        turn.changed("running")
+        try:
+            status, error, cause = await self._finish(context)
+            if status == "sleeping":
+                return
+            messages: Sequence[Message] = turn.messages()
+            if self.hooks:
+                messages = await self._after(turn, status, messages, error)
+            result: dict[str, Any] = {"messages": [message.dump() for message in messages]}
+            if error is not None:
+                result["error"] = error
+            if context.used:
+                result["used"] = context.used
+            if turn.tools:
+                result["tools"] = turn.tools
+            await self._end(claim, status, result)
+            turn.row.result, turn.row.ended = result, time.time()
+            self._conclude(turn, status, messages, error, cause)
+        except Lost:
+            rows = await self.store.look(id=turn.id)
+            if rows and rows[0].state in OVER:
+                self._restore(turn, rows[0])
+            else:
+                self._watch(turn, "running")
+        finally:
+            if self.contexts.get(turn.id) is context:
+                del self.contexts[turn.id]
+
+    async def _finish(
+        self, context: TurnContext
+    ) -> tuple[str, dict[str, Any] | None, BaseException | None]:
+        """Run the participant: how it ended, and why if not well."""
+        turn = context.turn
+        end = _end_of(turn)
+        if end is not None and end <= time.time():  # it slept so long
+            return *_failed(turn, TimeoutError(), end), None
+        try:
+            if end is None:
+                await self._answer(context)
+            else:
+                async with asyncio.timeout(end - time.time()):
+                    await self._answer(context)
+        except (Suspend, BaseExceptionGroup) as raised:
+            pause = _pause_in(raised)
+            if pause is not None:
+                await self._suspend(context, pause)
+                return "sleeping", None, None
+            if not isinstance(raised, Exception):
+                raise
+            return "failed", error_of(raised), raised
+        except asyncio.CancelledError:
+            rows = await asyncio.shield(self.store.look(id=turn.id))
+            if not rows or rows[0].state not in OVER:
+                raise
+            raise Lost("cancelled", turn=turn.id) from None
+        except Lost:
+            raise
+        except Exception as error:
+            return *_failed(turn, error, end), error
+        return "completed", None, None
+
+    async def _answer(self, context: TurnContext) -> None:
+        turn, done = context.turn, 0
+        answer = self.participants[turn.name].answer(context)
+        if isinstance(answer, AsyncIterable):
+            async for reply in answer:
+                done = await self._reply(context, reply, done, yielded=True)
+        else:
+            reply = await answer if isawaitable(answer) else answer
+            done = await self._reply(context, reply, done)
+        for piece in turn.pieces.items:
+            if isinstance(piece, Turn):
+                await piece  # its failure is ours
+
+    async def _reply(
+        self, context: TurnContext, reply: Any, done: int, *, yielded: bool = False
+    ) -> int:
+        """Add what was returned or yielded, unless an earlier run did."""
+        turn = context.turn
+        if isinstance(reply, list | tuple):
+            for one in reply:
+                done = await self._reply(context, one, done, yielded=True)
+            return done
+        if reply is None and not yielded:
+            return done
+        if done >= len(turn.pieces.items):
+            if not isinstance(reply, Turn | Draft):
+                reply = self._message(turn, reply)
+                if self.hooks:
+                    reply = await self.hooks.change("value", turn, reply)
+            turn.add(reply)
+        return done + 1
+
+    def _message(self, turn: Turn, reply: Any) -> Message:
+        sender, to = turn.row.name, turn.message.sender
+        if isinstance(reply, str):
+            return Message(reply, "return", sender, to, turn=turn.row.id)
+        if isinstance(reply, Message):
+            return reply.but(
+                kind="return", sender=reply.sender or sender, to=reply.to or to, turn=turn.row.id
+            )
+        text = "" if reply is None else reply if isinstance(reply, str) else _text(reply)
+        return Message(text, "return", sender, to, plain(reply), turn=turn.row.id)
+
+    async def _after(
+        self,
+        turn: Turn,
+        status: str,
+        messages: Sequence[Message],
+        error: dict[str, Any] | None,
+    ) -> Sequence[Message]:
+        if status == "timeout":
+            await self.hooks.run("timeout", turn, error)
+        if error is not None:
+            await self.hooks.run("error", turn, error)
+        if status == "completed":
+            changed = await self.hooks.run("after_turn", turn, messages)
+            if changed is not None:
+                one = changed if isinstance(changed, list | tuple) else [changed]
+                messages = [_as_message(m, self._message(turn, "")) for m in one]
+        for message in messages:
+            await self.hooks.run("message", turn, message)
+        return messages
+
+    async def _suspend(self, context: TurnContext, pause: Suspend) -> None:
+        turn, until = context.turn, pause.until
+        bounds = [end for end in (until, _end_of(turn)) if end is not None]
+        context.slept(until)
+        self.contexts.pop(turn.id, None)
+        self._watched[turn.id] = turn
+        await self.store.sleep(
+            context.claim, after=pause.after, until=min(bounds) if bounds else None
+        )
+        turn.changed("sleeping")
+        if turn.parent is not None and (above := self.contexts.get(turn.parent.id)):
+            above.changes.ring()
+
+    async def _end(self, claim: Claim, status: str, result: dict[str, Any]) -> None:
+        if self.hooks:
+            result = await self.hooks.change("before_store", None, result)
+        complained = False
+        while True:
+            try:
+                await self.store.end(claim, status, result)
+                break
+            except StoreError as error:  # nobody hears of an end that is not written
+                if not complained:
+                    _log.error("the end of turn %s cannot be written: %s", claim.row.id, error)
+                complained = True
+                await asyncio.sleep(SWEEP)
+        if self.hooks:
+            await self.hooks.run("after_store", None, result)
+
+    def _conclude(
+        self,
+        turn: Turn,
+        status: str,
+        messages: Sequence[Message],
+        error: dict[str, Any] | None,
+        cause: BaseException | None,
+    ) -> None:
+        turn.conclude(status, messages, error, cause)
+        self._over(turn)
+
+    def _restore(self, turn: Turn, row: Row) -> None:
+        if not turn.over:
+            turn.written = True
+            turn.restore(row)
+            self._over(turn)
+
+    def _over(self, turn: Turn) -> None:
+        parent = turn.parent
+        self._watched.pop(turn.id, None)
+        if parent is not None:
+            if turn.error is None:
+                parent.emit(
+                    Returned(
+                        parent.id,
+                        parent.name,
+                        parent.row.parent,
+                        turn.name,
+                        turn.id,
+                        turn.text,
+                    )
+                )
+            if (above := self.contexts.get(parent.id)) is not None:
+                above.changes.ring()
+        elif self.spent:
+            self.spent.pop(turn.id, None)
+        if turn.error is not None and turn.status != "cancelled":
+            self._unread = [one for one in self._unread if one.unread_failure]
+            self._unread.append(turn)
+        if parent is None or parent.over:
+            self._drop(turn)
+
+    def _drop(self, turn: Turn) -> None:
+        self.turns.pop(turn.id, None)
+        for child in turn.children:
+            if child.over:
+                self._drop(child)
+
+    # What comes by the store
+
+    async def _serve(self) -> None:
+        while True:
+            try:
+                await self._take_up()
+                await self.store.wait(SWEEP)
+            except OptioAgentsError as error:
+                _log.error("the turns cannot be read: %s", error)
+                await asyncio.sleep(SWEEP)
+
+    async def _take_up(self) -> None:
+        claims = [context.claim for context in self.contexts.values()]
+        news = await self.store.beat(claims, tuple(self._watched))
+        for row in news.over:
+            if (watched := self._watched.get(row.id)) is not None:
+                self._restore(watched, row)
+        for turn in (*news.lost, *news.cancelled):
+            if (context := self.contexts.get(turn)) is not None:
+                self._watch(context.turn, "running")
+            self._stop(turn)
+        for turn, items in news.mail.items():
+            if (context := self.contexts.get(turn)) is not None:
+                context.claim.mail += items
+                context.changes.ring()
+        names = self.participants.keys()
+        while True:
+            found = await self.store.claim(names, _MOST, shared=self.shared)
+            for claim in found:
+                self._resume(claim)
+            if len(found) < _MOST:
+                return
+
+    def _resume(self, claim: Claim) -> None:
+        row = claim.row
+        turn = self.turns.get(row.id)
+        if turn is None:
+            parent = self.turns.get(row.parent) if row.parent else None
+            turn = self.turns[row.id] = Turn(self, row, Message.load(row.message), parent)
+            turn.started = True
+        elif turn.status == "sleeping":
+            mail = row.after is not None and len(claim.mail) > row.after
+            turn.emit(Woke(row.id, row.name, row.parent, "message" if mail else "time"))
+        turn.row, turn.written = row, True
+        self._watched.pop(row.id, None)
+        self._spawn(self._work(turn, claim), row.id)
+
+    def _stop(self, turn: str) -> list[asyncio.Task[None]]:
+        found = [task for task, its in self._tasks.items() if its == turn]
+        for task in found:
+            if task is not asyncio.current_task():
+                task.cancel()
+        return found
+
+    async def cancel(self, turn: str) -> list[str]:
+        """End it and all below it; their ids."""
+        known = self.turns.get(turn)
+        if known is not None and not known.started:
+            known.started = True
+            known.conclude("cancelled", error={"kind": "", "text": "cancelled before it began"})
+            self._over(known)
+            return [turn]
+        while known is not None and not known.written and not known.over:
+            await known.pieces.more()
+        ended = await self.store.cancel(turn)
+        tasks = [task for one in ended for task in self._stop(one)]
+        tasks = [task for task in tasks if task is not asyncio.current_task()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=_STOP)
+        for row in [row for one in ended for row in await self.store.look(id=one)]:
+            if (handle := self.turns.get(row.id)) is not None:
+                self._restore(handle, row)
+        return ended
+
+    async def find(self, turn: str) -> Turn:
+        """A handle of a turn, with those of all below it that are known."""
+        rows = await self.store.look(id=turn)
+        if turn in self.turns or not rows:
+            if not rows:
+                raise NoParticipant(f"this team has no turn {turn[:80]!r}", turn=turn[:80])
+            return self.turns[turn]
+        found: dict[str, Turn] = {}
+        for row in await self.store.look(root=rows[0].root):
+            above = found.get(row.parent or "")
+            if row.id == turn or above is not None:
+                known = self.turns.get(row.id)
+                if known is None:
+                    known = Turn(self, row, Message.load(row.message), above)
+                    known.started = known.written = True
+                    if row.state in OVER:
+                        known.restore(row)
+                    else:
+                        self.turns[row.id] = known
+                        self._watch(known, row.state)
+                found[row.id] = known
+        return found[turn]
+
+
+def _end_of(turn: Turn) -> float | None:
+    """When it has to be over, whether by its own bound or by that of its tree."""
+    options = turn.row.options
+    ends = [options["deadline"]] if "deadline" in options else []
+    if "timeout" in options:
+        ends.append((turn.row.started or time.time()) + options["timeout"])
+    return min(ends) if ends else None
+
+
+def _failed(turn: Turn, error: Exception, end: float | None) -> tuple[str, dict[str, Any]]:
+    """How a turn ended that raised, which had until *end*."""
+    options = turn.row.options
+    if isinstance(error, LimitReached):
+        return "limit", {"kind": error.limit, "text": str(error)}
+    if not isinstance(error, TimeoutError) or end is None or time.time() < end:
+        return "failed", error_of(error)
+    if options.get("deadline", float("inf")) <= time.time():
+        seconds = options.get("limits", {}).get("seconds")
+        text = f"{turn.name} (turn {turn.id}) reached the limit seconds: {seconds}"
+        return "limit", {"kind": "seconds", "text": text}
+    text = f"no answer within {options.get('timeout')} seconds"
+    return "timeout", {"kind": "TimeoutError", "text": text}
+
+
+def _pause_in(raised: BaseException) -> Suspend | None:
+    """The wish to sleep in *raised*, unless something else went wrong beside it."""
+    while isinstance(raised, BaseExceptionGroup) and raised.split(Suspend)[1] is None:
+        raised = raised.exceptions[0]
+    return raised if isinstance(raised, Suspend) else None
+
+
+def _check_same(kept: Row, to: str, message: Message, parent: str | None) -> None:
+    """Raise Diverged unless *kept* is the turn that is asked for."""
+    if kept.name != to or kept.parent != parent:
+        raise Diverged(
+            f"turn {kept.id} is one of {kept.name}"
+            + (f" under {kept.parent}" if kept.parent else "")
+            + f", not of {to}: the function has changed, or the id is taken",
+            turn=kept.id,
+        )
+    if kept.message and Message.load(kept.message).id != message.id:
+        raise Diverged(
+            f"turn {kept.id} of {kept.name} was called with another message: the function "
+            "has changed, or the id is taken",
+            turn=kept.id,
+        )
+
+
+def _adopt(parent: Turn, turn: Turn) -> None:
+    """*turn* was taken up before its parent was: put it where it belongs."""
+    turn.parent = parent
+    parent.children.append(turn)
+    for event in turn.events_of_root.items:
+        parent.emit(event)
+    waiting = [turn]
+    while waiting:
+        one = waiting.pop()
+        one.events_of_root = parent.events_of_root
+        waiting += one.children
+
+
+def _as_message(value: Any, like: Message) -> Message:
+    return value if isinstance(value, Message) else like.but(text=str(value))
+
+
+def _text(value: Any) -> str:
+    import json
+
+    return json.dumps(plain(value), ensure_ascii=False)
+
+
+def _report_unread(turn: Turn) -> None:
+    if turn.unread_failure:
+        _log.error("nobody asked how it went: %s", turn.failure(), exc_info=turn.cause)

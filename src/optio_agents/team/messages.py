@@ -1,0 +1,196 @@
+"""What participants say to each other: values that nobody can change, named by their content.
+
+The id of a message is the SHA-256 of what it says (kind, sender, to, text, value, attachments,
+nested messages by their ids, fields of a subclass), so the same words have the same id in every
+process. The turn it belongs to is not part of that.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from hashlib import sha256
+from typing import Any, ClassVar, Literal, NoReturn, TypeAlias
+
+Frozen: TypeAlias = "str | int | float | bool | FrozenDict | tuple[Frozen, ...] | None"
+Kind: TypeAlias = Literal["forward", "return"]
+
+
+class FrozenDict(dict[str, Any]):
+    """A dict that is read only; `json` and comparisons take it for a dict."""
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("a message cannot be changed: make another one")
+
+    __setitem__ = __delitem__ = update = setdefault = pop = popitem = clear = _refuse
+    __ior__ = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenDict, (dict(self),)
+
+
+def freeze(value: Any) -> Any:
+    """The same JSON value in a form that nobody can change."""
+    if isinstance(value, FrozenDict | str | int | float | None):
+        return value
+    if isinstance(value, Mapping):
+        return FrozenDict({str(key): freeze(inner) for key, inner in value.items()})
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return tuple(freeze(inner) for inner in value)
+    return value
+
+
+def plain(value: Any) -> Any:
+    """*value* as JSON knows it: models and dataclasses become objects."""
+    if isinstance(value, str | int | float | None):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(inner) for inner in value]
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if hasattr(value, "__dataclass_fields__"):
+        return {part.name: plain(getattr(value, part.name)) for part in fields(value)}
+    return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that goes with a message: its bytes, or the address where they are."""
+
+    media_type: str
+    data: bytes | None = None
+    url: str | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.data is None) == (self.url is None):
+            raise ValueError("an attachment has either data or a url")
+
+    def dump(self) -> dict[str, Any]:
+        data = None if self.data is None else base64.b64encode(self.data).decode()
+        return {"media_type": self.media_type, "data": data, "url": self.url, "name": self.name}
+
+    @classmethod
+    def load(cls, kept: Mapping[str, Any]) -> Attachment:
+        data = None if kept["data"] is None else base64.b64decode(kept["data"])
+        return cls(kept["media_type"], data, kept["url"], kept["name"])
+
+
+@dataclass(frozen=True)
+class Message:
+    """One thing said: *forward* to whoever is called, or *return* to the caller.
+
+    Subclass it (as a frozen dataclass) for fields of your own; they are kept with it.
+    """
+
+    text: str = ""
+    kind: Kind = "forward"
+    sender: str = ""
+    to: str = ""
+    value: Any = None
+    attachments: tuple[Attachment, ...] = ()
+    parts: tuple[str, ...] = ()  # the ids of the messages it was made of
+    turn: str = field(default="", compare=False)
+
+    _classes: ClassVar[dict[str, type[Message]]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        Message._classes[f"{cls.__module__}:{cls.__qualname__}"] = cls
+
+    def __post_init__(self) -> None:
+        for name in () if type(self) is Message else _own_fields(type(self)):
+            object.__setattr__(self, name, freeze(getattr(self, name)))
+        if self.value is not None:
+            object.__setattr__(self, "value", freeze(self.value))
+        if self.attachments.__class__ is not tuple:
+            object.__setattr__(self, "attachments", tuple(self.attachments))
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def id(self) -> str:
+        """The SHA-256 of its content, as 64 hexadecimal digits."""
+        known: str | None = self.__dict__.get("_id")
+        if known is None:
+            content = self.dump()
+            del content["turn"]
+            text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+            known = self.__dict__["_id"] = sha256(text.encode()).hexdigest()
+        return known
+
+    def dump(self) -> dict[str, Any]:
+        """All of it as JSON; nested messages by their ids."""
+        kept = {
+            "kind": self.kind,
+            "sender": self.sender,
+            "to": self.to,
+            "text": self.text,
+            "value": None if self.value is None else plain(self.value),
+            "attachments": [attachment.dump() for attachment in self.attachments],
+            "parts": list(self.parts),
+            "turn": self.turn,
+        }
+        if type(self) is not Message:
+            kept["class"] = f"{type(self).__module__}:{type(self).__qualname__}"
+            kept["own"] = {name: plain(getattr(self, name)) for name in _own_fields(type(self))}
+        return kept
+
+    @staticmethod
+    def load(kept: Mapping[str, Any]) -> Message:
+        """The message that was dumped. Raises ValueError where its class is not known here."""
+        name = kept.get("class")
+        if name is not None and name not in Message._classes:
+            raise ValueError(f"a message is a {name}, which is not defined in this process")
+        return Message._classes.get(name or "", Message)(
+            kind=kept["kind"],
+            sender=kept["sender"],
+            to=kept["to"],
+            text=kept["text"],
+            value=kept["value"],
+            attachments=tuple(map(Attachment.load, kept["attachments"])),
+            parts=tuple(kept["parts"]),
+            turn=kept["turn"],
+            **kept.get("own", {}),
+        )
+
+    def but(self, **changes: Any) -> Message:
+        """The same with other values in some fields."""
+        same = {part.name: getattr(self, part.name) for part in fields(self)}
+        return type(self)(**{**same, **changes})
+
+
+def _own_fields(cls: type[Message]) -> Iterator[str]:
+    ours = Message.__dataclass_fields__
+    for name, part in cls.__dataclass_fields__.items():
+        if name not in ours and (part.init or part.default is not MISSING):
+            yield name
+
+
+def joined(messages: Sequence[Message], *, sender: str, to: str, turn: str) -> Message:
+    """What a whole turn said, as one message: a blank line between the texts."""
+    if len(messages) == 1:
+        only = messages[0]
+        if only.sender == sender and only.to == to and only.kind == "return":
+            return only
+        parts = only.parts if only.turn == turn else (only.id,)
+        return only.but(kind="return", sender=sender, to=to, turn=turn, parts=parts)
+    values = [message.value for message in messages if message.value is not None]
+    return Message(
+        "\n\n".join(message.text for message in messages if message.text),
+        "return",
+        sender,
+        to,
+        values[-1] if values else None,
+        tuple(attachment for message in messages for attachment in message.attachments),
+        tuple(message.id for message in messages),
+        turn,
+    )

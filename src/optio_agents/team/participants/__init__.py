@@ -1,0 +1,40 @@
+"""Who takes part in a team: what all have in common, and plain functions.
+
+Read `function` here, then `tools` (typed functions with a schema), `model`, `human`, `agent`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from optio_agents.team.context import TurnContext
+
+
+class Participant(Protocol):
+    """One method makes a participant; the rest says how it is treated."""
+
+    role: str  # one line, for those who may call it
+    shared: bool  # it does one turn at a time, in order
+    local: bool  # its turns can run only where their journal is
+
+    def answer(self, context: TurnContext) -> Any:
+        """Work on a turn: an awaitable of the replies, or an async iterator of them."""
+
+    async def close(self) -> None:
+        """The team is closed."""
+
+
+class Function:
+    """A function of its context, or any object that can be called so."""
+
+    local = False
+
+    def __init__(self, function: Callable[[TurnContext], Any], *, shared: bool = False) -> None:
+        self.answer = function
+        self.shared = shared
+        self.role = (function.__doc__ or "").strip().partition("\n")[0]
+
+    async def close(self) -> None:
+        pass

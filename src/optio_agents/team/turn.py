@@ -1,0 +1,408 @@
+"""A piece of work in the hands of its caller: await it, read it, speak to it, cancel it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, TypedDict
+
+from .errors import CallFailed, CallTimedOut, Diverged, TeamError
+from .events import Called, Concluded, Stream, TeamEvent, Token
+from .messages import Message, joined
+from .stores import OVER, Row
+
+if TYPE_CHECKING:
+    from .messages import Attachment
+    from .stores import TurnStore
+
+
+class Working(Protocol):
+    """The context of a turn that runs here."""
+
+    turn: Turn
+
+    def suspend_for_mail(self) -> NoReturn: ...
+
+
+class Worker(Protocol):
+    """What a turn, and whoever works on it, needs of the process that it is in."""
+
+    hooks: Any
+    calls: Any
+    store: TurnStore
+
+    def start(self, turn: Turn) -> None: ...
+    async def cancel(self, turn: str) -> list[str]: ...
+
+
+current: ContextVar[Working | None] = ContextVar("optio_agents.team.current", default=None)
+
+
+class CallOptions(TypedDict, total=False):
+    """What may go along with a call."""
+
+    history: Sequence[Message]
+    instructions: str
+    scope: str  # whom the instructions are for: "first" (who is called), or "all" below as well
+    returns: Any
+    timeout: float | None
+    attachments: Sequence[Attachment]
+    metadata: Any
+    lazy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a turn is."""
+
+    turn: str
+    name: str
+    status: str
+    text: str = ""
+    error: str = ""
+    parent: str | None = None
+    created: float = 0.0  # seconds since the epoch, as all times here
+    started: float | None = None
+    ended: float | None = None
+    metadata: Any = None
+    used: Mapping[str, float] = field(default_factory=dict)
+    messages: tuple[Message, ...] = ()
+
+
+class Suspend(BaseException):
+    """Unwinds the function of a turn that sleeps for long; it runs again from its top."""
+
+    def __init__(self, after: int | None, until: float | None) -> None:
+        super().__init__()
+        self.after, self.until = after, until
+
+
+class Draft(Stream[str]):
+    """A message that is being said, piece by piece; `message` is there when it is closed."""
+
+    __slots__ = ("message",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.message: Message | None = None
+
+
+Reply: TypeAlias = "Message | Turn | Draft"
+
+
+class Turn:
+    """One piece of work between participants; `await` it for the whole answer as a `Message`.
+
+    Everything about it can be read by any number of readers, also after its end.
+    """
+
+    __slots__ = (
+        "_final",
+        "_kernel",
+        "_read",
+        "_returns",
+        "cause",
+        "children",
+        "endless",
+        "error",
+        "events_of_root",
+        "message",
+        "parent",
+        "pieces",
+        "row",
+        "started",
+        "status",
+        "tools",
+        "written",
+    )
+
+    def __init__(
+        self, kernel: Worker, row: Row, message: Message, parent: Turn | None, returns: Any = None
+    ) -> None:
+        self._kernel, self.row, self.message, self.parent = kernel, row, message, parent
+        self._returns = returns
+        self.children: list[Turn] = []
+        self.pieces: Stream[Reply] = Stream()  # what it replies, in order
+        self.events_of_root: Stream[TeamEvent] = (
+            Stream() if parent is None else parent.events_of_root
+        )
+        self.status = "called"
+        self.written = self.started = self.endless = self._read = False
+        self.error: dict[str, Any] | None = None
+        self.cause: BaseException | None = None
+        self._final: Message | None = None
+        self.tools: list[str] = []
+        if parent is not None:
+            parent.children.append(self)
+
+    def __repr__(self) -> str:
+        return f"<Turn {self.id} of {self.name}: {self.status}>"
+
+    @property
+    def id(self) -> str:
+        return self.row.id
+
+    @property
+    def name(self) -> str:
+        """The participant that works on it."""
+        return self.row.name
+
+    @property
+    def metadata(self) -> Any:
+        return self.row.options.get("metadata")
+
+    @property
+    def over(self) -> bool:
+        return self.status in OVER
+
+    # Reading
+
+    def __await__(self) -> Generator[Any, None, Message]:
+        return self.answer().__await__()
+
+    async def answer(self) -> Message:
+        """What was said, as one message. Raises CallFailed, whatever went wrong."""
+        if self.endless:
+            raise ValueError(f"turn {self.id} is done again and again: it has no answer to await")
+        await self.wait_over()
+        if self.error is not None or self._final is None:
+            self.fail()
+        if self._returns is not None:
+            return _typed(self._final, self._returns)
+        return self._final
+
+    async def wait_over(self) -> None:
+        """Return when it is over, however it ended."""
+        self._kernel.start(self)
+        while self.status not in OVER:
+            waiting = current.get()
+            if self.status == "sleeping" and waiting and waiting.turn is self.parent:
+                waiting.suspend_for_mail()
+            await self.pieces.more()
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        """Its messages one by one, as each is complete, those of nested turns in their place."""
+        self._kernel.start(self)
+        async for piece in self.pieces:
+            if isinstance(piece, Message):
+                yield piece
+            elif isinstance(piece, Draft):
+                while not piece.closed:
+                    await piece.more()
+                if piece.message is not None:
+                    yield piece.message
+            else:
+                async for message in piece:
+                    yield message
+        if self.error is not None:
+            self.fail()
+
+    async def tokens(self) -> AsyncIterator[str]:
+        """Its text in the pieces in which it is said."""
+        self._kernel.start(self)
+        async for piece in self.pieces:
+            if isinstance(piece, Message):
+                yield piece.text
+            elif isinstance(piece, Draft):
+                async for text in piece:
+                    yield text
+            else:
+                async for text in piece.tokens():
+                    yield text
+        if self.error is not None:
+            self.fail()
+
+    async def events(self, *kinds: type, name: str | None = None) -> AsyncIterator[TeamEvent]:
+        """All that happens in it and below it, from its beginning until it is over."""
+        self._kernel.start(self)
+        family = {self.id}
+        async for event in self.events_of_root:
+            if event.turn in family:
+                if isinstance(event, Called):
+                    family.add(event.child)
+                if (not kinds or isinstance(event, kinds)) and name in (None, event.name):
+                    yield event
+                if isinstance(event, Concluded) and event.turn == self.id:
+                    return
+
+    # Acting
+
+    async def send(self, text: str | Message, *, id: str | None = None) -> int:  # noqa: A002
+        """Say something to it while it works; read before its next step. Once per *id*.
+
+        The number of the message in its mailbox.
+        """
+        self._kernel.start(self)
+        message = text if isinstance(text, Message) else Message(text)
+        while not self.written and not self.over:
+            await self.pieces.more()
+        number: int = await self._kernel.calls.send(self.id, message, key=id)
+        return number
+
+    async def cancel(self) -> None:
+        """End it and all below it; what they started is gone when this returns."""
+        await self._kernel.cancel(self.id)
+
+    # Afterwards
+
+    def tree(self) -> str:
+        """Who called whom, how each ended, how long it took, and with which tools."""
+        return "\n".join(self._lines(""))
+
+    def _lines(self, indent: str) -> list[str]:
+        row = self.row
+        took = f" {row.ended - row.created:.2f} s" if row.ended else ""
+        tools = f" [{', '.join(self.tools)}]" if self.tools else ""
+        lines = [f"{indent}{self.name} {self.id} {self.status}{took}{tools}"]
+        for child in self.children:
+            lines += child._lines(indent + "  ")  # noqa: SLF001
+        return lines
+
+    def messages(self) -> tuple[Message, ...]:
+        """What it replied, message by message, as far as it has come."""
+        found: list[Message] = []
+        for piece in self.pieces.items:
+            if isinstance(piece, Message):
+                found.append(piece)
+            elif isinstance(piece, Draft):
+                found += [piece.message] if piece.message else []
+            else:
+                found += piece.messages()
+        return tuple(found)
+
+    @property
+    def used(self) -> dict[str, float]:
+        """The steps, tokens and usd of this turn alone, once it is over."""
+        used: dict[str, float] = (self.row.result or {}).get("used", {})
+        return used
+
+    def fail(self) -> NoReturn:
+        """Raise why it did not complete."""
+        self._read = True
+        if isinstance(self.cause, Diverged) and self.cause.turn == self.id:
+            raise self.cause
+        raise self.failure() from self.cause
+
+    def failure(self) -> CallFailed:
+        error = self.error or {}
+        kind, text = str(error.get("kind", "")), str(error.get("text", ""))
+        sort = CallTimedOut if self.status == "timeout" else CallFailed
+        why = f": {kind}: {text}" if kind else ""
+        return sort(
+            f"{self.name} (turn {self.id}) {_ENDED.get(self.status, self.status)}{why}",
+            turn=self.id,
+            name=self.name,
+            status=self.status,
+            kind=kind,
+        )
+
+    # For the kernel
+
+    def expect(self, returns: Any) -> None:
+        if returns is not None:
+            self._returns = returns
+
+    def refuse(self, error: TeamError) -> None:
+        """It is not what was asked for; what is written of it stays as it is."""
+        self.conclude("failed", error=error_of(error), cause=error)
+
+    @property
+    def text(self) -> str:
+        """What was said so far, or in the end."""
+        if self._final is not None:
+            return self._final.text
+        return "\n\n".join(message.text for message in self.messages())
+
+    def changed(self, status: str | None = None) -> None:
+        if status is not None:
+            self.status = status
+        self.pieces.ring()
+
+    def emit(self, event: TeamEvent) -> None:
+        hooks = self._kernel.hooks
+        if hooks:
+            event = hooks.event(self, event)
+        self.events_of_root.put(event)
+        if hooks:
+            hooks.after_event(self, event)
+
+    def add(self, piece: Reply) -> None:
+        self.pieces.put(piece)
+        if isinstance(piece, Message):
+            parent = self.row.parent
+            self.emit(Token(self.row.id, self.row.name, parent, piece.text))
+
+    def conclude(
+        self,
+        status: str,
+        messages: Sequence[Message] = (),
+        error: dict[str, Any] | None = None,
+        cause: BaseException | None = None,
+    ) -> None:
+        """It is over, and that is written."""
+        row = self.row
+        self.status = row.state = status
+        self.error, self.cause = error, cause
+        if status == "completed" or messages:
+            self._final = joined(messages, sender=row.name, to=self.message.sender, turn=row.id)
+        text = str(error.get("text", "")) if error else self._final.text if self._final else ""
+        self.pieces.close()
+        self.emit(Concluded(row.id, row.name, row.parent, status, text))
+
+    def restore(self, row: Row) -> None:
+        """It is over, as *row* says; whoever worked on it was somewhere else, or earlier."""
+        self.row = row
+        result = row.result or {}
+        messages = [Message.load(kept) for kept in result.get("messages", ())]
+        self.tools = list(result.get("tools", ()))
+        del self.pieces.items[:]
+        self.pieces.items += messages
+        self.conclude(row.state, messages, result.get("error") or _no_error(row.state))
+
+    @property
+    def unread_failure(self) -> bool:
+        return self.error is not None and not self._read
+
+
+def error_of(error: BaseException) -> dict[str, Any]:
+    return {"kind": type(error).__name__, "text": str(error)}
+
+
+_ENDED = {"timeout": "timed out", "cancelled": "was cancelled", "limit": "reached a limit"}
+
+
+def _no_error(state: str) -> dict[str, Any] | None:
+    return None if state == "completed" else {"kind": "", "text": state}
+
+
+def _typed(message: Message, returns: Any) -> Message:
+    """*message* with its value as *returns*, which its JSON fits."""
+    from pydantic import TypeAdapter
+
+    value = validated(message, returns)
+    typed = message.but()
+    object.__setattr__(typed, "value", TypeAdapter(returns).validate_python(value))
+    return typed
+
+
+def validated(message: Message, returns: Any) -> Any:
+    """The JSON value of *message* as *returns* wants it. Raises ValueError if it does not fit."""
+    from pydantic import TypeAdapter
+
+    value = message.value
+    if value is None:
+        text = message.text.strip().removeprefix("```json").removeprefix("```").removesuffix("```")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = message.text
+    adapter = TypeAdapter(returns)
+    return adapter.dump_python(adapter.validate_python(_thawed(value)), mode="json")
+
+
+def _thawed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _thawed(inner) for key, inner in value.items()}
+    return [_thawed(inner) for inner in value] if isinstance(value, tuple) else value
