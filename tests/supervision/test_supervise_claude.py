@@ -3,6 +3,7 @@
 # ruff: noqa: ASYNC110, ASYNC230, ASYNC240  # files send no events, and nobody else needs the loop
 
 import asyncio
+import posixpath
 import re
 import signal
 from dataclasses import replace
@@ -103,18 +104,20 @@ async def test_it_is_taught_followed_answered_and_ended(office: Office) -> None:
 
 
 @pytest.mark.parametrize("version", [CLAUDE, OLDER_CLAUDE])
-@pytest.mark.parametrize("by_link", [False, True])
+@pytest.mark.parametrize("place", ["ours", "by link", "yours"])
 async def test_to_report_needs_no_permission_and_all_else_does(
-    office: Office, version: str, by_link: bool
+    office: Office, version: str, place: str
 ) -> None:
     """As it is taught, six statuses, two deliverables and DONE; and what somebody may try."""
     watching, home = Watching(), office.directory / "home"
     home.mkdir()
-    if by_link:  # as where a home directory is a link to another disk
+    if place == "by link":  # as where a home directory is a link to another disk
         (office.directory / "link").symlink_to(home)
         home = office.directory / "link"
     taskdir = str(home / "task")
-    logdir = f"{taskdir}/workdir"
+    workdir, logdir = None, f"{taskdir}/workdir"
+    if place == "yours":
+        workdir, logdir = str(home), f"{home}/.optio/task"
     (taught,) = re.findall("```sh\n(.*?)\n```", build_log_channel_prompt(logdir=logdir), re.DOTALL)
 
     def says(entry: str) -> str:
@@ -139,10 +142,11 @@ async def test_to_report_needs_no_permission_and_all_else_does(
         f'printf "$(rm -rf x)" >> {logdir}/optio.log',
         f"echo x > {logdir}/optio.logs",
         f"echo x > {logdir}/sub/optio.log",
+        f"echo x > {posixpath.dirname(logdir)}/another",
     ]
     steps = [*reports, *map(bash, tries), bash(says("DONE: all")), {"text": "Bye."}]
     with anyio.fail_after(BOUND):
-        async with ModelApi().serve() as api, make_host(taskdir=taskdir) as host:
+        async with ModelApi().serve() as api, make_host(taskdir=taskdir, workdir=workdir) as host:
             api.scripts["all"] = steps
             spec = replace(
                 claude(office.directory, api),

@@ -193,7 +193,11 @@ def supervision_options(verb: Callable[..., Any]) -> Callable[..., Any]:
 )
 @host_options
 @click.option("--agent", type=click.Choice(["claude"]), default="claude", show_default=True)
-@click.option("--cwd", metavar="DIR", help="Your own directory for the agent to work in.")
+@click.option(
+    "--cwd",
+    metavar="DIR",
+    help="Your own directory to work in; of ours, it gets only .optio/ID/.",
+)
 @click.option("--model", help="The agent's model.")
 @click.option(
     "--permission",
