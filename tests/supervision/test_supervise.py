@@ -156,8 +156,11 @@ async def test_one_directory_takes_many_runs_and_three_at_once(office: Office) -
     assert kept == {"code.py", ".optio/.gitignore", *handed}
 
 
-async def test_a_log_where_a_pasted_prompt_wants_it_is_noticed_at_once(office: Office) -> None:
+async def test_a_log_where_a_pasted_prompt_wants_it_is_noticed_at_once(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As in a project whose CLAUDE.md holds the prompt to paste."""
+    monkeypatch.setattr("optio_agents.session.watch._OTHER_LOG", ())  # nobody searches later
     watching, project = Watching(), office.directory / "project"
     project.mkdir()
     (project / "optio.log").write_text("DONE: of another time\n")
