@@ -1,13 +1,18 @@
 """Whatever an agent says, what we show stays where we put it."""
 
+import json
+import re
+import textwrap
 import unicodedata
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given, strategies as st
 
 from optio_agents import visible
-from optio_agents.display import visible_block
+from optio_agents.display import Secrets, visible_block
 
 UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
@@ -57,3 +62,60 @@ def test_what_does_not_fit_is_announced(show: Callable[..., str]) -> None:
     assert show("x" * 11, limit=10) == "x" * 9 + "…"
     assert show("\x00" * 10, limit=10) == r"\x00\x00\…"
     assert show("\r\n" * 10**7, limit=10).endswith("…")
+
+
+# Values of named credentials
+
+KEY = 'sk-"a/b+c"\\é-0123456789'
+PEM = "-----BEGIN KEY-----\nMIIEvgIBADANBgkq+hkiG9w0\n  BAQEFAASCBKgwggSkA/oIB\n-----END KEY-----\n"
+URL = "postgresql://app:p%40ss-w0rd@db.example:5432/orders"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        KEY,
+        json.dumps(KEY),
+        json.dumps(KEY, ensure_ascii=False),
+        json.dumps({"inner": json.dumps({"key": KEY})}),
+        json.dumps(KEY).replace("/", "\\/"),
+        repr([KEY]),
+        quote(KEY),
+        quote(KEY, safe=""),
+        quote_plus(KEY).lower(),
+        KEY.encode().hex(),
+        *(b64encode(f"{user}:{KEY}\n".encode()).decode() for user in ("", "u", "me", "you")),
+        urlsafe_b64encode(f"x{KEY}".encode()).decode(),
+    ],
+)
+def test_a_credential_is_hidden_however_it_is_written(written: str) -> None:
+    for text in written, f"some {written} and more":
+        shown = Secrets({"A_KEY": KEY}).hide(text)
+        assert "[A_KEY]" in shown
+        assert not re.search("0123456|MDEyMzQ1|AxMjM0NT|wMTIzND|303132", shown)
+
+
+@pytest.mark.parametrize("text", [f"begins {KEY[:9]}", f"{KEY[9:]} ends", KEY[3:-3], KEY[-9:]])
+def test_what_is_left_of_a_credential_at_a_cut_is_hidden(text: str) -> None:
+    shown = Secrets({"A_KEY": KEY}).hide(text)
+    assert shown.replace("[A_KEY]", "").strip() in ("begins", "ends", "")
+
+
+def test_each_line_of_a_credential_is_hidden_and_each_password_in_a_url() -> None:
+    secrets = Secrets({"SSH_KEY": PEM, "DATABASE_URL": URL})
+    assert secrets.hide(PEM) == "[SSH_KEY]"
+    assert secrets.hide(f"> {PEM.splitlines()[1]} <") == "> [SSH_KEY] <"
+    assert secrets.hide(f"> {PEM.splitlines()[2].strip()} <") == "> [SSH_KEY] <"
+    for wrapped in textwrap.wrap(b64encode(PEM.encode()).decode(), 40):
+        assert secrets.hide(wrapped).startswith("[SSH_KEY]")
+    assert secrets.hide(f"at {URL} now") == "at [DATABASE_URL] now"
+    assert secrets.hide("with p@ss-w0rd, p%40ss-w0rd") == "with [DATABASE_URL], [DATABASE_URL]"
+
+
+@given(st.text(), st.text(min_size=6))
+def test_no_value_of_a_credential_is_left_in_any_text(text: str, value: str) -> None:
+    secrets = Secrets({"N": value})
+    shown = secrets.hide(f"{text}{value}{text}")
+    assert value not in shown or value in "[N][N]"
+    assert secrets.hide_in({"a": [value, 1, None]})["a"][1:] == [1, None]
+    assert Secrets().hide(text) == text

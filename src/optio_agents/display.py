@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unicodedata import category
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["visible", "visible_block"]
 
@@ -62,27 +65,63 @@ def _shorten(text: str, limit: int) -> str:
 
 
 # Keep the values of named credentials out of whatever is recorded or shown.
+#
+# An agent that handles a credential writes it as it comes along: in JSON, in a URL, in base64 as
+# part of a header, a line of a key by itself. And a text may have been cut before we see it (the
+# end of an output, a wrapped line), so that a piece of a value stands at its end. All of that is
+# looked for in one place, here, and before we cut anything ourselves.
 
 
 _SHORTEST = 6  # a shorter value is no credential, and replacing it would garble ordinary words
+_PIECE = 8  # characters of a value that tell it from ordinary words: a line of it, a cut one
+_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s@]+)@|\b(?:password|pwd)=([^\s&;]+)", re.IGNORECASE)
+
+
+def passwords_in(value: str) -> list[str]:
+    """Those that stand within *value*, a URL or what a database is found by."""
+    return [url or word for url, word in _PASSWORD.findall(value)]
 
 
 class Secrets:
     """Values that are replaced by `[NAME]`; the longest first, so that none shines through."""
 
     def __init__(self, named: Mapping[str, str] | None = None) -> None:
-        self._names = {value: name for name, value in (named or {}).items()}
-        values = sorted((v for v in self._names if len(v) >= _SHORTEST), key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, values))) if values else None
+        self._names: dict[str, str] = {}
+        for name, value in (named or {}).items():
+            for form in _forms(value):
+                self._names.setdefault(form, name)
+        self._forms = sorted(self._names, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, self._forms)))
+        self._all = "\0".join(self._forms)
 
     def __bool__(self) -> bool:
-        return self._pattern is not None
+        return bool(self._forms)
 
     def hide(self, text: str) -> str:
-        """*text* with every known value replaced."""
-        if self._pattern is None:
+        """*text* with every known value replaced, and what is left of one at its ends."""
+        if not self._forms:
             return text
-        return self._pattern.sub(lambda found: f"[{self._names[found.group()]}]", text)
+        if any(form in text for form in self._forms):
+            text = self._pattern.sub(lambda found: f"[{self._names[found.group()]}]", text)
+        if text[:_PIECE] in self._all or text[-_PIECE:] in self._all:
+            text = self._hide_pieces(text)
+        return text
+
+    def _hide_pieces(self, text: str) -> str:
+        if len(text) < _PIECE:
+            return text
+        for form in self._forms:
+            if text in form:
+                return f"[{self._names[form]}]"
+        first, last = ("", 0), ("", 0)  # the longest of both ends
+        for form in self._forms:
+            for size in range(min(len(form), len(text)) - 1, _PIECE - 1, -1):
+                if size > first[1] and text.startswith(form[-size:]):
+                    first = self._names[form], size
+                if size > last[1] and text.endswith(form[:size]):
+                    last = self._names[form], size
+        text = text[: len(text) - last[1]] + (f"[{last[0]}]" if last[1] else "")
+        return (f"[{first[0]}]" if first[1] else "") + text[first[1] :]
 
     def hide_in(self, value: Any) -> Any:
         """*value*, as JSON knows values, with every text in it so treated."""
@@ -94,3 +133,27 @@ class Secrets:
             case list() | tuple():
                 return [self.hide_in(inner) for inner in value]
         return value
+
+
+def _forms(value: str) -> Iterator[str]:
+    """How *value*, and what of it is a secret by itself, may be written."""
+    import json  # most who show text know of no credential
+    from base64 import b64encode
+    from urllib.parse import quote, quote_plus, unquote
+
+    lines = [line for line in map(str.strip, value.splitlines()) if len(line) >= _PIECE]
+    inner = [word for found in passwords_in(value) for word in (found, unquote(found))]
+    for part in dict.fromkeys((value, value.strip(), *lines, *inner)):
+        if len(part) < _SHORTEST:
+            continue
+        raw = part.encode("utf-8", "surrogateescape")
+        yield from (part, repr(part)[1:-1], raw.hex(), raw.hex().upper())
+        for ascii_only in False, True:
+            once = json.dumps(part, ensure_ascii=ascii_only)[1:-1]
+            yield from (once, once.replace("/", "\\/"), json.dumps(once)[1:-1])
+        for quoted in quote(raw, safe=""), quote(raw), quote_plus(raw):
+            yield from (quoted, re.sub("%..", lambda code: code[0].lower(), quoted))
+        for before in range(3):  # bytes in front of it, as in "user:" and a password
+            first, last = -(-8 * before // 6), 8 * (before + len(raw)) // 6
+            form = b64encode(bytes(before) + raw)[first:last].decode()
+            yield from (form, form.replace("+", "-").replace("/", "_"))

@@ -563,6 +563,28 @@ async def test_an_observer_that_raises_harms_nobody(office: Office) -> None:
     assert (result.outcome, result.troubles) == ("done", {})
 
 
+async def test_a_run_says_which_names_of_the_login_environment_were_withheld(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = office.directory / "home"
+    home.mkdir()
+    names = "A_TOKEN=x DB_PASS=y DATABASE_URL=pg://a:hunter22@db HANDED_KEY=z EDITOR=ed"
+    (home / ".profile").write_text(f"export {names}\n")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("SHELL", "/bin/sh")
+    watching = Watching()
+    spec = Command(["sh", "-c", 'env; echo DONE >>"$OPTIO_LOG"'], env={"HANDED_KEY": "ours"})
+    with anyio.fail_after(BOUND):
+        async with office.host() as host:
+            await supervise(host, spec, observer=watching)
+    assert not {"A_TOKEN=x", "DB_PASS=y", "HANDED_KEY=z"} & set(office.heard())
+    assert {"HANDED_KEY=ours", "EDITOR=ed"} <= set(office.heard())
+    (notice,) = watching.of(happened.Notice)
+    assert "credentials: A_TOKEN, DATABASE_URL, DB_PASS;" in notice.text
+    assert "--env NAME" in notice.text
+    assert "hunter22" not in repr(watching.seen)
+
+
 async def test_credentials_are_neither_kept_nor_shown_also_after_a_resume(office: Office) -> None:
     secret = "s3cret 'value' \\ of\nmine"
     steps = (

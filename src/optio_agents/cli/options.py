@@ -111,7 +111,7 @@ def named_environment(
     for word in names:
         name, equals, value = word.partition("=")
         _check(name, "--env")
-        if equals and looks_like_credential(name):
+        if equals and looks_like_credential(name, value):
             raise click.BadParameter(
                 f"{name} looks like a credential, and everybody here can read a command line: "
                 f"say --env {name} to hand over our own, or use --env-file"

@@ -7,6 +7,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from optio_agents.display import passwords_in
 from optio_agents.errors import CommandTimedOut
 
 from .scripting import RUN, is_variable, new_mark, script
@@ -23,18 +24,34 @@ if TYPE_CHECKING:
 EnvBase: TypeAlias = Literal["login", "empty"]
 Base: TypeAlias = Literal["ours", "theirs"]
 
+# By what it is called: a word for a secret at the end, maybe numbered. What names a program, a
+# public half or a number of tokens does not count.
 _CREDENTIAL = re.compile(
-    r"(?:^|_)(?:API_?KEY|ACCESS_KEY(?:_ID)?|PRIVATE_KEY|TOKEN|PASSPHRASE|CREDENTIALS?)S?$"
-    r"|SECRET|PASSW(?:OR)?D|_PWD$|^SSH_AUTH_SOCK$",
+    r"(?:^|_)(?:API_?KEY|ACCESS_KEY_ID|(?<!PUBLIC_)KEY|PASSPHRASE|PW|(?<=_)PWD|PAT|JWT|COOKIE"
+    r"|CREDENTIAL|AUTH(?:_CONFIG|_SOCK|_HEADER|_STRING)?|AUTHORIZATION|BEARER|DSN|HEADER|MNEMONIC"
+    r"|CONN(?:ECTION)?_?STR(?:ING)?|WEBHOOK(?:_URL)?)S?_?\d*$"
+    r"|(?<!ASK)(?<!BY)(?<!COM)PASS_?\d*$|(?<!MAX_)(?<!OUTPUT_)(?<!THINKING_)TOKENS?_?\d*$"
+    r"|SECRET|PASSW(?:OR)?D",
     re.IGNORECASE,
+)
+# By what it is.
+_VALUE = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY"
+    r"|(?:gh[oprsu]_|github_pat_|glpat-|sk-|xox[a-z]-|eyJ[\w-]+\.eyJ)[\w.-]{16}"
 )
 # What a shell says of itself; some of these it does not even let itself be told.
 _SHELLS_OWN = {"_", "BASHOPTS", "EUID", "OLDPWD", "PPID", "PWD", "SHELLOPTS", "SHLVL", "UID"}
 
 
-def looks_like_credential(name: str) -> bool:
-    """Whether the value of an environment variable of this *name* is better not passed on."""
-    return _CREDENTIAL.search(name) is not None
+def looks_like_credential(name: str, value: str = "") -> bool:
+    """Whether an environment variable is better not passed on unasked, nor shown."""
+    found = _CREDENTIAL.search(name) or _VALUE.match(value.lstrip())
+    return found is not None or bool(passwords_in(value))
+
+
+def credentials_in(env: Mapping[str, str]) -> dict[str, str]:
+    """What of *env* looks like a credential."""
+    return {name: value for name, value in env.items() if looks_like_credential(name, value)}
 
 
 def inheritable(login: Mapping[str, str]) -> dict[str, str]:
@@ -45,7 +62,7 @@ def inheritable(login: Mapping[str, str]) -> dict[str, str]:
         if is_variable(name)
         and name not in _SHELLS_OWN
         and not name.startswith("OPTIO_")
-        and not looks_like_credential(name)
+        and not looks_like_credential(name, value)
     }
 
 

@@ -16,7 +16,7 @@ import anyio
 
 from optio_agents.agents.launch import Start
 from optio_agents.errors import AgentError, AgentUnseen, FileRefused, OptioAgentsError
-from optio_agents.hosts.environment import looks_like_credential
+from optio_agents.hosts.environment import credentials_in
 from optio_agents.hosts.host import Host, make_host
 from optio_agents.hosts.machine import ProcessId
 from optio_agents.protocol.features import ProtocolFeatures
@@ -89,7 +89,7 @@ class Facts:
             logdir=None if host.own_workdir else host.logdir,
             ssh=_ssh_of(host),
             features=asdict(features),
-            hidden=tuple(name for name in spec.env if looks_like_credential(name)),
+            hidden=tuple(credentials_in(spec.env)),
             reads_to_end=kind.reads_to_end(spec),
             journal=secrets.token_hex(8),
             notes_start=True,

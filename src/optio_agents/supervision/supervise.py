@@ -21,13 +21,13 @@ from optio_agents.errors import (
     HostLost,
     StoreError,
 )
-from optio_agents.hosts.environment import looks_like_credential
+from optio_agents.hosts.environment import credentials_in
 from optio_agents.hosts.host import Host
 from optio_agents.protocol.protocol import get_protocol
 from optio_agents.store.memory import MemoryJournal
 from optio_agents.store.records import Ended, SessionResult, StoredSession, is_session_id
 
-from .events import SessionBegan
+from .events import Notice, SessionBegan
 from .kinds import kind_named
 from .live import Supervising
 from .recording import Recording
@@ -50,7 +50,7 @@ from .supervisor import Owner, Supervision, SupervisionOptions
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from optio_agents.agents import Agent
     from optio_agents.context import ProcessContext
@@ -177,18 +177,20 @@ class _WayIn:
         store = self._store
         if store is not None and await store.find(session) is not None:
             raise ValueError(f"there is a session {session} already: resume it, or name another")
+        secrets = Secrets(credentials_in(spec.env))
+        title = secrets.hide(title)
         facts = Facts.of(host, spec, title=title, features=options.protocol.features)
         stored = StoredSession(
             session, time.time(), host.machine.name, host.taskdir, facts.to_json()
         )
-        hidden = {name: value for name, value in spec.env.items() if looks_like_credential(name)}
         async with AsyncExitStack() as stack:
             recording = await stack.enter_async_context(
-                self._recording(stored, Secrets(hidden), options, resumed=False)
+                self._recording(stored, secrets, options, resumed=False)
             )
             meta = {"id": session, "created_at": stored.created_at, **facts.for_the_host()}
             start = _started(host, spec, options, session, meta, note_tag(recording.records))
             try:
+                login = await host.machine.login_environment() if spec.env_base == "login" else {}
                 agent = await stack.enter_async_context(start)
             except HostLost:
                 raise  # it may run there
@@ -202,6 +204,8 @@ class _WayIn:
             except StoreError:
                 agent.detach()  # it goes on, and can be found again
                 raise
+            if names := sorted(credentials_in(login).keys() - spec.env):
+                recording.post(Notice(_withheld(names)))
             supervision = Supervision(host, facts, recording, options, self._owner)
             return await supervision.run(agent, ours=True)
 
@@ -361,6 +365,11 @@ async def _open_channel(host: Host) -> str:
         words = answer.stderr.decode(errors="replace").strip()
         raise HostError(f"{host.logdir} cannot hold the log channel: {words}")
     return answer.stdout.decode(errors="surrogateescape").removesuffix("\n.\n")
+
+
+def _withheld(names: Sequence[str]) -> str:
+    words = f"not passed on to the agent, since they look like credentials: {', '.join(names)}"
+    return f"{words}; to hand over ours, name it (--env NAME, in Python env=)"
 
 
 async def _apart(store: Store | None, stored: StoredSession) -> StoredSession:
