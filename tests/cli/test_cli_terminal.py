@@ -266,7 +266,7 @@ async def asking(
 
 
 async def test_a_permission_is_asked_inline_and_given_with_a_key(desk: Desk) -> None:
-    done = "echo 'DONE: was let' >>optio.log"
+    done = "touch let; echo 'DONE: was let' >>optio.log"  # to report alone needs no leave
     async with asking(desk, done, {"text": "bye"}) as (terminal, _):
         screen = await terminal.screen()
         assert re.search(r"^t asks: Bash \[.+\]$", screen, re.MULTILINE)
@@ -281,7 +281,7 @@ async def test_a_permission_is_asked_inline_and_given_with_a_key(desk: Desk) -> 
 
 
 async def test_letters_typed_ahead_and_a_held_key_decide_nothing(desk: Desk) -> None:
-    done = "echo 'DONE: was let' >>optio.log"
+    done = "touch let; echo 'DONE: was let' >>optio.log"  # to report alone needs no leave
     first = {"tool": "Bash", "input": {"command": "touch one"}}
     second = {"tool": "Bash", "input": {"command": done}}
     async with asking(desk, "touch zero", first, second) as (terminal, _):
@@ -334,8 +334,8 @@ async def test_what_does_not_fit_is_counted_and_shown_with_a_key(desk: Desk) -> 
 
 
 async def test_a_permission_is_given_from_a_second_pane(desk: Desk) -> None:
-    done = "echo 'DONE: was let' >>optio.log"
-    held = f"touch made; while [ ! -e '{desk.home}/go' ]; do sleep 0.02; done; {done}"
+    done = "touch let; echo 'DONE: was let' >>optio.log"  # to report alone needs no leave
+    held = f"while [ ! -e '{desk.home}/go' ]; do sleep 0.02; done; {done}"
     async with asking(desk, held, {"text": "bye"}) as (one, _), desk.terminal() as two:
         session = await session_id(desk)
         await two.type(f'clear; optio-agents approve {session}; echo "exit $?"')
