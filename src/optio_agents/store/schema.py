@@ -64,6 +64,29 @@ CREATE TABLE notes (
     kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, at REAL NOT NULL,
     PRIMARY KEY (session, kind, key)
 ) WITHOUT ROWID"""
+# The turns of teams: each with its mailbox, what it remembers, and the workers that run them.
+_TURNS = """
+CREATE TABLE turns (
+    number INTEGER PRIMARY KEY, team TEXT NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL,
+    parent TEXT, root TEXT NOT NULL, message TEXT NOT NULL, options TEXT NOT NULL, place TEXT,
+    state TEXT NOT NULL, epoch INTEGER NOT NULL, worker TEXT, mail INTEGER NOT NULL DEFAULT 0,
+    created REAL NOT NULL, started REAL, ended REAL, until REAL, after INTEGER, result TEXT,
+    UNIQUE (team, id)
+);
+CREATE INDEX open_turns ON turns (team, state, until) WHERE ended IS NULL;
+CREATE INDEX turn_trees ON turns (team, root);
+CREATE TABLE turn_mail (
+    turn INTEGER NOT NULL REFERENCES turns ON DELETE CASCADE, number INTEGER NOT NULL,
+    key TEXT NOT NULL, item TEXT NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (turn, number), UNIQUE (turn, key)
+) WITHOUT ROWID;
+CREATE TABLE turn_records (
+    turn INTEGER NOT NULL REFERENCES turns ON DELETE CASCADE, key TEXT NOT NULL,
+    value TEXT NOT NULL, PRIMARY KEY (turn, key)
+) WITHOUT ROWID;
+CREATE TABLE workers (
+    id TEXT PRIMARY KEY, team TEXT NOT NULL, lease REAL NOT NULL
+) WITHOUT ROWID"""
 
 
 def bring_up(database: sqlite3.Connection, path: Path) -> None:
@@ -80,7 +103,7 @@ def bring_up(database: sqlite3.Connection, path: Path) -> None:
 def _bring_up(database: sqlite3.Connection, path: Path) -> None:
     match _version(database, path):  # somebody else may have done it while we waited
         case 0:
-            _execute(database, _SESSIONS, _EVENTS, _BESIDE, _HANDED)
+            _execute(database, _SESSIONS, _EVENTS, _BESIDE, _HANDED, _TURNS)
             database.execute(f"PRAGMA application_id={_APPLICATION}")
         case 1:
             _migrate(database)
@@ -101,7 +124,7 @@ def _migrate(database: sqlite3.Connection) -> None:
         database.execute(f"DROP INDEX {index}")
     database.execute("ALTER TABLE sessions ADD COLUMN state TEXT")
     database.execute("ALTER TABLE sessions ADD COLUMN percent INTEGER")
-    _execute(database, _EVENTS, _HANDED)
+    _execute(database, _EVENTS, _HANDED, _TURNS)
     database.execute("UPDATE old_notes SET kind='output' WHERE kind='heard'")
     for (session,) in database.execute("SELECT id FROM sessions").fetchall():
         _migrate_session(database, session)

@@ -94,7 +94,7 @@ class StoreFile:
 
     def _opened(self) -> sqlite3.Connection:
         if self._database is None:
-            self._database = _open(self.path)
+            self._database = open_database(self.path)
         return self._database
 
     def _close(self) -> None:
@@ -170,7 +170,8 @@ def _look_at(job: asyncio.Future[T]) -> None:
         job.exception()  # not everybody waits for it, and asyncio would complain
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def open_database(path: Path, *, busy: float = _BUSY) -> sqlite3.Connection:
+    """A connection to the journal, made if it is missing, which waits *busy* seconds for others."""
     make_directory(path)
     if not os.path.lexists(path):
         _create(path)
@@ -178,6 +179,7 @@ def _open(path: Path) -> sqlite3.Connection:
     database = _connect(path)
     try:
         _make_ready(database, path)
+        database.execute(f"PRAGMA busy_timeout={int(1000 * busy)}")
     except BaseException:
         database.close()
         raise

@@ -370,7 +370,8 @@ class Kernel:
         elif self.spent:
             self.spent.pop(turn.id, None)
         if turn.error is not None and turn.status != "cancelled":
-            self._unread = [one for one in self._unread if one.unread_failure]
+            if len(self._unread) > 1000:  # those that were read are nobody's business
+                self._unread = [one for one in self._unread if one.unread_failure]
             self._unread.append(turn)
         if parent is None or parent.over:
             self._drop(turn)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .calls import AGAIN, ALL, APPROVER, Calls, again, everyone
@@ -75,9 +77,10 @@ class Team:
             self._participants[APPROVER] = Function(_approver(approve, participants))
         self._approve_within = approve_within
         self._hooks = Hooks()
-        self._store = _store(store)
+        self._store = _store(store, name)
         self._kernel: Kernel | None = None
         self._roots: list[Turn] = []
+        self._many = 100
         self._only: list[str] | None = None
 
     # Life
@@ -152,8 +155,10 @@ class Team:
         turn = self._running_calls.call(
             to, text, None, id=id, when=when, only=self._only, **options
         )
-        self._roots = [root for root in self._roots if not root.over]
         self._roots.append(turn)
+        if len(self._roots) > self._many:
+            self._roots = [root for root in self._roots if not root.over]
+            self._many = 2 * len(self._roots) + 100
         return turn
 
     def only(self, *names: str) -> Team:
@@ -173,9 +178,10 @@ class Team:
         return [name for name in self._participants if not name.startswith("[")]
 
     async def results(self) -> AsyncIterator[tuple[Turn, Any]]:
-        """Every value of the turns called so far, as it comes, with its turn; then it ends."""
+        """Every value of the turns called since the last time, as it comes, with its turn."""
         ready: asyncio.Queue[tuple[Turn, Any] | None] = asyncio.Queue()
         roots = [root for root in self._roots if not root.endless]
+        self._roots = []
 
         async def read(root: Turn) -> None:
             try:
@@ -277,10 +283,15 @@ def _approver(approve: Any, participants: Mapping[str, Any]) -> Callable[[TurnCo
     return decide
 
 
-def _store(store: Any) -> TurnStore:
+def _store(store: Any, name: str) -> TurnStore:
     if store is None:
         return MemoryTurns()
     if hasattr(store, "claim") and hasattr(store, "put"):
         kept: TurnStore = store
         return kept
-    raise TypeError(f"{store!r} is no store of turns")
+    path = getattr(store, "path", store)
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{store!r} is no store: give a Store, a path, or a store of turns")
+    from .stores.sqlite import SqliteTurns
+
+    return SqliteTurns(Path(path), team=name)
