@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -174,8 +175,12 @@ async def test_the_agent_finds_only_what_it_should(host, monkeypatch):
         assert ignored_by(told) in {0, ignored_by(text_of("/proc/self", "status"))}
         assert told.split()[-4:-1] == ["0", "1", "2"]  # the last is that of ls itself
         assert not [line for line in _command_lines() if b"s3cr3t" in line]
-        for name in "launch", "meta", "stdout":
+        for name in "run", "meta", "stdout":
             assert here(agent, name).stat().st_mode & 0o777 == 0o600
+        kept = [path for path in here(agent, ".").rglob("*") if path.is_file()]
+        assert [path.name for path in kept if b"s3cr3t" in path.read_bytes()] == ["stdout"]
+        launcher = int(here(agent, "launcher").read_text().split()[0])
+        assert b"s3cr3t" not in b"".join(_open_files(launcher))
         assert here(agent, ".").stat().st_mode & 0o777 == 0o700
 
 
@@ -527,6 +532,12 @@ async def test_sessions_are_found_without_a_journal(host):
         async with agents.adopt(other, session_dir=found[0].directory) as again:
             assert again.process == agent.process
             again.detach()
+
+
+def _open_files(pid: int):
+    for found in Path(f"/proc/{pid}/fd").iterdir():
+        if stat.S_ISREG(found.stat().st_mode):
+            yield found.read_bytes()
 
 
 def _command_lines() -> list[bytes]:

@@ -300,4 +300,40 @@ MUTANTS = (
         "if False:\n                    waiting.start_soon(until_answered)",
         ("tests/session/test_session.py",),
     ),
+    # Credentials
+    Mutant(
+        "what an agent is started with stays open beside it",
+        SRC + "agents/scripts/launcher.sh",
+        "  { command : >/proc/self/fd/5; } 2>/dev/null",
+        "  :",
+        ("tests/agents/test_agents.py::test_the_agent_finds_only_what_it_should",),
+    ),
+    Mutant(
+        "the credentials of an agent that has ended are known to nobody",
+        SRC + "supervision/credentials.py",
+        "_unsealed(agent.meta.get(SEALED), key) if key else {}",
+        "{}",
+        ("tests/supervision/test_supervise.py",),
+    ),
+    Mutant(
+        "the key to them outlives the session",
+        SRC + "supervision/recording.py",
+        "                    await forget_key(self.records)\n",
+        "                    pass\n",
+        ("tests/supervision/test_supervise.py",),
+    ),
+    Mutant(
+        "a piece of a credential at a cut is shown",
+        SRC + "display.py",
+        "            text = self._hide_pieces(text)\n",
+        "            pass\n",
+        ("tests/test_display.py",),
+    ),
+    Mutant(
+        "a URL with a password is no credential",
+        SRC + "hosts/environment.py",
+        "return found is not None or bool(passwords_in(value))",
+        "return found is not None",
+        ("tests/hosts/test_environment.py",),
+    ),
 )

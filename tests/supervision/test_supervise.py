@@ -620,6 +620,83 @@ async def test_credentials_are_neither_kept_nor_shown_also_after_a_resume(office
     assert "another-one" not in everything
 
 
+SPOKEN = "hunter22-and-more"
+TELLING = ("hear", 'run printf "STATUS: with %s\\n" "$DB_PASS" >>"$OPTIO_LOG"')
+
+
+def where_it_lies(directory: Path) -> set[str]:
+    """The files below *directory* that hold it in clear."""
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return {path.name for path in files if SPOKEN.encode() in path.read_bytes()}
+
+
+async def left_alone(office: Office, *steps: str) -> str:
+    """A session with a credential whose supervisor has gone, while its agent waits to go on."""
+    detach, watching = anyio.Event(), Watching()
+
+    def see(seen: happened.SessionEvent) -> None:
+        watching(seen)
+        if watching.lines:
+            detach.set()
+
+    spec = command("STATUS: on", *steps, env={"DB_PASS": SPOKEN})
+    async with office.store() as store, office.host() as host:
+        await supervise(host, spec, store=store, observer=see, detach_when=detach)
+        (stored,) = await store.sessions()
+    assert where_it_lies(office.directory) == set()
+    return stored.id
+
+
+async def test_a_credential_is_hidden_also_when_the_agent_ended_unattended(office: Office) -> None:
+    watching = Watching()
+    with anyio.fail_after(BOUND):
+        session = await left_alone(office, *TELLING, "DONE")
+        async with office.store() as store:
+            async with find_session(session, store=store) as live:
+                await live.send(f"go on with {SPOKEN}")
+            await agents_end(store, session)
+            await supervise(None, resume=session, store=store, observer=watching)
+            assert [note.value for note in await store.notes(session, "key")] == [None]
+    assert "STATUS: with [DB_PASS]" in watching.lines
+    # what the agent was told, and has written itself
+    assert where_it_lies(office.directory) <= {"optio.log", "stdout", *said_to(office)}
+    assert SPOKEN not in repr(watching.seen)
+
+
+def said_to(office: Office) -> set[str]:
+    return {path.name for path in Path(office.taskdir, "session/said").iterdir()}
+
+
+@pytest.mark.parametrize("how", ["running", "ended", "ended, of 0.3.2"])
+async def test_a_credential_is_hidden_with_the_journal_lost(office: Office, how: str) -> None:
+    watching = Watching()
+    with anyio.fail_after(BOUND):
+        session = await left_alone(office, *TELLING, "hear", "DONE")
+        async with office.store() as store, find_session(session, store=store) as live:
+            if how != "running":
+                await live.send("go on")
+                await live.send("and on")
+                await agents_end(store, session)
+        if how == "ended, of 0.3.2":
+            launch = Path(office.taskdir, "session/launch")
+            launch.write_text(f"unset PATH\nexport DB_PASS='{SPOKEN}'\nset -- 'sh'\n")
+        async with office.store("another") as store, office.host() as host:
+            running = supervise(
+                host, resume=office.taskdir, store=store, observer=watching, take_over=True
+            )
+            async with running as live:
+                if how == "running":
+                    await live.send("go on")
+                    await live.send("and on")
+                await live.result()
+    notices = [notice.text for notice in watching.of(happened.Notice)]
+    if how == "ended":
+        assert any("DB_PASS" in text for text in notices)
+    else:
+        assert "STATUS: with [DB_PASS]" in watching.lines
+        assert not notices
+
+
 # Over SSH
 
 

@@ -12,8 +12,9 @@ on a file alone.
     tag       The name of this start, NAME.RANDOM, which the agent and its children have in their
               environment as OPTIO_SESSION. By `prepare`, through a link: one start wins. Every
               script that is handed another tag refuses to touch the directory.
-    launch    Shell text: the agent's environment, directory and arguments. By `prepare`; read by
-              the launcher. So nothing of it stands in a command line.
+    launch    Shell text: the agent's environment, directory and arguments. Up to 0.3.2. Now it
+              reaches the launcher as a file without a name, emptied when the agent has begun: so
+              nothing of it stands in a command line, and no credential on a disk.
     run       The launcher's own text (launcher.sh), as it was when this agent was started; stop
               and limit: the text that stops a session, and the bytes of output at which the
               launcher runs it by itself. By `prepare`; the latter two only with a limit.

@@ -1,4 +1,4 @@
-"""Start an agent: what it is told goes into its session directory, nothing into a command line."""
+"""Start an agent: what it is told stands in no command line, and in no file once it runs."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _is_path(value: object) -> bool:
 
 async def prepare(directory: Directory, plan: StartPlan) -> None:
     """Make the session directory. Raises WorkDirRefused when it is another's."""
-    texts = [plan.launch_text(), plan.meta_text(), script("agents/launcher")]
+    texts = [plan.meta_text(), script("agents/launcher")]
     if plan.journal_limit is not None:
         texts += [str(plan.journal_limit), script("hosts/stop")]
     args = plan.session, plan.cwd, *texts
@@ -152,7 +152,8 @@ async def prepare(directory: Directory, plan: StartPlan) -> None:
 
 async def launch(directory: Directory, plan: StartPlan) -> ProcessId | None:
     """Start the agent, once however often this is repeated; its identity, if it is told."""
-    answer = await directory.machine.ask(text_of("launch"), [directory.path, plan.session])
+    args = [directory.path, plan.session, plan.launch_text()]
+    answer = await directory.machine.ask(text_of("launch"), args)
     match answer.stdout.split():
         case [pid, start, boot]:
             return ProcessId(int(pid), int(start), boot.decode())

@@ -2,8 +2,9 @@
 
 Read `events` (what happens in a session, as values), `live` (the session as whoever watches and
 acts has it), `supervise` (the way in), `supervisor` (one owner of one agent), `recording` (what it
-writes down, and who is shown it), `sessions` (what must be known to find one again, and forgetting
-it); `kinds/` holds what is different from agent to agent.
+writes down, and who is shown it), `credentials` (what it must know to hide them), `sessions` (what
+must be known to find one again, and forgetting it); `kinds/` holds what is different from agent to
+agent.
 """
 
 from optio_agents.store.records import SessionState

@@ -28,6 +28,7 @@ from optio_agents.hosts.following.sent.inotify import names_of
 from optio_agents.hosts.following.watcher import WatchHandle
 from optio_agents.store.records import RESUMABLE, SessionResult, over
 
+from .credentials import credentials_of, forget_key
 from .events import (
     AnswerOutcome,
     MessageSent,
@@ -40,7 +41,7 @@ from .events import (
 )
 from .kinds import kind_named
 from .recording import Bell
-from .sessions import Facts, credentials_of, host_of, known_start, owner_name
+from .sessions import Facts, host_of, known_start, owner_name
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -389,7 +390,7 @@ class Visitor:
         host = await self._stack.enter_async_context(host_of(stored))
         agent = await self._stack.enter_async_context(agents.adopt(host, start=start))
         agent.detach()
-        secrets = Secrets(await credentials_of(host, agent, facts.hidden))
+        secrets = Secrets(await credentials_of(host, agent, facts.hidden, self.records))
         self.records = self._store.journal(stored.id, secrets)
         read = await self.records.noted("output") or {}
         place = Cursor(**read["cursor"]) if read.get("cursor") else None
@@ -410,6 +411,7 @@ class Visitor:
                     result = SessionResult(self.id, "cancelled", words, now, now)
                     state = over("cancelled", words, at=now, state=stored.state)
                     await self.records.finish(result, state)
+                    await forget_key(self.records)
         except AlreadyOwned:
             pass
         await self.refresh()

@@ -18,8 +18,9 @@ import anyio
 
 from optio_agents.concurrency import task_group
 from optio_agents.errors import StoreError
-from optio_agents.store.records import ENDINGS, SessionState, over, percent_of
+from optio_agents.store.records import ENDINGS, RESUMABLE, SessionState, over, percent_of
 
+from .credentials import forget_key
 from .events import (
     AgentEvent,
     LinkChanged,
@@ -197,6 +198,8 @@ class Recording:
                 alone = result.outcome in ("detached", "unreachable")
                 await self.records.finish(result, state if alone else self.state)
                 self._end_recorded = True
+                if result.outcome not in RESUMABLE:
+                    await forget_key(self.records)
             except StoreError as error:
                 _log.warning("the end of session %s is not recorded: %s", self.session, error)
         self.bell.ring()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import secrets
-import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +24,7 @@ from optio_agents.store.records import StoredSession, is_session_id
 from .kinds import KINDS, kind_named
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from optio_agents.agents import Agent
     from optio_agents.hosts.machine import Machine
@@ -270,22 +269,6 @@ def unseen(session: str, host: str, error: FileRefused) -> AgentUnseen:
         f"{host}: the agent of session {session} cannot be seen now ({error}); it may be at work "
         "all the same, and the session stays open: resume it later"
     )
-
-
-_LAUNCH = 16 << 20  # bytes
-
-
-async def credentials_of(host: Host, agent: Agent, names: Sequence[str]) -> dict[str, str]:
-    """The values of *names* that *agent* was started with: its host keeps them, nobody else."""
-    if not names:
-        return {}
-    text = await host.fetch_bytes_from_host(f"{agent.directory}/launch", max_bytes=_LAUNCH)
-    try:
-        words = shlex.split(text.decode("utf-8", "surrogateescape"))
-    except ValueError as error:  # the agent can write there, too
-        raise AgentError(f"{agent.directory}/launch was damaged: {error}") from error
-    pairs = (word.partition("=") for word in words)
-    return {name: value for name, equals, value in pairs if equals and name in names}
 
 
 _PATIENCE = 60.0  # seconds for one host

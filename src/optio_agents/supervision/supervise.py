@@ -27,6 +27,7 @@ from optio_agents.protocol.protocol import get_protocol
 from optio_agents.store.memory import MemoryJournal
 from optio_agents.store.records import Ended, SessionResult, StoredSession, is_session_id
 
+from .credentials import SEALED, credentials_of, seal
 from .events import Notice, SessionBegan
 from .kinds import kind_named
 from .live import Supervising
@@ -34,7 +35,6 @@ from .recording import Recording
 from .sessions import (
     TASKS,
     Facts,
-    credentials_of,
     host_of,
     known_start,
     never_started,
@@ -177,7 +177,8 @@ class _WayIn:
         store = self._store
         if store is not None and await store.find(session) is not None:
             raise ValueError(f"there is a session {session} already: resume it, or name another")
-        secrets = Secrets(credentials_in(spec.env))
+        hidden = credentials_in(spec.env)
+        secrets = Secrets(hidden)
         title = secrets.hide(title)
         facts = Facts.of(host, spec, title=title, features=options.protocol.features)
         stored = StoredSession(
@@ -190,6 +191,7 @@ class _WayIn:
             meta = {"id": session, "created_at": stored.created_at, **facts.for_the_host()}
             start = _started(host, spec, options, session, meta, note_tag(recording.records))
             try:
+                meta[SEALED] = await seal(hidden, recording.records)
                 login = await host.machine.login_environment() if spec.env_base == "login" else {}
                 agent = await stack.enter_async_context(start)
             except HostLost:
@@ -243,8 +245,13 @@ class _WayIn:
                 host = host_of(stored, host.machine)
             facts = Facts.read(stored.facts)
             options = self._taught(facts)
-            secrets = Secrets(await credentials_of(host, agent, facts.hidden))
+            past = self._store.journal(stored.id) if self._store else MemoryJournal(stored.id)
+            values = await credentials_of(host, agent, facts.hidden, past)
+            secrets = Secrets(values)
             async with self._recording(stored, secrets, options, resumed=True) as recording:
+                if unknown := sorted(set(facts.hidden) - values.keys()):
+                    words = "nobody can know the values of these any more, to hide them"
+                    recording.post(Notice(f"{words}: {', '.join(unknown)}"))
                 await note_process(recording.records, agent)
                 supervision = Supervision(host, facts, recording, options, self._owner)
                 in_good_hands = True

@@ -1,11 +1,14 @@
-# DIR TAG: start the launcher of a prepared session, detached; say the agent's identity, "taken"
-# when it was started before, or "failed". Safe to repeat.
+# DIR TAG TEXT: start the launcher of a prepared session, detached; say the agent's identity, "taken"
+# when it was started before, or "failed". Safe to repeat. TEXT is shell text, the environment and
+# the arguments of the agent: it stands in no command line, and in a file without a name alone.
 # shellcheck shell=sh disable=SC2154
 enter "$1" "$2"
 [ ! -p pipe ] || { echo taken; exit; }
 ready=ready.$$
 mkfifo "$ready" || refuse unwritten "the session directory cannot be written"
 exec 3<>"$ready" # open for both before the launcher writes, or its word could be lost
+{ printf '' >"launch.$$" && exec 4<>"launch.$$" && rm "launch.$$" && printf '%s' "$3" >&4; } ||
+  refuse unwritten "the session directory cannot be written"
 
 # A child subreaper adopts what its descendants leave behind: only so is all of it found again.
 # Whoever started us may ignore signals (nohup), and a shell cannot put that right.
@@ -35,7 +38,7 @@ fi
 umask "$usual"
 set -- setsid env -i PATH="$PATH" OPTIO_SESSION="$tag" "$@"
 # shellcheck disable=SC2016 # the inner shell's
-setsid /bin/sh -c 'exec "$@"' sh "$@" 3<&- </dev/null >/dev/null 2>&1
+setsid /bin/sh -c 'exec "$@"' sh "$@" <&4 3<&- 4<&- >/dev/null 2>&1
 read -r line <&3
 rm -f "$ready"
 printf '%s\n' "$line"

@@ -1,10 +1,12 @@
 # DIR READY LINGER: run the agent of DIR in front, feed it from behind, write down how it ended.
-# Detached, in an environment of its own. READY hears the agent's identity. LINGER, when not empty,
+# Detached, in an environment of its own. Standard input is a file without a name, and holds what
+# the agent is to be as shell text. READY hears the agent's identity. LINGER, when not empty,
 # names the interpreter that made us the reaper of all our descendants.
 # shellcheck shell=sh disable=SC1091,SC3013
 cd -P "$1" || exit 125
 dir=$1 ready=$2 linger=$3 mask=$(umask)
 umask 077
+exec 5<&0 </dev/null
 trap : HUP INT TERM QUIT USR1 USR2 PIPE ALRM # caught, not ignored: the agent would inherit that
 
 identity() { # of this very shell, be it a subshell: PID START BOOT
@@ -20,7 +22,7 @@ identity() { # of this very shell, be it a subshell: PID START BOOT
 # ghost that comes back into in/ meets its own name.
 feed() {
   trap '' HUP INT TERM QUIT USR1 USR2 # a signal to the agent's group does not end its input
-  exec 3<>bell 4>pipe </dev/null >/dev/null 2>&1
+  exec 3<>bell 4>pipe 5<&- </dev/null >/dev/null 2>&1
   while :; do
     for message in in/*; do
       name=${message#in/}
@@ -43,7 +45,7 @@ feed() {
 # Stop the session once its output has grown to LIMIT bytes, whether or not anybody watches.
 guard() { # LIMIT
   trap '' HUP INT TERM QUIT USR1 USR2
-  exec </dev/null >/dev/null 2>&1
+  exec 5<&- </dev/null >/dev/null 2>&1
   while sleep 2; do
     # shellcheck disable=SC2046 # the sizes
     set -- "$1" $(stat -c %s stdout stderr)
@@ -72,10 +74,12 @@ fi
   echo "$line" 1<>"$ready"
   [ "$line" != failed ] || exit 125
   umask "$mask"
-  . ./launch
-  exec "$@"
+  . /proc/self/fd/5
+  { command : >/proc/self/fd/5; } 2>/dev/null # its credentials are in its environment from now on
+  exec "$@" 5<&-
 ) <pipe >>stdout 2>>stderr
 code=$?
+exec 5<&-
 # shellcheck disable=SC2086 # one or two
 { kill -9 $behind; wait $behind; } 2>/dev/null
 printf '%-4s\n' "$code" 1<>exit.new

@@ -1,4 +1,4 @@
-# DIR TAG CWD LAUNCH META RUN [LIMIT STOP]: make the session directory of TAG, with the texts of
+# DIR TAG CWD META RUN [LIMIT STOP]: make the session directory of TAG, with the texts of
 # its files.
 # One whose agent has ended, or never began, is put aside as DIR.ITS-TAG. Safe to repeat.
 # shellcheck shell=sh disable=SC2094,SC2154
@@ -34,8 +34,7 @@ read -r tag <tag || refuse unwritten "the session directory cannot be written"
 {
   mkdir -p in said answers owner && { [ -p bell ] || mkfifo bell; } &&
     : >>stdout && : >>stderr &&
-    printf '%s' "$4" >launch.new && mv launch.new launch &&
-    printf '%s' "$6" >run.new && mv run.new run &&
-    { [ $# -eq 6 ] || { printf '%s\n' "$7" >limit && printf '%s' "$8" >stop; }; } &&
-    printf '%s\n' "$5" >meta.new && mv meta.new meta
+    printf '%s' "$5" >run.new && mv run.new run &&
+    { [ $# -eq 5 ] || { printf '%s\n' "$6" >limit && printf '%s' "$7" >stop; }; } &&
+    printf '%s\n' "$4" >meta.new && mv meta.new meta
 } || refuse unwritten "the session directory cannot be written"
