@@ -171,6 +171,20 @@ def test_a_polite_end_leaves_the_agent_running(desk: Desk) -> None:
     assert records(ran.stdout)[-1]["text"] == "after all"
 
 
+def test_a_signal_is_heard_beside_a_line_without_an_end(desk: Desk) -> None:
+    text = 'echo begun >>"$OPTIO_LOG"; truncate -s 2T "$OPTIO_LOG"; exec sleep 1000'
+    argv = ["optio-agents", "run", "--", "sh", "-c", text]
+    with subprocess.Popen(
+        argv, env=desk.env, cwd=desk.home, text=True, stdout=subprocess.PIPE
+    ) as running:
+        assert running.stdout
+        assert any("begun" in line for line in running.stdout)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(10) == 6
+    session = records(desk.run("ls", "--json").stdout)[0]["session"]
+    assert desk.run("stop", session).returncode == 0
+
+
 def test_nothing_is_lost_when_the_command_is_killed(desk: Desk) -> None:
     steps = ("STATUS: on it", desk.hold("go"), "write a.txt hello")
     more = ("DELIVERABLE: deliverables/a.txt", "hear", "DONE: after all")

@@ -376,6 +376,31 @@ async def test_one_huge_file_does_not_starve_the_small_ones(follow, tmp_path):
         tasks.cancel_scope.cancel()
 
 
+async def test_a_line_without_an_end_does_not_starve_the_others(follow, tmp_path):
+    endless, small = tmp_path / "endless", tmp_path / "small"
+    endless.touch()
+    truncate(endless, 2 << 40)
+    small.write_bytes(b"")
+
+    async with follow(endless) as one, follow(small) as few, anyio.create_task_group() as tasks:
+        tasks.start_soon(anext, one)
+        await until(lambda: one.rest)
+        append(small, b"small\n")
+        await take(few, 1)
+        assert not one.caught_up
+        tasks.cancel_scope.cancel()
+
+
+async def test_many_short_lines_come_in_batches_that_hold_up_nobody(follow, log):
+    log.write_bytes(b"\n" * 300_000)
+    async with follow(log) as batches:
+        batches.finish()
+        with anyio.fail_after(BOUND):
+            sizes = [len(batch.lines) async for batch in batches]
+    assert sum(sizes) == 300_000
+    assert max(sizes) < 2_000
+
+
 @pytest.mark.parametrize("name", ["it's", "a b ", "--x\\", "new\nline", "\udcff", "$HOME", "ü"])
 async def test_any_name_will_do(follow, tmp_path, name, request):
     if "\n" in name and "shell" in request.node.callspec.id:

@@ -10,17 +10,27 @@ from optio_agents.framing.batches import RIPE_AFTER
 from optio_agents.framing.framer import Framer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from optio_agents.framing.batches import Batch, FollowOptions
     from optio_agents.framing.compare import FileChunk
     from optio_agents.framing.cursor import Cursor
 
 
+_LINES = 1024  # of one batch: whoever works through it holds up everybody else
+
+
 class Following:
-    """The `Batches` of one file. Where it comes from is said by `_next_chunk`."""
+    """The `Batches` of one file. Where it comes from is said by `_next_chunk`.
+
+    Whatever an agent writes, all else on the loop has its turn between any two reads of some
+    bytes, and between any two batches of some lines.
+    """
 
     def __init__(self, cursor: Cursor | None, options: FollowOptions) -> None:
         self._framer, self._options = Framer(cursor, options), options
         self._loop = asyncio.get_running_loop()
+        self._pieces: deque[FileChunk] = deque()  # of the last chunk, still to be framed
         self._ready: deque[Batch] = deque()
         self._rest_since: float | None = None
         self._ripe_at: float | None = None  # when to ask whether the rest is a line already
@@ -61,22 +71,29 @@ class Following:
         while not self._ready:
             if self._final:
                 raise StopAsyncIteration
-            if self._idle:
-                await self._wait()
-            self._rung = False
-            chunk = self._next_chunk()
-            self._idle = chunk is None or chunk.at_end or not (chunk.data or chunk.fresh)
-            if chunk is not None:
-                self._ready += self._framer.feed(chunk)
-                self._at_end = chunk.at_end or chunk.missing
-                if chunk.data or chunk.fresh:
-                    self._note_rest()
-                if chunk.final:
-                    self._final = True
-                    self._close()
+            if not self._pieces:
+                if self._idle:
+                    await self._wait()
+                self._rung = False
+                chunk = self._next_chunk()
+                self._idle = chunk is None or chunk.at_end or not (chunk.data or chunk.fresh)
+                self._pieces.extend(_pieces(chunk) if chunk is not None else ())
+            if self._pieces:
+                self._take(self._pieces.popleft())
             if self._at_end and self._ripe_at is not None:
                 self._ripen(self._ripe_at)
+            if not self._ready:  # nor must one endless line
+                await asyncio.sleep(0)
         return self._ready.popleft()
+
+    def _take(self, chunk: FileChunk) -> None:
+        self._ready += self._framer.feed(chunk)
+        self._at_end = chunk.at_end or chunk.missing
+        if chunk.data or chunk.fresh:
+            self._note_rest()
+        if chunk.final:
+            self._final = True
+            self._close()
 
     def _note_rest(self) -> None:
         rest = self._framer.rest_size > 0
@@ -105,3 +122,13 @@ class Following:
         finally:
             if timer is not None:
                 timer.cancel()
+
+
+def _pieces(chunk: FileChunk) -> Iterator[FileChunk]:
+    """*chunk* in parts of so many lines; what it says of the file's end stands in the last."""
+    while chunk.data.count(b"\n") > _LINES:
+        size = len(chunk.data) - len(chunk.data.split(b"\n", _LINES)[-1])
+        yield chunk._replace(data=chunk.data[:size], at_end=False, final=False)
+        offset, data = chunk.offset + size, chunk.data[size:]
+        chunk = chunk._replace(offset=offset, data=data, window=b"", fresh=False)
+    yield chunk

@@ -77,6 +77,7 @@ class RemoteFollowing(Following):
         """The link is gone: what was not read yet will come again."""
         self._end = None
         self._inbox.clear()
+        self._pieces.clear()
         self._at_end = False
 
     def leave(self) -> None:
