@@ -19,7 +19,6 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rich.cells import chop_cells
 from rich.text import Text
 
 from optio_agents.cli.screen import questions
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 
 MOMENT = 1.0  # seconds
-_INDENT = 2  # what is asked cannot pass for a line of ours
 
 
 @dataclass(slots=True, eq=False)
@@ -126,7 +124,8 @@ class Asking:
         self._begin_moment(question, now)
         if keys == "m":
             question.read = True
-            self._console.out(self._all_lines(question.text), highlight=False)
+            whole = questions.block(question.text, self._console.width)
+            self._console.out(whole, highlight=False)
         elif len(keys) == 1 and counts and (decision := question.decision(keys)) is not None:
             question.answer.set_result(decision)
         self._redraw()
@@ -160,7 +159,7 @@ class Asking:
 
     def _first_lines(self, text: str, room: int) -> tuple[list[Text], bool]:
         """As many lines of *text* as there is *room* for, and whether these are all of it."""
-        width, shown = max(10, self._console.width - _INDENT), list[Text]()
+        width, shown = max(10, self._console.width - questions.INDENT), list[Text]()
         for line in text.split("\n"):
             # No more is wrapped than is shown: it may be a megabyte, several times a second.
             most = (room + 1 - len(shown)) * width
@@ -169,12 +168,6 @@ class Asking:
                 return [_indented(one) for one in shown[: max(room, 0)]], False
         return [_indented(one) for one in shown], True
 
-    def _all_lines(self, text: str) -> str:
-        width, indent = max(10, self._console.width - _INDENT), " " * _INDENT
-        lines = (line.expandtabs() for line in text.split("\n"))
-        cut = (chop_cells(line, width) if len(line) > width // 2 else [line] for line in lines)
-        return "\n".join(f"{indent}{piece}" for pieces in cut for piece in pieces or [""])
-
 
 def _indented(line: Text) -> Text:
-    return Text(" " * _INDENT).append_text(line)
+    return Text(" " * questions.INDENT).append_text(line)

@@ -23,8 +23,20 @@ if TYPE_CHECKING:
     from optio_agents.conversation import PermissionRequest
 
 
-__all__ = ["allow", "body", "deny", "grants", "heading", "questions", "readable", "reply"]
+__all__ = [
+    "INDENT",
+    "allow",
+    "block",
+    "body",
+    "deny",
+    "grants",
+    "heading",
+    "questions",
+    "readable",
+    "reply",
+]
 
+INDENT = 2  # what is asked stands behind so many blanks
 _READABLE = 1 << 20  # characters; nobody reads more than that
 _ESCAPED = 10  # characters at most that stand for one
 _DENIED = "The operator said no. Do something else, or ask what they want."
@@ -62,6 +74,16 @@ def _whole(request: PermissionRequest) -> str:
             text = json.dumps(other, indent=2, ensure_ascii=False)
     granted = grants(request)
     return f"{text}\n(always grants: {'; '.join(granted)})" if granted else text
+
+
+def block(text: str, width: int) -> str:
+    """*text* on a terminal of that width: indented, also where it is folded; it forges no line."""
+    from rich.cells import chop_cells  # not for whoever only prints lines
+
+    room, shown = max(10, width - INDENT), list[str]()
+    for line in text.expandtabs().split("\n"):
+        shown += chop_cells(line, room) if len(line) > room // 2 else [line]
+    return "\n".join(" " * INDENT + line for line in shown)
 
 
 def questions(request: PermissionRequest) -> list[tuple[str, list[str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import platform
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import asynccontextmanager
@@ -178,8 +179,8 @@ async def _decide(session: str, name: str | None, decide: Decide) -> None:
     async with _found(session) as live:
         shown = _the_one(await live.read_requests(), name)
         click.echo(f"{questions.heading(shown.request)}:")
-        for line in questions.body(shown.request).split("\n"):
-            click.echo(f"  {line}")  # what is asked cannot pass for a line of ours
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+        click.echo(questions.block(questions.body(shown.request), width))
         decision = decide(shown)
         answered = await live.answer(shown, decision, by=f"{getpass.getuser()}@{platform.node()}")
     if not answered.won:
