@@ -1,9 +1,10 @@
-"""Whether we run inside a session: an agent must not approve its own requests, nor end itself."""
+"""What verbs share: how a person names hosts, sessions and variables, and asks to supervise."""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -136,6 +137,73 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
 def _check(name: str, where: str) -> None:
     if not is_variable(name):
         raise click.BadParameter(f"{where}: {name!r} cannot be the name of a variable")
+
+
+# What `run`, `demo` and `attach` ask of the sessions that they show.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandOptions:
+    """How this terminal supervises; the same for all its sessions."""
+
+    save: Path | None = None
+    as_lines: bool = False
+    notify: str | None = None
+    stop_on_exit: bool = False
+    stall_after: float | None = None
+    lost_after: float | None = None
+    permission_timeout: float = 900.0
+    permission: str = "ask"  # or deny, allow-listed: nobody is asked
+    detach: bool = False
+    take_over: bool = False
+
+
+def supervision_options(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Give *verb* the flags whose values make a `CommandOptions`, but those of `run` alone."""
+    options = (
+        click.option(
+            "--save",
+            type=click.Path(file_okay=False, path_type=Path),
+            metavar="DIR",
+            help="Keep deliverables in DIR.",
+        ),
+        click.option("--json", "as_lines", is_flag=True, help='One record per line, `"v": 1`.'),
+        click.option(
+            "--notify",
+            metavar="CMD",
+            envvar="OPTIO_AGENTS_NOTIFY",
+            help="Run CMD when you are needed, and at the end; JSON on stdin.",
+        ),
+        click.option(
+            "--permission-timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            default=900.0,
+            show_default=True,
+            metavar="S",
+            help="Deny what nobody answered for S seconds.",
+        ),
+        click.option("--stop-on-exit", is_flag=True, help="Leaving stops the agent."),
+        click.option(
+            "--stall-after",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="S",
+            envvar="OPTIO_AGENTS_STALL_AFTER",
+            help="End it after S seconds without a sign of life.",
+        ),
+        click.option(
+            "--lost-after",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="S",
+            envvar="OPTIO_AGENTS_LOST_AFTER",
+            help="Give up a host that stayed away for S seconds; else it is waited for.",
+        ),
+    )
+    for option in reversed(options):
+        verb = option(verb)
+    return verb
+
+
+# Whether we run inside a session: an agent must not approve its own requests, nor end itself.
 
 
 _TAG = b"OPTIO_SESSION="

@@ -1,4 +1,4 @@
-"""What may stand in `config.toml`."""
+"""What may stand in `config.toml`; apart from `config`, for pydantic takes a while to load."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""`optio-agents run`: start an agent and supervise it to its end."""
+"""`optio-agents run` and `demo`: start an agent and supervise it to its end."""
 
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,99 +11,60 @@ import anyio
 import click
 from click.core import ParameterSource
 
-from optio_agents.cli.options import host_options, named_environment, ssh_of
+from optio_agents.cli.options import (
+    CommandOptions,
+    host_options,
+    named_environment,
+    ssh_of,
+    supervision_options,
+)
 from optio_agents.errors import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from optio_agents.cli.screen.lines import View
+    from optio_agents.cli.screen.supervised import ShownSession
     from optio_agents.context import HookContext
     from optio_agents.conversation.claude import PermissionMode
     from optio_agents.hosts.host import Host
     from optio_agents.hosts.ssh.config import SSHConfig
-    from optio_agents.session.options import Deliverable
+    from optio_agents.session.options import Deliverable, DeliverableFileCallback
+    from optio_agents.store.records import SessionResult
     from optio_agents.supervision.kinds import AgentSpec
 
 
-# From what the command line asks to one supervision in this terminal.
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What the command line asks of one supervision."""
+class Start:
+    """An agent that is to be started, and shown to its end."""
 
     spec: AgentSpec
     ssh: SSHConfig | None = None
     cwd: str | None = None
     title: str | None = None
-    permission: str = "ask"
-    permission_timeout: float = 900.0
-    detach: bool = False
-    save: Path | None = None
-    as_lines: bool = False
-    notify: str | None = None
-    stop_on_exit: bool = False
-    stall_after: float | None = None
-    lost_after: float | None = None
+    review: DeliverableFileCallback | None = None
 
+    async def show(self, options: CommandOptions) -> int:
+        """Start it, and supervise it in this terminal; the exit code is the answer."""
+        from optio_agents.cli.screen.supervised import open_terminal
+        from optio_agents.supervision.supervise import new_session_id
 
-def view_of(as_lines: bool) -> View:
-    """Live where a person watches, lines where a program does."""
-    if as_lines or not (sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"):
-        from optio_agents.cli.screen.lines import LinesView
+        async with open_terminal(options) as terminal:
+            return await terminal.show({new_session_id(): self._run})
 
-        return LinesView(as_lines=as_lines)
-    from optio_agents.cli.screen.live import LiveView
+    async def _run(self, shown: ShownSession) -> SessionResult:
+        from optio_agents.hosts.host import make_host
+        from optio_agents.supervision.supervise import task_directory
 
-    return LiveView()
-
-
-async def supervise_wish(wish: Wish, **callbacks: Any) -> int:
-    """Do what the command line asks; the exit code is the answer."""
-    from optio_agents.cli.screen.supervised import Manner, Supervised, supervised
-    from optio_agents.hosts.host import make_host
-    from optio_agents.store import Store
-    from optio_agents.supervision.supervise import new_session_id, supervise, task_directory
-
-    session = new_session_id()
-
-    async def start(here: Supervised) -> Any:
-        if wish.detach:
-            here.detach.set()
-        taskdir, workdir = task_directory(session), wish.cwd
-        if wish.ssh and workdir and not workdir.startswith(("/", "~")):
+        taskdir, workdir = task_directory(shown.session), self.cwd
+        if self.ssh and workdir and not workdir.startswith(("/", "~")):
             workdir = f"~/{workdir}"  # as scp has it: from the home directory there
-        async with make_host(wish.ssh, taskdir=taskdir, workdir=workdir) as host:
-            await _check_executable(host, wish.spec)
-            return await here.goes_on(
-                supervise(
-                    host,
-                    wish.spec,
-                    store=manner.store,
-                    session=session,
-                    title=wish.title,
-                    on_permission_request=here.on_permission_request,
-                    permission_timeout=wish.permission_timeout,
-                    save_deliverables_to=wish.save,
-                    observer=here.observe,
-                    stall_after=wish.stall_after,
-                    detach_when=here.detach,
-                    cancel_when=here.cancel,
-                    lost_after=wish.lost_after,
-                    **callbacks,
-                )
+        async with make_host(self.ssh, taskdir=taskdir, workdir=workdir) as host:
+            await _check_executable(host, self.spec)
+            return await shown.supervise(
+                host,
+                self.spec,
+                session=shown.session,
+                title=self.title,
+                on_deliverable_file=self.review,
             )
-
-    async with Store() as store:
-        manner = Manner(
-            view=view_of(wish.as_lines),
-            store=store,
-            stop_on_exit=wish.stop_on_exit,
-            notify=wish.notify,
-            permission=wish.permission,
-        )
-        return await supervised(manner, {session: start})
 
 
 async def _check_executable(host: Host, spec: AgentSpec) -> None:
@@ -124,7 +84,7 @@ async def _check_executable(host: Host, spec: AgentSpec) -> None:
 
 
 _TITLE = 200  # characters
-_SAID = {ParameterSource.COMMANDLINE}  # settings may well have a model, for claude
+_GIVEN = {ParameterSource.COMMANDLINE}  # settings may well have a model, for claude
 _COMMAND = "optio_agents.command"  # where in the context a command line behind `--` is kept
 
 
@@ -139,51 +99,6 @@ class RunVerb(click.Command):
             if not ctx.meta[_COMMAND]:
                 raise click.UsageError("no command stands behind --", ctx)
         return super().parse_args(ctx, args)
-
-
-def supervision_options(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Give *verb* what `run`, `demo` and `attach` share."""
-    options = (
-        click.option(
-            "--save",
-            type=click.Path(file_okay=False, path_type=Path),
-            metavar="DIR",
-            help="Keep deliverables in DIR.",
-        ),
-        click.option("--json", "as_lines", is_flag=True, help='One record per line, `"v": 1`.'),
-        click.option(
-            "--notify",
-            metavar="CMD",
-            envvar="OPTIO_AGENTS_NOTIFY",
-            help="Run CMD when you are needed, and at the end; JSON on stdin.",
-        ),
-        click.option(
-            "--permission-timeout",
-            type=click.FloatRange(min=0, min_open=True),
-            default=900.0,
-            show_default=True,
-            metavar="S",
-            help="Deny what nobody answered for S seconds.",
-        ),
-        click.option("--stop-on-exit", is_flag=True, help="Leaving stops the agent."),
-        click.option(
-            "--stall-after",
-            type=click.FloatRange(min=0, min_open=True),
-            metavar="S",
-            envvar="OPTIO_AGENTS_STALL_AFTER",
-            help="End it after S seconds without a sign of life.",
-        ),
-        click.option(
-            "--lost-after",
-            type=click.FloatRange(min=0, min_open=True),
-            metavar="S",
-            envvar="OPTIO_AGENTS_LOST_AFTER",
-            help="Give up a host that stayed away for S seconds; else it is waited for.",
-        ),
-    )
-    for option in reversed(options):
-        verb = option(verb)
-    return verb
 
 
 @click.command(
@@ -254,7 +169,7 @@ def run(
     given = named_environment(env, env_file, os.environ)
     spec: AgentSpec
     if command:
-        if {ctx.get_parameter_source(name) for name in ("model", "allow")} & _SAID:
+        if {ctx.get_parameter_source(name) for name in ("model", "allow")} & _GIVEN:
             raise click.UsageError("--model and --allow are claude's, not a command's")
         spec = Command(command, prompt=text, reads_to_end=end_input, env=given)
     elif text is None:
@@ -266,15 +181,13 @@ def run(
         if permission == "accept-edits":
             mode, permission = "acceptEdits", "ask"
         spec = Claude(text, model=model, permission_mode=mode, allowed_tools=allow, env=given)
-    wish = Wish(
+    start = Start(
         spec=spec,
         ssh=ssh_of(host, policy=host_key) if host else None,
         cwd=cwd,
         title=(title or text or " ".join(command)).strip().partition("\n")[0][:_TITLE],
-        permission=permission,
-        **rest,
     )
-    return anyio.run(supervise_wish, wish)
+    return anyio.run(start.show, CommandOptions(permission=permission, **rest))
 
 
 # `optio-agents demo`: a scripted agent does all that an agent may do, supervised for real.
@@ -323,15 +236,10 @@ def demo(host: str | None, host_key: str, save: Path | None, **rest: Any) -> int
     from optio_agents.supervision import Command
     from optio_agents.testing.scripted import scripted_agent
 
-    wish = Wish(
+    start = Start(
         spec=Command(scripted_agent(*_STEPS)),
         ssh=ssh_of(host, policy=host_key) if host else None,
         title="demo",
-        save=save or Path("optio-demo"),
-        **rest,
+        review=_review,
     )
-    return anyio.run(_demo, wish)
-
-
-async def _demo(wish: Wish) -> int:
-    return await supervise_wish(wish, on_deliverable_file=_review)
+    return anyio.run(start.show, CommandOptions(save=save or Path("optio-demo"), **rest))

@@ -120,7 +120,7 @@ def _age(seconds: float) -> str:
 def show(session: str, as_lines: bool) -> None:
     """Tell what happened in the session ID: its end, deliverables, replies and cost."""
     for told in anyio.run(_story, session):
-        click.echo(as_json(told) if as_lines else _told(told))
+        click.echo(as_json(told) if as_lines else _in_words(told))
 
 
 async def _story(beginning: str) -> list[Record]:
@@ -164,28 +164,28 @@ async def _happened(store: Store, session: str) -> list[Record]:
     return found
 
 
-def _told(told: Record) -> str:
-    match told:
+def _in_words(row: Record) -> str:
+    match row:
         case {"kind": "session"}:
-            ended = f"ended {_day(told['ended_at'])}" if told["ended_at"] else "not ended"
+            ended = f"ended {_day(row['ended_at'])}" if row["ended_at"] else "not ended"
             lines = [
-                f"{visible(told['session'])}  {visible(str(told['text'] or ''))}",
-                f"  {told['state']}: {visible(told['summary'] or 'nothing said')}",
-                f"  on {visible(told['host'])}, in {visible(told['taskdir'])}",
-                f"  began {_day(told['at'])}, {ended}",
+                f"{visible(row['session'])}  {visible(str(row['text'] or ''))}",
+                f"  {row['state']}: {visible(row['summary'] or 'nothing said')}",
+                f"  on {visible(row['host'])}, in {visible(row['taskdir'])}",
+                f"  began {_day(row['at'])}, {ended}",
             ]
             return "\n".join(lines)
         case {"kind": "cost", "turns": turns, "usd": usd}:
             return f"  {turns} turns" + (f", ${usd:.4f}" if usd is not None else "")
         case {"kind": "permission", "behavior": behavior, "by": by}:
             answer = f"{behavior} by {visible(str(by))}" if behavior else "open"
-            return f"  {answer}: {words(told)}"
+            return f"  {answer}: {words(row)}"
         case {"kind": "turn"}:
-            return f"  a turn ended: {words(told)}"
+            return f"  a turn ended: {words(row)}"
         case {"kind": "delivery", "saved": str(saved)}:
-            return f"  {words(told)}\n    kept as {visible(saved)}"
+            return f"  {words(row)}\n    kept as {visible(saved)}"
         case _:
-            return f"  {words(told)}"
+            return f"  {words(row)}"
 
 
 def _day(at: float) -> str:
