@@ -216,8 +216,11 @@ class OpenRequest:
 
     @classmethod
     def of(cls, request: PermissionRequest) -> OpenRequest:
-        """With a digest of all that it asks: who approves it approves this and nothing else."""
-        whole = json.dumps([request.tool_name, request.input], sort_keys=True)
+        """With a digest of all that it asks, and of what "always" would grant with it.
+
+        Who approves it approves this and nothing else.
+        """
+        whole = json.dumps([request.tool_name, request.input, request.raw], sort_keys=True)
         return cls(request, hashlib.sha256(whole.encode()).hexdigest()[:16])
 
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PAGE = 1000
-_POLL = 0.3  # seconds between looks at the journal for `logs -f`
 
 
 @click.command(epilog="Example:  optio-agents ls --host me@box")
@@ -119,8 +118,8 @@ def _age(seconds: float) -> str:
 @click.option("--json", "as_lines", is_flag=True, help='One record per line, `"v": 1`.')
 def show(session: str, as_lines: bool) -> None:
     """Tell what happened in the session ID: its end, deliverables, replies and cost."""
-    for told in anyio.run(_story, session):
-        click.echo(as_json(told) if as_lines else _in_words(told))
+    for row in anyio.run(_story, session):
+        click.echo(as_json(row) if as_lines else _in_words(row))
 
 
 async def _story(beginning: str) -> list[Record]:
@@ -159,7 +158,8 @@ async def _happened(store: Store, session: str) -> list[Record]:
     found = list(asked.values())
     found += [of for turn in turns if not turn.turn.ok for of in records_of(turn, session)]
     if turns:
-        cost = (turns[-1].turn.raw or {}).get("total_cost_usd")
+        known = [one.turn.cost for one in turns if one.turn.cost is not None]
+        cost = sum(known) if known else None
         found.append(record("cost", session=session, at=turns[-1].at, turns=len(turns), usd=cost))
     return found
 
@@ -168,9 +168,10 @@ def _in_words(row: Record) -> str:
     match row:
         case {"kind": "session"}:
             ended = f"ended {_day(row['ended_at'])}" if row["ended_at"] else "not ended"
+            end = f": {row['summary'] or 'nothing said'}" if row["outcome"] else ""
             lines = [
                 f"{visible(row['session'])}  {visible(str(row['text'] or ''))}",
-                f"  {row['state']}: {visible(row['summary'] or 'nothing said')}",
+                f"  {visible(str(row['state']) + end)}",
                 f"  on {visible(row['host'])}, in {visible(row['taskdir'])}",
                 f"  began {_day(row['at'])}, {ended}",
             ]
@@ -201,36 +202,30 @@ def logs(session: str, follow: bool, as_lines: bool) -> None:
     anyio.run(_logs, session, follow, as_lines)
 
 
-def _went_wrong(event: SessionEvent) -> bool:
-    """A turn that failed stands among the lines: nothing else would say why all is still."""
-    from optio_agents.supervision import TurnEnded
-
-    return isinstance(event, TurnEnded) and not event.turn.ok
-
-
 async def _logs(beginning: str, follow: bool, as_lines: bool) -> None:
     from optio_agents.store import Store
-    from optio_agents.supervision import LogLine
+    from optio_agents.supervision import find_session
     from optio_agents.supervision.events import event_of
 
     async with Store() as store:
-        session = await store.session(beginning)
-        after = 0
-        while True:
-            # Asked before the events are read, or the last of them are lost.
-            over = (await store.session(session.id)).over
-            events = await store.events(session.id, after=after, most=_PAGE)
-            for event in events:
-                after = event.number
-                seen = event_of(event)
-                if not isinstance(seen, LogLine) and not _went_wrong(seen):
-                    continue
-                for told in records_of(seen, session.id):
-                    click.echo(as_json(told) if as_lines else plain(told))
-            if len(events) < _PAGE:
-                if over or not follow:
-                    return
-                await anyio.sleep(_POLL)
+        session, after = (await store.session(beginning)).id, 0
+        while rows := await store.events(session, after=after, most=_PAGE):
+            for row in rows:
+                _show_line(event_of(row), session, as_lines)
+            after = rows[-1].number
+        if follow:
+            async with find_session(session, store=store) as live:
+                async for event in live.events(after):
+                    _show_line(event, session, as_lines)
+
+
+def _show_line(event: SessionEvent, session: str, as_lines: bool) -> None:
+    """A line of the log; or a turn that failed, for nothing else would say why all is still."""
+    from optio_agents.supervision import LogLine, TurnEnded
+
+    if isinstance(event, LogLine) or (isinstance(event, TurnEnded) and not event.turn.ok):
+        for row in records_of(event, session):
+            click.echo(as_json(row) if as_lines else plain(row))
 
 
 @click.command(epilog="Example:  optio-agents prune --older-than 30d")
@@ -245,8 +240,8 @@ def prune(older_than: str, yes: bool) -> None:
         click.confirm(
             f"Remove what ended more than {older_than} ago, files on hosts too?", abort=True
         )
-    for told in anyio.run(_prune, int(found[1]) * _UNITS[found[2]]):
-        click.echo(visible(told))
+    for line in anyio.run(_prune, int(found[1]) * _UNITS[found[2]]):
+        click.echo(line)
 
 
 async def _prune(seconds: float) -> Iterable[str]:
