@@ -15,7 +15,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from optio_agents.conversation.contract import TurnResult
 from optio_agents.display import visible, visible_block
 from optio_agents.protocol.events import StatusEvent
 from optio_agents.supervision import events
@@ -76,8 +75,8 @@ class _Row:
                 self.percent = percent
             case events.StateChanged(state):
                 self.state = str(state)
-            case events.TurnEnded(TurnResult(cost=float(cost))):
-                self.cost = cost + (self.cost or 0.0)
+            case events.AgentEvent({"type": "result", "total_cost_usd": float() | int() as cost}):
+                self.cost = cost
             case events.SessionEnded(result):
                 self.state, self.over = result.outcome, time.time()
                 self.percent = 100 if result.outcome == "done" else self.percent

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class NewSession:
     """An agent that is to be started, and shown to its end."""
 
     spec: AgentSpec
@@ -181,13 +181,13 @@ def run(
         if permission == "accept-edits":
             mode, permission = "acceptEdits", "ask"
         spec = Claude(text, model=model, permission_mode=mode, allowed_tools=allow, env=given)
-    start = Start(
+    new = NewSession(
         spec=spec,
         ssh=ssh_of(host, policy=host_key) if host else None,
         cwd=cwd,
         title=(title or text or " ".join(command)).strip().partition("\n")[0][:_TITLE],
     )
-    return anyio.run(start.show, CommandOptions(permission=permission, **rest))
+    return anyio.run(new.show, CommandOptions(permission=permission, **rest))
 
 
 # `optio-agents demo`: a scripted agent does all that an agent may do, supervised for real.
@@ -236,10 +236,10 @@ def demo(host: str | None, host_key: str, save: Path | None, **rest: Any) -> int
     from optio_agents.supervision import Command
     from optio_agents.testing.scripted import scripted_agent
 
-    start = Start(
+    new = NewSession(
         spec=Command(scripted_agent(*_STEPS)),
         ssh=ssh_of(host, policy=host_key) if host else None,
         title="demo",
         review=_review,
     )
-    return anyio.run(start.show, CommandOptions(save=save or Path("optio-demo"), **rest))
+    return anyio.run(new.show, CommandOptions(save=save or Path("optio-demo"), **rest))

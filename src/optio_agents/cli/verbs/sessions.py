@@ -159,7 +159,8 @@ async def _happened(store: Store, session: str) -> list[Record]:
     found += [of for turn in turns if not turn.turn.ok for of in records_of(turn, session)]
     if turns:
         known = [one.turn.cost for one in turns if one.turn.cost is not None]
-        cost = sum(known) if known else None
+        total = (turns[-1].turn.raw or {}).get("total_cost_usd")  # claude's, past runs with it
+        cost = total if isinstance(total, int | float) else sum(known) if known else None
         found.append(record("cost", session=session, at=turns[-1].at, turns=len(turns), usd=cost))
     return found
 
