@@ -24,7 +24,7 @@ from optio_agents.concurrency import task_group
 from optio_agents.display import visible
 from optio_agents.errors import HostUnreachable, OptioAgentsError, SessionFailed
 from optio_agents.store.records import SessionResult
-from optio_agents.supervision.events import RequestDecided, RequestOpened
+from optio_agents.supervision.events import OpenRequest, RequestDecided, RequestOpened
 from optio_agents.supervision.sessions import owner_name
 from optio_agents.supervision.supervise import supervise
 
@@ -35,11 +35,11 @@ from .records import records_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from anyio.abc import TaskGroup
+
     from optio_agents.cli.options import CommandOptions
     from optio_agents.conversation.contract import (
-        PermissionDecision,
         PermissionHandler,
-        PermissionRequest,
     )
     from optio_agents.hosts.host import Host
     from optio_agents.session.options import DeliverableFileCallback
@@ -121,7 +121,8 @@ class ShownSession:
     trying: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     began: bool = False  # until then there is nothing to leave behind
     live: Session | None = None
-    _asked: set[str] = field(default_factory=set)
+    tasks: TaskGroup | None = None  # while it is shown
+    _asked: dict[str, anyio.CancelScope] = field(default_factory=dict)
     _by: str = field(default_factory=owner_name)
 
     def observe(self, event: SessionEvent) -> None:
@@ -133,13 +134,10 @@ class ShownSession:
             mute()
             self.leave()
         match event:
-            case RequestOpened(request) if self.on_permission_request is None:
-                verb = "answer" if questions(request) else "approve"
-                self.terminal.view.say(
-                    f"decide it: optio-agents {verb} {self.session} {request.id}"
-                )
+            case RequestOpened(request, digest):
+                self._put(OpenRequest(request, digest))
             case RequestDecided(request_id, how, by) if request_id in self._asked:
-                self._asked.remove(request_id)
+                self._asked.pop(request_id).cancel()
                 if by != self._by:
                     self.terminal.view.say(f"answered at another terminal: {how} by {by}")
 
@@ -157,16 +155,39 @@ class ShownSession:
 
     @property
     def on_permission_request(self) -> PermissionHandler | None:
-        """Who decides: nobody may be asked, the person here, or whoever says `approve`."""
-        if self.terminal.options.permission != "ask":
-            return lambda _: deny("This was not allowed beforehand, and nobody may be asked.")
-        return None if self.terminal.view.ask is None else self._ask
+        """Who decides where nobody may be asked; else whoever is asked here, or says `approve`."""
+        if self.terminal.options.permission == "ask":
+            return None
+        return lambda _: deny("This was not allowed beforehand, and nobody may be asked.")
 
-    async def _ask(self, request: PermissionRequest) -> PermissionDecision:
-        """Ask the person here; cancelled when somebody else has answered."""
-        assert self.terminal.view.ask is not None
-        self._asked.add(request.id)
-        return await self.terminal.view.ask(self.session, request)
+    def _put(self, opened: OpenRequest) -> None:
+        """Ask the person here, or tell them where to answer."""
+        view, request = self.terminal.view, opened.request
+        if self.terminal.options.permission != "ask" or request.id in self._asked:
+            return
+        if view.ask is not None and self.tasks is not None:
+            self._asked[request.id] = scope = anyio.CancelScope()
+            self.tasks.start_soon(self._ask, opened, scope)
+        else:
+            verb = "answer" if questions(request) else "approve"
+            view.say(f"decide it: optio-agents {verb} {self.session} {request.id}")
+
+    async def _ask(self, opened: OpenRequest, scope: anyio.CancelScope) -> None:
+        """Until the person here, or somebody else, has decided; the first answer wins."""
+        view = self.terminal.view
+        assert view.ask is not None
+        with scope:
+            decision = await view.ask(self.session, opened.request)
+        if scope.cancelled_caught or self.live is None:
+            return
+        self._asked.pop(opened.request.id, None)
+        try:
+            outcome = await self.live.answer(opened, decision, by=self._by)
+        except OptioAgentsError as error:
+            view.say(f"not answered: {sentence(error)}")
+        else:
+            if not outcome.won:
+                view.say(f"it was answered before, by {visible(outcome.by)}")
 
     async def interrupt(self) -> None:
         try:
@@ -249,8 +270,11 @@ class Terminal:
                 code = exits.CANCELLED
                 if self.options.detach:
                     shown.detach.set()
-                with shown.trying:
-                    code = await _to_its_end(shown, sessions[shown.session], alone=len(every) == 1)
+                async with task_group() as shown.tasks:
+                    with shown.trying:
+                        alone = len(every) == 1
+                        code = await _to_its_end(shown, sessions[shown.session], alone=alone)
+                    shown.tasks.cancel_scope.cancel()
                 codes.append(code)
 
             async with task_group() as tasks:
