@@ -302,7 +302,7 @@ async def test_letters_typed_ahead_and_a_held_key_decide_nothing(desk: Desk) -> 
 
 
 async def test_a_permission_is_refused_with_a_key(desk: Desk) -> None:
-    error = {"tool": "Bash", "input": {"command": "echo 'ERROR: not let' >>optio.log"}}
+    error = {"tool": "Bash", "input": {"command": "touch let; echo 'ERROR: not let' >>optio.log"}}
     async with asking(desk, "touch forbidden", error) as (terminal, api), desk.terminal() as two:
         await two.type(f'clear; optio-agents approve {await session_id(desk)}; echo "exit $?"')
         await two.until(r"^Allow\? \[y/N\]:")
@@ -310,7 +310,7 @@ async def test_a_permission_is_refused_with_a_key(desk: Desk) -> None:
         await terminal.until("decision +.* deny by")
         await two.type("y")  # to what is not asked any more
         assert re.search(r"no request '.*' is open|it was answered before", await two.ends(2))
-        await terminal.until(r"echo 'ERROR: not let'")
+        await terminal.until(r"let; echo 'ERROR: not let'")
         told = json.dumps(api.requests[-1]["messages"])
         assert "The operator said no" in told
         await terminal.until(ASKS)
@@ -320,7 +320,7 @@ async def test_a_permission_is_refused_with_a_key(desk: Desk) -> None:
 
 async def test_what_does_not_fit_is_counted_and_shown_with_a_key(desk: Desk) -> None:
     lines = "\n".join(f"# line {number}" for number in range(60))
-    done = f"{lines}\necho 'DONE' >>optio.log"
+    done = f"{lines}\ntouch let; echo 'DONE' >>optio.log"
     keys = "n deny · m shows all of it, and then y allows"
     async with asking(desk, done, {"text": "bye"}, keys=keys) as (terminal, _):
         seen = await terminal.screen()
@@ -356,7 +356,7 @@ async def test_a_question_is_answered_with_a_number_while_another_pane_looks_on(
     options = [{"label": "left", "description": "l"}, {"label": "right", "description": "r"}]
     asked = {"question": "Which way?", "header": "Way", "multiSelect": False, "options": options}
     ask = {"tool": "AskUserQuestion", "input": {"questions": [asked]}}
-    done = {"tool": "Bash", "input": {"command": "echo 'DONE: gone' >>optio.log"}}
+    done = {"tool": "Bash", "input": {"command": "touch let; echo 'DONE: gone' >>optio.log"}}
     async with asking(desk, "touch x", ask, done) as (one, api), desk.terminal() as two:
         await two.type('clear; TERM=dumb optio-agents attach; echo "exit $?"')
         await two.until("permission .*touch x")
@@ -379,7 +379,7 @@ async def test_ctrl_c_once_interrupts_the_turn_and_the_agent_stays(desk: Desk) -
         await terminal.key("C-c")
         await terminal.until(r"^t .*idle")
         session = await session_id(desk)
-        done = {"tool": "Bash", "input": {"command": "echo 'DONE: go on' >>optio.log"}}
+        done = {"tool": "Bash", "input": {"command": "touch let; echo 'DONE: go on' >>optio.log"}}
         sent = await desk.runs("send", session, scripted(done))
         assert sent.returncode == 0, sent.stderr
         await terminal.until(ASKS)
