@@ -33,11 +33,6 @@ DOORS = {
     ("protocol.protocol", "browser_shims"),
     ("protocol.protocol", "hosts"),
 }
-# What came along with the move and has yet to go.
-CIRCLES = [
-    ["testing.proxy", "testing.proxy_lines"],
-]
-TWICE = {"Entry"}
 PURE = ("protocol", "framing", "errors", "display", "conversation.contract")
 PURE += tuple(
     f"conversation.{name}"
@@ -152,7 +147,7 @@ def _circles() -> list[list[str]]:
 
 
 def test_no_circle_between_files() -> None:
-    assert sorted(_circles()) == sorted(CIRCLES)
+    assert _circles() == []
 
 
 def test_a_class_name_is_unique() -> None:
@@ -161,7 +156,7 @@ def test_a_class_name_is_unique() -> None:
         for node in tree.body:
             if isinstance(node, ast.ClassDef):
                 homes[node.name].add(module)
-    assert {name for name, found in homes.items() if len(found) > 1} == TWICE
+    assert {name for name, found in homes.items() if len(found) > 1} == set()
 
 
 def test_no_module_speaks_a_private_language() -> None:

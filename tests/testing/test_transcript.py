@@ -7,7 +7,7 @@ import pytest
 
 from optio_agents.conversation import ClaudeCodeConversation, ConversationClosed, PermissionDecision
 from optio_agents.testing.transcript import (
-    Entry,
+    Line,
     Recorder,
     Transcript,
     TranscriptPlayer,
@@ -37,7 +37,7 @@ async def test_my_own_handler_is_tested_without_a_cli():
 
 
 async def test_ids_of_the_recording_become_those_of_the_moment():
-    transcript = Transcript([Entry("said", HELLO), Entry("heard", ANSWERED)])
+    transcript = Transcript([Line("said", HELLO), Line("heard", ANSWERED)])
     with anyio.fail_after(BOUND):
         async with playing(transcript) as conversation:
             result = await conversation.ask("something else")
@@ -48,7 +48,7 @@ async def test_ids_of_the_recording_become_those_of_the_moment():
 
 async def test_it_ends_as_it_ended():
     transcript = Transcript(
-        [Entry("said", HELLO), Entry("exited", {"code": 3, "stderr": "went wrong"})]
+        [Line("said", HELLO), Line("exited", {"code": 3, "stderr": "went wrong"})]
     )
     with anyio.fail_after(BOUND):
         async with playing(transcript) as conversation:
@@ -58,7 +58,7 @@ async def test_it_ends_as_it_ended():
 
 async def test_a_message_without_a_place_ends_it_and_says_so():
     with anyio.fail_after(BOUND):
-        async with playing(Transcript([Entry("said", HELLO)])) as conversation:
+        async with playing(Transcript([Line("said", HELLO)])) as conversation:
             with pytest.raises(ConversationClosed, match="no place for"):
                 await conversation.set_model("x")
 
@@ -68,11 +68,11 @@ async def test_what_is_said_early_waits_for_its_place():
     again = {**HELLO, "uuid": "u2"}
     transcript = Transcript(
         [
-            Entry("heard", ready),
-            Entry("said", HELLO),
-            Entry("heard", ANSWERED),
-            Entry("said", again),
-            Entry("heard", {**RESULT, "user_message_uuids": ["u2"], "result": "two"}),
+            Line("heard", ready),
+            Line("said", HELLO),
+            Line("heard", ANSWERED),
+            Line("said", again),
+            Line("heard", {**RESULT, "user_message_uuids": ["u2"], "result": "two"}),
         ]
     )
     results = list[str]()
@@ -89,7 +89,7 @@ async def test_what_is_said_early_waits_for_its_place():
 
 async def test_recorded_saved_loaded_and_played_again(tmp_path):
     secret = {"type": "system", "subtype": "init", "cwd": "/home/somebody/work"}
-    source = Transcript([Entry("heard", secret), Entry("said", HELLO), Entry("heard", ANSWERED)])
+    source = Transcript([Line("heard", secret), Line("said", HELLO), Line("heard", ANSWERED)])
     recorder = Recorder(TranscriptPlayer(source))
     conversation = ClaudeCodeConversation()
     conversation.attach(recorder)

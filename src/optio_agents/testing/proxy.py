@@ -158,7 +158,7 @@ class FaultProxy:
 
     # For the connections
 
-    def heard(self, source: Side, data: bytes, *, answer: bool) -> Iterator[Piece]:
+    def count(self, source: Side, data: bytes, *, answer: bool) -> Iterator[Piece]:
         """Count *data*, and cut it where a step stands."""
         self._exchanges += answer
         return self._directions[source].cut_at_steps(data, asyncio.get_running_loop().time())

@@ -11,14 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import anyio
 import anyio.lowlevel
-
-if TYPE_CHECKING:
-    from .proxy import FaultProxy
-
 
 Side: TypeAlias = Literal["client", "server"]
 
@@ -27,8 +23,23 @@ _ON_THE_LINE = 32 * 1024 * 1024  # bytes in flight per direction before the send
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
+class Faults(Protocol):
+    """What is wrong with the lines at present; all of it may change at any time."""
+
+    target: tuple[str, int]
+    delay: float  # seconds, one way
+    rate: float | None  # bytes per second in each direction, of all connections together
+    black_hole: bool
+
+    def direction(self, source: Side) -> Direction:
+        """What all connections share of the way from *source*."""
+
+    def count(self, source: Side, data: bytes, *, answer: bool) -> Iterator[Piece]:
+        """*data*, cut where a step stands."""
+
+
 class Connection:
-    def __init__(self, proxy: FaultProxy, client: socket.socket) -> None:
+    def __init__(self, proxy: Faults, client: socket.socket) -> None:
         self._proxy = proxy
         self._client = client
         self._server = socket.socket()
@@ -90,7 +101,7 @@ class _Lane:
 
     def __init__(
         self,
-        proxy: FaultProxy,
+        proxy: Faults,
         connection: Connection,
         source: Side,
         *,
@@ -114,7 +125,7 @@ class _Lane:
                 if not data:
                     return self.put(Piece(loop.time()))
                 answer = self._connection.answers(self._source)
-                for piece in self._proxy.heard(self._source, data, answer=answer):
+                for piece in self._proxy.count(self._source, data, answer=answer):
                     self.put(piece)
                 await asyncio.sleep(0)  # sock_recv does not yield while there is something to read
                 await self._until(lambda: self._held <= _ON_THE_LINE)

@@ -34,7 +34,7 @@ Who: TypeAlias = Literal["said", "heard", "exited"]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Line:
     """One line: *said* to the CLI, *heard* from it, or how it *exited* ({"code": 0})."""
 
     who: Who
@@ -44,7 +44,7 @@ class Entry:
 class Transcript:
     """What was said and heard, in order."""
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    def __init__(self, entries: Iterable[Line]) -> None:
         self.entries = tuple(entries)
 
     @classmethod
@@ -75,7 +75,7 @@ class Recorder:
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
-        self._entries = list[Entry]()
+        self._entries = list[Line]()
         self.stdin = self
         self.stdout = self._heard()
 
@@ -106,7 +106,7 @@ class Recorder:
         message = json.loads(line)
         last = self._entries[-1] if self._entries else None
         if last is None or not _ends(last):
-            self._entries.append(Entry(who, message))
+            self._entries.append(Line(who, message))
 
 
 class TranscriptPlayer:
@@ -176,7 +176,7 @@ class TranscriptPlayer:
     def _met(self, position: int) -> bool:
         rest = self._entries[position:]
         for said in self._said:
-            if _ends(Entry("said", said)):
+            if _ends(Line("said", said)):
                 self._exit(0)
             elif rest and self._fits(rest[0], said):
                 self._said.remove(said)
@@ -186,7 +186,7 @@ class TranscriptPlayer:
                 self._exit(1, f"the transcript has no place for {json.dumps(said)}")
         return False
 
-    def _fits(self, entry: Entry, said: dict[str, Any]) -> bool:
+    def _fits(self, entry: Line, said: dict[str, Any]) -> bool:
         return entry.who == "said" and _kind(entry.message) == _kind(said)
 
     def _take_ids(self, recorded: dict[str, Any], said: dict[str, Any]) -> None:
@@ -232,12 +232,12 @@ def _ours() -> Traversable:
     return files("optio_agents.testing").joinpath("transcripts")
 
 
-def _entries(text: str) -> Iterator[Entry]:
+def _entries(text: str) -> Iterator[Line]:
     for line in text.splitlines():
         ((who, message),) = json.loads(line).items()
         if who not in {"said", "heard", "exited"} or not isinstance(message, dict):
             raise ValueError(f"no line of a transcript: {line[:100]}")
-        yield Entry(who, message)
+        yield Line(who, message)
 
 
 def _kind(message: dict[str, Any]) -> tuple[Any, ...]:
@@ -250,5 +250,5 @@ def _kind(message: dict[str, Any]) -> tuple[Any, ...]:
     return (message.get("type"),)
 
 
-def _ends(entry: Entry) -> bool:
+def _ends(entry: Line) -> bool:
     return entry.who == "said" and _kind(entry.message) == ("control_request", "end_session")
