@@ -258,6 +258,31 @@ async def test_nobody_tries_to_answer_what_reads_to_the_end(office: Office, capl
     assert not caplog.records
 
 
+async def test_the_input_of_what_reads_to_the_end_has_ended_when_it_starts(office: Office) -> None:
+    spec = command("run ls ../session/in >input", "run cat", "DONE", reads_to_end=True)
+    with anyio.fail_after(BOUND):
+        async with office.host() as host:
+            await supervise(host, spec)
+    assert Path(office.taskdir, "workdir/input").read_text() == "~end.eof\n"
+
+
+async def test_an_agent_that_ends_without_waiting_for_replies_ends_well(
+    office: Office, caplog: Any
+) -> None:
+    async def on_deliverable(hook: Any, path: str, text: str) -> None:
+        exit_file = Path(office.taskdir, "session/exit")
+        while not exit_file.exists():  # noqa: ASYNC110 - a file sends no event
+            await anyio.sleep(0.01)
+
+    steps = ("write a.txt x", "DELIVERABLE: deliverables/a.txt", "DONE")
+    with anyio.fail_after(BOUND):
+        async with office.host() as host:
+            result = await supervise(host, command(*steps), on_deliverable=on_deliverable)
+    assert (result.outcome, [d.taken for d in result.deliverables]) == ("done", [False])
+    assert not result.troubles
+    assert not caplog.records
+
+
 async def test_a_callback_may_speak_to_the_agent(office: Office) -> None:
     async def on_deliverable(hook: Any, path: str, text: str) -> None:
         assert await hook.send_to_agent("twice")

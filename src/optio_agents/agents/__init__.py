@@ -125,6 +125,7 @@ async def start(
     name: str | None = None,
     journal_limit: int | None = None,
     first_input: Sequence[tuple[str, bytes]] = (),
+    ends_input: bool = False,
     meta: Mapping[str, object] | None = None,
     before_launch: Callable[[str], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Agent]:
@@ -132,7 +133,8 @@ async def start(
 
     Only `detach`, a lost host and our own death leave the agent running; `adopt` finds
     it again. It has its user's login environment on its host (*env_base*; never what looks
-    like a credential) and *env*, and *first_input*, named messages, before it starts.
+    like a credential) and *env*, and *first_input*, named messages, before it starts;
+    *ends_input* ends its input behind these.
     *before_launch* is awaited with the tag of this start when nothing of it can run yet.
     Raises ValueError, FileRefused (no such *cwd*), WorkDirRefused, AgentError, HostError.
     """
@@ -144,6 +146,8 @@ async def start(
     agent = Agent(host, directory, plan.meta)
     for message, data in first_input:
         await agent.say(data, name=message)
+    if ends_input:
+        await agent.end_input()  # later it may have ended by itself
     if before_launch is not None:
         await before_launch(agent.session)
     try:

@@ -12,7 +12,14 @@ import anyio
 from optio_agents.concurrency import OnDemand
 from optio_agents.context import SYSTEM_MESSAGE_PREFIX
 from optio_agents.display import visible_block
-from optio_agents.errors import EndSession, FileRefused, HostError, HostKeyRefused, NameTaken
+from optio_agents.errors import (
+    EndSession,
+    FileRefused,
+    HostError,
+    HostKeyRefused,
+    InputClosed,
+    NameTaken,
+)
 from optio_agents.hosts.retrying import retrying
 
 from .foreign_code import ForeignExit, describe, describe_value
@@ -85,6 +92,9 @@ class Channel:
                 await self._shared.foreign.call("agent_sender", say, seconds=_SENDING)
             except NameTaken:  # by an earlier supervisor, who found other words for it
                 return
+            except InputClosed:  # an agent that has ended waits for no reply
+                _log.info("the agent has ended: it was not told: %s", visible_block(text))
+                raise
             except Exception as error:
                 self._shared.note_trouble("agent_sender", error)
                 _log.warning("the agent was not told: %s", visible_block(text))

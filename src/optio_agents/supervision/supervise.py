@@ -351,6 +351,7 @@ async def _started(
                 name=session,
                 journal_limit=options.journal_limit,
                 first_input=plan.first_input,
+                ends_input=plan.ends_input,
                 meta=meta,
                 before_launch=before_launch,
             )
@@ -360,8 +361,6 @@ async def _started(
         except Exception:
             await host.cleanup_taskdir(aggressive=True)  # refused while anything of it lives
             raise
-        if plan.ends_input:
-            await agent.end_input()
         yield agent
 
 
