@@ -17,6 +17,7 @@ from optio_agents.errors import (
     AgentStalled,
     EndedByHook,
     HostUnreachable,
+    OptioAgentsError,
 )
 from optio_agents.store.records import Ended
 
@@ -130,7 +131,8 @@ def outcome_of(verdict: Verdict) -> tuple[Outcome, str | None]:
         case Unreachable(reason):
             return "unreachable", reason
         case Failed(error):
-            return "failed", f"{type(error).__name__}: {error}"
+            ours = isinstance(error, OptioAgentsError)  # then its words are for a person
+            return "failed", str(error) if ours else f"{type(error).__name__}: {error}"
         case _:
             assert_never(verdict)
 
