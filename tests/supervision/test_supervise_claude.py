@@ -143,6 +143,18 @@ async def test_to_report_needs_no_permission_and_all_else_does(
         f"echo x > {logdir}/optio.logs",
         f"echo x > {logdir}/sub/optio.log",
         f"echo x > {posixpath.dirname(logdir)}/another",
+        f"while [ -e {home}/none ]; do sleep 1; done; touch y; {says('DONE: x')}",
+        f"if true; then touch y; fi; {says('DONE: x')}",
+        f"(touch y; {says('DONE: x')})",
+        f"y() {{ touch y; }}; y >> {logdir}/optio.log",
+        f"touch y & {says('DONE: x')}",
+        f"true | tee y >> {logdir}/optio.log",
+        f"sh -c 'touch y' >> {logdir}/optio.log",
+        f"find . -exec touch y ';' >> {logdir}/optio.log",
+        "sh <<'END'\ntouch y\nEND",
+        f"cp {logdir}/optio.log y",
+        f"ln -s {office.directory} {out}/z",
+        f"sed -i s/x/y/ {logdir}/optio.log",
     ]
     steps = [*reports, *map(bash, tries), bash(says("DONE: all")), {"text": "Bye."}]
     with anyio.fail_after(BOUND):
@@ -192,6 +204,27 @@ async def test_a_permission_is_given_from_another_terminal(office: Office) -> No
                         await live.answer(found, ALLOW, by="somebody else")
     assert [result.outcome for result in results] == ["done"]
     assert made(office.taskdir).exists()
+    (decided,) = watching.of(happened.RequestDecided)
+    assert (decided.behavior, decided.by) == ("allow", "me at the other one")
+
+
+async def test_an_answer_from_elsewhere_counts_at_once(office: Office) -> None:
+    """The agent says so itself only when the command that was allowed has ended."""
+    watching, go = Watching(), office.directory / "go"
+    held = bash(f"touch let; while [ ! -e {go} ]; do sleep 0.02; done")
+    with anyio.fail_after(BOUND):
+        async with ModelApi().serve() as api, office.store() as store, office.host() as host:
+            spec = replace(claude(office.directory, api, held, *ENDS), allowed_tools=())
+            async with supervise(host, spec, store=store, observer=watching) as owned:
+                await watching.until(lambda: watching.of(happened.RequestOpened))
+                async with find_session(owned.id, store=store) as live:
+                    await live.answer(owned.requests[0], ALLOW, by="me at the other one")
+                await watching.until(lambda: watching.of(happened.RequestDecided))
+                while owned.requests or owned.state.phase != "working":
+                    await anyio.sleep(0.02)
+                go.touch()
+                result = await owned.result()
+    assert result.outcome == "done"
     (decided,) = watching.of(happened.RequestDecided)
     assert (decided.behavior, decided.by) == ("allow", "me at the other one")
 
@@ -295,6 +328,7 @@ async def test_killed_with_an_open_request_the_next_supervisor_is_asked(case: Ca
             child = case.start(case.plan_for(claude(case.ground.directory, api, *steps)))
             await case.says(child, "asked")
             child.kill()
+            await asyncio.to_thread(child.wait)
             async with Store(case.directory / "j.sqlite3") as store:
                 result = await case.resume(
                     store, observer=seen, on_permission_request=lambda _: ALLOW

@@ -26,6 +26,8 @@ _LATEST = 10_000  # events that can be read again
 class MemoryJournal:
     """A journal for as long as this process lives; a session may be resumed from it."""
 
+    path = None
+
     def __init__(self, session: str | None = None, secrets: Secrets | None = None) -> None:
         self.session = session or token_hex(6)
         self.result: SessionResult | None = None

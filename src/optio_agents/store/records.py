@@ -14,6 +14,7 @@ from optio_agents.protocol.parser import parse_log_line
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from optio_agents.framing.cursor import Cursor
 
@@ -218,6 +219,10 @@ class Recordable:
 
 class SessionRecords(Journal, Protocol):
     """A `Journal` in which a supervisor keeps all that happened, in one sequence."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file that other processes write to, too; None: nobody else does."""
 
     def append(self, event: Recordable, state: SessionState | None = None) -> Future[None]:
         """Keep *event* behind all others, and how the session stands since then.

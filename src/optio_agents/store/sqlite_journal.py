@@ -187,7 +187,7 @@ class SessionJournal:
     """The durable `SessionRecords` of one session. Values of *secrets* never reach the disk."""
 
     def __init__(self, file: StoreFile, session: str, secrets: Secrets) -> None:
-        self.session = session
+        self.session, self.path = session, file.path
         self._file, self._secrets = file, secrets
 
     async def start(self) -> Resumed:

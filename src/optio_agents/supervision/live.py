@@ -11,7 +11,6 @@ first verb that needs it. Both read the same events, in the same places of the s
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,8 +23,6 @@ from optio_agents.concurrency import task_group
 from optio_agents.display import Secrets
 from optio_agents.errors import AgentError, AlreadyOwned
 from optio_agents.framing.cursor import Cursor
-from optio_agents.hosts.following.sent.inotify import names_of
-from optio_agents.hosts.following.watcher import WatchHandle
 from optio_agents.store.records import RESUMABLE, SessionResult, over
 
 from .credentials import credentials_of, forget_key
@@ -40,7 +37,7 @@ from .events import (
     recordable,
 )
 from .kinds import kind_named
-from .recording import Bell
+from .recording import SLOWLY, Bell, ringing
 from .sessions import Facts, host_of, known_start, owner_name
 
 if TYPE_CHECKING:
@@ -57,9 +54,6 @@ if TYPE_CHECKING:
     from .kinds import Reach
     from .recording import Recording
     from .supervisor import Owner
-
-
-_SLOWLY = 5.0  # seconds between looks at a journal of which nothing is heard
 
 
 class Position(Protocol):
@@ -347,17 +341,14 @@ class Visitor:
 
     async def keep_up(self) -> None:
         """Ring when the journal has news."""
-        watching = WatchHandle(_Journal(self._store, self._bell))
-        try:
+        with ringing(self._bell, self._store.path):
             while True:
                 news = self._bell.next
                 await self.refresh()
-                with anyio.move_on_after(_SLOWLY):
+                with anyio.move_on_after(SLOWLY):
                     await news.wait()
                 if not news.is_set():
                     self._bell.ring()
-        finally:
-            watching.stop()
 
     async def events(self, after: int) -> AsyncIterator[SessionEvent]:
         event: SessionEvent | None = None
@@ -430,33 +421,3 @@ def _result_of(stored: StoredSession) -> SessionResult:
     outcome: Any = stored.outcome
     ended = stored.ended_at or time.time()
     return SessionResult(stored.id, outcome, stored.summary, stored.created_at, ended)
-
-
-class _Journal:
-    """The files of a journal, for the watcher of this loop."""
-
-    def __init__(self, store: Store, bell: Bell) -> None:
-        self._files = [os.fsencode(f"{store.path.absolute()}{more}") for more in ("", "-wal")]
-        self._bell, self._seen = bell, self._look()
-
-    def _look(self) -> list[tuple[int, int] | None]:
-        return [_stamp(path) for path in self._files]
-
-    def ring(self) -> None:
-        self._bell.ring()
-
-    def check(self) -> None:
-        before, self._seen = self._seen, self._look()
-        if self._seen != before:
-            self.ring()
-
-    def paths(self) -> set[bytes]:
-        return {name for path in self._files for name in names_of(path)}
-
-
-def _stamp(path: bytes) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - a path here is bytes
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns

@@ -8,9 +8,10 @@ and did not live to show is shown by the next one, from the last number shown on
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import deque
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -18,6 +19,8 @@ import anyio
 
 from optio_agents.concurrency import task_group
 from optio_agents.errors import StoreError
+from optio_agents.hosts.following.sent.inotify import names_of
+from optio_agents.hosts.following.watcher import WatchHandle
 from optio_agents.store.records import ENDINGS, RESUMABLE, SessionState, over, percent_of
 
 from .credentials import forget_key
@@ -35,7 +38,8 @@ from .events import (
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from pathlib import Path
 
     from optio_agents.display import Secrets
     from optio_agents.framing.cursor import Cursor
@@ -54,6 +58,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SHOWING = 10.0  # seconds for what is still to be shown at the end
+SLOWLY = 5.0  # seconds between looks at a journal of which nothing is heard
 _MOMENTS = 10_000  # events of the agent's own that wait for a reader; the oldest are dropped
 Leaving: TypeAlias = Literal["detached", "taken over", "cut off"]
 
@@ -174,6 +179,20 @@ class Recording:
         self._down = None if state in ("new", "up", "closed") else reason or state
         self._restate()
 
+    async def decided(self, request: str) -> None:
+        """Return once a decision about *request* is written down, by whichever process."""
+        bell, journal = Bell(), self.records.path
+        if journal is None:
+            return await anyio.sleep_forever()
+        with ringing(bell, journal):
+            while True:
+                news = bell.next
+                waiting = await self.records.open_requests()
+                if all(row.value["id"] != request for row in waiting):
+                    return None
+                with anyio.move_on_after(SLOWLY):
+                    await news.wait()
+
     def _restate(self) -> None:
         phase, detail, until = self._stands
         if self._down is not None:
@@ -289,3 +308,43 @@ async def _until_it_fails(show: Callable[[], Any]) -> None:
         await show()
     except StoreError as error:
         _log.warning("nothing more is shown: %s", error)
+
+
+@contextmanager
+def ringing(bell: Bell, journal: Path) -> Iterator[None]:
+    """Ring when any process writes to *journal*, as far as this machine tells."""
+    watching = WatchHandle(_Files(journal, bell))
+    try:
+        yield
+    finally:
+        watching.stop()
+
+
+class _Files:
+    """Those of a journal, for the watcher of this loop."""
+
+    def __init__(self, journal: Path, bell: Bell) -> None:
+        self._files = [os.fsencode(f"{journal.absolute()}{more}") for more in ("", "-wal")]
+        self._bell, self._seen = bell, self._stamps()
+
+    def _stamps(self) -> list[tuple[int, int] | None]:
+        return [_stamp(path) for path in self._files]
+
+    def ring(self) -> None:
+        self._bell.ring()
+
+    def check(self) -> None:
+        before, self._seen = self._seen, self._stamps()
+        if self._seen != before:
+            self.ring()
+
+    def paths(self) -> set[bytes]:
+        return {name for path in self._files for name in names_of(path)}
+
+
+def _stamp(path: bytes) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a path here is bytes
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns

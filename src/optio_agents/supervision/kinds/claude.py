@@ -292,8 +292,10 @@ class ClaudeLink(ClaudeReach):
         await self._recording.add(RequestOpened(request, opened.digest))
         self._stand()
         decided = list[RequestDecided]()
-        with anyio.CancelScope() as asking:
+        async with task_group() as tasks:
+            asking = tasks.cancel_scope
             self._deciding[request.id] = asking, decided
+            tasks.start_soon(self._decided_elsewhere, request.id, asking)
             try:
                 decision, by = await self._ask(request)
                 behavior = getattr(decision, "behavior", "deny")
@@ -301,11 +303,18 @@ class ClaudeLink(ClaudeReach):
                 return decision
             finally:
                 del self._deciding[request.id]
+                asking.cancel()
                 if self._recording.leaving is None:  # else it stays open
                     with anyio.CancelScope(shield=True):
                         known = decided[0] if decided else await self._settled(request)
                         await self._recording.add(known)
         return PermissionDecision("deny")  # nobody wants it any more
+
+    async def _decided_elsewhere(self, request: str, asking: anyio.CancelScope) -> None:
+        """The agent itself tells only once the tool that was allowed has ended."""
+        with suppress(StoreError):  # the next that is written down tells
+            await self._recording.decided(request)
+            asking.cancel()
 
     async def _ask(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
         with anyio.CancelScope() as patience, _patient(self._asking.timeout, patience.cancel):
