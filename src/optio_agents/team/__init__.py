@@ -18,8 +18,10 @@ from .errors import (
     CallTimedOut,
     Diverged,
     LimitReached,
+    NoCredential,
     NoParticipant,
     OutcomeUnknown,
+    ProviderFailed,
     TeamError,
 )
 from .events import (
@@ -39,6 +41,8 @@ from .events import (
 )
 from .limits import Limits, every
 from .messages import Attachment, Message
+from .participants.model import model
+from .participants.tools import ToolResult, skills, tool
 from .team import Team
 from .turn import Status, Turn
 
@@ -54,8 +58,10 @@ __all__ = [
     "LimitReached",
     "Limits",
     "Message",
+    "NoCredential",
     "NoParticipant",
     "OutcomeUnknown",
+    "ProviderFailed",
     "Returned",
     "Sent",
     "Slept",
@@ -66,10 +72,14 @@ __all__ = [
     "TeamEvent",
     "Token",
     "ToolCalled",
+    "ToolResult",
     "ToolReturned",
     "Turn",
     "TurnContext",
     "Wake",
     "Woke",
     "every",
+    "model",
+    "skills",
+    "tool",
 ]

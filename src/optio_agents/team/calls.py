@@ -40,6 +40,9 @@ class Calls:
         self.limits = limits
         self.approve_within = approve_within
         self._bounds = limits.dump()
+        self.tools: list[Any] = []
+        self.without: frozenset[str] = frozenset()
+        self.instructions = ""
 
     def call(
         self,
@@ -122,8 +125,13 @@ class Calls:
         )
 
     def visible(self, only: Sequence[str] | None) -> list[str]:
-        known = (name for name in self._kernel.participants if not name.startswith("["))
-        return [name for name in known if only is None or name in only]
+        hidden = {tool.name for tool in self.tools}
+        return [
+            name
+            for name in self._kernel.participants
+            if not name.startswith("[")
+            and (name in only if only is not None else name not in hidden)
+        ]
 
     def _check_limits(
         self, to: str, options: dict[str, Any], number: int, parent: Turn | None
@@ -290,6 +298,8 @@ def _given(options: CallOptions) -> dict[str, Any]:
         kept["everyone" if options.get("scope") == "all" else "instructions"] = instructions
     if (timeout := options.get("timeout")) is not None:
         kept["timeout"] = timeout
+    if settings := options.get("settings"):
+        kept["settings"] = dict(settings)
     if (metadata := options.get("metadata")) is not None:
         kept["metadata"] = plain(metadata)
     if (returns := options.get("returns")) is not None:

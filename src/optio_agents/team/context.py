@@ -15,7 +15,7 @@ from datetime import datetime
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from .errors import CallFailed, LimitReached, OutcomeUnknown
+from .errors import CallFailed, LimitReached, NoParticipant, OutcomeUnknown
 from .events import Consulted, Sent, Slept, Stream
 from .messages import Attachment, Message, plain
 from .turn import CallOptions, Status, Suspend, Turn, Worker
@@ -45,7 +45,6 @@ class TurnContext:
     __slots__ = (
         "_asks",
         "_called",
-        "_kernel",
         "_onces",
         "_reads",
         "_seen",
@@ -53,6 +52,7 @@ class TurnContext:
         "_tells",
         "changes",
         "claim",
+        "kernel",
         "message",
         "tools",
         "turn",
@@ -60,7 +60,7 @@ class TurnContext:
     )
 
     def __init__(self, kernel: Worker, turn: Turn, claim: Claim) -> None:
-        self._kernel, self.turn, self.claim = kernel, turn, claim
+        self.kernel, self.turn, self.claim = kernel, turn, claim
         self.message: Message = turn.message
         self.changes: Stream[None] = Stream()  # rings when a child ends or mail comes
         self.used: dict[str, float] = {}
@@ -113,14 +113,21 @@ class TurnContext:
         """
         if id is None and key is None:
             self._called += 1
-        calls, number = self._kernel.calls, self._called
+        calls, number = self.kernel.calls, self._called
         turn: Turn = calls.call(to, text, self, id=id, key=key, number=number, **options)
         return turn
+
+    def find(self, turn: str) -> Turn:
+        """A turn that this one called, by its id. Raises NoParticipant."""
+        for child in self.turn.children:
+            if child.id == turn:
+                return child
+        raise NoParticipant(f"{self.name} (turn {self.id}) called no turn {turn!r}", turn=self.id)
 
     async def tell(self, text: str | Message) -> None:
         """Say something to the caller while this turn goes on."""
         self._tells += 1
-        await self._kernel.calls.tell(self, text, number=self._tells)
+        await self.kernel.calls.tell(self, text, number=self._tells)
 
     async def send(self, to: Turn | str, text: str | Message) -> None:
         """Say something to a turn of this team, by itself or its id; "caller" is the caller."""
@@ -130,13 +137,13 @@ class TurnContext:
         message = text if isinstance(text, Message) else Message(text)
         turn = to if isinstance(to, str) else to.id
         key = f"{self.id}:{self._tells}"
-        await self._kernel.calls.send(turn, message, key=key, context=self)
+        await self.kernel.calls.send(turn, message, key=key, context=self)
         return None
 
     async def status(self, turn: Turn | str) -> Status:
         """How far a turn of this team is, and what it returned."""
         known = turn if isinstance(turn, str) else turn.id
-        status: Status = await self._kernel.calls.status(known)
+        status: Status = await self.kernel.calls.status(known)
         return status
 
     async def messages(self) -> tuple[Message, ...]:
@@ -205,7 +212,7 @@ class TurnContext:
         while key not in self.claim.records:
             for turn in turns:
                 while not turn.written and not turn.over:
-                    self._kernel.start(turn)
+                    self.kernel.start(turn)
                     await turn.pieces.more()
             done = [turn.id for turn in turns if turn.over]
             running = [turn.id for turn in turns if not turn.over]
@@ -318,7 +325,7 @@ class TurnContext:
         """Ask the approver of the team; "no" when there is none, or no answer in time."""
         self._asks += 1
         key = f"ask:{key or self._asks}"
-        kernel, turn = self._kernel, self.turn
+        kernel, turn = self.kernel, self.turn
         new = self.claim.epoch == 1
         if new:
             turn.emit(Consulted(turn.id, turn.name, turn.row.parent, question))
@@ -330,12 +337,17 @@ class TurnContext:
 
     # For the kernel and for participants of our own
 
+    @property
+    def running(self) -> bool:
+        """Whether this turn is still worked on here."""
+        return self.kernel.contexts.get(self.turn.id) is self
+
     async def record(self, key: str, value: Any) -> Any:
         """Keep *value* for this turn unless there is one under *key*; what is kept."""
         records = self.claim.records
         if key in records:
             return records[key]
-        store = self._kernel.store
+        store = self.kernel.store
         kept = records[key] = await store.record(self.claim, key, value)
         return kept
 

@@ -58,3 +58,11 @@ class Diverged(TeamError):
 
 class Lost(TeamError):
     """Another worker has taken this turn over, or it was cancelled: this epoch may not write."""
+
+
+class ProviderFailed(TeamError):
+    """The API of a model refused, failed, or gave no complete answer."""
+
+
+class NoCredential(TeamError):
+    """A model cannot be reached with what is here; the message names it, its provider and why."""

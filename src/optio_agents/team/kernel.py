@@ -54,7 +54,7 @@ class Kernel:
         self.shared = frozenset(name for name, one in participants.items() if one.shared)
         self.slots = asyncio.Semaphore(at_once)
         self.turns: dict[str, Turn] = {}  # those that are not over, and what they called
-        self.contexts: dict[str, TurnContext] = {}  # those that run here
+        self.contexts: dict[str, Any] = {}  # those that run here
         self.spent: dict[str, dict[str, float]] = {}  # by root
         self._watched: dict[str, Turn] = {}  # those that somebody here waits for, and run elsewhere
         self._tasks: dict[asyncio.Task[None], str] = {}
@@ -65,6 +65,8 @@ class Kernel:
     # Life
 
     async def open(self) -> None:
+        for name, one in self.participants.items():
+            one.open(name)
         await self.store.open()
         self._spawn_on = asyncio.get_running_loop()
         self._loop = self._spawn_on.create_task(self._serve())

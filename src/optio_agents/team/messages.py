@@ -162,6 +162,14 @@ class Message:
             **kept.get("own", {}),
         )
 
+    def exchange(self, upto: int | None = None) -> tuple[Message, ...]:
+        """What was said in the turn that gave this answer, to be handed along as history.
+
+        Its first *upto* messages, or all; earlier history comes first.
+        """
+        said: tuple[Message, ...] = self.__dict__.get("_said", ())
+        return said[:upto]
+
     def but(self, **changes: Any) -> Message:
         """The same with other values in some fields."""
         same = {part.name: getattr(self, part.name) for part in fields(self)}

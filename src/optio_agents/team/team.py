@@ -16,9 +16,12 @@ from .kernel import Kernel
 from .limits import CAREFUL, Every, Limits
 from .messages import Message
 from .participants import Function, Participant
+from .participants.model import PeerTool
+from .participants.tools import Tool, tool
 from .stores import TurnStore
 from .stores.memory import MemoryTurns
 from .turn import CallOptions, Status, Turn
+from .verbs import VERBS
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,7 +33,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RESERVED = {"caller", "user", "team", "tool"}
-VERBS = ("call", "send", "status", "sleep", "finish")
 
 
 class Team:
@@ -69,6 +71,12 @@ class Team:
             self._participants[own] = _participant(one, shared=own in shared)
         if missing := set(shared) - set(participants):
             raise NoParticipant(f"no participants {', '.join(sorted(missing))} to be shared")
+        self.tools = [one if isinstance(one, Tool) else tool(one) for one in tools]
+        for one in self.tools:
+            if one.name in participants:
+                raise ValueError(f"a tool and a participant are both called {one.name!r}")
+            if one.name not in VERBS:
+                self._participants[one.name] = one
         careful = any(one.local for one in self._participants.values())
         self._limits = limits or (CAREFUL if careful else Limits())
         self._participants[ALL] = Function(everyone)
@@ -91,6 +99,8 @@ class Team:
             raise ValueError("the team is started already")
         kernel = Kernel(self._participants, self._store, self._hooks, self._limits.at_once)
         self._calls = kernel.calls = Calls(kernel, self._limits, self._approve_within)
+        self._calls.tools, self._calls.without = self.tools, self.without
+        self._calls.instructions = self.instructions
         await kernel.open()
         self._kernel = kernel
 
@@ -140,7 +150,7 @@ class Team:
 
     def call(
         self,
-        to: str | Sequence[str],
+        to: str | Sequence[str] | Tool,
         text: str | Message | Any = "",
         *,
         id: str | None = None,  # noqa: A002
@@ -152,6 +162,7 @@ class Team:
         The same *id* is the same turn, in this process and in any later one. Several names are
         all called with it. *when* says to do it again and again.
         """
+        to = to.name if isinstance(to, Tool) else to
         turn = self._running_calls.call(
             to, text, None, id=id, when=when, only=self._only, **options
         )
@@ -175,7 +186,14 @@ class Team:
     @property
     def participants(self) -> list[str]:
         """Their names, in the order given."""
-        return [name for name in self._participants if not name.startswith("[")]
+        hidden = {tool.name for tool in self.tools}
+        return [n for n in self._participants if not n.startswith("[") and n not in hidden]
+
+    def __getitem__(self, name: str) -> Tool:
+        """A participant as a tool for another one."""
+        if name not in self._participants:
+            raise NoParticipant(f"no participant {name!r}: there is {', '.join(self.participants)}")
+        return PeerTool(name, self._participants[name].role)
 
     async def results(self) -> AsyncIterator[tuple[Turn, Any]]:
         """Every value of the turns called since the last time, as it comes, with its turn."""

@@ -31,7 +31,11 @@ class Worker(Protocol):
 
     hooks: Any
     calls: Any
+    slots: Any
     store: TurnStore
+    contexts: dict[str, Any]
+    participants: Any
+    spent: dict[str, dict[str, float]]
 
     def start(self, turn: Turn) -> None: ...
     async def cancel(self, turn: str) -> list[str]: ...
@@ -50,6 +54,7 @@ class CallOptions(TypedDict, total=False):
     timeout: float | None
     attachments: Sequence[Attachment]
     metadata: Any
+    settings: Mapping[str, Any]  # of a model, for this call only: max_tokens, temperature, …
     lazy: bool
 
 
@@ -102,7 +107,6 @@ class Turn:
         "_final",
         "_kernel",
         "_read",
-        "_returns",
         "cause",
         "children",
         "endless",
@@ -111,6 +115,7 @@ class Turn:
         "message",
         "parent",
         "pieces",
+        "returns",
         "row",
         "started",
         "status",
@@ -122,7 +127,7 @@ class Turn:
         self, kernel: Worker, row: Row, message: Message, parent: Turn | None, returns: Any = None
     ) -> None:
         self._kernel, self.row, self.message, self.parent = kernel, row, message, parent
-        self._returns = returns
+        self.returns = returns
         self.children: list[Turn] = []
         self.pieces: Stream[Reply] = Stream()  # what it replies, in order
         self.events_of_root: Stream[TeamEvent] = (
@@ -169,8 +174,8 @@ class Turn:
         await self.wait_over()
         if self.error is not None or self._final is None:
             self.fail()
-        if self._returns is not None:
-            return _typed(self._final, self._returns)
+        if self.returns is not None:
+            return _typed(self._final, self.returns)
         return self._final
 
     async def wait_over(self) -> None:
@@ -302,7 +307,7 @@ class Turn:
 
     def expect(self, returns: Any) -> None:
         if returns is not None:
-            self._returns = returns
+            self.returns = returns
 
     def refuse(self, error: TeamError) -> None:
         """It is not what was asked for; what is written of it stays as it is."""
@@ -347,6 +352,8 @@ class Turn:
         self.error, self.cause = error, cause
         if status == "completed" or messages:
             self._final = joined(messages, sender=row.name, to=self.message.sender, turn=row.id)
+            before = map(Message.load, row.options.get("history", ()))
+            self._final.__dict__["_said"] = (*before, self.message, *messages)
         text = str(error.get("text", "")) if error else self._final.text if self._final else ""
         self.pieces.close()
         self.emit(Concluded(row.id, row.name, row.parent, status, text))
@@ -383,6 +390,7 @@ def _typed(message: Message, returns: Any) -> Message:
 
     value = validated(message, returns)
     typed = message.but()
+    typed.__dict__["_said"] = message.exchange()
     object.__setattr__(typed, "value", TypeAdapter(returns).validate_python(value))
     return typed
 

@@ -22,6 +22,9 @@ class Participant(Protocol):
     def answer(self, context: TurnContext) -> Any:
         """Work on a turn: an awaitable of the replies, or an async iterator of them."""
 
+    def open(self, name: str) -> None:
+        """The team is started: raise now what would be raised at every turn."""
+
     async def close(self) -> None:
         """The team is closed."""
 
@@ -35,6 +38,9 @@ class Function:
         self.answer = function
         self.shared = shared
         self.role = (function.__doc__ or "").strip().partition("\n")[0]
+
+    def open(self, name: str) -> None:
+        pass
 
     async def close(self) -> None:
         pass

@@ -1,0 +1,471 @@
+"""How a model works on a turn: request, tools and verbs, until it finishes.
+
+Every answer of the model and every result of a tool is recorded before it counts. So a turn that
+was killed, or slept, builds the same log of messages from its records and goes on behind it: no
+request is made twice, and a tool whose outcome nobody knows is not run again. What was sent to the
+turn meanwhile enters before the next request.
+
+A slot is held for a request and for a tool that runs, never while peers are waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic_ai.direct import model_request_stream
+from pydantic_ai.exceptions import ModelAPIError, UnexpectedModelBehavior, UserError
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelMessagesTypeAdapter,
+    ModelRequest,
+    ModelResponse,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
+from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import ToolDefinition
+
+from optio_agents.team.errors import (
+    CallFailed,
+    LimitReached,
+    OutcomeUnknown,
+    ProviderFailed,
+)
+from optio_agents.team.events import Stepped, Token, ToolCalled, ToolReturned
+from optio_agents.team.messages import Attachment, Message
+from optio_agents.team.stores import OVER
+from optio_agents.team.turn import Draft, validated
+from optio_agents.team.verbs import VERBS, Finished, dispatch, schema
+
+from .model_api import (
+    Client,
+    ModelSpec,
+    arguments_of,
+    begins,
+    prompt,
+    size_of,
+    text_of,
+    tokens_of,
+    words_of,
+)
+from .tools import Tool, ToolRefused, ToolResult, no_lock
+
+if TYPE_CHECKING:
+    from optio_agents.team.context import TurnContext
+
+
+_ASKED_AGAIN = 3  # times that an answer may miss the form that was wanted
+_FULL, _TAIL = 0.8, 0.4  # shares of the context window: when it is summed up, and what is kept
+_CUT = {"length", "content_filter", "error"}
+
+
+class ModelTurn:
+    """One turn of one model."""
+
+    def __init__(self, spec: ModelSpec, client: Client, context: TurnContext) -> None:
+        self._spec, self._client, self._context = spec, client, context
+        self._kernel = context.kernel
+        self._turn = context.turn
+        self._log: list[ModelMessage] = []
+        calls = self._kernel.calls
+        self._tools: dict[str, Tool] = {tool.name: tool for tool in (*calls.tools, *spec.tools)}
+        self._verbs = [
+            verb for verb in VERBS if verb not in calls.without and verb not in self._tools
+        ]
+
+    async def run(self) -> AsyncIterator[Draft]:
+        context, missed = self._context, 0
+        self._log = [*await self._history(), ModelRequest(parts=[prompt(context.message)])]
+        step = 0
+        while True:
+            step += 1
+            await self._enter_mail()
+            limit = await self._limit_reached()
+            if limit is not None:
+                self._say(f"You have reached a limit ({limit}). Sum up what you have, briefly.")
+            await self._make_room(step)
+            draft = response = None
+            async with aclosing(self._step(step, tools=limit is None)) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, ModelResponse):
+                        response = piece
+                    else:
+                        draft = piece
+                        yield piece
+            assert response is not None
+            self._log.append(response)
+            uses = [part for part in response.parts if isinstance(part, ToolCallPart)]
+            text = "".join(part.content for part in response.parts if isinstance(part, TextPart))
+            if limit is not None:
+                _close(draft, self._message(text))
+                raise LimitReached(str(limit), limit=limit.limit, turn=self._turn.id)
+            if uses:
+                _close(draft, None)
+                finished = await self._use(step, uses)
+                if finished is not None:
+                    yield _said(self._message(finished.text, finished))
+                    return
+                continue
+            if response.finish_reason in _CUT or not response.parts:
+                _close(draft, None)
+                raise ProviderFailed(
+                    f"{context.name} (turn {context.id}): {self._spec.model} did not complete its "
+                    f"answer: {response.finish_reason or 'it is empty'}",
+                    turn=context.id,
+                )
+            wrong = self._misfit(text)
+            if wrong is None or missed == _ASKED_AGAIN:
+                _close(draft, self._message(text))
+                return
+            missed += 1
+            _close(draft, None)
+            self._say(f"That does not have the form that is wanted: {wrong}. Answer again.")
+
+    # Requests
+
+    async def _step(self, step: int, *, tools: bool) -> AsyncGenerator[Draft | ModelResponse]:
+        """One answer of the model: what is said of it as it comes, then the whole."""
+        context, turn, key = self._context, self._turn, f"step:{step}"
+        kept = context.claim.records.get(key)
+        if kept is not None:
+            [before] = ModelMessagesTypeAdapter.validate_python(kept)
+            assert isinstance(before, ModelResponse)
+            if words := [part.content for part in before.parts if isinstance(part, TextPart)]:
+                yield _said(None, *words)
+            yield before
+            return
+        hooks = self._kernel.hooks
+        if hooks:
+            await hooks.run("before_step", turn, step)
+            self._log = await hooks.change("before_model", turn, self._log)
+        response = ModelResponse(parts=[])
+        async with aclosing(self._stream(tools=tools)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Draft):
+                    yield piece
+                else:
+                    response = piece
+        if hooks:
+            response = await hooks.change("after_model", turn, response)
+        tokens = response.usage.total_tokens
+        await context.record(key, ModelMessagesTypeAdapter.dump_python([response], mode="json"))
+        await self._spend(tokens)
+        turn.emit(Stepped(turn.id, turn.name, turn.row.parent, step, tokens))
+        if hooks:
+            await hooks.run("after_step", turn, step)
+        yield response
+
+    async def _stream(self, *, tools: bool) -> AsyncGenerator[Draft | ModelResponse]:
+        """One request: the draft of what is said, when it begins, and the answer at its end."""
+        context, turn, draft = self._context, self._turn, None
+        try:
+            async with self._kernel.slots, self._request(tools=tools) as stream:
+                async for event in stream:
+                    if text := text_of(event):
+                        if draft is None:
+                            draft = Draft()
+                            yield draft
+                        draft.put(text)
+                        turn.emit(Token(turn.id, turn.name, turn.row.parent, text))
+                yield stream.get()
+        except (ModelAPIError, UnexpectedModelBehavior, UserError) as error:
+            _close(draft, None)
+            raise ProviderFailed(
+                f"{context.name} (turn {context.id}): {self._spec.model}: {error}", turn=context.id
+            ) from error
+        except BaseException:
+            _close(draft, None)
+            raise
+
+    def _request(self, *, tools: bool) -> Any:
+        settings = {**self._spec.settings, **self._context.options.get("settings", {})}
+        if extra := settings.pop("extra", None):
+            settings["extra_body"] = dict(extra)
+        definitions = self._definitions() if tools else []
+        instructions = self._instructions()
+        log = list(self._log)
+        for index in range(len(log) - 1, -1, -1):
+            message = log[index]
+            if isinstance(message, ModelRequest):
+                log[index] = ModelRequest(parts=message.parts, instructions=instructions)
+                break
+        return model_request_stream(
+            self._client.model,
+            log,
+            model_settings=cast("ModelSettings", settings),
+            model_request_parameters=ModelRequestParameters(function_tools=definitions),
+        )
+
+    def _definitions(self) -> list[ToolDefinition]:
+        verbs = [
+            ToolDefinition(name=v, description=VERBS[v][0], parameters_json_schema=schema(v))
+            for v in self._verbs
+        ]
+        return verbs + [
+            ToolDefinition(
+                name=tool.name, description=tool.description, parameters_json_schema=tool.parameters
+            )
+            for tool in self._tools.values()
+        ]
+
+    def _instructions(self) -> str:
+        context, calls = self._context, self._kernel.calls
+        options = context.options
+        peers = [name for name in calls.visible(options.get("only")) if name != context.name]
+        told = [f"You are {context.name}, a participant of a team."]
+        told += [self._spec.instructions, calls.instructions]
+        told += [options.get("everyone", ""), options.get("instructions", "")]
+        if peers:
+            lines = [f"- {name}: {self._kernel.participants[name].role}" for name in peers]
+            told.append(
+                "You can call the others, several in one reply to have them work at the same "
+                "time:\n" + "\n".join(lines)
+            )
+        if wanted := options.get("returns"):
+            told.append(f"Answer with JSON of this schema and nothing else: {json.dumps(wanted)}")
+        return "\n\n".join(part for part in told if part)
+
+    # What is said to it
+
+    async def _history(self) -> list[ModelMessage]:
+        context = self._context
+        said = list(context.history)
+        if self._spec.shared:
+            for row in await self._kernel.store.look(name=context.name, states=["completed"]):
+                said.append(Message.load(row.message))
+                kept = (row.result or {}).get("messages", ())
+                said += map(Message.load, kept)
+        own = {message.to for message in said[:1]} | {context.name}
+        log: list[ModelMessage] = []
+        for message in said:
+            if message.kind == "return" and message.sender in own:
+                log.append(ModelResponse(parts=[TextPart(message.text)]))
+            elif message.kind == "forward" and message.to in own:
+                log.append(ModelRequest(parts=[prompt(message)]))
+        return log
+
+    async def _enter_mail(self) -> None:
+        for message in await self._context.messages():
+            self._say(f"{message.sender} says: {message.text}", message.attachments)
+
+    def _say(self, text: str, attachments: Sequence[Attachment] = ()) -> None:
+        part = prompt(Message(text, attachments=tuple(attachments)))
+        last = self._log[-1]
+        if isinstance(last, ModelRequest):
+            self._log[-1] = ModelRequest(parts=[*last.parts, part])
+        else:
+            self._log.append(ModelRequest(parts=[part]))
+
+    def _message(self, text: str, like: Message | None = None) -> Message:
+        turn = self._turn
+        return (like or Message()).but(
+            text=text, kind="return", sender=turn.name, to=turn.message.sender, turn=turn.id
+        )
+
+    def _misfit(self, text: str) -> str | None:
+        returns = self._turn.returns
+        if returns is None:
+            return None
+        try:
+            validated(Message(text), returns)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    async def _make_room(self, step: int) -> None:
+        """Sum up the older part of the log, between whole exchanges, when the window is full."""
+        window = self._client.window
+        if not window or size_of(self._log) < _FULL * window or len(self._log) < 3:
+            return
+        cut, size = len(self._log) - 1, size_of(self._log[-1:])
+        while cut > 0 and (size < _TAIL * window or not begins(self._log[cut])):
+            cut -= 1
+            size += size_of(self._log[cut : cut + 1])
+        if cut == 0:
+            cut = next((n for n in range(len(self._log) - 1, 0, -1) if begins(self._log[n])), 0)
+        head, tail = self._log[:cut], self._log[cut:]
+        if not head:
+            return
+        key = f"summary:{step}"
+        summary = self._context.claim.records.get(key)
+        if summary is None:
+            words = words_of(head)
+            room = max(1, int(_FULL / 2 * window * 4))
+            summary = ""
+            for start in range(0, len(words), room):
+                part = f"{summary}\n\n{words[start : start + room]}"
+                summary = await self._sum_up(part)
+            summary = await self._context.record(key, summary)
+        first = ModelRequest(parts=[UserPromptPart(f"What was said before, summed up: {summary}")])
+        self._log = [first, ModelResponse(parts=[TextPart("I know.")]), *tail]
+
+    async def _sum_up(self, words: str) -> str:
+        ask = "Sum up this conversation in a few sentences, with all facts that matter:\n\n"
+        request = [ModelRequest(parts=[UserPromptPart(ask + words)])]
+        async with self._kernel.slots, model_request_stream(self._client.model, request) as stream:
+            async for _ in stream:
+                pass
+            response = stream.get()
+        await self._spend(response.usage.total_tokens)
+        return "".join(part.content for part in response.parts if isinstance(part, TextPart))
+
+    # Limits
+
+    async def _budget(self) -> dict[str, float]:
+        root, spent = self._turn.row.root, self._kernel.spent
+        if root not in spent:
+            total = spent[root] = {"steps": 0.0, "tokens": 0.0}
+            if self._context.claim.epoch > 1 or self._turn.row.parent is not None:
+                for row in await self._kernel.store.look(root=root):
+                    for name, count in ((row.result or {}).get("used") or {}).items():
+                        total[name] = total.get(name, 0.0) + count
+            for key, value in self._context.claim.records.items():
+                if key.startswith("step:") and self._turn.row.state not in OVER:
+                    total["steps"] += 1
+                    total["tokens"] += tokens_of(value)
+        return spent[root]
+
+    async def _spend(self, tokens: int) -> None:
+        total, own = await self._budget(), self._context.used
+        if not own:
+            kept = [v for k, v in self._context.claim.records.items() if k.startswith("step:")]
+            own["steps"], own["tokens"] = float(len(kept)), float(sum(map(tokens_of, kept)))
+        else:
+            own["steps"] += 1
+            own["tokens"] += tokens
+        total["steps"] += 1
+        total["tokens"] += tokens
+
+    async def _limit_reached(self) -> LimitReached | None:
+        bounds = self._context.options.get("limits", {})
+        total = await self._budget() if bounds else {}
+        for limit in ("steps", "tokens"):
+            if limit in bounds and total.get(limit, 0) >= bounds[limit]:
+                words = f"{self._turn.name} (turn {self._turn.id}) reached the limit {limit}"
+                return LimitReached(f"{words}: {bounds[limit]}", limit=limit, turn=self._turn.id)
+        return None
+
+    # Tools
+
+    async def _use(self, step: int, uses: Sequence[ToolCallPart]) -> Message | None:
+        """Run all of one reply together and put their results into the log, in order."""
+        work = [self._one(f"{step}:{use.tool_call_id}", use) for use in uses]
+        outcome = await asyncio.gather(*work, return_exceptions=True)
+        finished = next((one.message for one in outcome if isinstance(one, Finished)), None)
+        parts: list[Any] = []
+        files: list[Any] = []
+        for use, result in zip(uses, outcome, strict=True):
+            if isinstance(result, Finished):
+                continue
+            if isinstance(result, BaseException):
+                raise result
+            parts.append(ToolReturnPart(use.tool_name, result.text, use.tool_call_id))
+            if result.attachments:
+                words = f"The files that {use.tool_name} gave:"
+                files.append(prompt(Message(words, attachments=result.attachments)))
+        if finished is None:
+            self._log.append(ModelRequest(parts=[*parts, *files]))
+        return finished
+
+    async def _one(self, key: str, use: ToolCallPart) -> ToolResult:
+        name, turn = use.tool_name, self._turn
+        new = f"used:{key}" not in self._context.claim.records
+        try:
+            arguments = arguments_of(use)
+        except ValueError as error:
+            use.args = {"invalid": str(use.args)}
+            return ToolResult(f"error: the arguments of {name} are no JSON: {error}")
+        use.args = arguments
+        hooks = self._kernel.hooks
+        if hooks:
+            arguments = await hooks.change("before_tool", turn, arguments, tool=name)
+        if new:
+            turn.tools.append(name)
+            turn.emit(ToolCalled(turn.id, turn.name, turn.row.parent, name, dict(arguments)))
+        result = await self._result(name, arguments, key)
+        if hooks:
+            result = await hooks.change("after_tool", turn, result, tool=name)
+        await self._context.record(f"used:{key}", True)
+        if new:
+            turn.emit(
+                ToolReturned(
+                    turn.id,
+                    turn.name,
+                    turn.row.parent,
+                    name,
+                    result.text,
+                    result.display or result.text,
+                    result.text.startswith("error: "),
+                )
+            )
+        return result
+
+    async def _result(self, name: str, arguments: Mapping[str, Any], key: str) -> ToolResult:
+        context = self._context
+        tool = self._tools.get(name)
+        if tool is None:
+            if name in self._verbs:
+                said = await dispatch(
+                    context, name, arguments, key=key, history=self._as_messages()
+                )
+                return ToolResult(said)
+            known = ", ".join([*self._verbs, *self._tools])
+            return ToolResult(f"error: {context.name} has no tool {name!r}: it has {known}")
+        if tool.name in VERBS and name == "finish":
+            result = await tool.run(context, arguments)
+            raise Finished(Message(result.text, value=result.value))
+        free = "ctx" in tool.signature.parameters or tool.ask  # it may wait for others
+
+        async def run() -> dict[str, Any]:
+            try:
+                async with no_lock() if free else self._kernel.slots:
+                    return (await tool.run(context, arguments)).dump()
+            except (ToolRefused, CallFailed) as error:
+                return ToolResult(f"error: {error}").dump()
+            except Exception as error:
+                words = f"error: {name} failed: {type(error).__name__}: {error}"
+                return ToolResult(words).dump()
+
+        try:
+            kept = context.claim.records.get(f"tool:{key}")
+            if kept is None and free:
+                kept = await context.record(f"tool:{key}", await run())
+            elif kept is None:
+                kept = await context.once(f"tool:{key}", run)
+        except OutcomeUnknown as error:
+            return ToolResult(f"error: {error}")
+        return ToolResult.load(kept or {})
+
+    def _as_messages(self) -> tuple[Message, ...]:
+        """The log so far, to be handed to a peer."""
+        name, found = self._context.name, list[Message]()
+        for message in self._log:
+            for part in message.parts:
+                if isinstance(part, UserPromptPart) and isinstance(part.content, str):
+                    found.append(Message(part.content, "forward", "user", name))
+                elif isinstance(part, TextPart):
+                    found.append(Message(part.content, "return", name, "user"))
+        return tuple(found)
+
+
+def _said(message: Message | None, *words: str) -> Draft:
+    draft = Draft()
+    for word in words or ((message.text,) if message else ()):
+        draft.put(word)
+    draft.message = message
+    if message is not None:
+        draft.close()
+    return draft
+
+
+def _close(draft: Draft | None, message: Message | None) -> None:
+    if draft is not None:
+        draft.message = message
+        draft.close()

@@ -1,0 +1,283 @@
+"""Typed functions as tools: the schema comes from the signature, the words from the docstring."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints, overload
+
+from optio_agents.team.context import is_yes
+from optio_agents.team.errors import TeamError
+from optio_agents.team.messages import Attachment, Message, freeze, plain
+
+if TYPE_CHECKING:
+    from optio_agents.team.context import TurnContext
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """What a tool gives: *text* for the model, *display* for a person, *value* for programs."""
+
+    text: str
+    display: str = ""
+    value: Any = None
+    attachments: tuple[Attachment, ...] = ()
+
+    def dump(self) -> dict[str, Any]:
+        files = [attachment.dump() for attachment in self.attachments]
+        return {
+            "text": self.text,
+            "display": self.display,
+            "value": plain(self.value),
+            "attachments": files,
+        }
+
+    @classmethod
+    def load(cls, kept: Mapping[str, Any]) -> ToolResult:
+        files = tuple(map(Attachment.load, kept["attachments"]))
+        return cls(kept["text"], kept["display"], freeze(kept["value"]), files)
+
+
+class ToolRefused(TeamError):
+    """The tool was not run; the message says why, to whoever asked for it."""
+
+
+class Tool:
+    """A function that models may use and anybody may call as a turn."""
+
+    local = False
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str = "",
+        description: str = "",
+        parameters: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        alone: bool = False,
+        ask: bool = False,
+        fixed: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.function = function
+        self.name = name or getattr(function, "__name__", type(function).__name__)
+        words = inspect.getdoc(function) or ""
+        self.description = description or words.partition("\nArgs:")[0].strip()
+        self.role = self.description.partition("\n")[0]
+        self.timeout, self.ask, self.fixed = timeout, ask, dict(fixed or {})
+        self.shared = False
+        self._alone = asyncio.Lock() if alone else None
+        self._raw = parameters
+        self.signature = inspect.signature(function)
+        self._words = words
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **{**self.fixed, **kwargs})
+
+    def names(self) -> list[str]:
+        """Its parameters, without what the team gives it."""
+        return [name for name in self.signature.parameters if name != "ctx"]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The JSON schema of the arguments."""
+        if self._raw is not None:
+            return dict(self._raw)
+        made = _plain_schema(self._model().model_json_schema())
+        kept = {key: made[key] for key in ("properties", "required", "$defs") if key in made}
+        return {"type": "object", "properties": {}, **kept}
+
+    def _model(self) -> Any:
+        from pydantic import ConfigDict, Field, create_model
+
+        hints = get_type_hints(self.function, include_extras=True)
+        described = dict(_described(self._words))
+        fields: dict[str, Any] = {}
+        for name, parameter in self.signature.parameters.items():
+            if name == "ctx" or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                continue
+            kind = hints.get(name, Any)
+            words = described.get(name)
+            if get_origin(kind) is Annotated:
+                words = next((one for one in get_args(kind)[1:] if isinstance(one, str)), words)
+            default = parameter.default
+            if name in self.fixed:
+                default = self.fixed[name]
+            elif default is parameter.empty:
+                default = ...
+            fields[name] = (kind, Field(default, description=words))
+        config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+        return create_model(self.name, __config__=config, **fields)
+
+    def checked(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """*arguments* as the function wants them. Raises ToolRefused, which says what is wrong."""
+        from pydantic import ValidationError
+
+        if self._raw is not None:
+            return {**self.fixed, **arguments}
+        try:
+            model = self._model().model_validate(dict(arguments))
+        except ValidationError as error:
+            wrong = "; ".join(
+                f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()
+            )
+            raise ToolRefused(f"{self.name} was not run: {wrong}") from None
+        return {name: getattr(model, name) for name in type(model).model_fields}
+
+    async def run(self, context: TurnContext | None, arguments: Mapping[str, Any]) -> ToolResult:
+        """Run it, when it is allowed. Raises ToolRefused, and whatever the function raises."""
+        given = self.checked(arguments)
+        if self.ask and context is not None:
+            answer = await context.ask(f"{self.name} {plain(arguments)}")
+            if not is_yes(answer):
+                raise ToolRefused(f"{self.name} was not allowed: {answer.text}")
+        if "ctx" in self.signature.parameters:
+            given["ctx"] = context
+        async with no_lock() if self._alone is None else self._alone:
+            async with asyncio.timeout(self.timeout):
+                if inspect.iscoroutinefunction(self.function) or "ctx" in given:
+                    value = self.function(**given)
+                else:
+                    value = await asyncio.to_thread(self.function, **given)
+                if inspect.isawaitable(value):
+                    value = await value
+        return as_result(value)
+
+    async def answer(self, context: TurnContext) -> Message:
+        """As a participant: the arguments are the value of the message, or its text the first."""
+        value = context.message.value
+        if isinstance(value, Mapping):
+            arguments = dict(value)
+        elif isinstance(value, tuple):
+            arguments = dict(zip(self.names(), value, strict=False))
+        else:
+            first = self.names()[:1] if context.text or value is not None else []
+            arguments = dict.fromkeys(first, context.text or value)
+        result = await self.run(context, arguments)
+        return Message(result.text, value=result.value, attachments=result.attachments)
+
+    def open(self, name: str) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+def as_result(value: Any) -> ToolResult:
+    if isinstance(value, ToolResult):
+        return value
+    if isinstance(value, Message):
+        return ToolResult(value.text, value.text, value.value, value.attachments)
+    if isinstance(value, Attachment):
+        return ToolResult(value.name or value.media_type, attachments=(value,))
+    if isinstance(value, list | tuple) and any(isinstance(one, Attachment) for one in value):
+        files = tuple(one for one in value if isinstance(one, Attachment))
+        words = "\n".join(str(one) for one in value if not isinstance(one, Attachment))
+        return ToolResult(words, attachments=files)
+    if isinstance(value, str):
+        return ToolResult(value, value, value)
+    import json
+
+    text = "" if value is None else json.dumps(plain(value), ensure_ascii=False)
+    return ToolResult(text, text, freeze(plain(value)))
+
+
+class no_lock:  # noqa: N801
+    async def __aenter__(self) -> None: ...
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+@overload
+def tool(function: Callable[..., Any], /) -> Tool: ...
+@overload
+def tool(
+    *,
+    name: str = "",
+    timeout: float | None = None,
+    alone: bool = False,
+    ask: bool = False,
+    **fixed: Any,
+) -> Callable[[Callable[..., Any]], Tool]: ...
+
+
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str = "",
+    timeout: float | None = None,
+    alone: bool = False,
+    ask: bool = False,
+    **fixed: Any,
+) -> Tool | Callable[[Callable[..., Any]], Tool]:
+    """Make a typed function a tool.
+
+    *timeout* in seconds; *alone*: never twice at once; *ask*: the approver is asked each time;
+    *fixed* arguments hold where a call gives none.
+    """
+
+    def make(function: Callable[..., Any]) -> Tool:
+        return Tool(function, name=name, timeout=timeout, alone=alone, ask=ask, fixed=fixed)
+
+    return make if function is None else make(function)
+
+
+def skills(folder: str | Path) -> list[Tool]:
+    """A tool that reads the skills in *folder*: each a directory with a SKILL.md."""
+    return [_Skills(Path(folder).expanduser())]
+
+
+class _Skills(Tool):
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        super().__init__(self._read, name="skill")
+
+    @property
+    def description(self) -> str:
+        lines = [f"- {name}: {line}" for name, line in self._found()]
+        return "Read how something is done here, before you do it:\n" + "\n".join(lines)
+
+    @description.setter
+    def description(self, words: str) -> None: ...
+
+    def _found(self) -> Iterator[tuple[str, str]]:
+        for path in sorted(self._folder.glob("*/SKILL.md")):
+            text = path.read_text("utf-8", "replace")
+            found = re.search(r"^description:\s*(.+)$", text, re.MULTILINE)
+            body = [line for line in text.splitlines() if line.strip(" #-")]
+            yield path.parent.name, found[1] if found else (body or [""])[0].lstrip("# ")
+
+    async def _read(self, name: Annotated[str, "The name of the skill"]) -> str:
+        if name not in dict(self._found()):
+            raise ToolRefused(f"there is no skill {name!r}")
+        path = self._folder / name
+        return f"(in {path})\n{(path / 'SKILL.md').read_text('utf-8', 'replace')}"
+
+
+def _described(words: str) -> Iterator[tuple[str, str]]:
+    """The parameters that a docstring describes under "Args:"."""
+    _, _, below = words.partition("Args:\n")
+    for line in below.splitlines():
+        found = re.match(r"\s+(\w+)(?:\s*\([^)]*\))?:\s+(.+)", line)
+        if found is None:
+            return
+        yield found[1], found[2]
+
+
+def _plain_schema(value: Any) -> Any:
+    """Without the titles that nobody asked for."""
+    if isinstance(value, dict):
+        return {
+            key: (
+                {name: _plain_schema(one) for name, one in inner.items()}
+                if key in ("properties", "$defs")
+                else _plain_schema(inner)
+            )
+            for key, inner in value.items()
+            if key != "title" or not isinstance(inner, str)
+        }
+    return [_plain_schema(one) for one in value] if isinstance(value, list) else value
