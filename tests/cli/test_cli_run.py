@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.support.claude.model_api import ModelApi, scripted
+from optio_agents.testing.model_server import ModelServer, scripted
 from tests.support.components import needs
 from tests.support.terminal import Desk
 from tests.support.timeouts import BOUND
@@ -372,7 +372,7 @@ async def test_claude_is_approved_denied_answered_and_told_from_elsewhere(desk: 
         {"tool": "Bash", "input": {"command": "touch two"}},
         {"tool": "Bash", "input": {"command": "touch two && echo DONE >>optio.log"}},
     ]
-    async with ModelApi().serve() as api:
+    async with ModelServer().serve() as api:
         flags = desk.has_claude(api).split()
         ran = await desk.runs("run", "--detach", *flags, scripted(*steps))
         assert ran.returncode == 6, ran.stderr
@@ -421,7 +421,7 @@ async def test_what_was_not_allowed_beforehand_is_denied_where_nobody_is_asked(d
         {"tool": "Bash", "input": {"command": "finish"}},
     ]
     desk.program("finish", 'echo DONE >>"$OPTIO_LOG"\n')
-    async with ModelApi().serve() as api:
+    async with ModelServer().serve() as api:
         flags = [*desk.has_claude(api).split(), "--permission", "allow-listed"]
         allowed = ("--allow", "Bash(finish)")
         ran = await desk.runs("run", *flags, *allowed, scripted(*steps))
@@ -435,7 +435,7 @@ async def test_who_may_ask_nobody_may_report_all_the_same(desk: Desk) -> None:
         {"tool": "Bash", "input": {"command": "printf '%s\\n' 'STATUS: 50% half' >> optio.log"}},
         {"tool": "Bash", "input": {"command": "printf '%s\\n' 'DONE: all' >> optio.log"}},
     ]
-    async with ModelApi().serve() as api:
+    async with ModelServer().serve() as api:
         flags = [*desk.has_claude(api).split(), "--permission", "deny", "--json"]
         ran = await desk.runs("run", *flags, scripted(*steps))
         assert ran.returncode == 0, ran.stderr
@@ -451,7 +451,7 @@ async def test_edits_are_accepted_and_the_rest_is_asked_for_as_long_as_said(desk
         {"tool": "Bash", "input": {"command": "ls made && echo DONE >> optio.log"}},
     ]
     desk.program("finish", "exit 0\n")
-    async with ModelApi().serve() as api:
+    async with ModelServer().serve() as api:
         flags = [*desk.has_claude(api).split(), "--permission", "accept-edits", "--json"]
         ran = await desk.runs("run", *flags, "--permission-timeout", "0.5", scripted(*steps))
         assert ran.returncode == 0, ran.stderr

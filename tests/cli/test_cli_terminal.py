@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from tests.support.claude.model_api import ModelApi, scripted
+from optio_agents.testing.model_server import ModelServer, scripted
 from tests.support.proc import running, unique
 from tests.support.terminal import Desk, Terminal
 
@@ -251,10 +251,10 @@ async def test_attach_without_an_id_shows_all_that_run(desk: Desk) -> None:
 @asynccontextmanager
 async def asking(
     desk: Desk, command: str, *more: dict[str, object], flags: str = "", keys: str = ASKS
-) -> AsyncIterator[tuple[Terminal, ModelApi]]:
+) -> AsyncIterator[tuple[Terminal, ModelServer]]:
     """A terminal in which claude works that wants to run *command*, and then does *more*."""
     async with AsyncExitStack() as stack:
-        api = await stack.enter_async_context(ModelApi().serve())
+        api = await stack.enter_async_context(ModelServer().serve())
         named = desk.has_claude(api)
         terminal = await stack.enter_async_context(desk.terminal())
         bash = {"tool": "Bash", "input": {"command": command, "description": "Try it"}}

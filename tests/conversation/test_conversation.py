@@ -10,6 +10,7 @@ import pytest
 from optio_agents.conversation import ClaudeCodeConversation, Conversation
 from optio_agents.conversation.claude.launch import ARGUMENTS
 from optio_agents.hosts.host import LocalHost
+from optio_agents.testing.model_server import ModelServer, scripted
 from optio_agents.testing.transcript import names
 from tests.support.claude.behaviours import BEHAVIOURS
 from tests.support.claude.claude_cli import (
@@ -19,7 +20,6 @@ from tests.support.claude.claude_cli import (
     over_pipes,
     surroundings,
 )
-from tests.support.claude.model_api import ModelApi, scripted
 from tests.support.timeouts import BOUND
 
 
@@ -47,7 +47,7 @@ def test_it_is_a_conversation():
 
 async def test_it_is_attached_to_what_a_host_has_launched(tmp_path):
     quiet = " ".join([*ARGUMENTS, *OFF])
-    async with ModelApi().serve() as api, LocalHost(str(tmp_path / "task")) as host:
+    async with ModelServer().serve() as api, LocalHost(str(tmp_path / "task")) as host:
         await host.setup_workdir()
         handle = await host.launch_subprocess(
             f"env -i {shlex.join(f'{k}={v}' for k, v in surroundings(tmp_path, api).items())} "

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from optio_agents.conversation import TurnResult
+from optio_agents.testing.model_server import scripted
 from tests.support.claude.claude_cli import over_pipes
-from tests.support.claude.model_api import scripted
 
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500, 529])

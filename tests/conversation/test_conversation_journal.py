@@ -24,11 +24,11 @@ from optio_agents.conversation import (
 from optio_agents.conversation.claude import plan_launch
 from optio_agents.conversation.claude.stream_json import permission_answer
 from optio_agents.hosts.host import LocalHost, make_host
+from optio_agents.testing.model_server import ModelServer, scripted
 from optio_agents.testing.proxy import FaultProxy
 from tests.support import proc
 from tests.support.claude.behaviours import BEHAVIOURS, TOUCH
 from tests.support.claude.claude_cli import Talk, executable, journaled, surroundings
-from tests.support.claude.model_api import ModelApi, scripted
 from tests.support.hosts.agent_ground import until
 from tests.support.hosts.disks import disk_at
 from tests.support.hosts.hosts import ssh_config
@@ -41,7 +41,7 @@ def world(tmp_path):
 
     @asynccontextmanager
     async def make(place=tmp_path):
-        async with ModelApi().serve() as api, LocalHost(str(place / "task")) as host:
+        async with ModelServer().serve() as api, LocalHost(str(place / "task")) as host:
             await host.setup_workdir()
             with anyio.fail_after(BOUND):
                 yield host, tmp_path, api
@@ -358,7 +358,7 @@ async def test_over_ssh_a_link_that_is_cut_in_mid_turn_loses_nothing(
     server = make_sshd()
     events = list[dict]()
     async with (
-        ModelApi().serve() as api,
+        ModelServer().serve() as api,
         FaultProxy(server.host, server.port) as proxy,
         make_host(
             ssh_config(ssh_login(server=server, port=proxy.port)), taskdir=str(tmp_path / "task")
@@ -390,7 +390,7 @@ async def test_over_ssh_a_permission_decided_while_the_host_is_away_is_answered_
     server = make_sshd()
     asked = list[str]()
     async with (
-        ModelApi().serve() as api,
+        ModelServer().serve() as api,
         FaultProxy(server.host, server.port) as proxy,
         make_host(
             ssh_config(ssh_login(server=server, port=proxy.port)), taskdir=str(tmp_path / "task")

@@ -21,8 +21,8 @@ from optio_agents.protocol.prompt import build_log_channel_prompt
 from optio_agents.store import Store
 from optio_agents.supervision import Claude, events as happened, find_session
 from optio_agents.supervision.supervise import supervise
+from optio_agents.testing.model_server import ModelServer, scripted
 from tests.support.claude.claude_cli import OFF, executable, surroundings
-from tests.support.claude.model_api import ModelApi, scripted
 from tests.support.components import CLAUDE, OLDER_CLAUDE
 from tests.support.leaks import no_process_left
 from tests.support.sessions.supervising import Case, Office, Watching
@@ -57,7 +57,7 @@ HEARS = bash("until ls ../session/said | grep -q reply; do sleep 0.02; done; ech
 ENDS = logs("DONE: all"), {"text": "That is all."}
 
 
-def claude(root: Path, api: ModelApi, *steps: dict[str, Any]) -> Claude:
+def claude(root: Path, api: ModelServer, *steps: dict[str, Any]) -> Claude:
     return Claude(
         scripted(*steps),
         allowed_tools=("Bash",),
@@ -73,7 +73,7 @@ async def test_it_is_taught_followed_answered_and_ended(office: Office) -> None:
     waits = {"text": "I wait for an answer.", "hold": "waiting"}
     steps = logs("STATUS: 50% half"), MAKES, waits, *ENDS
 
-    async def announce(api: ModelApi) -> None:
+    async def announce(api: ModelServer) -> None:
         await api.held("waiting")
         with Path(office.taskdir, "workdir/optio.log").open("a") as log:
             log.write("DELIVERABLE: deliverables/a.txt\n")
@@ -81,7 +81,7 @@ async def test_it_is_taught_followed_answered_and_ended(office: Office) -> None:
         api.release("waiting")
 
     with anyio.fail_after(BOUND):
-        async with ModelApi().serve() as api, office.store() as store, office.host() as host:
+        async with ModelServer().serve() as api, office.store() as store, office.host() as host:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(announce, api)
                 spec = claude(office.directory, api, *steps)
@@ -158,7 +158,10 @@ async def test_to_report_needs_no_permission_and_all_else_does(
     ]
     steps = [*reports, *map(bash, tries), bash(says("DONE: all")), {"text": "Bye."}]
     with anyio.fail_after(BOUND):
-        async with ModelApi().serve() as api, make_host(taskdir=taskdir, workdir=workdir) as host:
+        async with (
+            ModelServer().serve() as api,
+            make_host(taskdir=taskdir, workdir=workdir) as host,
+        ):
             api.scripts["all"] = steps
             spec = replace(
                 claude(office.directory, api),
@@ -179,7 +182,7 @@ async def test_a_permission_is_given_from_another_terminal(office: Office) -> No
     watching = Watching()
     steps = asks_to_make(office.taskdir), *ENDS
     with anyio.fail_after(BOUND):
-        async with ModelApi().serve() as api, office.store() as store, office.host() as host:
+        async with ModelServer().serve() as api, office.store() as store, office.host() as host:
             spec = claude(office.directory, api, *steps)
             async with anyio.create_task_group() as tasks:
                 results = []
@@ -233,7 +236,7 @@ async def test_a_permission_that_nobody_gives_is_denied_in_time(office: Office) 
     watching = Watching()
     steps = asks_to_make(office.taskdir), *ENDS
     with anyio.fail_after(BOUND):
-        async with ModelApi().serve() as api, office.host() as host:
+        async with ModelServer().serve() as api, office.host() as host:
             spec = claude(office.directory, api, *steps)
             result = await supervise(host, spec, observer=watching, permission_timeout=0.1)
     assert result.outcome == "done"
@@ -244,7 +247,7 @@ async def test_a_permission_that_nobody_gives_is_denied_in_time(office: Office) 
 
 async def test_a_claude_that_ends_without_done_is_no_success(office: Office) -> None:
     with anyio.fail_after(BOUND):
-        async with ModelApi().serve() as api, office.store() as store, office.host() as host:
+        async with ModelServer().serve() as api, office.store() as store, office.host() as host:
             spec = claude(office.directory, api, bash("kill -9 $PPID"))
             with pytest.raises(AgentExited) as failure:
                 await supervise(host, spec, store=store)
@@ -254,7 +257,7 @@ async def test_a_claude_that_ends_without_done_is_no_success(office: Office) -> 
 async def test_one_that_is_not_logged_in_ends_with_what_to_do(office: Office) -> None:
     watching = Watching()
     with anyio.fail_after(BOUND):
-        async with ModelApi().serve() as api, office.store() as store, office.host() as host:
+        async with ModelServer().serve() as api, office.store() as store, office.host() as host:
             refused = {"error": 401, "message": "invalid x-api-key"}
             spec = claude(office.directory, api, refused)
             with pytest.raises(AgentError, match=r"not logged in there .*/login.*--env"):
@@ -270,7 +273,7 @@ async def test_one_that_is_not_logged_in_ends_with_what_to_do(office: Office) ->
 async def test_a_failed_turn_stands_in_the_error_that_ends_the_session(office: Office) -> None:
     watching = Watching()
     with anyio.fail_after(BOUND):
-        async with ModelApi().serve() as api, office.host() as host:
+        async with ModelServer().serve() as api, office.host() as host:
             steps = logs("STATUS: on"), {"error": 400, "message": "too odd"}
             spec = claude(office.directory, api, *steps)
 
@@ -296,7 +299,7 @@ async def test_detached_with_an_open_request_it_is_asked_again(office: Office) -
 
     steps = asks_to_make(office.taskdir), *ENDS
     with anyio.fail_after(BOUND):
-        async with ModelApi().serve() as api, office.store() as store:
+        async with ModelServer().serve() as api, office.store() as store:
             async with office.host() as host:
                 spec = claude(office.directory, api, *steps)
                 left = await supervise(host, spec, store=store, observer=see, detach_when=detach)
@@ -324,7 +327,7 @@ async def test_killed_with_an_open_request_the_next_supervisor_is_asked(case: Ca
     seen = Watching()
     steps = asks_to_make(case.taskdir), MAKES, ANNOUNCES, HEARS, *ENDS
     with anyio.fail_after(BOUND):
-        async with ModelApi().serve() as api:
+        async with ModelServer().serve() as api:
             child = case.start(case.plan_for(claude(case.ground.directory, api, *steps)))
             await case.says(child, "asked")
             child.kill()
@@ -343,7 +346,7 @@ async def test_stopped_it_finds_a_request_answered_a_deliverable_and_done(case: 
     """Everything happens while the supervisor does not move; nothing of it is lost."""
     steps = logs("STATUS: on"), asks_to_make(case.taskdir), MAKES, ANNOUNCES, *ENDS
     with anyio.fail_after(BOUND):
-        async with ModelApi().serve() as api:
+        async with ModelServer().serve() as api:
             child = case.start(case.plan_for(claude(case.ground.directory, api, *steps)))
             await case.says(child, "line STATUS: on")
             child.send_signal(signal.SIGSTOP)

@@ -22,7 +22,7 @@ from tests.support.components import CLAUDE, needs
 from tests.support.timeouts import BOUND
 
 if TYPE_CHECKING:
-    from tests.support.claude.model_api import ModelApi
+    from optio_agents.testing.model_server import ModelServer
     from tests.support.hosts.sshd import SshLogin
 
 _NAP = 0.02  # seconds between two looks at a screen: tmux tells nobody
@@ -141,7 +141,7 @@ class Desk:
     def release(self, name: str) -> None:
         (self.home / name).touch()
 
-    def has_claude(self, api: ModelApi) -> str:
+    def has_claude(self, api: ModelServer) -> str:
         """Install the real claude, for that API; gives the flags that `run` needs."""
         real = needs(f"claude {CLAUDE}")
         self.program("claude", f'exec {real} "$@" --strict-mcp-config --setting-sources=\n')

@@ -32,9 +32,9 @@ from optio_agents.store import Store
 from optio_agents.supervision import Claude, Command
 from optio_agents.supervision.supervise import supervise
 from optio_agents.testing.memory import MemoryContext
+from optio_agents.testing.model_server import ModelServer, scripted
 from optio_agents.testing.scripted import scripted_agent
 from tests.support.claude.claude_cli import OFF, executable, journaled, surroundings
-from tests.support.claude.model_api import ModelApi, scripted
 from tests.support.hosts.accounts import Accounts
 from tests.support.hosts.agent_ground import until
 from tests.support.hosts.hosts import ssh_config
@@ -146,7 +146,7 @@ async def deliverable(place: Place) -> Trip:
 async def send(place: Place) -> Trip:
     """`conversation.send()`, with the events that come meanwhile."""
     trip = Trip()
-    async with ModelApi().serve() as api, place.host() as host:
+    async with ModelServer().serve() as api, place.host() as host:
         await host.setup_workdir()
         async with journaled(host, place.root, api) as talk:
             await talk.conversation.send(scripted({"text": "one"}))
@@ -185,7 +185,7 @@ async def _ask_and_answer(place: Place) -> tuple[Trip, Trip]:
                 decided.end()
                 over.set()
 
-    async def decide(store: Store, api: ModelApi) -> None:
+    async def decide(store: Store, api: ModelServer) -> None:
         await api.held("asks")
         await anyio.sleep(1.5)
         asked.begin()
@@ -206,7 +206,7 @@ async def _ask_and_answer(place: Place) -> tuple[Trip, Trip]:
         {"text": "That is all."},
     )
     async with (
-        ModelApi().serve() as api,
+        ModelServer().serve() as api,
         Store(place.root / "journal/j.sqlite3") as store,
         place.host() as host,
         anyio.create_task_group() as tasks,

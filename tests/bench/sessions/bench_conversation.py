@@ -19,10 +19,10 @@ import anyio
 
 from optio_agents.conversation.claude import ClaudeCodeConversation, claude_code
 from optio_agents.hosts.host import LocalHost
+from optio_agents.testing.model_server import ModelServer, scripted
 from tests.bench import Comparison, Figure, Unavailable
 from tests.bench.peers import our_python, peer_python, worker
 from tests.support.claude.claude_cli import OFF, surroundings
-from tests.support.claude.model_api import ModelApi, scripted
 from tests.support.components import CLAUDE, cache
 
 SPEED = Path(__file__).parents[1] / "sides/conversation.py"
@@ -87,7 +87,7 @@ async def _overhead(turns: int) -> Mapping[str, float]:
     if not found.exists():
         raise Unavailable(f"claude {CLAUDE} is not installed")
     with tempfile.TemporaryDirectory() as root, anyio.fail_after(60):
-        async with ModelApi().serve() as api, LocalHost(f"{root}/task") as host:
+        async with ModelServer().serve() as api, LocalHost(f"{root}/task") as host:
             await host.setup_workdir()
             env = surroundings(Path(root), api)
             async with claude_code(

@@ -14,8 +14,8 @@ from optio_agents.conversation.claude.permissions import (
     answer_questions,
     questions,
 )
+from optio_agents.testing.model_server import scripted
 from tests.support.claude.claude_cli import Event, Talk
-from tests.support.claude.model_api import scripted
 
 Play = Callable[[Talk], Awaitable[None]]
 TOUCH = {"tool": "Bash", "input": {"command": "touch made"}}

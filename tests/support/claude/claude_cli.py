@@ -15,8 +15,8 @@ from optio_agents.conversation import ClaudeCodeConversation
 from optio_agents.conversation.claude import claude_code
 from optio_agents.conversation.claude.launch import ARGUMENTS, ENVIRONMENT
 from optio_agents.hosts.host import Host
+from optio_agents.testing.model_server import ModelServer
 from optio_agents.testing.transcript import Recorder, Transcript, playing
-from tests.support.claude.model_api import ModelApi
 from tests.support.components import CLAUDE, needs
 from tests.support.timeouts import BOUND
 
@@ -28,7 +28,7 @@ def executable(version: str = CLAUDE) -> str:
     return str(needs(f"claude {version}"))
 
 
-def surroundings(root: Path, api: ModelApi, **more: str) -> dict[str, str]:
+def surroundings(root: Path, api: ModelServer, **more: str) -> dict[str, str]:
     """An environment with a HOME and a TMPDIR below *root*, a dummy key and our API."""
     home, temporary = root / "home", root / "tmp"
     home.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ class Talk:
     """A conversation, all that was heard in it, and what a test may do to the world behind it."""
 
     conversation: ClaudeCodeConversation
-    api: ModelApi | None = None  # None: a transcript plays
+    api: ModelServer | None = None  # None: a transcript plays
     work: Path = field(default_factory=Path)
     handle: Any = None
     events: list[Event] = field(default_factory=list)
@@ -102,7 +102,7 @@ async def over_pipes(
     """The CLI as a child of ours, attached as any caller would attach it."""
     work = root / "work"
     work.mkdir(parents=True, exist_ok=True)
-    async with ModelApi(headers).serve() as api:
+    async with ModelServer(headers).serve() as api:
         handle: Any = await asyncio.create_subprocess_exec(
             executable(version),
             *ARGUMENTS,
@@ -140,7 +140,7 @@ async def from_transcript(name: str, **options: Any) -> AsyncIterator[Talk]:
 async def journaled(
     host: Host,
     root: Path,
-    api: ModelApi,
+    api: ModelServer,
     *,
     version: str = CLAUDE,
     env: Mapping[str, str] | None = None,

@@ -1,0 +1,408 @@
+"""The four wires of model APIs, as far as agents need them. Pure.
+
+A shape tells what a request holds (the turns so far, the tools on offer) and puts a step of a
+script into the words of its API. `turns` is the history in brief: the text of each of the user's,
+None for each of the model's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeAlias
+from uuid import uuid4
+
+Step: TypeAlias = Mapping[str, Any]
+Body: TypeAlias = dict[str, Any]
+
+_SHELLS = {  # what agents call their tool for commands, and its argument
+    "Bash": "command",
+    "bash": "command",
+    "run_shell_command": "command",
+    "exec_command": "cmd",
+}
+_ESCALATED = {"sandbox_permissions": "require_escalated", "justification": "May it run?"}
+
+
+class Shape(Protocol):
+    """One API."""
+
+    def turns(self, request: Body) -> list[str | None]: ...
+    def tools(self, request: Body) -> dict[str, Body]:
+        """The schema of each tool's input, by name."""
+
+    def errand(self, request: Body) -> Step:
+        """What a request that offers no tools is answered with."""
+
+    def streams(self, path: str, request: Body) -> bool: ...
+    def stream(self, step: Step, request: Body) -> Iterator[bytes]: ...
+    def whole(self, step: Step, request: Body) -> Body: ...
+    def error(self, status: int, message: str) -> Body: ...
+
+
+def shape_of(path: str) -> Shape | None:
+    """What is spoken at *path*."""
+    return next((shape for ends, shape in _SHAPES.items() if path.endswith(ends)), None)
+
+
+def _uses(step: Step, tools: Mapping[str, Body]) -> list[tuple[str, Body]]:
+    """The tools that *step* uses, with their input; what is required and not given is made up."""
+    if "shell" in step:
+        name = next((known for known in _SHELLS if known in tools), "Bash")
+        given = {_SHELLS.get(name, "command"): step["shell"]}
+        return [(name, {**_missing(tools.get(name, {})), **given, **_more(name)})]
+    wanted = step.get("tools", [step] if "tool" in step else [])
+    return [(one["tool"], dict(one["input"])) for one in wanted]
+
+
+def _more(name: str) -> Body:
+    return _ESCALATED if name == "exec_command" else {}
+
+
+def _missing(schema: Body) -> Body:
+    known = schema.get("properties") or {}
+    return {name: sample(known.get(name, {})) for name in schema.get("required") or ()}
+
+
+def sample(schema: Body) -> Any:
+    """Something that fits *schema*, as far as it goes."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    match str(schema.get("type", "string")).lower():
+        case "object":
+            known: Body = schema.get("properties") or {}
+            return {name: sample(known.get(name, {})) for name in schema.get("required") or known}
+        case "array":
+            return []
+        case "boolean":
+            return False
+        case "number" | "integer":
+            return 0
+    return "scripted"
+
+
+def _pieces(step: Step) -> list[str]:
+    text = step.get("text", "")
+    size = max(1, -(-len(text) // step.get("chunks", 2)))
+    return [text[n : n + size] for n in range(0, len(text), size)]
+
+
+def _texts(content: str | Iterable[Body] | None) -> str:
+    if isinstance(content, str):
+        return content
+    return "\n".join(block["text"] for block in content or () if "text" in block)
+
+
+def _new(prefix: str) -> str:
+    return f"{prefix}_{uuid4().hex[:24]}"
+
+
+def _data(event: object) -> bytes:
+    return f"data: {json.dumps(event)}\n\n".encode()
+
+
+def _named(event: Body) -> bytes:
+    return f"event: {event['type']}\n".encode() + _data(event)
+
+
+class Messages:
+    """Anthropic Messages."""
+
+    _USAGE = {"input_tokens": 100, "output_tokens": 10}  # noqa: RUF012 - never changed
+    _ERRORS = {  # noqa: RUF012 - never changed
+        400: "invalid_request_error",
+        401: "authentication_error",
+        429: "rate_limit_error",
+        529: "overloaded_error",
+    }
+    _STOPS = {"refusal": "refusal", "length": "max_tokens"}  # noqa: RUF012 - never changed
+
+    def turns(self, request: Body) -> list[str | None]:
+        return [
+            None if one["role"] == "assistant" else _texts(one["content"])
+            for one in request["messages"]
+        ]
+
+    def tools(self, request: Body) -> dict[str, Body]:
+        return {one["name"]: one.get("input_schema", {}) for one in request.get("tools") or ()}
+
+    def errand(self, request: Body) -> Step:
+        return {"text": "ok"}
+
+    def streams(self, path: str, request: Body) -> bool:
+        return bool(request.get("stream"))
+
+    def error(self, status: int, message: str) -> Body:
+        kind = self._ERRORS.get(status, "api_error")
+        return {"type": "error", "error": {"type": kind, "message": message}}
+
+    def whole(self, step: Step, request: Body) -> Body:
+        content = list[Body]()
+        if text := step.get("text"):
+            content.append({"type": "text", "text": text})
+        for name, given in _uses(step, self.tools(request)):
+            content.append({"type": "tool_use", "id": _new("toolu"), "name": name, "input": given})
+        uses = bool(content) and content[-1]["type"] == "tool_use"
+        stop = self._STOPS.get(step.get("finish", ""), "tool_use" if uses else "end_turn")
+        return {
+            "id": _new("msg"),  # what has the same id is one message to claude
+            "type": "message",
+            "role": "assistant",
+            "model": request["model"],
+            "content": content,
+            "stop_reason": stop,
+            "stop_sequence": None,
+            "usage": self._USAGE,
+        }
+
+    def stream(self, step: Step, request: Body) -> Iterator[bytes]:
+        whole = self.whole(step, request)
+        start = {**whole, "content": [], "stop_reason": None}
+        yield _named({"type": "message_start", "message": start})
+        for index, block in enumerate(whole["content"]):
+            yield from map(_named, self._block(index, block, _pieces(step)))
+        stop = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
+        yield _named({"type": "message_delta", "delta": stop, "usage": self._USAGE})
+        yield _named({"type": "message_stop"})
+
+    def _block(self, index: int, block: Body, pieces: list[str]) -> Iterator[Body]:
+        def event(kind: str, **fields: object) -> Body:
+            return {"type": f"content_block_{kind}", "index": index, **fields}
+
+        if block["type"] == "text":
+            yield event("start", content_block={**block, "text": ""})
+            for piece in pieces:
+                yield event("delta", delta={"type": "text_delta", "text": piece})
+        else:
+            yield event("start", content_block={**block, "input": {}})
+            delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
+            yield event("delta", delta=delta)
+        yield event("stop")
+
+
+class _OpenAI:
+    """What both wires of OpenAI's share."""
+
+    def errand(self, request: Body) -> Step:
+        return {"text": "ok"}
+
+    def streams(self, path: str, request: Body) -> bool:
+        return bool(request.get("stream"))
+
+    def error(self, status: int, message: str) -> Body:
+        return {"error": {"message": message, "type": "scripted", "code": str(status)}}
+
+
+class Responses(_OpenAI):
+    """OpenAI Responses."""
+
+    _USAGE = {  # noqa: RUF012 - never changed
+        "input_tokens": 100,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": 10,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 110,
+    }
+
+    def turns(self, request: Body) -> list[str | None]:
+        found = list[str | None]()
+        for item in request["input"]:
+            ours = item.get("role") == "assistant" or item.get("type") in {
+                "function_call",
+                "custom_tool_call",
+                "reasoning",
+            }
+            if not ours:
+                found.append(_texts(item.get("content")))
+            elif not found or found[-1] is not None:  # several items are one turn
+                found.append(None)
+        return found
+
+    def tools(self, request: Body) -> dict[str, Body]:
+        offered = request.get("tools") or ()
+        return {one.get("name", one["type"]): one.get("parameters", {}) for one in offered}
+
+    def whole(self, step: Step, request: Body) -> Body:
+        output = list[Body]()
+        if text := step.get("text"):
+            refused = step.get("finish") == "refusal"
+            part = {"type": "refusal", "refusal": text} if refused else _output_text(text)
+            output.append(
+                {
+                    "type": "message",
+                    "id": _new("msg"),
+                    "role": "assistant",
+                    "status": "completed",
+                    "content": [part],
+                }
+            )
+        for name, given in _uses(step, self.tools(request)):
+            output.append(
+                {
+                    "type": "function_call",
+                    "id": _new("fc"),
+                    "call_id": _new("call"),
+                    "name": name,
+                    "arguments": json.dumps(given),
+                    "status": "completed",
+                }
+            )
+        cut = step.get("finish") == "length"
+        return {
+            "id": _new("resp"),
+            "object": "response",
+            "created_at": 1,
+            "model": request["model"],
+            "status": "incomplete" if cut else "completed",
+            "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
+            "error": None,
+            "output": output,
+            "usage": self._USAGE,
+        }
+
+    def stream(self, step: Step, request: Body) -> Iterator[bytes]:
+        whole = self.whole(step, request)
+        begun = {**whole, "status": "in_progress", "output": [], "usage": None}
+        yield _named({"type": "response.created", "response": begun})
+        for index, item in enumerate(whole["output"]):
+            for event in self._item(item, _pieces(step)):
+                kind = f"response.{event.pop('type')}"
+                yield _named({"type": kind, "output_index": index, "item_id": item["id"], **event})
+        yield _named({"type": f"response.{whole['status']}", "response": whole})
+
+    def _item(self, item: Body, pieces: list[str]) -> Iterator[Body]:
+        started = {**item, "status": "in_progress"}
+        if item["type"] == "message":
+            (part,) = item["content"]
+            kind = part["type"]
+            yield {"type": "output_item.added", "item": {**started, "content": []}}
+            yield {"type": "content_part.added", "content_index": 0, "part": {**part, "text": ""}}
+            for piece in pieces:
+                yield {"type": f"{kind}.delta", "content_index": 0, "delta": piece}
+            yield {"type": f"{kind}.done", "content_index": 0, **part}
+            yield {"type": "content_part.done", "content_index": 0, "part": part}
+        else:
+            yield {"type": "output_item.added", "item": {**started, "arguments": ""}}
+            yield {"type": "function_call_arguments.delta", "delta": item["arguments"]}
+            yield {"type": "function_call_arguments.done", "arguments": item["arguments"]}
+        yield {"type": "output_item.done", "item": item}
+
+
+def _output_text(text: str) -> Body:
+    return {"type": "output_text", "text": text, "annotations": []}
+
+
+class Chat(_OpenAI):
+    """OpenAI Chat Completions."""
+
+    _USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}  # noqa: RUF012
+    _STOPS = {"refusal": "content_filter", "length": "length"}  # noqa: RUF012 - never changed
+
+    def turns(self, request: Body) -> list[str | None]:
+        return [
+            None if one["role"] == "assistant" else _texts(one.get("content"))
+            for one in request["messages"]
+        ]
+
+    def tools(self, request: Body) -> dict[str, Body]:
+        offered = (one.get("function") for one in request.get("tools") or ())
+        return {one["name"]: one.get("parameters", {}) for one in offered if one}
+
+    def whole(self, step: Step, request: Body) -> Body:
+        message: Body = {"role": "assistant", "content": step.get("text")}
+        if uses := _uses(step, self.tools(request)):
+            message["tool_calls"] = [
+                {
+                    "id": _new("call"),
+                    "type": "function",
+                    "function": {"name": name, "arguments": json.dumps(given)},
+                }
+                for name, given in uses
+            ]
+        stop = self._STOPS.get(step.get("finish", ""), "tool_calls" if uses else "stop")
+        choice = {"index": 0, "message": message, "finish_reason": stop}
+        return {
+            **self._frame(request, "chat.completion"),
+            "choices": [choice],
+            "usage": self._USAGE,
+        }
+
+    def stream(self, step: Step, request: Body) -> Iterator[bytes]:
+        whole = self.whole(step, request)
+        frame = self._frame(request, "chat.completion.chunk")
+        (choice,) = whole["choices"]
+
+        def chunk(delta: Body, reason: str | None = None) -> bytes:
+            return _data(
+                {**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
+            )
+
+        yield chunk({"role": "assistant", "content": ""})
+        for piece in _pieces(step):
+            yield chunk({"content": piece})
+        for index, call in enumerate(choice["message"].get("tool_calls", ())):
+            yield chunk({"tool_calls": [{"index": index, **call}]})
+        yield chunk({}, choice["finish_reason"])
+        yield _data({**frame, "choices": [], "usage": self._USAGE})
+        yield b"data: [DONE]\n\n"
+
+    def _frame(self, request: Body, kind: str) -> Body:
+        return {"id": _new("chatcmpl"), "object": kind, "created": 1, "model": request["model"]}
+
+
+class Gemini:
+    """Gemini's generateContent."""
+
+    _USAGE = {"promptTokenCount": 100, "candidatesTokenCount": 10, "totalTokenCount": 110}  # noqa: RUF012
+    _STOPS = {"refusal": "SAFETY", "length": "MAX_TOKENS"}  # noqa: RUF012 - never changed
+
+    def turns(self, request: Body) -> list[str | None]:
+        return [
+            None if one.get("role") == "model" else _texts(one["parts"])
+            for one in request["contents"]
+        ]
+
+    def tools(self, request: Body) -> dict[str, Body]:
+        return {
+            one["name"]: one.get("parametersJsonSchema") or one.get("parameters") or {}
+            for group in request.get("tools") or ()
+            for one in group.get("functionDeclarations", ())
+        }
+
+    def errand(self, request: Body) -> Step:
+        asked = request.get("generationConfig", {})
+        schema = asked.get("responseJsonSchema") or asked.get("responseSchema")
+        return {"text": json.dumps(sample(schema)) if schema else "ok"}
+
+    def streams(self, path: str, request: Body) -> bool:
+        return path.endswith(":streamGenerateContent")
+
+    def error(self, status: int, message: str) -> Body:
+        return {"error": {"code": status, "message": message, "status": "SCRIPTED"}}
+
+    def whole(self, step: Step, request: Body) -> Body:
+        text, uses = step.get("text"), _uses(step, self.tools(request))
+        parts: list[Body] = [{"text": text}] if text else []
+        parts += [{"functionCall": {"name": name, "args": given}} for name, given in uses]
+        return self._candidate(parts, self._STOPS.get(step.get("finish", ""), "STOP"))
+
+    def stream(self, step: Step, request: Body) -> Iterator[bytes]:
+        whole = self.whole(step, request)["candidates"][0]
+        for piece in _pieces(step):
+            yield _data(self._candidate([{"text": piece}], None))
+        rest = [part for part in whole["content"]["parts"] if "text" not in part]
+        yield _data(self._candidate(rest or [{"text": ""}], whole["finishReason"]))
+
+    def _candidate(self, parts: list[Body], reason: str | None) -> Body:
+        ended = {"finishReason": reason, "index": 0} if reason else {"index": 0}
+        candidate = {"content": {"role": "model", "parts": parts}, **ended}
+        return {"candidates": [candidate], "usageMetadata": self._USAGE}
+
+
+_SHAPES: dict[str, Shape] = {
+    "/messages": Messages(),
+    "/responses": Responses(),
+    "/chat/completions": Chat(),
+    ":streamGenerateContent": Gemini(),
+    ":generateContent": Gemini(),
+}
