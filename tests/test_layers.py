@@ -38,6 +38,18 @@ PURE += tuple(
     f"conversation.{name}"
     for name in ("dialect", "json_lines", "claude.dialect", "claude.stream_json")
 )
+PURE += tuple(
+    f"conversation.{name}"
+    for name in (
+        "json_rpc",
+        "acp.dialect",
+        "acp.traits",
+        "acp.turns",
+        "acp.wire",
+        "codex.dialect",
+        "codex.wire",
+    )
+)
 PURE += tuple(f"conversation.claude.{name}" for name in ("turns", "permissions", "models"))
 IMPURE = {"anyio", "asyncio", "asyncssh", "random", "socket", "subprocess", "threading", "time"}
 PRIVATE_LANGUAGE = set(

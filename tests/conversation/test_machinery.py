@@ -8,9 +8,15 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from optio_agents.conversation import Conversation, ConversationClosed, PermissionDecision
+from optio_agents.conversation import (
+    ControlRefused,
+    Conversation,
+    ConversationClosed,
+    PermissionDecision,
+)
 from optio_agents.conversation.contract import PermissionRequest, TurnResult
 from optio_agents.conversation.dialect import (
+    ControlAnswered,
     LimitChanged,
     MessageRead,
     PermissionAsked,
@@ -19,6 +25,7 @@ from optio_agents.conversation.dialect import (
     Ready,
     ReplyOwed,
     TurnOver,
+    Unusable,
 )
 from optio_agents.conversation.json_lines import encode, read_events
 from optio_agents.conversation.machinery import AgentConversation
@@ -31,7 +38,7 @@ class Curt:
     """The dialect of an agent that has to be greeted first and numbers its questions from 0."""
 
     line_limit = 1 << 20
-    busy = False
+    busy = carries_reasons = False
 
     def __init__(self):
         self.ready = self.running = False
@@ -54,12 +61,16 @@ class Curt:
                 self.ready, self.session_id = True, session
                 yield Ready()
             case {"read": str(uuid)}:
-                self.running = True
+                self.running, self.ready = True, "deaf" not in event
                 yield MessageRead(uuid)
             case {"asks": int(number), "tool": str(tool)}:
                 yield PermissionAsked(PermissionRequest(tool, {}, event, f"q{number}", place))
             case {"asks": int(number)}:
                 yield ReplyOwed(f"q{number}", place, encode({"to": number, "unknown": True}))
+            case {"unusable": str(why)}:
+                yield Unusable(why)
+            case {"answers": str(name)}:
+                yield ControlAnswered(name, {}, event.get("refused"))
             case {"withdraws": int(number)}:
                 yield PermissionSettled(f"q{number}")
             case {"ends": outcome}:
@@ -71,6 +82,9 @@ class Curt:
 
     def message(self, uuid, text, *, command):
         return encode({"say": text, "uuid": uuid, "in": self.session_id})
+
+    def steering(self, request_id, text):
+        return encode({"steer": text, "name": request_id})
 
     def sent(self, uuid):
         self.unanswered.append(uuid)
@@ -307,3 +321,62 @@ async def test_a_handler_that_decides_so_itself_comes_to_its_end():
         handle.hear({"asks": 0, "tool": "Bash"})
         await over.wait()
         assert [one["behavior"] for one in said(handle, "behavior")] == ["deny"]
+
+
+async def test_messages_that_wait_are_said_in_the_order_of_their_calls():
+    async with talking(greeted=False) as (conversation, handle), anyio.create_task_group() as tasks:
+        for word in "abc":
+            tasks.start_soon(conversation.send, word)
+            await anyio.wait_all_tasks_blocked()
+        handle.hear({"hello": "s1"})
+        await until(lambda: len(said(handle, "say")) == 3)
+        assert [one["say"] for one in said(handle, "say")] == ["a", "b", "c"]
+
+
+async def test_an_agent_that_cannot_be_talked_to_is_closed_with_the_reason():
+    async with talking(greeted=False) as (conversation, handle), anyio.create_task_group() as tasks:
+
+        async def send():
+            with pytest.raises(ConversationClosed, match="log in first"):
+                await conversation.send("hi")
+
+        tasks.start_soon(send)
+        await anyio.wait_all_tasks_blocked()
+        handle.hear({"unusable": "log in first"})
+    assert "log in first" in str(conversation.close_reason)
+
+
+async def test_a_reason_that_no_answer_can_carry_is_the_next_message():
+    async with talking() as (conversation, handle):
+        conversation.on_permission_request(lambda _: PermissionDecision("deny", message="no tools"))
+        handle.hear({"asks": 0, "tool": "Bash"})
+        await until(lambda: said(handle, "say"))
+        assert said(handle, "say")[0]["say"] == "I denied Bash: no tools"
+
+
+async def test_a_denial_without_a_reason_or_by_time_says_no_more():
+    async with talking(permission_timeout=0.001) as (conversation, handle):
+        handle.hear({"asks": 0, "tool": "Bash"})
+        await until(lambda: said(handle, "behavior"))
+        conversation.on_permission_request(lambda _: PermissionDecision("deny"))
+        handle.hear({"asks": 1, "tool": "Bash"})
+        await until(lambda: len(said(handle, "behavior")) == 2)
+        await anyio.wait_all_tasks_blocked()
+        assert said(handle, "say") == []
+
+
+async def test_steering_waits_for_what_the_agent_says_to_it():
+    async with talking() as (conversation, handle), anyio.create_task_group() as tasks:
+        with pytest.raises(ControlRefused, match="no turn"):
+            await conversation.steer("left")
+        uuid = await conversation.send("go")
+        handle.hear({"read": uuid, "deaf": True})
+        await until(lambda: not conversation.unconfirmed)
+
+        async def steer():
+            with pytest.raises(ControlRefused, match="not now"):
+                await conversation.steer("left")
+
+        tasks.start_soon(steer)
+        await until(lambda: said(handle, "steer"))
+        handle.hear({"answers": said(handle, "steer")[0]["name"], "refused": "not now"})

@@ -40,6 +40,32 @@ def needs(component: str) -> Path:
     return found
 
 
+# The other agents, from npm; some of them CI tests, all of them whoever asks for them.
+PINNED_AGENTS = {
+    "codex": "0.171.0",
+    "gemini": "0.61.0",
+    "kimi": "2.1.0",
+    "opencode": "1.18.33",
+    "qwen": "0.24.4",
+    "copilot": "1.0.102",
+}
+CI_AGENTS = ("codex", "gemini", "kimi")
+
+
+def installed_agent(name: str, program: str) -> Path:
+    """The pinned agent of that name in our cache, or the test is skipped as by `needs`."""
+    version = PINNED_AGENTS[name]
+    found = cache() / "agents" / f"{name}-{version}" / "node_modules" / ".bin" / program
+    if not os.access(found, os.X_OK):
+        reason = (
+            f"{name} {version} is not installed; OPTIO_AGENTS_REAL={name} ./tests/run fetches it"
+        )
+        if name not in CI_AGENTS:
+            pytest.skip(reason)
+        unavailable(reason)
+    return found
+
+
 def unavailable(reason: str) -> NoReturn:
     """Skip this test; where everything must be there (CI=true), fail it."""
     if os.environ.get("CI") == "true":

@@ -35,8 +35,11 @@ class Approvals:
         *,
         permission_timeout: float,
         by: str,
+        on_denial: Callable[[PermissionRequest, str], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
+        """*on_denial* is given the reasons that answers cannot carry."""
         self._build_answer = build_answer
+        self._on_denial = on_denial
         self._timeout, self._by = permission_timeout, by
         self._open = dict[str, PermissionRequest]()
         self._handler: PermissionHandler | None = None
@@ -166,7 +169,15 @@ class Approvals:
         except TransferFailed:
             self._open[request.id] = request
             raise
+        if taken.won:
+            self._pass_on(request, decision)
         return by if taken.won else taken.by
+
+    def _pass_on(self, request: PermissionRequest, decision: object) -> None:
+        match decision:
+            case PermissionDecision("deny", _, str(reason)) if self._on_denial and reason.strip():
+                if reason != NOBODY_ANSWERED:
+                    self._start(f"reason-{request.names[0]}", self._on_denial(request, reason))
 
     async def _decide(self, wire: Wire, request: PermissionRequest) -> None:
         asking = asyncio.get_running_loop().create_task(self._ask(request))

@@ -24,6 +24,8 @@ The facts, in the order of a turn:
   abort beside it, and something to show: text, or a tool used. Whatever stop reason it does not
   know is not completed. The machinery itself reports what the process took with it as lost.
 - `ControlAnswered`: it answers a request of ours that somebody waits for.
+- `Unusable`: nothing can ever be said to it (no login, no mode in which it asks). The machinery
+  closes the conversation with the reason.
 
 What the agent writes may be any JSON, so `read` raises for nothing; `tests/conversation` has the
 suite that tries. Answers are kept by the place of the question in the output, since ids of agents
@@ -107,6 +109,13 @@ class ControlAnswered:
     refused: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """The agent lives, and cannot be talked to."""
+
+    why: str
+
+
 Fact: TypeAlias = (
     Ready
     | MessageRead
@@ -116,6 +125,7 @@ Fact: TypeAlias = (
     | LimitChanged
     | TurnOver
     | ControlAnswered
+    | Unusable
 )
 
 
@@ -134,8 +144,15 @@ class Dialect(Protocol):
         """Bytes of a line that are kept; what is longer is an event that says so."""
 
     @property
+    def carries_reasons(self) -> bool:
+        """A denial tells the agent why; else the reason is said as the next message."""
+
+    @property
     def ready(self) -> bool:
-        """Messages can be said. True from the start where there is no handshake."""
+        """A message can be said. True from the start where there is no handshake.
+
+        False while a turn runs, where another message would harm it.
+        """
 
     @property
     def running(self) -> bool:
@@ -154,6 +171,12 @@ class Dialect(Protocol):
 
     def message(self, uuid: str, text: str, *, command: bool) -> bytes:
         """Encode what the user says, as plain text; *command* lets the agent carry out `/…`."""
+
+    def steering(self, request_id: str, text: str) -> bytes:
+        """Say *text* into the turn that runs, where `ready` is false meanwhile.
+
+        Raises ValueError where this agent hears nothing then.
+        """
 
     def sent(self, uuid: str) -> None:
         """This message is about to be in its input: turns may answer it from now on."""

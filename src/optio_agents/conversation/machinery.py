@@ -16,14 +16,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypedDict, assert_never
 from uuid import uuid4
 
 import anyio
 
-from optio_agents.errors import OptioAgentsError
+from optio_agents.errors import AgentError, OptioAgentsError
 
 from .approvals import Approvals
 from .contract import (
@@ -51,6 +51,7 @@ from .dialect import (
     Ready,
     ReplyOwed,
     TurnOver,
+    Unusable,
 )
 from .exchange import (
     ControlRefused,
@@ -103,7 +104,9 @@ class AgentConversation:
             lambda request, decision: self._dialect.permission_answer(request, decision),
             permission_timeout=permission_timeout,
             by=by,
+            on_denial=None if dialect.carries_reasons else self._tell_reason,
         )
+        self._sending = anyio.Lock()  # first come, first served
         self._subscriptions = Subscriptions()
         self._exchange = Exchange()
         self._spoke = False  # the agent has said something
@@ -194,6 +197,15 @@ class AgentConversation:
         if not self._detached:
             await self.close()
 
+    @asynccontextmanager
+    async def leaving(self) -> AsyncIterator[None]:
+        """Close it behind the block, unless it was detached."""
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.leave()
+
     async def _end_process(self, wire: Wire) -> ProcessEnd | None:
         with anyio.move_on_after(self._close_timeout), suppress(OptioAgentsError):
             # the end of the input alone may wait for what runs in the background
@@ -238,7 +250,8 @@ class AgentConversation:
         """Say *text*; returns its uuid when it is kept for the agent. Raises ConversationClosed.
 
         It is plain text, unless *command* lets the agent carry out `/…` and read in `@…`. While
-        the agent starts it may wait until messages can be said; cancel it to wait no longer.
+        the agent starts, and while a turn runs that it would harm, it waits, in the order of the
+        calls; cancel it to wait no longer.
         """
         uuid = str(uuid4())
         await self._send(uuid, text, command=command)
@@ -255,13 +268,14 @@ class AgentConversation:
             return await answer
 
     async def _send(self, uuid: str, text: str, *, command: bool) -> None:
-        wire = self._attached()
-        if not self._dialect.ready:
-            await self._until(lambda: self._dialect.ready or self.closed)
+        async with self._sending:
             wire = self._attached()
-        data = self._dialect.message(uuid, text, command=command)
-        self._exchange.send(uuid, text)  # first: its echo may be faster than our return
-        self._dialect.sent(uuid)
+            if not self._dialect.ready:
+                await self._until(lambda: self._dialect.ready or self.closed)
+                wire = self._attached()
+            data = self._dialect.message(uuid, text, command=command)
+            self._exchange.send(uuid, text)  # first: its echo may be faster than our return
+            self._dialect.sent(uuid)
         try:
             await wire.say(data)
         except ConversationClosed as error:
@@ -273,6 +287,26 @@ class AgentConversation:
         except BaseException:  # cancelled, or the way to it is lost: it may be in its input
             self._exchange.doubt(uuid)
             raise
+
+    async def _tell_reason(self, request: PermissionRequest, reason: str) -> None:
+        """Why *request* was denied, as the next message: its answer could not say so."""
+        about = next((str(value) for value in request.input.values()), request.tool_name)
+        await self._send(str(uuid4()), f"I denied {about[:200]}: {reason}", command=False)
+
+    async def steer(self, text: str) -> None:
+        """Say *text* into the turn that runs; at most 60 s.
+
+        Raises ControlRefused where the agent hears nothing meanwhile, or no turn runs.
+        """
+        if not self._dialect.running:
+            raise ControlRefused(f"{self._label} has no turn to be steered: send it a message")
+        if self._dialect.ready:  # it reads in the turn what is sent meanwhile
+            await self.send(text)
+            return
+        try:
+            await self.control("steer", lambda name: self._dialect.steering(name, text))
+        except ValueError as error:
+            raise ControlRefused(f"{self._label}: {error}") from error
 
     async def interrupt(self) -> Interrupted:
         """End the turn that runs; returns when it has ended, and says how.
@@ -333,6 +367,11 @@ class AgentConversation:
         raise ControlRefused(f"{self._label} did not acknowledge {what} within {_CONTROL:g} s")
 
     # -- how it is
+
+    @property
+    def line_limit(self) -> int:
+        """Bytes of a line of the agent's that are kept."""
+        return self._dialect.line_limit
 
     @property
     def closed(self) -> bool:
@@ -415,6 +454,8 @@ class AgentConversation:
                     self._exchange.feed(fact)
                 case MessageRead() | ControlAnswered() | LimitChanged():
                     self._exchange.feed(fact)
+                case Unusable(why):
+                    raise AgentError(why)
                 case Ready():  # whoever waits to send is woken behind every stretch
                     pass
                 case _:

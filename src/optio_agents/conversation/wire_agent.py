@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from optio_agents.framing.batches import Batches
     from optio_agents.framing.cursor import Cursor
 
+    from .machinery import AgentConversation
+
 
 _EXCERPT = 2000  # bytes of a message that its sender's successor gets to see
 
@@ -106,6 +108,23 @@ async def sent_before(
     """
     fronts = (await agent.query("messages", str(_EXCERPT))).split(b"\0")
     return [message for front in fronts if (message := message_of(front)) is not None]
+
+
+@asynccontextmanager
+async def converse(
+    agent: Agent,
+    conversation: AgentConversation,
+    message_of: Callable[[bytes], Unconfirmed | None],
+    *,
+    cursor: Cursor | None = None,
+) -> AsyncIterator[None]:
+    """Let *conversation* be the one with *agent* while the block lasts; leaving it ends nothing."""
+    wire = AgentWire(agent, cursor, line_limit=conversation.line_limit)
+    conversation.attach_wire(wire, sent=await sent_before(agent, message_of))
+    async with task_group() as tasks:
+        tasks.start_soon(conversation.run_reader)
+        yield
+        tasks.cancel_scope.cancel()
 
 
 async def open_requests(

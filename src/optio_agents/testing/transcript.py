@@ -1,12 +1,14 @@
-"""Record a conversation with a real claude CLI once, and play it as often as you like.
+"""Record a conversation with a real agent once, and play it as often as you like.
 
     async with playing(Transcript.named("permission-allowed")) as conversation:
         conversation.on_permission_request(my_handler)
         result = await conversation.ask("whatever you like")
 
-What the CLI said comes as it was recorded, each time behind what it had been told until then; the
+What the agent said comes as it was recorded, each time behind what it had been told until then; the
 uuids of your messages stand where those of the recording stood. So handlers can be tested in
-milliseconds, with neither a CLI nor a model.
+milliseconds, with neither an agent nor a model. `names()` are those of the claude CLI;
+`names("codex")` and the like those of other agents, whose conversation you attach yourself to a
+`TranscriptPlayer`.
 """
 
 from __future__ import annotations
@@ -65,9 +67,12 @@ class Transcript:
         path.write_text(text, "utf-8")
 
 
-def names() -> list[str]:
-    """The transcripts that come with us."""
-    return sorted(one.name.removesuffix(".jsonl") for one in _ours().iterdir())
+def names(agent: str = "") -> list[str]:
+    """The transcripts that come with us: claude's, or those of another *agent*."""
+    folder = _ours().joinpath(agent) if agent else _ours()
+    found = (one.name for one in folder.iterdir() if one.is_file())
+    prefix = f"{agent}/" if agent else ""
+    return sorted(prefix + name.removesuffix(".jsonl") for name in found)
 
 
 class Recorder:
@@ -103,10 +108,10 @@ class Recorder:
             yield line
 
     def _keep(self, who: Who, line: bytes) -> None:
-        message = json.loads(line)
-        last = self._entries[-1] if self._entries else None
-        if last is None or not _ends(last):
-            self._entries.append(Line(who, message))
+        for part in line.splitlines():
+            last = self._entries[-1] if self._entries else None
+            if last is None or not _ends(last):
+                self._entries.append(Line(who, json.loads(part)))
 
 
 class TranscriptPlayer:
@@ -190,8 +195,8 @@ class TranscriptPlayer:
         return entry.who == "said" and _kind(entry.message) == _kind(said)
 
     def _take_ids(self, recorded: dict[str, Any], said: dict[str, Any]) -> None:
-        for name in "uuid", "request_id":
-            if name in recorded and name in said:
+        for name in "uuid", "request_id", "id":
+            if isinstance(recorded.get(name), str) and name in said:
                 self._ids[recorded[name]] = said[name]
 
     def _renamed(self, message: dict[str, Any]) -> bytes:
@@ -247,6 +252,10 @@ def _kind(message: dict[str, Any]) -> tuple[Any, ...]:
             return "control_request", subtype
         case {"type": "control_response", "response": {"request_id": request_id}}:
             return "control_response", request_id
+        case {"method": method}:
+            return "method", method
+        case {"id": int(asked)}:
+            return "answer", asked
     return (message.get("type"),)
 
 

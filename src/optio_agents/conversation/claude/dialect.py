@@ -30,6 +30,7 @@ class ClaudeDialect:
     """
 
     line_limit = LINE_LIMIT
+    carries_reasons = True
     ready = True  # it reads from its start on, and says nothing before the first message
 
     def __init__(self, *, resumed: bool = False, echoes: bool = False) -> None:
@@ -129,6 +130,9 @@ class ClaudeDialect:
         if command:
             self._commands.add(uuid)
         return user_message(text, uuid, command=command)
+
+    def steering(self, request_id: str, text: str) -> bytes:
+        raise ValueError("messages reach its turn as they are sent")
 
     def sent(self, uuid: str) -> None:
         self._turns.send(uuid)

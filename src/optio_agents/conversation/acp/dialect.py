@@ -1,0 +1,284 @@
+"""The Agent Client Protocol (version 1, over standard input and output) as a dialect. Pure.
+
+The handshake is a chain of answers: to `initialize` a session is asked for, to the session the
+mode that asks is chosen, and then messages can be said. Each step is a reply to a line of the
+output, so it is said once, however many supervisors there are and wherever one of them dies.
+
+Of eight agents six do harm when a second prompt comes while a turn runs: they cancel the first
+one, fail it, merge both or refuse. So `ready` is false until the turn has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optio_agents.conversation import json_rpc
+from optio_agents.conversation.contract import Event, PermissionDecision, PermissionRequest
+from optio_agents.conversation.dialect import (
+    Fact,
+    MessageRead,
+    PermissionAsked,
+    PermissionSettled,
+    Reading,
+    Ready,
+    ReplyOwed,
+    TurnOver,
+    Unusable,
+)
+from optio_agents.conversation.json_lines import LINE_LIMIT, read_events
+from optio_agents.conversation.json_rpc import RequestId, failure_of, id_of
+from optio_agents.conversation.wire import OutputLines
+
+from . import wire
+from .traits import UNKNOWN, Traits, traits_of
+from .turns import TurnText, judge, tokens_of
+
+
+@dataclass(frozen=True, slots=True)
+class AcpSetup:
+    """What the handshake settles."""
+
+    cwd: str  # absolute
+    continues: str | None = None  # a session of the agent's own to go on with
+    mode: str | None = None  # instead of the one that asks
+    unattended: bool = False  # nobody's approval is promised: any mode will do
+
+
+class AcpDialect:
+    """What one process says and hears."""
+
+    line_limit = LINE_LIMIT
+    carries_reasons = False
+
+    def __init__(self, setup: AcpSetup) -> None:
+        self._setup = setup
+        self._traits: Traits = UNKNOWN
+        self._loads = False  # the answer to a load comes: history is no news
+        self._open = dict[str, tuple[RequestId, object]]()  # with the use of a tool each is about
+        self._calls = dict[str, dict[str, Any]]()  # what was said of each use of a tool
+        self._flight = dict[str, bool]()  # messages that no turn has ended; True: it is read
+        self._cancelled = False
+        self._text = TurnText()
+        self._tokens = 0
+        self._usable = False
+        self.session_id: str | None = None
+        self.agent: Event = {}  # what it says of itself
+
+    @property
+    def ready(self) -> bool:
+        return self._usable and not self._flight
+
+    @property
+    def running(self) -> bool:
+        return bool(self._flight)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._flight)
+
+    # -- what it says
+
+    def read(self, output: OutputLines, now: float) -> Reading:
+        events, indices = read_events(output.lines, output.cut)
+        facts = list[Fact]()
+        for index, event in enumerate(events):
+            if event.get("method") == "session/update":
+                facts += self._update(event.get("params"))
+            elif "jsonrpc" in event or "id" in event:
+                facts += self._feed(event, output.places[indices[index]])
+        return Reading(events, facts)
+
+    def _feed(self, event: Event, place: int) -> Iterator[Fact]:
+        request_id, method = id_of(event), event.get("method")
+        if isinstance(method, str):
+            if method == "$/cancel_request":
+                yield from self._withdrawn(event.get("params"))
+            elif request_id is not None:
+                yield self._asked(event, method, request_id, place)
+        elif request_id == wire.INITIALIZE:
+            yield from self._greeted(event, place)
+        elif request_id == wire.SESSION:
+            yield from self._entered(event, place)
+        elif request_id == wire.MODE:
+            yield from self._in_mode(event)
+        elif isinstance(request_id, str) and ("result" in event or "error" in event):
+            yield from self._over(request_id, event)  # all else that we ask is a prompt
+
+    # the handshake
+
+    def _greeted(self, event: Event, place: int) -> Iterator[Fact]:
+        match event.get("result"):
+            case {"protocolVersion": 1, **rest}:
+                self.agent = _dict(rest.get("agentInfo"))
+                self._traits = traits_of(self.agent.get("name"))
+                yield from self._enter(_dict(rest.get("agentCapabilities")), place)
+            case {"protocolVersion": version}:
+                yield Unusable(f"it speaks version {str(version)[:20]} of ACP, and we version 1")
+            case _:
+                yield Unusable(f"it refused to begin: {failure_of(event.get('error'))}")
+
+    def _enter(self, able: dict[str, Any], place: int) -> Iterator[Fact]:
+        params: dict[str, object] = {"cwd": self._setup.cwd, "mcpServers": []}
+        verb = "session/new"
+        if (past := self._setup.continues) is not None:
+            params["sessionId"] = past
+            if "resume" in _dict(able.get("sessionCapabilities")):
+                verb = "session/resume"
+            elif able.get("loadSession") is True:
+                verb, self._loads = "session/load", True
+            else:
+                yield Unusable("it cannot go on with a session of its own")
+                return
+        yield ReplyOwed(wire.SESSION, place, json_rpc.request(wire.SESSION, verb, **params))
+
+    def _entered(self, event: Event, place: int) -> Iterator[Fact]:
+        self._loads = False
+        answer = event.get("result")
+        if not isinstance(answer, dict):
+            yield Unusable(f"it gives us no session: {failure_of(event.get('error'))}")
+            return
+        session = answer.get("sessionId", self._setup.continues)
+        if not isinstance(session, str) or not session:
+            yield Unusable("it gives us a session without an id")
+            return
+        self.session_id = session
+        modes = _dict(answer.get("modes"))
+        known = [one.get("id") for one in modes.get("availableModes") or () if type(one) is dict]
+        wanted: Sequence[str] = (self._setup.mode,) if self._setup.mode else self._traits.asks
+        mode = next((one for one in wanted if one in known), None)
+        if mode is not None and mode != modes.get("currentModeId"):
+            # also behind a resume: some forget it
+            words = json_rpc.request(wire.MODE, "session/set_mode", sessionId=session, modeId=mode)
+            yield ReplyOwed(wire.MODE, place, words)
+        elif mode is None and wanted and known and not self._setup.unattended:
+            offered = ", ".join(map(str, known))
+            yield Unusable(f"it has no mode {' or '.join(wanted)}, of {offered}: it might not ask")
+        else:
+            yield from self._begin()
+
+    def _in_mode(self, event: Event) -> Iterator[Fact]:
+        if "error" in event and not self._setup.unattended:
+            yield Unusable(f"it does not go into the mode that asks: {failure_of(event['error'])}")
+        else:
+            yield from self._begin()
+
+    def _begin(self) -> Iterator[Fact]:
+        self._usable = True
+        yield Ready()
+
+    # what it asks
+
+    def _asked(self, event: Event, method: str, request_id: RequestId, place: int) -> Fact:
+        if method != "session/request_permission":
+            return ReplyOwed(str(request_id), place, json_rpc.refusal(request_id, method))
+        call = _dict(_dict(event.get("params")).get("toolCall")).get("toolCallId")
+        known = self._calls.get(call, {}) if isinstance(call, str) else {}
+        request = wire.permission_request(event, request_id, known, place)
+        self._open[request.id] = request_id, call
+        return PermissionAsked(request)
+
+    def _withdrawn(self, params: object) -> Iterator[Fact]:
+        asked = params.get("requestId") if isinstance(params, dict) else None
+        for name, (request_id, _) in list(self._open.items()):
+            if request_id == asked and type(request_id) is type(asked):
+                yield self._settle(name)
+
+    def _settle(self, name: str) -> PermissionSettled:
+        del self._open[name]
+        return PermissionSettled(name)
+
+    # what it does
+
+    def _update(self, params: object) -> Sequence[Fact]:
+        update = params.get("update") if type(params) is dict else None
+        if type(update) is not dict or self._loads:
+            return ()
+        if self._setup.continues is not None and not self._flight:
+            return ()  # history: some tell it behind their answer, too
+        match update.get("sessionUpdate"):
+            case "agent_message_chunk":
+                content = update.get("content")
+                text = content.get("text") if type(content) is dict else None
+                if type(text) is str:
+                    self._text.say(update.get("messageId"), text, self._traits)
+            case "tool_call" | "tool_call_update":
+                return [*self._read_one(), *self._use(update)]
+            case "agent_thought_chunk" | "plan":
+                pass
+            case _:
+                return ()
+        return self._read_one()
+
+    def _read_one(self) -> Sequence[Fact]:
+        uuid = next(iter(self._flight), None)
+        if uuid is None or self._flight[uuid]:
+            return ()
+        self._flight[uuid] = True
+        return (MessageRead(uuid),)
+
+    def _use(self, update: dict[str, Any]) -> Iterator[Fact]:
+        call, status = update.get("toolCallId"), update.get("status")
+        self._text.use_tool(status)
+        if not isinstance(call, str):
+            return
+        known = self._calls.setdefault(call, {})
+        known.update({name: value for name, value in update.items() if name in _KEPT and value})
+        if status in {"in_progress", "completed", "failed"}:  # somebody has answered
+            for name, (_, about) in list(self._open.items()):
+                if about == call:
+                    yield self._settle(name)
+
+    def _over(self, uuid: str, event: Event) -> Iterator[Fact]:
+        if not self._flight.pop(uuid, True):
+            yield MessageRead(uuid)
+        yield from [self._settle(name) for name in list(self._open)]
+        cancelled, before = self._cancelled, self._tokens
+        turn = judge(event, self._text, self._traits, cancelled=cancelled, before=before)
+        self._tokens = tokens_of(_dict(event.get("result"))) or before
+        self._text, self._cancelled = TurnText(), False
+        self._calls.clear()
+        yield TurnOver(turn, (uuid,))
+
+    # -- what we say
+
+    def message(self, uuid: str, text: str, *, command: bool) -> bytes:
+        assert self.session_id is not None  # it is ready
+        guarded = f"{self._traits.slash}{text}" if text.lstrip().startswith("/") else text
+        return wire.prompt(self.session_id, uuid, text if command else guarded)
+
+    def steering(self, request_id: str, text: str) -> bytes:
+        raise ValueError(
+            "this agent hears nothing while a turn runs: send waits until it has ended"
+        )
+
+    def sent(self, uuid: str) -> None:
+        self._flight[uuid] = False
+
+    def forget(self, uuid: str) -> None:
+        self._flight.pop(uuid, None)
+
+    def permission_answer(self, request: PermissionRequest, decision: object) -> bytes:
+        data = wire.permission_answer(request, decision)
+        if getattr(decision, "behavior", "deny") != "allow":
+            self._text.denied = True
+            self._cancelled |= isinstance(decision, PermissionDecision) and decision.interrupt
+        return data
+
+    def withdrawal(self, request: PermissionRequest) -> bytes | None:
+        return wire.withdrawal(request)
+
+    def interruption(self, request_id: str) -> bytes:
+        self._cancelled = bool(self._flight)
+        return wire.cancel(self.session_id or "")
+
+    def farewell(self) -> bytes | None:
+        return None  # the end of its input ends it
+
+
+_KEPT = frozenset({"title", "kind", "rawInput", "content", "locations"})
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

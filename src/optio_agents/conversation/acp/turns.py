@@ -1,0 +1,166 @@
+"""What a turn of an ACP agent has said and done so far, and how it ended. Pure.
+
+`stopReason: end_turn` proves little: of seven agents six end a turn so whose model call failed,
+was refused or cut short. So `judge` looks for what speaks against it, in this order: an error
+answer; that we cancelled it; any other stop reason; nothing said and nothing done; usage that
+shows that no model was asked. Refused or shortened *text* that the wire does not mark passes as
+completed: nobody can tell it from an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from optio_agents.conversation.contract import Event, TokenUsage, TurnOutcome, TurnResult
+from optio_agents.conversation.json_rpc import failure_of
+
+from .traits import Traits
+
+_NEEDS_LOGIN = {-32000, 401}
+
+
+class TurnText:
+    """The chunks of the turn that runs: what of them is the answer, and whether it did a thing."""
+
+    __slots__ = ("_chunks", "_notices", "deeds", "denied")
+
+    def __init__(self) -> None:
+        self._chunks = list[tuple[object, str]]()  # behind the last tool, with their message
+        self._notices = ""
+        self.deeds = 0  # tools that ran to their end
+        self.denied = False
+
+    def say(self, message: object, text: str, traits: Traits) -> None:
+        if traits.notice is not None and traits.notice.match(text.lstrip()):
+            self._notices = text.strip()
+        else:
+            self._chunks.append((message, text))
+
+    def use_tool(self, status: object) -> None:
+        self._chunks.clear()  # what it said before was on the way
+        self.deeds += status == "completed"
+
+    @property
+    def answer(self) -> str:
+        """Of the last message, where chunks tell theirs."""
+        named = [message for message, _ in self._chunks if message is not None]
+        last = named[-1] if named else None
+        return "".join(text for message, text in self._chunks if message == last)
+
+    @property
+    def notices(self) -> str:
+        return self._notices
+
+
+class _Verdict(NamedTuple):
+    outcome: TurnOutcome
+    failure: str | None
+    evidence: str
+
+
+def judge(
+    event: Event, text: TurnText, traits: Traits, *, cancelled: bool, before: int
+) -> TurnResult:
+    """How the turn went that *event*, the answer to a prompt, ends.
+
+    *before*: what `tokens_of` gave at the end of the turn before.
+    """
+    answer = event.get("result")
+    ended: Mapping[str, Any] = answer if isinstance(answer, dict) else {}
+    usage = _usage(ended)
+    verdict = _verdict(event, ended, text, traits, cancelled=cancelled, before=before)
+    said = text.answer if verdict.outcome == "completed" else ""
+    return TurnResult(
+        outcome=verdict.outcome,
+        text=said,
+        failure=verdict.failure,
+        usage=usage,
+        evidence=verdict.evidence,
+        raw=event,
+    )
+
+
+def _verdict(
+    event: Event,
+    ended: Mapping[str, Any],
+    text: TurnText,
+    traits: Traits,
+    *,
+    cancelled: bool,
+    before: int,
+) -> _Verdict:
+    stop = ended.get("stopReason")
+    evidence = "an error answer" if "error" in event else f"stopReason {str(stop)[:60]}"
+    if cancelled:
+        return _Verdict("cancelled", "interrupted", f"{evidence}, behind our cancel")
+    if "error" in event:
+        return _Verdict("failed", _failure(event["error"]), evidence)
+    match stop:
+        case "cancelled":
+            return _Verdict("cancelled", "cancelled by the agent itself", evidence)
+        case "refusal":
+            return _Verdict("refused", text.answer or "the model refused", evidence)
+        case "end_turn":
+            return _judge_end(ended, text, traits, before, evidence)
+    return _Verdict("cut", f"it ended by {str(stop)[:60]}", evidence)
+
+
+def _failure(error: object) -> str:
+    code = error.get("code") if isinstance(error, dict) else None
+    words = failure_of(error)
+    needs_login = type(code) is int and code in _NEEDS_LOGIN
+    return f"it is not logged in: {words}" if needs_login else words
+
+
+def _judge_end(
+    ended: Mapping[str, Any], text: TurnText, traits: Traits, before: int, evidence: str
+) -> _Verdict:
+    """It says that it came to its end: what speaks against that."""
+    answer = text.answer
+    if not _proven(ended, traits, before):
+        words = text.notices or answer or "no model answered"
+        return _Verdict("failed", words, f"{evidence}, and no usage")
+    if traits.failing is not None and traits.failing.match(answer):
+        return _Verdict("failed", answer, f"{evidence}, with an error for an answer")
+    if not answer.strip() and not text.deeds:
+        why = "it ended without a word, behind a denial" if text.denied else text.notices
+        return _Verdict("empty", why or "it ended without a word", evidence)
+    return _Verdict("completed", None, f"{evidence}, usage" if traits.proof else f"{evidence} only")
+
+
+def _proven(ended: Mapping[str, Any], traits: Traits, before: int) -> bool:
+    match traits.proof:
+        case "present":
+            return isinstance(ended.get("usage"), dict)
+        case "grown":
+            return tokens_of(ended) > before
+        case "positive":
+            return tokens_of(ended) > 0
+    return True
+
+
+def tokens_of(ended: Mapping[str, Any]) -> int:
+    """All the tokens that the end of a turn tells of."""
+    usage = ended.get("usage")
+    if not isinstance(usage, dict):
+        return 0
+    total = _count(usage, "totalTokens")
+    return total or sum(filter(None, (_count(usage, name) for name in _COUNTS)))
+
+
+_COUNTS = ("inputTokens", "outputTokens", "cachedReadTokens", "cachedWriteTokens")
+
+
+def _usage(ended: Mapping[str, Any]) -> TokenUsage | None:
+    match ended:
+        case {"usage": dict() as usage}:
+            return TokenUsage(*(_count(usage, name) for name in _COUNTS))
+        case {"_meta": {"quota": {"token_count": dict() as usage}}}:
+            return TokenUsage(_count(usage, "input_tokens"), _count(usage, "output_tokens"))
+    return None
+
+
+def _count(usage: Mapping[str, Any], name: str) -> int | None:
+    found = usage.get(name)
+    return found if type(found) is int and found >= 0 else None

@@ -1,0 +1,162 @@
+"""What we say to an agent in ACP (version 1), and what its requests show. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from optio_agents.conversation import json_rpc
+from optio_agents.conversation.contract import (
+    Event,
+    PermissionDecision,
+    PermissionRequest,
+    Unconfirmed,
+)
+from optio_agents.conversation.json_lines import decode
+from optio_agents.conversation.json_rpc import RequestId, checked_decision, id_of
+
+PROMPT = "session/prompt"
+INITIALIZE, SESSION, MODE = "optio-initialize", "optio-session", "optio-mode"  # ids of ours
+
+
+def initialize() -> bytes:
+    """The first thing said, once in the life of a process."""
+    return json_rpc.request(
+        INITIALIZE,
+        "initialize",
+        protocolVersion=1,
+        clientCapabilities={
+            "fs": {"readTextFile": False, "writeTextFile": False},
+            "terminal": False,
+        },
+        clientInfo={"name": "optio-agents", "version": "1"},
+    )
+
+
+def prompt(session: str, uuid: str, text: str) -> bytes:
+    # the uuid stands in front, so that the first bytes of a kept message name it
+    blocks = [{"type": "text", "text": text}]
+    return json_rpc.request(uuid, PROMPT, sessionId=session, prompt=blocks)
+
+
+def message_of(front: bytes) -> Unconfirmed | None:
+    """The message that *front* begins, if it is one of the user's."""
+    return json_rpc.message_of(front, PROMPT)
+
+
+def cancel(session: str) -> bytes:
+    """End the turn that runs; nobody acknowledges it."""
+    return json_rpc.notification("session/cancel", sessionId=session)
+
+
+def permission_answer(request: PermissionRequest, decision: object) -> bytes:
+    """The one valid answer: the first option of the kind that was decided.
+
+    Never by an option's name or id, and never one that lasts. Raises ValueError for a decision
+    that this wire cannot carry. A denial with `interrupt` cancels the turn as well.
+    """
+    asked = request.raw.get("params")
+    params: Mapping[str, Any] = asked if isinstance(asked, dict) else {}
+    match checked_decision(request, decision):
+        case PermissionDecision("allow"):
+            return _outcome(request.raw, _first_option(params, "allow_once"))
+        case PermissionDecision(interrupt=True):
+            session = params.get("sessionId")
+            more = cancel(session) if isinstance(session, str) else b""
+            return withdrawal(request) + more
+    return _outcome(request.raw, _first_option(params, "reject_once"))
+
+
+def withdrawal(request: PermissionRequest) -> bytes:
+    """What an open request is answered before its turn is cancelled: some wait for it for ever."""
+    return _outcome(request.raw, None)
+
+
+def behavior_of(answer: bytes, request: PermissionRequest | None = None) -> str:
+    """What an answer that was said to *request* has decided: "allow", "deny" or "settled"."""
+    match decode(answer.partition(b"\n")[0]):
+        case [{"result": {"outcome": {"outcome": "cancelled"}}}]:
+            return "deny"
+        case [{"result": {"outcome": {"outcome": "selected", "optionId": chosen}}}]:
+            params = request.raw.get("params") if request is not None else None
+            for option in params.get("options") or () if isinstance(params, dict) else ():
+                if isinstance(option, dict) and option.get("optionId") == chosen:
+                    return "allow" if str(option.get("kind")).startswith("allow") else "deny"
+    return "settled"
+
+
+def _outcome(event: Event, option: str | None) -> bytes:
+    request_id = id_of(event)
+    assert request_id is not None  # else nobody had asked
+    chosen = {"outcome": "selected", "optionId": option} if option is not None else _CANCELLED
+    return json_rpc.result(request_id, {"outcome": chosen})
+
+
+_CANCELLED = {"outcome": "cancelled"}
+
+
+def _first_option(params: Mapping[str, Any], kind: str) -> str | None:
+    options = params.get("options")
+    for option in options if isinstance(options, list) else ():
+        match option:
+            case {"kind": str(known), "optionId": str(name)} if known == kind:
+                return name
+    return None  # which denies
+
+
+def permission_request(
+    event: Event, request_id: RequestId, known: Mapping[str, Any], place: int
+) -> PermissionRequest:
+    """What a person is to decide about. *known*: what the agent said of this tool's use before.
+
+    The title alone is never all of it: it may be the model's own words for what it is about to do.
+    """
+    params = event.get("params")
+    call = params.get("toolCall") if isinstance(params, dict) else None
+    about: dict[str, Any] = {**known, **(call if isinstance(call, dict) else {})}
+    contents = [*_list(known.get("content")), *_list(about.get("content"))]
+    texts = _distinct([text for block in contents if (text := _text(block))])
+    given = about.get("rawInput") or known.get("rawInput") or _object_in(texts[:1])
+    shown: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
+    if changes := [one for block in contents if (one := _change(block))]:
+        shown.setdefault("changes", _distinct(changes))
+    if texts and not isinstance(given, dict):
+        shown["details"] = "\n".join(texts)
+    if isinstance(title := about.get("title"), str) and title not in shown.values():
+        # where nothing else tells the command, it is the title
+        alone = not known and not given and about.get("kind") == "execute"
+        shown.setdefault("command" if alone else "title", title)
+    tool = about.get("kind") or known.get("kind") or about.get("title") or "tool"
+    return PermissionRequest(str(tool), shown, event, str(request_id), place)
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _object_in(texts: list[str]) -> dict[str, Any] | None:
+    """The input of a tool that was told as text."""
+    for text in texts:
+        match decode(text.encode()):
+            case [{**found}] if "x-optio-unreadable" not in found.values():
+                return found
+    return None
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    return [value for n, value in enumerate(values) if value not in values[:n]]
+
+
+def _change(block: object) -> dict[str, Any] | None:
+    match block:
+        case {"type": "diff", "path": str(path), "newText": str(new), **rest}:
+            old = rest.get("oldText")
+            return {"path": path, "old": old if isinstance(old, str) else None, "new": new}
+    return None
+
+
+def _text(block: object) -> str:
+    match block:
+        case {"type": "content", "content": {"type": "text", "text": str(text)}}:
+            return text
+    return ""

@@ -1,0 +1,325 @@
+"""Codex's app-server as a dialect. Pure.
+
+`turn/completed` tells how a turn went, so nothing has to be guessed: completed, interrupted or
+failed. Completed without a message of the agent's is empty. What the model refused in words is
+completed here, too: nothing marks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from optio_agents.conversation import json_rpc
+from optio_agents.conversation.contract import Event, PermissionRequest, TokenUsage, TurnResult
+from optio_agents.conversation.dialect import (
+    ControlAnswered,
+    Fact,
+    Limit,
+    LimitChanged,
+    MessageRead,
+    PermissionAsked,
+    PermissionSettled,
+    Reading,
+    Ready,
+    ReplyOwed,
+    TurnOver,
+    Unusable,
+)
+from optio_agents.conversation.json_lines import LINE_LIMIT, read_events
+from optio_agents.conversation.json_rpc import RequestId, failure_of, id_of
+from optio_agents.conversation.wire import OutputLines
+
+from . import wire
+
+
+@dataclass(frozen=True, slots=True)
+class CodexSetup:
+    """What the handshake settles."""
+
+    cwd: str
+    continues: str | None = None  # a thread of its own to go on with
+    fork: bool = False  # in a copy of it
+    model: str | None = None
+    sandbox: wire.Sandbox = "workspace-write"
+    instructions: str | None = None  # said in front of all else, to the model
+
+
+class CodexDialect:
+    """What one process says and hears."""
+
+    line_limit = LINE_LIMIT
+    carries_reasons = False
+
+    def __init__(self, setup: CodexSetup) -> None:
+        self._setup = setup
+        self._flight = dict[str, str | None]()  # messages no turn has ended, with their turn
+        self._read = set[str]()
+        self._open = dict[str, RequestId]()
+        self._items = dict[str, Event]()  # that are under way: what requests are about
+        self._turn: str | None = None  # that runs
+        self._text = ""
+        self._usage: TokenUsage | None = None
+        self._limited = False
+        self._cancelled = False
+        self.session_id: str | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.session_id is not None and not self.running
+
+    @property
+    def running(self) -> bool:
+        return self._turn is not None or bool(self._flight)
+
+    @property
+    def busy(self) -> bool:
+        return self.running
+
+    # -- what it says
+
+    def read(self, output: OutputLines, now: float) -> Reading:
+        events, indices = read_events(output.lines, output.cut)
+        facts = [
+            fact
+            for index, event in enumerate(events)
+            # it may be anything, also what cannot be hashed
+            if type(method := event.get("method")) is not str or method not in _FREQUENT
+            for fact in self._feed(event, output.places[indices[index]])
+        ]
+        return Reading(events, facts)
+
+    def _feed(self, event: Event, place: int) -> Iterator[Fact]:
+        request_id, method, params = id_of(event), event.get("method"), event.get("params")
+        if isinstance(method, str):
+            if request_id is not None:
+                yield from self._asked(event, method, request_id, place)
+            elif isinstance(params, dict):
+                yield from self._news(method, params, event)
+        elif request_id == wire.INITIALIZE:
+            if "error" in event:
+                yield Unusable(f"it refused to begin: {failure_of(event['error'])}")
+            else:
+                yield ReplyOwed(wire.SESSION, place, wire.initialized() + self._enter())
+        elif request_id == wire.SESSION:
+            yield from self._entered(event)
+        elif isinstance(request_id, str) and request_id in self._flight:
+            yield from self._taken(request_id, event)
+        elif isinstance(request_id, str) and ("result" in event or "error" in event):
+            refused = failure_of(event["error"]) if "error" in event else None
+            yield ControlAnswered(request_id, _dict(event.get("result")), refused)
+
+    # the handshake
+
+    def _enter(self) -> bytes:
+        setup = self._setup
+        options = {
+            "cwd": setup.cwd,
+            "approvalPolicy": "on-request",
+            "sandbox": setup.sandbox,
+            "model": setup.model,
+            "developerInstructions": setup.instructions,
+            "threadId": setup.continues,
+        }
+        verb = "thread/start"
+        if setup.continues is not None:
+            verb = "thread/fork" if setup.fork else "thread/resume"
+        given = {name: value for name, value in options.items() if value is not None}
+        return json_rpc.request(wire.SESSION, verb, **given)
+
+    def _entered(self, event: Event) -> Iterator[Fact]:
+        match event.get("result"):
+            case {"thread": {"id": str(thread)}, **rest} if thread:
+                if rest.get("approvalPolicy", "on-request") != "on-request":
+                    yield Unusable("its own settings forbid it to ask before it does something")
+                    return
+                self.session_id = thread
+                yield Ready()
+            case _:
+                yield Unusable(f"it gives us no thread: {failure_of(event.get('error'))}")
+
+    # what it asks
+
+    def _asked(
+        self, event: Event, method: str, request_id: RequestId, place: int
+    ) -> Iterator[Fact]:
+        params = event.get("params")
+        if method not in {wire.COMMAND, wire.CHANGE} or not isinstance(params, dict):
+            yield ReplyOwed(str(request_id), place, json_rpc.refusal(request_id, method))
+            return
+        if str(request_id) in self._open:
+            return  # a resume asks again
+        item = params.get("itemId")
+        known = self._items.get(item, {}) if isinstance(item, str) else {}
+        request = wire.permission_request(event, request_id, known, place)
+        self._open[request.id] = request_id
+        yield PermissionAsked(request)
+
+    # what it does
+
+    def _news(self, method: str, params: dict[str, Any], event: Event) -> Iterator[Fact]:
+        if self.session_id is not None and params.get("threadId") not in (
+            None,
+            self.session_id,
+        ):
+            return  # an agent that it has started itself
+        match method:
+            case "turn/started":
+                if isinstance(turn := _dict(params.get("turn")).get("id"), str):
+                    self._turn, self._text, self._usage = turn, "", None
+            case "item/started" | "item/completed":
+                yield from self._item(params.get("item"), over=method == "item/completed")
+            case "serverRequest/resolved":
+                asked = params.get("requestId")
+                if self._open.get(str(asked)) == asked and asked is not None:
+                    yield self._settle(str(asked))
+            case "thread/tokenUsage/updated":
+                self._usage = _usage(
+                    _dict(_dict(params.get("tokenUsage")).get("last")), self._usage
+                )
+            case "error" if params.get("willRetry") is True:
+                self._limited = True
+                yield LimitChanged(Limit(None, failure_of(params.get("error"))))
+            case "turn/completed":
+                yield from self._over(_dict(params.get("turn")), event)
+
+    def _item(self, value: object, *, over: bool) -> Iterator[Fact]:
+        item = _dict(value)
+        if self._limited:  # its model answers again
+            self._limited = False
+            yield LimitChanged(None)
+        name = item.get("id")
+        match item:
+            case {"type": "userMessage", "clientId": str(uuid)} if uuid in self._flight:
+                self._flight[uuid] = self._flight[uuid] or self._turn
+                yield from self._read_one(uuid)
+            case {"type": "agentMessage", "text": str(text)} if over:
+                self._text = text
+        if isinstance(name, str):
+            if over:
+                self._items.pop(name, None)
+            else:
+                self._items[name] = item
+
+    def _taken(self, uuid: str, event: Event) -> Iterator[Fact]:
+        """Its answer to a message: this is no end, unless it is an error."""
+        if "error" not in event:
+            turn = _dict(_dict(event.get("result")).get("turn")).get("id")
+            if isinstance(turn, str):
+                self._flight[uuid] = self._turn = turn
+            return
+        del self._flight[uuid]
+        self._read.discard(uuid)
+        words = failure_of(event["error"])
+        turn_result = TurnResult(
+            outcome="failed", failure=words, evidence="the message was refused", raw=event
+        )
+        yield TurnOver(turn_result, (uuid,))
+
+    def _read_one(self, uuid: str) -> Iterator[Fact]:
+        if uuid not in self._read:
+            self._read.add(uuid)
+            yield MessageRead(uuid)
+
+    def _settle(self, name: str) -> PermissionSettled:
+        del self._open[name]
+        return PermissionSettled(name)
+
+    def _over(self, turn: dict[str, Any], event: Event) -> Iterator[Fact]:
+        yield from [self._settle(name) for name in list(self._open)]
+        if self._limited:
+            self._limited = False
+            yield LimitChanged(None)
+        answered = tuple(uuid for uuid, its in self._flight.items() if its == turn.get("id"))
+        for uuid in answered:
+            yield from self._read_one(uuid)
+            del self._flight[uuid]
+            self._read.discard(uuid)
+        result = self._judge(turn, event)
+        self._turn, self._text, self._usage, self._cancelled = None, "", None, False
+        self._items.clear()
+        yield TurnOver(result, answered)
+
+    def _judge(self, turn: dict[str, Any], event: Event) -> TurnResult:
+        status = turn.get("status")
+        evidence, usage = f"status {str(status)[:60]}", self._usage
+        said = [one for one in turn.get("items") or () if _dict(one).get("type") == "agentMessage"]
+        last = said[-1].get("text") if said else None
+        text = last if isinstance(last, str) and last else self._text
+        if status == "interrupted":
+            why = "interrupted" if self._cancelled else "interrupted by the agent itself"
+            return TurnResult(
+                outcome="cancelled", failure=why, evidence=evidence, usage=usage, raw=event
+            )
+        if status == "failed":
+            words = failure_of(turn.get("error"))
+            return TurnResult(
+                outcome="failed", failure=words, evidence=evidence, usage=usage, raw=event
+            )
+        if status != "completed":
+            why = f"it ended by {str(status)[:60]}"
+            return TurnResult(outcome="cut", failure=why, evidence=evidence, usage=usage, raw=event)
+        if not text.strip():
+            why = "it ended without a word"
+            return TurnResult(
+                outcome="empty", failure=why, evidence=evidence, usage=usage, raw=event
+            )
+        return TurnResult(
+            outcome="completed",
+            text=text,
+            evidence=f"{evidence}, a message",
+            usage=usage,
+            raw=event,
+        )
+
+    # -- what we say
+
+    def message(self, uuid: str, text: str, *, command: bool) -> bytes:
+        assert self.session_id is not None  # it is ready; it carries out no commands
+        return wire.message(self.session_id, uuid, text)
+
+    def steering(self, request_id: str, text: str) -> bytes:
+        return wire.steer(self.session_id or "", self._turn or "", request_id, text)
+
+    def sent(self, uuid: str) -> None:
+        self._flight[uuid] = None
+
+    def forget(self, uuid: str) -> None:
+        self._flight.pop(uuid, None)
+
+    def permission_answer(self, request: PermissionRequest, decision: object) -> bytes:
+        return wire.permission_answer(request, decision)
+
+    def withdrawal(self, request: PermissionRequest) -> bytes | None:
+        return None  # it settles its questions itself
+
+    def interruption(self, request_id: str) -> bytes:
+        self._cancelled = self.running
+        return wire.interrupt(request_id, self.session_id or "", self._turn or "")
+
+    def farewell(self) -> bytes | None:
+        return None  # the end of its input ends it
+
+
+_FREQUENT = frozenset({"item/agentMessage/delta", "item/commandExecution/outputDelta"})
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _usage(last: dict[str, Any], before: TokenUsage | None) -> TokenUsage:
+    """Of the turn so far: *last* is one call of the model's."""
+
+    def add(name: str, known: int | None) -> int | None:
+        count = last.get(name)
+        return known if type(count) is not int else count + (known or 0)
+
+    known = before or TokenUsage()
+    return TokenUsage(
+        add("inputTokens", known.input_tokens),
+        add("outputTokens", known.output_tokens),
+        add("cachedInputTokens", known.cache_read_input_tokens),
+        add("cacheWriteInputTokens", known.cache_creation_input_tokens),
+    )

@@ -1,0 +1,107 @@
+"""What we say to Codex's app-server, and what its requests show. Pure.
+
+One byte beyond UTF-8 in its input ends it without a word, so all that goes in is ASCII.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+from optio_agents.conversation import json_rpc
+from optio_agents.conversation.contract import (
+    Event,
+    PermissionDecision,
+    PermissionRequest,
+    Unconfirmed,
+)
+from optio_agents.conversation.json_lines import decode
+from optio_agents.conversation.json_rpc import RequestId, checked_decision, id_of
+
+TURN = "turn/start"
+INITIALIZE, SESSION = "optio-initialize", "optio-session"  # ids of ours
+Sandbox: TypeAlias = Literal["read-only", "workspace-write", "danger-full-access"]
+
+COMMAND = "item/commandExecution/requestApproval"
+CHANGE = "item/fileChange/requestApproval"
+
+
+def initialize() -> bytes:
+    """The first thing said, once in the life of a process: a second time is an error."""
+    about = {"name": "optio-agents", "title": "optio-agents", "version": "1"}
+    return json_rpc.request(INITIALIZE, "initialize", clientInfo=about)
+
+
+def initialized() -> bytes:
+    return json_rpc.notification("initialized")
+
+
+def message(thread: str, uuid: str, text: str) -> bytes:
+    # the uuid stands in front, so that the first bytes of a kept message name it
+    blocks = [{"type": "text", "text": text}]
+    return json_rpc.request(uuid, TURN, threadId=thread, clientUserMessageId=uuid, input=blocks)
+
+
+def message_of(front: bytes) -> Unconfirmed | None:
+    """The message that *front* begins, if it is one of the user's."""
+    return json_rpc.message_of(front, TURN)
+
+
+def steer(thread: str, turn: str, uuid: str, text: str) -> bytes:
+    """Say *text* into the turn that runs; refused where none does."""
+    blocks = [{"type": "text", "text": text}]
+    return json_rpc.request(uuid, "turn/steer", threadId=thread, expectedTurnId=turn, input=blocks)
+
+
+def interrupt(request_id: str, thread: str, turn: str) -> bytes:
+    return json_rpc.request(request_id, "turn/interrupt", threadId=thread, turnId=turn)
+
+
+def permission_answer(request: PermissionRequest, decision: object) -> bytes:
+    """The one valid answer. Raises ValueError for a decision that this wire cannot carry."""
+    chosen = "decline"  # and the turn goes on
+    match checked_decision(request, decision):
+        case PermissionDecision("allow"):
+            chosen = "accept"  # never for the session: that would be a grant
+        case PermissionDecision(interrupt=True):
+            chosen = "cancel"
+    return _decide(request.raw, chosen)
+
+
+def withdrawal(request: PermissionRequest) -> bytes:
+    """What an open request is answered before its turn is interrupted."""
+    return _decide(request.raw, "cancel")
+
+
+def behavior_of(answer: bytes) -> str:
+    """What an answer that was said has decided: "allow", "deny" or "settled"."""
+    match decode(answer.strip()):
+        case [{"result": {"decision": "accept"}}]:
+            return "allow"
+        case [{"result": {"decision": "decline" | "cancel"}}]:
+            return "deny"
+    return "settled"
+
+
+def _decide(event: Event, decision: str) -> bytes:
+    request_id = id_of(event)
+    assert request_id is not None  # else nobody had asked
+    return json_rpc.result(request_id, {"decision": decision})
+
+
+def permission_request(
+    event: Event, request_id: RequestId, item: Mapping[str, Any], place: int
+) -> PermissionRequest:
+    """What a person is to decide about. *item*: what was said of it before."""
+    params: Mapping[str, Any] = event["params"]
+    shown = {name: params[name] for name in _SHOWN if params.get(name) is not None}
+    if event.get("method") == COMMAND:
+        if "command" not in shown and isinstance(item.get("command"), str):
+            shown["command"] = item["command"]
+        return PermissionRequest("command", shown, event, str(request_id), place)
+    changes = item.get("changes")  # the request itself names none
+    shown["changes"] = changes if isinstance(changes, list) else []
+    return PermissionRequest("file change", shown, event, str(request_id), place)
+
+
+_SHOWN = ("command", "cwd", "reason", "networkApprovalContext", "grantRoot")

@@ -1,0 +1,408 @@
+"""What every agent behind a conversation promises, said once for all makes of agents.
+
+A case is played on the real agent, and from what it said when it was recorded. Where agents
+differ, `OUTCOMES` tells how, by name: that table is what the guide shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from optio_agents.conversation import (
+    ControlRefused,
+    ConversationClosed,
+    PermissionDecision,
+    PermissionRequest,
+    TurnResult,
+)
+from optio_agents.testing.model_server import scripted
+from tests.support.claude.claude_cli import Talk
+from tests.support.pipe_handle import until
+
+TOUCH = {"shell": "touch made"}
+Play = Callable[[Talk, str], Awaitable[None]]
+CASES = dict[str, Play]()
+
+# How a turn ends whose model call went wrong: "completed" is what its wire does not tell apart.
+OUTCOMES = {
+    "bad-request": dict.fromkeys(("claude", "codex", "gemini", "opencode", "qwen"), "failed")
+    | {"kimi": "empty", "copilot": "failed"},
+    "not-logged-in": dict.fromkeys(
+        ("claude", "codex", "gemini", "kimi", "opencode", "qwen", "copilot"), "failed"
+    ),
+    "refusal": {
+        "claude": "refused",
+        "kimi": "refused",
+        "opencode": "refused",
+        "codex": "empty",
+        "gemini": "completed",
+        "qwen": "completed",
+        "copilot": "completed",
+    },
+    "no-words": {"codex": "empty", "copilot": "empty"},
+}
+
+
+# What is not asked of an agent, and why.
+EXCEPT = {
+    ("claude", "no-words"): "it asks its model again",
+    ("gemini", "no-words"): "it asks its model again",
+    ("kimi", "no-words"): "it asks its model again",
+    ("opencode", "no-words"): "it ends its turn with usage and nothing else",
+    ("qwen", "no-words"): "it asks its model again",
+    ("claude", "other-input-is-refused-where-the-wire-has-none"): "it takes another input",
+}
+
+
+def case(play: Play) -> Play:
+    CASES[play.__name__.replace("_", "-")] = play
+    return play
+
+
+class Turns:
+    """How each turn of a talk has ended, and what was handed over as a message."""
+
+    def __init__(self, talk: Talk) -> None:
+        self.all, self.texts = list[TurnResult](), list[str]()
+        talk.conversation.on_turn(self.all.append)
+        talk.conversation.on_message(self.texts.append)
+
+
+async def usable(talk: Talk) -> None:
+    """The handshake is over, where there is one."""
+    await until(lambda: talk.conversation._dialect.ready)  # noqa: SLF001 - nobody else waits for it
+
+
+async def in_turn(talk: Talk) -> None:
+    """A turn runs. What was recorded may be over by now."""
+    exchange = talk.conversation._exchange  # noqa: SLF001 - its count is nobody else's business
+    await until(lambda: talk.conversation.state.phase == "working" or exchange.turns)
+
+
+# -- turns
+
+
+@case
+async def one_turn(talk: Talk, agent: str) -> None:
+    turns = Turns(talk)
+    turn = await talk.conversation.ask(scripted({"text": "hello there"}))
+    assert (turn.outcome, turn.text, turn.failure) == ("completed", "hello there", None)
+    assert turn.evidence
+    assert talk.conversation.session_id
+    assert not talk.conversation.is_pending()
+    assert talk.conversation.state.phase == "idle"
+    await talk.conversation.close()
+    assert turns.texts == ["hello there"]
+    assert [one.outcome for one in turns.all] == ["completed"]
+
+
+@case
+async def two_turns(talk: Talk, agent: str) -> None:
+    turns = Turns(talk)
+    first = await talk.conversation.ask(scripted({"text": "one", "chunks": 1}))
+    second = await talk.conversation.ask(scripted({"text": "two", "chunks": 1}))
+    assert (first.text, second.text) == ("one", "two")
+    await talk.conversation.close()
+    assert turns.texts == ["one", "two"]
+
+
+@case
+async def bad_request(talk: Talk, agent: str) -> None:
+    turns = Turns(talk)
+    turn = await talk.conversation.ask(scripted({"error": 400, "message": "no such thing"}))
+    assert turn.outcome == OUTCOMES["bad-request"][agent]
+    assert turn.text == ""
+    assert turn.failure
+    assert turn.outcome == "empty" or "no such thing" in turn.failure
+    assert (await talk.conversation.ask(scripted({"text": "fine"}))).text == "fine"
+    await talk.conversation.close()
+    assert turns.texts == ["fine"]
+
+
+@case
+async def not_logged_in(talk: Talk, agent: str) -> None:
+    turn = await talk.conversation.ask(scripted({"error": 401, "message": "who are you"}))
+    assert turn.outcome == OUTCOMES["not-logged-in"][agent]
+    assert turn.failure
+
+
+@case
+async def refusal(talk: Talk, agent: str) -> None:
+    step = {"text": "I would rather not", "finish": "refusal"}
+    turn = await talk.conversation.ask(scripted(step))
+    assert turn.outcome == OUTCOMES["refusal"][agent]
+
+
+@case
+async def no_words(talk: Talk, agent: str) -> None:
+    turn = await talk.conversation.ask(scripted({"empty": True}))
+    assert (turn.outcome, turn.text) == (OUTCOMES["no-words"][agent], "")
+
+
+@case
+async def message_is_confirmed(talk: Talk, agent: str) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(talk.conversation.send, scripted({"text": "said slowly", "hold": "x"}))
+        await talk.held("x")
+        talk.release("x")
+        await until(lambda: talk.events and not talk.conversation.is_pending())
+    assert talk.conversation.unconfirmed == ()
+
+
+# -- what is said
+
+
+@case
+async def message_in_a_turn_destroys_nothing(talk: Talk, agent: str) -> None:
+    """Six of eight agents would cancel, fail, merge or refuse one of the two."""
+    turns = Turns(talk)
+    results = dict[str, Any]()
+
+    async def ask(name: str, prompt: str) -> None:
+        results[name] = await talk.conversation.ask(prompt)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask, "first", scripted({"text": "first answer", "hold": "x"}))
+        await talk.held("x")
+        await in_turn(talk)
+        tasks.start_soon(ask, "second", scripted({"text": "second answer"}))
+        tasks.start_soon(ask, "third", scripted({"text": "third answer"}))
+        await anyio.wait_all_tasks_blocked()
+        talk.release("x")
+    assert results["first"].text == "first answer"
+    assert results["third"].text == "third answer"
+    await talk.conversation.close()
+    if agent != "claude":  # which merges those that wait
+        assert turns.texts == ["first answer", "second answer", "third answer"]
+
+
+@case
+async def slash_is_text(talk: Talk, agent: str) -> None:
+    turn = await talk.conversation.ask("/clear " + scripted({"text": "as you like"}))
+    assert turn.text == "as you like"
+
+
+@case
+async def any_text_arrives(talk: Talk, agent: str) -> None:
+    """One of them dies of a byte beyond UTF-8, another of a line that is none."""
+    odd = 'h\u00e9llo \U0001f600 \u2028 "quoted"\nline'
+    turn = await talk.conversation.ask(scripted({"text": "got it"}, say=odd))
+    assert turn.text == "got it"
+    if talk.api is not None:
+        assert "\U0001f600" in str(talk.api.requests)
+
+
+@case
+async def steering(talk: Talk, agent: str) -> None:
+    with pytest.raises(ControlRefused, match="no turn"):
+        await talk.conversation.steer("nobody listens")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(talk.conversation.ask, scripted({"text": "first answer", "hold": "x"}))
+        await talk.held("x")
+        await in_turn(talk)
+        if agent in {"claude", "codex"}:
+            await talk.conversation.steer("by the way")
+        else:
+            with pytest.raises(ControlRefused, match="hears nothing" if talk.real else None):
+                await talk.conversation.steer("by the way")
+        talk.release("x")
+
+
+# -- permissions
+
+
+def record_requests(talk: Talk, decision: PermissionDecision) -> list[PermissionRequest]:
+    requests = list[PermissionRequest]()
+
+    def decide(request: PermissionRequest) -> PermissionDecision:
+        requests.append(request)
+        return decision
+
+    talk.conversation.on_permission_request(decide)
+    return requests
+
+
+@case
+async def permission_allowed(talk: Talk, agent: str) -> None:
+    requests = record_requests(talk, PermissionDecision("allow"))
+    turn = await talk.conversation.ask(scripted(TOUCH, {"text": "touched"}))
+    assert (turn.outcome, turn.text) == ("completed", "touched")
+    assert len(requests) == 1
+    assert "touch made" in requests[0].input["command"]
+    assert requests[0].place is not None or agent
+    assert talk.conversation.open_requests == ()
+    assert not talk.real or (talk.work / "made").exists()
+
+
+@case
+async def permission_allowed_twice_is_asked_twice(talk: Talk, agent: str) -> None:
+    """What is allowed is this one use: "always" is never said for "allow"."""
+    requests = record_requests(talk, PermissionDecision("allow"))
+    await talk.conversation.ask(scripted(TOUCH, {"text": "one"}))
+    await talk.conversation.ask(scripted(TOUCH, {"text": "two"}))
+    assert len(requests) == 2
+
+
+@case
+async def permission_denied(talk: Talk, agent: str) -> None:
+    record_requests(talk, PermissionDecision("deny"))
+    turn = await talk.conversation.ask(scripted(TOUCH, {"text": "well"}))
+    if turn.outcome == "completed":
+        assert turn.text == "well"
+    else:  # some end their turn then, without a word
+        assert turn.outcome in {"empty", "cancelled"}
+    assert not talk.real or not (talk.work / "made").exists()
+
+
+@case
+async def reason_of_a_denial_arrives(talk: Talk, agent: str) -> None:
+    record_requests(talk, PermissionDecision("deny", message="not on my watch"))
+    await talk.conversation.ask(scripted(TOUCH, {"text": "well"}))
+    if talk.api is not None:
+        await until(lambda: talk.api and "not on my watch" in str(talk.api.requests))
+    await until(lambda: not talk.conversation.is_pending())
+    await anyio.wait_all_tasks_blocked()
+
+
+@case
+async def other_input_is_refused_where_the_wire_has_none(talk: Talk, agent: str) -> None:
+    changed = PermissionDecision("allow", {"command": "touch other"})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(talk.conversation.ask, scripted(TOUCH, {"text": "well"}))
+        await until(lambda: talk.conversation.open_requests)
+        (request,) = talk.conversation.open_requests
+        with pytest.raises(ValueError, match="other input"):
+            await talk.conversation.answer(request, changed, by="me")
+        lasting = PermissionDecision("allow", updated_permissions=[{"type": "addRules"}])
+        with pytest.raises(ValueError, match="no more"):
+            await talk.conversation.answer(request, lasting, by="me")
+        assert talk.conversation.state.phase == "waiting for permission"
+        await talk.conversation.answer(request, PermissionDecision("deny"), by="me")
+    assert not talk.real or not list(talk.work.iterdir())
+
+
+@case
+async def unusable_decision_denies(talk: Talk, agent: str) -> None:
+    talk.conversation.on_permission_request(lambda _: "yes")
+    await talk.conversation.ask(scripted(TOUCH, {"text": "well"}))
+    assert not talk.real or not (talk.work / "made").exists()
+
+
+# -- interrupts and ends
+
+
+@case
+async def interrupted_while_it_speaks(talk: Talk, agent: str) -> None:
+    await usable(talk)
+    assert await talk.conversation.interrupt() == "idle"
+    turns = Turns(talk)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(talk.conversation.ask, scripted({"text": "never said", "hold": "x"}))
+        await talk.held("x")
+        await in_turn(talk)
+        await until(lambda: talk.events)
+        assert await talk.conversation.interrupt() == "interrupted"
+    assert [turn.outcome for turn in turns.all] == ["cancelled"]
+    assert turns.all[0].text == ""
+    assert (await talk.conversation.ask(scripted({"text": "on"}))).text == "on"
+
+
+@case
+async def interrupted_with_an_open_request(talk: Talk, agent: str) -> None:
+    """One of them never ends its turn unless its question is answered first."""
+    turns, cancelled = Turns(talk), anyio.Event()
+
+    async def ponder(_: PermissionRequest) -> PermissionDecision:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cancelled.set()
+        raise AssertionError
+
+    talk.conversation.on_permission_request(ponder)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(talk.conversation.ask, scripted(TOUCH, {"text": "touched"}))
+        await until(lambda: talk.conversation.open_requests)
+        await anyio.wait_all_tasks_blocked()
+        assert await talk.conversation.interrupt() == "interrupted"
+    await cancelled.wait()
+    assert talk.conversation.open_requests == ()
+    assert [turn.outcome for turn in turns.all] == ["cancelled"]
+    assert not talk.real or not (talk.work / "made").exists()
+
+
+@case
+async def denied_and_interrupted(talk: Talk, agent: str) -> None:
+    record_requests(talk, PermissionDecision("deny", interrupt=True))
+    turn = await talk.conversation.ask(scripted(TOUCH, {"text": "well"}))
+    assert (turn.outcome, turn.text) == ("cancelled", "")
+
+
+@case
+async def closed_in_a_turn(talk: Talk, agent: str) -> None:
+    turns = Turns(talk)
+    with anyio.CancelScope() as asking:
+        async with anyio.create_task_group() as tasks:
+
+            async def ask() -> None:
+                with pytest.raises(ConversationClosed):
+                    await talk.conversation.ask(scripted({"text": "never", "hold": "x"}))
+
+            tasks.start_soon(ask)
+            await talk.held("x")
+            await in_turn(talk)
+            await talk.conversation.close()
+    assert not asking.cancelled_caught
+    assert [turn.outcome for turn in turns.all] == ["cancelled"]
+    assert turns.texts == []
+
+
+REAL_ONLY = dict[str, Play]()
+
+
+def real_only(play: Play) -> Play:
+    REAL_ONLY[play.__name__.replace("_", "-")] = play
+    return play
+
+
+@real_only
+async def killed_in_a_turn(talk: Talk, agent: str) -> None:
+    turns = Turns(talk)
+    async with anyio.create_task_group() as tasks:
+
+        async def ask() -> None:
+            with pytest.raises(ConversationClosed):
+                await talk.conversation.ask(scripted({"text": "never", "hold": "x"}))
+
+        tasks.start_soon(ask)
+        await talk.held("x")
+        os.killpg(talk.handle.pid, signal.SIGKILL)  # some are started by a wrapper
+    assert [turn.outcome for turn in turns.all] == ["lost"]
+
+
+@real_only
+async def interrupted_in_a_tool(talk: Talk, agent: str) -> None:
+    record_requests(talk, PermissionDecision("allow"))
+    turns = Turns(talk)
+    command = "touch begun; sleep 600"
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(talk.conversation.ask, scripted({"shell": command}, {"text": "slept"}))
+        await until((talk.work / "begun").exists)
+        await asyncio.sleep(0)
+        assert await talk.conversation.interrupt() == "interrupted"
+    assert [turn.outcome for turn in turns.all] == ["cancelled"]
+
+
+@real_only
+async def two_megabytes_are_a_message(talk: Talk, agent: str) -> None:
+    long = scripted({"text": "read it all"}, say="x" * (2 << 20))
+    turn = await talk.conversation.ask(long)
+    assert turn.ok or turn.failure  # one refuses more than a mebibyte, by an answer
+    assert (await talk.conversation.ask(scripted({"text": "on"}))).outcome != "lost"
