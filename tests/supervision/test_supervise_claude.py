@@ -216,7 +216,7 @@ async def test_an_answer_from_elsewhere_counts_at_once(office: Office) -> None:
     watching, go = Watching(), office.directory / "go"
     held = bash(f"touch let; while [ ! -e {go} ]; do sleep 0.02; done")
     with anyio.fail_after(BOUND):
-        async with ModelApi().serve() as api, office.store() as store, office.host() as host:
+        async with ModelServer().serve() as api, office.store() as store, office.host() as host:
             spec = replace(claude(office.directory, api, held, *ENDS), allowed_tools=())
             async with supervise(host, spec, store=store, observer=watching) as owned:
                 await watching.until(lambda: watching.of(happened.RequestOpened))
