@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
+from optio_agents import agents
+from optio_agents.agents.input import SMALL
 from optio_agents.errors import AlreadyOwned
 from optio_agents.hosts.host import Host
 from tests.support.hosts.agent_ground import here, machine, ready, started, until
@@ -74,6 +76,43 @@ async def test_a_take_over_does_not_wait(host):
         agent.own("boss", journal="b", take_over=True) as lease,
     ):
         await lease.confirm()
+
+
+async def test_who_is_ousted_learns_it_from_the_host_and_can_say_no_more(host, monkeypatch):
+    monkeypatch.setattr("optio_agents.agents.lease._RENEWED", 1000.0)
+    async with (
+        with_agent(host) as agent,
+        agent.own("first", journal="a") as old,
+        agents.adopt(host) as again,
+        again.own("boss", journal="b", take_over=True),
+    ):
+        with anyio.fail_after(BOUND):
+            await old.lost.wait()
+            for refused in (
+                lambda: agent.say(b"small\n"),
+                lambda: agent.say(b"x" * (SMALL + 1)),
+                lambda: agent.answer("request", b"yes\n", by="me"),
+                lambda: agent.signal("TERM"),
+                agent.end_input,
+                agent.stop,
+            ):
+                with pytest.raises(AlreadyOwned):
+                    await refused()
+            assert not [*here(agent, "in").iterdir(), *here(agent, "answers").iterdir()]
+            assert (await again.status()).state == "running"
+
+
+async def test_nothing_is_dispatched_before_an_old_lease_is_renewed(host, monkeypatch):
+    monkeypatch.setattr("optio_agents.agents.lease._TRUSTED", -1.0)
+    async with with_agent(host) as agent, agent.own("me", journal="a") as lease:
+        silent(agent, seconds=1000)
+        with anyio.fail_after(BOUND):
+            await lease.hold()
+        assert silence(agent) < 900
+        async with agent.own("another", journal="b", take_over=True):
+            with anyio.move_on_after(0.1) as waiting:
+                await lease.hold()
+            assert waiting.cancelled_caught
 
 
 LINK = """#!/bin/sh

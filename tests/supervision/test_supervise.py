@@ -23,7 +23,7 @@ from optio_agents.errors import (
     StoreError,
     WorkDirRefused,
 )
-from optio_agents.hosts.host import make_host
+from optio_agents.hosts.host import Host, make_host
 from optio_agents.hosts.ssh import SSHConfig
 from optio_agents.protocol.protocol import get_protocol
 from optio_agents.store import SessionJournal, Store
@@ -494,7 +494,7 @@ async def test_a_second_supervisor_is_refused_and_told_who_is_first(office: Offi
 async def test_whoever_takes_over_has_it_and_the_first_one_notices(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("optio_agents.agents.lease._RENEWED", 0.1)
+    monkeypatch.setattr("optio_agents.agents.lease._RENEWED", 1000.0)
     first, second = Watching(), Watching()
     with anyio.fail_after(BOUND):
         async with (
@@ -520,6 +520,50 @@ async def test_whoever_takes_over_has_it_and_the_first_one_notices(
             assert result.outcome == "done"
             assert (await store.sessions())[0].outcome is None  # how it ended is not ours to say
     assert second.lines == ["STATUS: on", "DONE"]
+
+
+@pytest.mark.parametrize("way", ["local", "ssh"])
+async def test_who_is_ousted_calls_back_for_no_more_than_was_under_way(
+    office: Office, ssh_login: Any, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optio_agents.agents.lease._RENEWED", 1000.0)
+    began, taken = anyio.Event(), anyio.Event()
+    calls = list[Any]()
+    protocol = get_protocol(caller_messages=True)
+    config, taskdir = ssh_ground(ssh_login("me")) if way == "ssh" else (None, office.taskdir)
+
+    async def ousted(hook: Any, keyword: str, data: Any) -> None:
+        calls.append(data)
+        began.set()
+        await taken.wait()
+        await anyio.sleep(0.01)
+
+    async def second(hook: Any, keyword: str, data: Any) -> str | None:
+        taken.set()
+        return "go on" if data == 99 else None
+
+    async def run(host: Host) -> None:
+        spec = command(*(f"CALLER_MESSAGE: key {n}" for n in range(100)), "hear", "DONE")
+        with pytest.raises(AlreadyOwned, match="taken this session over"):
+            await supervise(host, spec, protocol=protocol, on_caller_message=ousted)
+
+    with anyio.fail_after(BOUND):
+        async with (
+            make_host(config, taskdir=taskdir) as host,
+            make_host(config, taskdir=taskdir) as other,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(run, host)
+            await began.wait()
+            result = await supervise(
+                other,
+                resume=taskdir,
+                protocol=protocol,
+                on_caller_message=second,
+                take_over=True,
+            )
+    assert result.outcome == "done"
+    assert len(calls) <= {"local": 1, "ssh": 30}[way]  # over a link the news takes a moment
 
 
 # What goes wrong

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import posixpath
 import signal as signals
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from optio_agents.errors import AgentError, FileRefused, OptioAgentsError
+from optio_agents.errors import AgentError, AlreadyOwned, FileRefused, OptioAgentsError
 from optio_agents.hosts.retrying import over_a_cut, retrying
 from optio_agents.hosts.scripting import collect, script
 
+from .directory import Directory
 from .input import Input
 from .lease import lease
 from .status import parse_status
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from optio_agents.hosts.host import Host
     from optio_agents.hosts.machine import ProcessId
 
-    from .directory import Directory
     from .input import FirstAnswer
     from .lease import Lease
     from .status import AgentEnd, AgentStatus
@@ -140,6 +141,8 @@ class Agent:
         try:
             status = await self._status_once()
             self.process, launcher = self.process or status.process, status.launcher
+        except AlreadyOwned:
+            raise
         except (AgentError, FileRefused) as error:  # it may have removed its own session
             _log.warning("stopping %s by its tag alone: %s", self.session, error)
         roots = [_root(found) for found in (self.process, launcher) if found]
@@ -180,15 +183,21 @@ class Agent:
         said = await self._directory.run("tail", self.session, "stderr", str(size))
         return said.decode(errors="replace")
 
-    def own(
+    @asynccontextmanager
+    async def own(
         self, owner: str, *, journal: str, take_over: bool = False
-    ) -> AbstractAsyncContextManager[Lease]:
+    ) -> AsyncIterator[Lease]:
         """Be the one who dispatches for this session while the block lasts.
 
         The same *journal* reclaims at once, another after 60 s of silence or with *take_over*.
-        Raises AlreadyOwned, which names the other.
+        From then on all that is asked of this agent here raises AlreadyOwned as soon as another
+        owns it. Raises AlreadyOwned, which names the other.
         """
-        return lease(self._directory, self.session, owner, journal, take_over=take_over)
+        apart = Directory(self._machine, self.directory)  # what it says names the other
+        holding = lease(apart, self.session, owner, journal, take_over=take_over)
+        async with holding as held:
+            self._directory.fence = held.successor
+            yield held
 
     async def leave(self) -> None:
         """Stop what was not detached, shielded and bounded; logged where that cannot be done."""
@@ -201,6 +210,8 @@ class Agent:
             try:
                 with anyio.fail_after(_STOPPING):
                     report = await self.stop()
+            except AlreadyOwned:
+                _log.info("%s runs on: another supervisor has it", self.session)
             except (OptioAgentsError, OSError) as error:
                 _log.warning("%s may run on (%s); %s", self.session, error, self._way_back)
             else:

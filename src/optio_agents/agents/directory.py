@@ -20,19 +20,22 @@ class Directory:
 
     def __init__(self, machine: Machine, path: str) -> None:
         self.machine, self.path = machine, path
+        self.fence = ""  # in an owner's hands: the file that ends the ownership
 
     async def run(self, names: str, *args: str, data: bytes = b"") -> bytes:
         """Run scripts of ours, one text, in the directory; returns what they say.
 
         Goes on through lost links until the host has answered: cancel it to give up.
         Raises FileRefused (no such session), WorkDirRefused, NameTaken, InputClosed,
-        TransferFailed (the disk is full), CommandFailed, and HostKeyRefused.
+        TransferFailed (the disk is full), CommandFailed, HostKeyRefused, and AlreadyOwned once
+        another owns what was ours.
         """
         return await retrying(self.machine, lambda: self.run_once(names, *args, data=data))
 
     async def run_once(self, names: str, *args: str, data: bytes = b"") -> bytes:
         """The same, but raises HostLost, CommandTimedOut and ConnectError instead of going on."""
-        answer = await self._answer(text_of(names), (self.path, *args), data)
+        text = f"fence={self.fence}\n{text_of(names)}"
+        answer = await self._answer(text, (self.path, *args), data)
         if answer.exit_code:
             raise refusal(answer, self.path, names)
         return answer.stdout

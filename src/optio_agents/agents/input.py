@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 SMALL = 1 << 16  # bytes: writing more could hold up the event loop
 
 
-def say_here(directory: str, tag: str, name: str, data: bytes) -> bool:
+def say_here(directory: str, tag: str, name: str, data: bytes, fence: str = "") -> bool:
     """Say *data* as *name*, and True. False, with nothing done, for whatever is out of line.
 
     The script is then asked, which is idempotent and knows how to tell what is wrong.
     """
     try:
         with _enter(directory, tag) as session:
-            return _say(session, name, data)
+            return not (fence and _inode(session, fence)) and _say(session, name, data)
     except OSError:
         return False
 
@@ -143,11 +143,12 @@ class Input:
         await self._say(END, b"")
 
     async def _say(self, name: str, data: bytes) -> None:
-        here = self._directory.machine.is_local and len(data) <= SMALL
-        if here and say_here(self._directory.path, self._session, name, data):
+        directory = self._directory
+        here = directory.machine.is_local and len(data) <= SMALL
+        if here and say_here(directory.path, self._session, name, data, directory.fence):
             return
         args = self._session, name, str(len(data)), secrets.token_hex(8)
-        await self._directory.run("say", *args, data=data)
+        await directory.run("say", *args, data=data)
 
     async def answer(self, request: str, data: bytes, by: str) -> FirstAnswer:
         whole = f"{len(data)} {json.dumps(by)}\n".encode() + data

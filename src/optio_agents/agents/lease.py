@@ -1,21 +1,29 @@
 """Who dispatches for a session: one at a time, by a lease on the agent's own host.
 
-The owner renews it every 20 s (a heartbeat); after 60 s of silence another may claim it. Epochs
-only grow, so what carries a stale one can be refused.
+The owner renews it every 20 s (a heartbeat); after 60 s of silence, or by force, another may
+claim the next epoch: a file of that name comes to be. Whoever had the lease learns of it in three
+ways. That file is followed, so the host pushes the news within milliseconds. All that an owner
+says to its agent is fenced: scripts refuse it once that file is there. And nothing is handed over
+to anybody before `Lease.hold` has returned, which looks for the file where it is at hand, and
+where the last renewal is too long ago waits for another: a link that is down brings no news.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
-from contextlib import asynccontextmanager
+import time
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
 
 from optio_agents.concurrency import task_group
 from optio_agents.errors import AgentError, AlreadyOwned, HostError, NameTaken
+from optio_agents.framing.batches import FollowOptions
+from optio_agents.hosts.retrying import retrying
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
 
 
 _RENEWED = 20.0  # seconds between two touches; 60 s of silence end a lease
+_TRUSTED = 40.0  # seconds behind a renewal in which nobody can have claimed it but by force
 _LONGEST = 200  # characters of an owner's name
 _RELEASING = 5.0  # seconds that giving it back may take
 
@@ -33,30 +42,59 @@ class Lease:
 
     def __init__(self, epoch: int, directory: Directory, session: str) -> None:
         self.epoch, self.lost = epoch, anyio.Event()
+        self.successor = f"owner/{epoch + 1:010d}"  # comes to be when another claims the lease
         self._directory, self._session = directory, session
+        self._confirmed = _now()
+
+    async def hold(self) -> None:
+        """Return if we may dispatch now; never, once another does: cancel it then.
+
+        Waits for the host, however long, when the last renewal is older than 40 s.
+        """
+        if self._directory.machine.is_local and self._is_taken_here():
+            self.lost.set()
+        elif _now() - self._confirmed > _TRUSTED:
+            await self._renew()
+        if self.lost.is_set():
+            await anyio.sleep_forever()
+
+    def _is_taken_here(self) -> bool:
+        return os.path.lexists(f"{self._directory.path}/{self.successor}")
 
     async def confirm(self) -> None:
         """Still be the owner, and let others see it.
 
         Raises AlreadyOwned when a later epoch is claimed, HostLost, ConnectError.
         """
+        before = _now()
         try:
             await self._ask("touch")
         except AlreadyOwned:
             self.lost.set()
             raise
+        self._confirmed = before
 
     async def release(self) -> None:
         await self._ask("release")
 
     async def keep(self) -> None:
-        """Renew until it is lost; a host out of reach is asked again and again."""
+        """Renew until it is lost, as soon as a host that was away is back."""
         while not self.lost.is_set():
             await anyio.sleep(_RENEWED)
-            try:
-                await self.confirm()
-            except (AlreadyOwned, HostError):
-                continue
+            await self._renew()
+
+    async def watch(self) -> None:
+        """Have the host say at once that another has claimed it."""
+        path = f"{self._directory.path}/{self.successor}"
+        with suppress(HostError):  # a renewal finds out, too
+            async with self._directory.machine.follow(path, None, FollowOptions()) as batches:
+                async for _ in batches:
+                    self.lost.set()
+                    return
+
+    async def _renew(self) -> None:
+        with suppress(AlreadyOwned, HostError):
+            await retrying(self._directory.machine, self.confirm)
 
     async def _ask(self, verb: str) -> None:
         await _ask(self._directory, self._session, verb, f"{self.epoch:010d}")
@@ -75,12 +113,18 @@ async def lease(
     lease = Lease(int(epoch), directory, session)
     async with task_group() as tasks:
         tasks.start_soon(lease.keep)
+        tasks.start_soon(lease.watch)
         try:
             yield lease
         finally:
             tasks.cancel_scope.cancel()
             with anyio.move_on_after(_RELEASING, shield=True):
                 await _give_back(lease)
+
+
+def _now() -> float:
+    """Seconds that go on while we sleep: the host's do, too."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 async def _give_back(lease: Lease) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from optio_agents.errors import (
+    AlreadyOwned,
     CommandFailed,
     FileRefused,
     HostError,
@@ -150,7 +151,7 @@ async def _read_all(read: Callable[[], Awaitable[bytes]], into: bytearray) -> No
 REFUSED = 64  # how a script ends that refused, with a line "REASON SENTENCE" on its stderr
 _REFUSAL = re.compile(
     r"^(missing|directory|special|outside|too-large|unreadable|changed|inline|cut|taken|closed|"
-    r"unwritten|foreign) (.*)\Z",
+    r"unwritten|foreign|stale) (.*)\Z",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -173,6 +174,8 @@ def refusal(answer: Answer, path: str, name: str) -> OptioAgentsError:
             return NameTaken(sentence)
         case "closed":
             return InputClosed(sentence)
+        case "stale":
+            return AlreadyOwned(sentence, owner="another")
         case "foreign":
             return WorkDirRefused(sentence)
         case "unwritten":  # what a tool said of it stands in front

@@ -46,10 +46,15 @@ class ForeignExit(Exception):
 
 
 class ForeignCode:
-    """The async code of others in one run. Time without a link is no time: it may need the host."""
+    """The async code of others in one run. Time without a link is no time: it may need the host.
 
-    def __init__(self, link: Link | None = None) -> None:
-        self._link = link
+    Nothing is called before *permit* has returned, which never does once others do the calling.
+    """
+
+    def __init__(
+        self, link: Link | None = None, permit: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        self._link, self._permit = link, permit
         self._names: dict[asyncio.Task[Any], str] = {}
         self.abandoned: list[str] = []
 
@@ -65,6 +70,8 @@ class ForeignCode:
 
         Cancelling this cancels the call and waits for nothing: `end` does that, for all.
         """
+        if self._permit is not None:
+            await self._permit()
         task = self.start(name, call)
         try:
             left = seconds

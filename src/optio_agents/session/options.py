@@ -61,6 +61,10 @@ def _never() -> bool:
     return False
 
 
+async def _always() -> None:
+    """Nobody else hands over."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What a run is to do; see `run_log_protocol_session`, whose keywords these are.
@@ -90,6 +94,7 @@ class Options:
     resuming: bool = False
     busy: Callable[[], bool] = _never
     deaf: bool = False
+    permit: Callable[[], Awaitable[None]] = _always
 
     def __post_init__(self) -> None:
         for name, given in _ASYNC.items():

@@ -309,6 +309,7 @@ class Run:
                 entries, events = self.dispatch.read(batch)
                 await self.journal.record(entries, batch.cursor, batch.digests)
                 self.watch.note_lines(batch.cursor.lines)
+                await self.options.permit()
                 self.dispatch.hand_over(entries, events, batch.cut)
         except Exception as error:
             self.shared.fail(error)

@@ -42,7 +42,7 @@ class Shared:
         self.workers = workers  # for work that ends with the run
         machine = getattr(host, "machine", None)
         self.link = getattr(machine, "link", None)
-        self.foreign = ForeignCode(self.link)
+        self.foreign = ForeignCode(self.link, options.permit)
         logdir = getattr(host, "logdir", host.workdir)  # hosts of other makes have no other
         self.workplace = Workplace(host.workdir, logdir, logdir)  # until the host has resolved it
         self.troubles = Counter[str]()  # what raised, and how often

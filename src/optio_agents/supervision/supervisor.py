@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
     from typing import Any
 
-    from optio_agents.agents import Agent
+    from optio_agents.agents import Agent, Lease
     from optio_agents.context import ProcessContext
     from optio_agents.conversation.contract import PermissionHandler
     from optio_agents.hosts.host import Host
@@ -157,7 +157,7 @@ class Supervision:
                 ):
                     self._recording.on_ending = link.on_ending
                     self._owner.reach(agent, link)
-                    return await self._driven(agent, link)
+                    return await self._driven(agent, link, lease)
         except HostError as error:
             agent.detach()  # it goes on, and can be found again when its host can
             if isinstance(error, FileRefused) and error.path == agent.directory:
@@ -169,9 +169,9 @@ class Supervision:
 
     # To its end
 
-    async def _driven(self, agent: Agent, link: AgentLink) -> SessionResult:
+    async def _driven(self, agent: Agent, link: AgentLink, lease: Lease) -> SessionResult:
         with self._living:
-            result = await self._to_its_end(agent, link)
+            result = await self._to_its_end(agent, link, lease)
             await self._recording.finish(result)
             return result
         if self._recording.leaving == "taken over":
@@ -179,7 +179,7 @@ class Supervision:
         assert self._recording.result is not None
         return self._recording.result
 
-    async def _to_its_end(self, agent: Agent, link: AgentLink) -> SessionResult:
+    async def _to_its_end(self, agent: Agent, link: AgentLink, lease: Lease) -> SessionResult:
         options = replace(
             self._options,
             body=link.body,
@@ -188,6 +188,7 @@ class Supervision:
             resuming=True,  # its place was prepared before the agent was started
             busy=link.busy,
             deaf=self._facts.reads_to_end,
+            permit=lease.hold,
         )
         try:
             result = await run_session(self._host, self._context, options, self._recording)
@@ -234,6 +235,8 @@ class Supervision:
                     result = replace(result, agent=end_of(end))
                     if end.reason and result.outcome == "exited":
                         result = replace(result, summary=f"it was stopped: {end.reason}")
+        except AlreadyOwned:  # how it ends is another's to say
+            raise
         except (OptioAgentsError, OSError) as error:
             _log.warning("the end of the agent is not recorded: %s", error)
         return result

@@ -11,6 +11,7 @@ into() { # NAME: a directory of ours and no link, in the one we are in
 
 # ABSOLUTE PATH [TAG]: into the session directory. No link is followed in its last two names, and
 # nobody else can change them between this look and the next, since the upper one is ours, too.
+# What an owner runs has a $fence in front: the next epoch of the lease, which is not there yet.
 enter() {
   task=${1%/*}
   [ -d "$1" ] || [ -L "$1" ] || refuse missing "there is no session in $task"
@@ -18,6 +19,7 @@ enter() {
     refuse foreign "$1 is a link, or another user's"
   [ $# -eq 1 ] || { [ -f tag ] && read -r tag 2>/dev/null <tag && [ "$tag" = "$2" ]; } ||
     refuse foreign "$1 belongs to another session"
+  [ ! "${fence-}" ] || [ ! -e "$fence" ] || refuse stale "another supervisor has taken it over"
 }
 
 sound() { # . : what is read of the agent are small files: no pipe, no link, nothing endless
