@@ -93,7 +93,9 @@ def test_without_its_extra_the_command_says_how_to_get_it() -> None:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ran.returncode == 1
     assert ran.stderr == (
-        "optio-agents: the command needs more than the library: install optio-agents[cli]\n"
+        "optio-agents: the command needs more than the library. In a checkout: pip install "
+        "'.[cli]'; from a wheel: pip install './NAME.whl[cli]'. On the index, another project may "
+        "have this name.\n"
     )
 
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import resource
+import sqlite3
 import subprocess
+from contextlib import closing
 from typing import Any
+
+import coverage
 
 from tests.support.terminal import Desk
 
@@ -36,8 +41,9 @@ def test_a_session_is_listed_told_and_cleared_away(desk: Desk) -> None:
     first = run(desk, odd, *steps, "ERROR: not quite", flags=("--save", "kept"))
     second = run(desk, "second", "DONE: fine")
     rows = desk.run("ls").stdout.splitlines()
-    assert re.fullmatch(rf"{first} +error +\d+s +local +an \\x1b\[31mold.*", rows[0])
-    assert re.fullmatch(rf"{second} +done +\d+s +local +second", rows[1])
+    assert rows[0].split() == ["SESSION", "STATE", "DONE", "AGE", "AGENT", "HOST", "LAST", "WORDS"]
+    assert re.fullmatch(rf"{first} +error +━━━━····  50% +\d+s +agent +local +not quite", rows[1])
+    assert re.fullmatch(rf"{second} +done +━━━━━━━━ 100% +\d+s +agent +local +fine", rows[2])
     story = desk.run("show", first).stdout
     assert story.startswith(f"{first}  an \\x1b[31mold")
     assert "\n  error: not quite\n" in story
@@ -108,3 +114,42 @@ def test_a_plain_command_is_spoken_to_and_interrupted_from_elsewhere(desk: Desk)
         assert attached.wait(20) == 0
     asked = desk.run("approve", session)
     assert (asked.returncode, "nothing is asked now" in asked.stderr) == (2, True)
+
+
+def test_a_name_works_wherever_an_id_does_and_is_free_again_at_the_end(desk: Desk) -> None:
+    first = run(desk, "one", "DONE: one", flags=("--name", "nightly"))
+    second = run(desk, "two", desk.hold("go"), "DONE", flags=("--name", "nightly", "--detach"))
+    assert [one["name"] for one in listed(desk)] == ["nightly", "nightly"]
+    assert desk.run("show", "nightly").stdout.startswith(second)
+    assert desk.run("show", first).stdout.startswith(first)
+    ran = desk.run("run", "--name", "nightly", "--", "agent", "DONE")
+    assert (ran.returncode, f"session {second} has the name nightly" in ran.stderr) == (2, True)
+    assert desk.run("run", "--name", "a b", "--", "agent", "DONE").returncode == 2
+    running = desk.run("ls", "--running").stdout.splitlines()
+    assert [line.split()[0] for line in running] == ["SESSION", "nightly"]
+    assert desk.run("ls", "--waiting").stdout == "none of 2 sessions\n"
+    assert desk.run("stop", "nightly").returncode == 0
+    assert desk.run("ls", "--running").stdout == "none of 2 sessions\n"
+
+
+def test_a_thousand_sessions_are_listed_at_once(desk: Desk) -> None:
+    run(desk, "the one that is there", "DONE: fine")
+    journal = desk.home / ".local/state/optio-agents/journal.sqlite3"
+    with closing(sqlite3.connect(journal, isolation_level=None)) as database:
+        database.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 999)"
+            " INSERT INTO sessions SELECT printf('%08x', i), created_at - i, host, taskdir, facts,"
+            " iif(i > 50, ended_at, NULL), iif(i > 50, outcome, NULL), summary, result, state,"
+            " percent FROM n, sessions"
+        )
+        database.execute(
+            "INSERT INTO events (session, number, at, kind, file, generation, offset, line)"
+            " SELECT s.id, 1000 + n.i, e.at, 'status', e.file, 1, 100000 + n.i, 'STATUS: more'"
+            " FROM sessions s, events e, (SELECT value AS i FROM json_each("
+            "'[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20]')) n WHERE e.kind='done'"
+        )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert len(desk.run("ls").stdout.splitlines()) == 1001
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if not coverage.Coverage.current():  # of the processor, which other work does not slow
+        assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5

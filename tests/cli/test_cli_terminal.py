@@ -234,7 +234,7 @@ async def test_attach_without_an_id_shows_all_that_run(desk: Desk) -> None:
             ran = await desk.runs(
                 *("run", "--detach", "--title", name, "--"), *("agent", hold, f"DONE: {name}")
             )
-            assert ran.returncode == 6
+            assert ran.returncode == 0
         await terminal.type('clear; optio-agents attach; echo "exit $?"')
         await terminal.until(r"^\w{8} one .*working *\n\w{8} two .*working")
         await terminal.key("C-c")
@@ -243,6 +243,57 @@ async def test_attach_without_an_id_shows_all_that_run(desk: Desk) -> None:
         await terminal.until(r"^\w{8} one .*done *\n\w{8} two .*working")
         desk.release("go-two")
         await terminal.ends(0)
+
+
+async def test_q_leaves_at_once_and_asks_twice_where_that_stops_the_agent(desk: Desk) -> None:
+    async with desk.terminal() as terminal:
+        await terminal.type(agent("STATUS: 10% on it", desk.hold("go"), "DONE", flags="--name x"))
+        await terminal.until("status +10% on it")
+        await terminal.key("q")
+        await terminal.ends(6)
+        await terminal.type('clear; optio-agents attach x --stop-on-exit; echo "exit $?"')
+        await terminal.until("status +10% on it|once more")
+        await terminal.key("q")
+        await terminal.until("q again stops the agent")
+        await terminal.key("q")
+        await terminal.ends(130)
+
+
+async def test_ctrl_c_of_whoever_looks_on_leaves_and_interrupts_nobody(desk: Desk) -> None:
+    steps = ("STATUS: 30% first", desk.hold("go"), "DONE: ended")
+    async with desk.terminal(120) as one, desk.terminal() as two:
+        await one.type(agent(*steps, flags="--name x"))
+        await one.until("status +30% first")
+        await two.type('clear; optio-agents attach x; echo "exit $?"')
+        await two.until("this is what it wrote down")
+        await two.until(r"^t +[━╺╸]+ +30%")
+        await two.key("C-c")
+        await two.ends(6)
+        assert "interrupt" not in await one.all()
+        await two.type("clear; optio-agents interrupt x")
+        await one.until(r"notice +\S+@\S+ \(pts/\d+\) interrupts the turn")
+        await one.ends(3)
+
+
+async def test_the_overview_opens_one_session_and_is_left(desk: Desk) -> None:
+    async with desk.terminal(100) as terminal:
+        for name in "one", "two":
+            steps = (f"STATUS: 10% {name} begins", desk.hold(f"go-{name}"), "ERROR: no")
+            await desk.runs("run", "--detach", "--title", name, "--", "agent", *steps)
+        await terminal.type('clear; optio-agents attach; echo "exit $?"')
+        seen = await terminal.until(
+            r"^\w{8} one .*10%.*\n\w{8} two .*10%.*\n↑ ↓ choose · Enter opens"
+        )
+        assert "begins" not in seen
+        await terminal.key("Down")
+        await terminal.key("Enter")
+        assert "one begins" not in await terminal.until("status +10% two begins")
+        await terminal.until("Esc closes it · q leaves")
+        desk.release("go-two")
+        await terminal.until("error +no")
+        await terminal.key("q")
+        await terminal.ends(6)
+        desk.release("go-one")
 
 
 # Permissions, with the real claude

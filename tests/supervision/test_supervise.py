@@ -922,7 +922,7 @@ async def test_the_facts_lead_back_to_an_ssh_host_from_any_directory(
     from optio_agents.supervision.sessions import Facts
 
     host = make_host(config, taskdir="~/t", workdir="/w")
-    facts = Facts.of(host, command("DONE"), title="", features=get_protocol().features)
+    facts = Facts.of(host, command("DONE"), title="", name="", features=get_protocol().features)
     again: Any = host_of(StoredSession("x", 1.0, "me@box:2222", "/home/me/t", facts.to_json()))
     assert (again.machine.name, again.taskdir, again.workdir) == ("me@box:2222", "/home/me/t", "/w")
     assert again.machine.config.key_path == str(office.directory / "id")

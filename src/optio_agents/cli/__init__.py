@@ -22,7 +22,11 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("click", "rich"):
             raise
-        sys.exit("optio-agents: the command needs more than the library: install optio-agents[cli]")
+        sys.exit(
+            "optio-agents: the command needs more than the library. In a checkout: "
+            "pip install '.[cli]'; from a wheel: pip install './NAME.whl[cli]'. On the index, "
+            "another project may have this name."
+        )
     open_closed()
     for stream in sys.stdout, sys.stderr:
         if isinstance(stream, TextIOWrapper):  # better an escape than no word at all

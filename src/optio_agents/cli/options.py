@@ -38,7 +38,7 @@ POLICIES = ("strict", "accept-new", "insecure")
 
 
 class SessionId(click.types.StringParamType):
-    """The id of a session, or its beginning; completed from the journal."""
+    """The id of a session, its beginning, or its name; completed from the journal."""
 
     name = "id"
 
@@ -49,10 +49,15 @@ class SessionId(click.types.StringParamType):
 
         async def known() -> list[StoredSession]:
             async with Store() as store:
-                return [one for one in await store.sessions() if one.id.startswith(incomplete)]
+                return await store.sessions()
 
         try:
-            return [CompletionItem(one.id, help=one.facts.get("title")) for one in anyio.run(known)]
+            return [
+                CompletionItem(word, help=one.facts.get("title"))
+                for one in anyio.run(known)
+                for word in (one.facts.get("name"), one.id)
+                if word and word.startswith(incomplete)
+            ]
         except StoreError:
             return []
 

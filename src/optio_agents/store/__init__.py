@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from .records import Delivery
+    from .records import Delivery, LastWords
 
 
 __all__ = [
@@ -107,10 +107,13 @@ class Store:
         return await self._standing(found[0]) if found else None
 
     async def session(self, beginning: str) -> StoredSession:
-        """The one session whose id begins so. Raises NoSuchSession for none and for several."""
+        """The one session whose id begins so, or the latest of that name.
+
+        Raises NoSuchSession for none and for several.
+        """
         every = await self._file.read(rows.sessions)
         found = [s for s in every if s.id.startswith(beginning)]
-        exact = [s for s in found if s.id == beginning]
+        exact = [s for s in found if s.id == beginning] or _of_name(every, beginning)
         if len(exact or found) != 1 or not beginning:
             several = ", ".join(s.id for s in found[:5])
             raise NoSuchSession(
@@ -119,6 +122,16 @@ class Store:
                 else f"no session {beginning!r} in the journal {self.path}"
             )
         return await self._standing((exact or found)[0])
+
+    async def named(self, name: str) -> StoredSession | None:
+        """The latest session whose user calls it so."""
+        found = await self._file.read(rows.sessions)
+        named = _of_name(found, name)
+        return await self._standing(named[0]) if named else None
+
+    async def last_words(self) -> dict[str, LastWords]:
+        """Of each session the last line of its log, and what its turns have cost."""
+        return await self._file.read(rows.last_words)
 
     async def events(self, session: str, *, after: int = 0, most: int = 1000) -> list[StoredEvent]:
         """What happened in that session behind its event number *after*, in order."""
@@ -137,3 +150,8 @@ class Store:
         await self._file.write(
             lambda database: database.execute("DELETE FROM sessions WHERE id=?", (session,))
         )
+
+
+def _of_name(sessions: list[StoredSession], name: str) -> list[StoredSession]:
+    """The latest that its user calls so: a name may be given again once a session is over."""
+    return [one for one in sessions if name and one.facts.get("name") == name][-1:]

@@ -290,6 +290,12 @@ class SessionState:
                 return self.detail
         return self.phase
 
+    @property
+    def needs_person(self) -> bool:
+        """It goes on only when somebody decides or says something."""
+        left = self.phase == "unattended" and self.detail.startswith(("waits for", "idle"))
+        return left or self.phase in ("waiting", "idle")
+
     def left_alone(self, since: float) -> SessionState:
         """The same when nobody owns the session any more; *since* is the last that is known."""
         if self.phase in ("over", "unattended"):
@@ -338,6 +344,14 @@ class StoredSession:
     def over(self) -> bool:
         """Nothing more will come of it."""
         return self.outcome not in RESUMABLE
+
+
+@dataclass(frozen=True, slots=True)
+class LastWords:
+    """What a list of sessions shows of one, beside how it stands."""
+
+    line: str | None = None  # the last of its log
+    cost: float | None = None  # US dollars, of all its turns, where that is known
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from .records import (
     LAST_LINES,
     Delivery,
     Entry,
+    LastWords,
     Note,
     Recordable,
     Resumed,
@@ -78,6 +79,23 @@ def last_event(database: sqlite3.Connection, session: str) -> float | None:
         "SELECT at FROM events WHERE session=? ORDER BY number DESC LIMIT 1", (session,)
     ).fetchone()
     return row[0] if row else None
+
+
+def last_words(database: sqlite3.Connection) -> dict[str, LastWords]:
+    """Of each session: one look into an index for each, however much was recorded."""
+    turns = "FROM events WHERE session=s.id AND kind='turn' AND file IS NULL"
+    rows = database.execute(
+        "SELECT id, (SELECT line FROM events WHERE session=s.id AND file IS NOT NULL"
+        " ORDER BY number DESC LIMIT 1),"
+        # an agent's own sum has its past runs in it
+        f" coalesce((SELECT json_extract(value, '$.raw.total_cost_usd') {turns}"
+        f" ORDER BY number DESC LIMIT 1), (SELECT sum(json_extract(value, '$.cost')) {turns}))"
+        " FROM sessions s"
+    )
+    return {
+        id_: LastWords(line, cost if isinstance(cost, int | float) else None)
+        for id_, line, cost in rows
+    }
 
 
 _EVENTS = (

@@ -29,6 +29,7 @@ from .credentials import credentials_of, forget_key
 from .events import (
     AnswerOutcome,
     MessageSent,
+    Notice,
     OpenRequest,
     RequestDecided,
     RequestOpened,
@@ -122,9 +123,11 @@ class Session:
         """Say *text* into the turn that runs, where the agent can hear it there."""
         return await self.send(text)
 
-    async def interrupt(self) -> None:
-        """End the turn that runs; a plain command gets SIGINT."""
+    async def interrupt(self, *, by: str | None = None) -> None:
+        """End the turn that runs; a plain command gets SIGINT. Everybody is told by whom."""
         _, reach = await self._position.reach()
+        # before it, for it may be the end
+        await self._position.add(Notice(f"{by or owner_name()} interrupts the turn"))
         await reach.interrupt()
 
     async def answer(

@@ -67,6 +67,7 @@ class Facts:
     agent: str  # the name of its kind
     program: str  # its name; further arguments may be nobody's business
     title: str = ""
+    name: str = ""  # what its user calls it wherever an id is asked for; only our journal knows
     cwd: str | None = None  # a directory of the user's; without one the work directory is ours
     logdir: str | None = None  # without one, the log of up to version 0.3.2 is in `cwd` itself
     ssh: Mapping[str, Any] | None = None  # an SSHConfig; None is this machine
@@ -77,13 +78,16 @@ class Facts:
     notes_start: bool = False  # and it knows when the agent was about to be started: see `starts`
 
     @classmethod
-    def of(cls, host: Host, spec: AgentSpec, *, title: str, features: ProtocolFeatures) -> Facts:
+    def of(
+        cls, host: Host, spec: AgentSpec, *, title: str, name: str, features: ProtocolFeatures
+    ) -> Facts:
         """Those of a session that is about to begin."""
         kind = kind_named(spec.kind)
         return cls(
             agent=kind.name,
             program=kind.program(spec),
             title=title,
+            name=name,
             cwd=None if host.own_workdir else host.workdir,
             logdir=None if host.own_workdir else host.logdir,
             ssh=_ssh_of(host),
@@ -118,7 +122,7 @@ class Facts:
 
     def for_the_host(self) -> dict[str, Any]:
         """As the session's own directory keeps them: readable by whoever can read that."""
-        return asdict(replace(self, journal="", ssh=None, notes_start=False))
+        return asdict(replace(self, name="", journal="", ssh=None, notes_start=False))
 
 
 def _is_text(value: object) -> bool:
@@ -149,6 +153,7 @@ _SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "agent": lambda value: value in KINDS,
     "program": _is_text,
     "title": _is_text,
+    "name": lambda value: value == "" or is_session_id(value),
     "cwd": _is_directory,
     "logdir": _is_directory,
     "ssh": lambda value: value is None or isinstance(value, Mapping),
@@ -186,6 +191,7 @@ def stored_of(host: Host, meta: Mapping[str, Any]) -> StoredSession:
     known = replace(
         facts,
         title=facts.title[:_TITLE],
+        name="",
         ssh=_ssh_of(host),
         journal=secrets.token_hex(8),
         notes_start=False,

@@ -81,6 +81,7 @@ def supervise(
     resume: str | None = None,
     session: str | None = None,
     title: str | None = None,
+    name: str | None = None,
     on_deliverable: DeliverableCallback | None = None,
     on_deliverable_file: DeliverableFileCallback | None = None,
     on_caller_message: CallerMessageCallback | None = None,
@@ -108,10 +109,11 @@ def supervise(
     is None; or, with the journal lost, by its task directory on *host*. Lines that had no turn
     yet are handed over again; replies are said once all the same.
 
-    The agent works in the work directory of *host*. It is detached and journaled: when our
-    process dies or the host fails us, it goes on, and `resume` finds it. *detach_when* leaves it
-    so on purpose (outcome `detached`); *cancel_when* stops it (`cancelled`). Leaving in any other
-    way, by cancellation too, stops the agent. A lost host is waited for, unless *lost_after*.
+    A *name* may stand for the id, and is free again when the session is over; *title* says what
+    it is about. The agent works in the work directory of *host*. It is detached and journaled: when
+    our process dies or the host fails us, it goes on, and `resume` finds it. *detach_when* leaves
+    it so on purpose (outcome `detached`); *cancel_when* stops it (`cancelled`). Leaving in any
+    other way, by cancellation too, stops the agent. A lost host is waited for, unless *lost_after*.
 
     Raises:
         SessionFailed: as `run_log_protocol_session` does.
@@ -144,7 +146,7 @@ def supervise(
     owner = Owner()
     way_in = _WayIn(store, owner, protocol, options)
     if resume is None:
-        running = way_in.begin(host, agent, session=session, title=title or "")
+        running = way_in.begin(host, agent, session=session, title=title or "", name=name or "")
     else:
         running = way_in.resume(host, agent, resume)
     return Supervising(running, owner)
@@ -164,7 +166,13 @@ class _WayIn:
         self._protocol, self._options = protocol, options
 
     async def begin(
-        self, host: Host | None, spec: AgentSpec | None, *, session: str | None, title: str
+        self,
+        host: Host | None,
+        spec: AgentSpec | None,
+        *,
+        session: str | None,
+        title: str,
+        name: str,
     ) -> SessionResult:
         if host is None or spec is None:
             raise ValueError("say on which host, and what to run there")
@@ -172,15 +180,13 @@ class _WayIn:
             self._options(self._protocol or get_protocol()),
             session or new_session_id(),
         )
-        if not is_session_id(session):
-            raise ValueError(f"{session!r} cannot be the id of a session")
         store = self._store
-        if store is not None and await store.find(session) is not None:
-            raise ValueError(f"there is a session {session} already: resume it, or name another")
+        await self._check_names(session, name)
+        await kind_named(spec.kind).check(host, spec)
         hidden = credentials_in(spec.env)
         secrets = Secrets(hidden)
         title = secrets.hide(title)
-        facts = Facts.of(host, spec, title=title, features=options.protocol.features)
+        facts = Facts.of(host, spec, title=title, name=name, features=options.protocol.features)
         stored = StoredSession(
             session, time.time(), host.machine.name, host.taskdir, facts.to_json()
         )
@@ -210,6 +216,20 @@ class _WayIn:
                 recording.post(Notice(_withheld(names)))
             supervision = Supervision(host, facts, recording, options, self._owner)
             return await supervision.run(agent, ours=True)
+
+    async def _check_names(self, session: str, name: str) -> None:
+        """Raises ValueError where they cannot be, or are another's."""
+        if not is_session_id(session):
+            raise ValueError(f"{session!r} cannot be the id of a session")
+        if name and not is_session_id(name):
+            raise ValueError(f"{name!r} cannot be a session's name: use letters, digits, - and _")
+        if self._store is None:
+            return
+        if await self._store.find(session) is not None:
+            raise ValueError(f"there is a session {session} already: resume it, or name another")
+        named = await self._store.named(name)
+        if named is not None and not named.over:
+            raise ValueError(f"session {named.id} has the name {name}, and is not over")
 
     async def resume(
         self, host: Host | None, spec: AgentSpec | None, session: str

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import os
+import platform
 import signal
 import sys
 import termios
@@ -29,6 +31,14 @@ def discard_typed() -> None:
     if can_be_read():
         with suppress(termios.error):
             termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+
+
+def operator_name() -> str:
+    """Who sits here, as others read it: `me@box`, and at which terminal."""
+    who = f"{getpass.getuser()}@{platform.node()}"
+    with suppress(OSError, ValueError, AttributeError):
+        who += f" ({os.ttyname(sys.stdin.fileno()).removeprefix('/dev/')})"
+    return who
 
 
 @contextmanager

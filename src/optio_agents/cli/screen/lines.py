@@ -38,8 +38,10 @@ class View(Protocol):
     def spoiled(self) -> bool:
         """Something could not be shown."""
 
-    def shown(self, sessions: Iterable[str]) -> AbstractContextManager[None]:
-        """Show these while the block lasts; entered on the event loop."""
+    def shown(
+        self, sessions: Iterable[str], leave: Callable[[], None]
+    ) -> AbstractContextManager[None]:
+        """Show these while the block lasts; *leave* when asked to. Entered on the event loop."""
 
     def observe(self, session: str, event: SessionEvent) -> None:
         """Show what was seen, at once. Raises BrokenPipeError when nobody looks any more."""
@@ -74,7 +76,9 @@ class LinesView:
         self._json, self._repeats = as_lines, Repeats()
         self.spoiled = False
 
-    def shown(self, sessions: Iterable[str]) -> AbstractContextManager[None]:
+    def shown(
+        self, sessions: Iterable[str], leave: Callable[[], None]
+    ) -> AbstractContextManager[None]:
         return nullcontext()
 
     def observe(self, session: str, event: SessionEvent) -> None:

@@ -1,9 +1,14 @@
-"""The live view: a line per session below, what they say scrolling above, questions in between."""
+"""The live view: a line per session below, what they say scrolling above, questions in between.
+
+Of several sessions it is an overview: what scrolls is what a person should know of any of them, and
+all that one of them says once it was opened.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,12 +25,12 @@ from optio_agents.protocol.events import StatusEvent
 from optio_agents.supervision import events
 
 from .asking import Asking
-from .keys import can_be_read, keys
+from .keys import can_be_read, keys, operator_name
 from .lines import Repeats
 from .records import doing, records_of, words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from rich.console import RenderableType
 
@@ -53,6 +58,9 @@ _STYLES = {
 }
 _INDENT = 2
 _QUIET = {"agent", "phase", "finished"}
+_URGENT = {"attention", "done", "error", "turn", "permission", "question", "decision", "notice"}
+_RECENT = 20  # lines of a session that are shown when it is opened
+_KEYS = {"\x1b[A": -1, "\x1bOA": -1, "k": -1, "\x1b[B": 1, "\x1bOB": 1, "j": 1}
 
 
 @dataclass(slots=True)
@@ -65,6 +73,9 @@ class _Row:
     state: str = "starting"
     cost: float | None = None
     over: float | None = None  # when it ended
+    waits: bool = False  # for a person
+    said: str = ""
+    recent: deque[RenderableType] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     def see(self, event: events.SessionEvent) -> None:
         match event:
@@ -74,11 +85,11 @@ class _Row:
             case events.LogLine(StatusEvent(int(percent))):
                 self.percent = percent
             case events.StateChanged(state):
-                self.state = str(state)
+                self.state, self.waits = str(state), state.needs_person
             case events.AgentEvent({"type": "result", "total_cost_usd": float() | int() as cost}):
                 self.cost = cost
             case events.SessionEnded(result):
-                self.state, self.over = result.outcome, time.time()
+                self.state, self.over, self.waits = result.outcome, time.time(), False
                 self.percent = 100 if result.outcome == "done" else self.percent
 
     @property
@@ -92,7 +103,7 @@ class _Row:
         yield ProgressBar(total=100, completed=self.percent or 0)
         yield Text("" if self.percent is None else f"{self.percent}%", "bold")
         yield Text(self.elapsed)
-        yield Text(visible(self.state, limit=60), "yellow" if "waits" in self.state else "cyan")
+        yield Text(visible(self.state, limit=60), "yellow" if self.waits else "cyan")
         yield Text("" if self.cost is None else f"${self.cost:.2f}", "dim")
 
 
@@ -104,9 +115,12 @@ class LiveView:
     def __init__(self) -> None:
         self._console = Console(highlight=False, markup=False)
         self._rows: dict[str, _Row] = {}
+        self._chosen = self._opened = ""  # sessions; of several
+        self._leave: Callable[[], None] | None = None
         self._repeats = Repeats()
         self._asking = Asking(self._console, self._redraw)
         self._drawing: asyncio.TimerHandle | None = None
+        self._me = operator_name()
         self.ask: Ask | None = self._ask if can_be_read() else None
         self._live = Live(
             console=self._console,
@@ -115,9 +129,10 @@ class LiveView:
         )
 
     @contextmanager
-    def shown(self, sessions: Iterable[str]) -> Iterator[None]:
+    def shown(self, sessions: Iterable[str], leave: Callable[[], None]) -> Iterator[None]:
         self._rows = {session: _Row(session) for session in sessions}
-        with self._live, keys(self._asking.pressed):
+        self._leave, self._chosen = leave, next(iter(self._rows), "")
+        with self._live, keys(self._pressed):
             self._tick()
             try:
                 yield
@@ -131,15 +146,40 @@ class LiveView:
         for record in self._repeats.drop(records_of(event, session)):
             if not self._seen_otherwise(record):
                 style = _STYLES.get(record["kind"], "dim")
+                if record.get("by") == self._me:
+                    record["by"] = "you"
                 self._narrate(session, record["at"], record["kind"], words(record), style)
         for tool, text in doing(event):
             self._narrate(session, time.time(), tool, text, "dim")
         self._redraw()
 
+    def _pressed(self, typed: str) -> None:
+        """What came from the keyboard at once: it moves, opens, leaves, or decides a question."""
+        if typed == "q" and self._leave is not None:
+            self._leave()
+        if len(self._rows) > 1:
+            order = list(self._ordered())
+            if typed in _KEYS:
+                at = order.index(self._chosen) + _KEYS[typed]
+                self._chosen = order[max(0, min(at, len(order) - 1))]
+            elif typed in ("\n", "\r"):
+                self._opened = self._chosen
+                for line in self._rows[self._opened].recent:
+                    self._print(line)
+            elif typed == "\x1b":
+                self._opened = ""
+        self._asking.pressed(typed)
+        self._redraw()
+
+    def _ordered(self) -> Iterator[str]:
+        """The sessions, those that wait for a person first."""
+        return iter(sorted(self._rows, key=lambda session: not self._rows[session].waits))
+
     def _seen_otherwise(self, record: Record) -> bool:
         """The session's own line, or the question below, says it."""
         asked = self.ask is not None and record["kind"] in ("permission", "question")
-        return asked or record["kind"] in _QUIET
+        own = record["kind"] == "notice" and record["text"].startswith(self._me)
+        return asked or own or record["kind"] in _QUIET
 
     def say(self, text: str) -> None:
         self._print(self._hanging(Text(visible_block(text), "italic")))
@@ -151,7 +191,11 @@ class LiveView:
         whose = f"{session} " if len(self._rows) > 1 else ""
         when = time.strftime("%H:%M:%S", time.localtime(at))
         front = f"{when} {whose}{visible(kind, limit=12):<12} "
-        self._print(self._hanging(Text(text, style), front))
+        line, row = self._hanging(Text(text, style), front), self._rows[session]
+        row.recent.append(line)
+        row.said = text
+        if len(self._rows) == 1 or session == self._opened or kind in _URGENT:
+            self._print(line)
 
     def _hanging(self, text: Text, front: str = "") -> Text:
         """*text* behind *front*; where it goes on below it is indented, so it forges no line."""
@@ -189,7 +233,20 @@ class LiveView:
             table.add_column(width=least, justify="right", no_wrap=True)
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=2)
         table.add_column(width=7, justify="right", no_wrap=True)
-        latest = list(self._rows.items())[-max(1, height // 2) :]
-        for session, row in latest:
-            table.add_row(*([session] if many else []), *row.cells())
-        return Group(*self._asking.draw(height - len(latest) - 3), table)
+        order = list(self._ordered())
+        most = max(1, height // 2)
+        first = (
+            max(0, min(order.index(self._chosen) - most // 2, len(order) - most)) if order else 0
+        )
+        for session in order[first : first + most]:
+            row = self._rows[session]
+            style = "reverse" if many and session == self._chosen else ""
+            table.add_row(*([session] if many else []), *row.cells(), style=style)
+        below = [Text(self._hint(len(order) - most), "dim")] if many else []
+        shown = min(most, len(order)) + len(below)
+        return Group(*self._asking.draw(height - shown - 3), table, *below)
+
+    def _hint(self, hidden: int) -> str:
+        more = f"{hidden} more · " if hidden > 0 else ""
+        back = "Esc closes it · " if self._opened else ""
+        return f"{more}↑ ↓ choose · Enter opens · {back}q leaves"

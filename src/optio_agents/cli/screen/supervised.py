@@ -25,9 +25,9 @@ from optio_agents.display import visible
 from optio_agents.errors import HostUnreachable, OptioAgentsError, SessionFailed
 from optio_agents.store.records import SessionResult
 from optio_agents.supervision.events import OpenRequest, RequestDecided, RequestOpened
-from optio_agents.supervision.sessions import owner_name
 from optio_agents.supervision.supervise import supervise
 
+from .keys import operator_name
 from .notify import Program, notifier
 from .questions import deny, questions
 from .records import records_of
@@ -75,6 +75,8 @@ async def signals(sessions: Sequence[ShownSession]) -> AsyncIterator[None]:
         before, pressed = pressed, loop.time()
         if pressed - before < _AGAIN or not any(one.began for one in sessions):
             return leave()
+        if all(one.looks_on for one in sessions):  # the turn is another's to interrupt
+            return leave()
         after = (
             "stops the agent" if terminal.options.stop_on_exit else "leaves, and the agent goes on"
         )
@@ -102,6 +104,23 @@ async def signals(sessions: Sequence[ShownSession]) -> AsyncIterator[None]:
             tasks.cancel_scope.cancel()
 
 
+def leaving(sessions: Sequence[ShownSession]) -> Callable[[], None]:
+    """What `q` does: it leaves at once, but where that stops agents, it is asked twice."""
+    pressed = float("-inf")
+
+    def leave() -> None:
+        nonlocal pressed
+        terminal, now = sessions[0].terminal, asyncio.get_running_loop().time()
+        before, pressed = pressed, now
+        if terminal.options.stop_on_exit and now - before > _AGAIN:
+            return terminal.view.say("q again stops the agent")
+        for shown in sessions:
+            shown.leave()
+        return None
+
+    return leave
+
+
 # A session to its end: how it ended, or, where another process had it, its exit code.
 Run: TypeAlias = Callable[["ShownSession"], Awaitable[SessionResult | int]]
 
@@ -120,10 +139,11 @@ class ShownSession:
     left: anyio.Event = field(default_factory=anyio.Event)  # our part is about to end
     trying: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     began: bool = False  # until then there is nothing to leave behind
+    looks_on: bool = False  # another process owns it
     live: Session | None = None
     tasks: TaskGroup | None = None  # while it is shown
     _asked: dict[str, anyio.CancelScope] = field(default_factory=dict)
-    _by: str = field(default_factory=owner_name)
+    _by: str = field(default_factory=operator_name)
 
     def observe(self, event: SessionEvent) -> None:
         self.began = True
@@ -193,7 +213,7 @@ class ShownSession:
         try:
             with anyio.fail_after(_INTERRUPTING):
                 if self.live is not None:
-                    await self.live.interrupt()
+                    await self.live.interrupt(by=self._by)
         except TimeoutError:
             self.terminal.view.say("not interrupted: the agent could not be reached in time")
         except OptioAgentsError as error:
@@ -207,6 +227,7 @@ class ShownSession:
         session: str | None = None,
         resume: str | None = None,
         title: str | None = None,
+        name: str | None = None,
         on_deliverable_file: DeliverableFileCallback | None = None,
         observer: Observer | None = None,
     ) -> SessionResult:
@@ -219,6 +240,7 @@ class ShownSession:
             session=session,
             resume=resume,
             title=title,
+            name=name,
             on_deliverable_file=on_deliverable_file,
             on_permission_request=self.on_permission_request,
             permission_timeout=options.permission_timeout,
@@ -263,7 +285,7 @@ class Terminal:
                 program = Program(self.options.notify, self.view.say, output)
                 queue = await stack.enter_async_context(notifier(program))
             every = [ShownSession(session, self, queue) for session in sessions]
-            stack.enter_context(self.view.shown(sessions))
+            stack.enter_context(self.view.shown(sessions, leaving(every)))
             await stack.enter_async_context(signals(every))
 
             async def run(shown: ShownSession) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import platform
 import shutil
 import sys
 from collections.abc import Callable
@@ -15,7 +13,7 @@ import click
 
 from optio_agents.cli.options import refuse_inside_a_session, session_argument
 from optio_agents.cli.screen import questions
-from optio_agents.cli.screen.keys import discard_typed
+from optio_agents.cli.screen.keys import discard_typed, operator_name
 from optio_agents.display import visible
 from optio_agents.errors import AgentError
 from optio_agents.supervision import find_session
@@ -71,7 +69,7 @@ def interrupt(session: str) -> None:
 
     async def end_the_turn() -> None:
         async with _found(session) as live:
-            await live.interrupt()
+            await live.interrupt(by=operator_name())
 
     anyio.run(end_the_turn)
     click.echo("interrupted")
@@ -182,7 +180,7 @@ async def _decide(session: str, name: str | None, decide: Decide) -> None:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
         click.echo(questions.block(questions.body(shown.request), width))
         decision = decide(shown)
-        answered = await live.answer(shown, decision, by=f"{getpass.getuser()}@{platform.node()}")
+        answered = await live.answer(shown, decision, by=operator_name())
     if not answered.won:
         raise AgentError(f"it was answered before, by {visible(answered.by)}")
     click.echo({"allow": "allowed", "deny": "denied"}[decision.behavior])

@@ -108,6 +108,7 @@ async def _own_or_watch(shown: ShownSession) -> SessionResult | int:
             if not explained:
                 terminal.view.say(f"{owned}; this is what it wrote down")
                 explained = True
+        shown.looks_on = True
         async with find_session(session, store=terminal.store) as shown.live, task_group() as tasks:
             tasks.start_soon(_until_left, shown, tasks.cancel_scope)
             with anyio.move_on_after(_OWN_AGAIN):
@@ -117,7 +118,7 @@ async def _own_or_watch(shown: ShownSession) -> SessionResult | int:
                     if isinstance(event, SessionEnded):
                         break
             tasks.cancel_scope.cancel()
-        shown.live = None
+        shown.live, shown.looks_on = None, False
         if shown.left.is_set():
             return exits.DETACHED
         known = await terminal.store.session(session)

@@ -11,6 +11,7 @@ import anyio
 import click
 from click.core import ParameterSource
 
+from optio_agents.cli import exits
 from optio_agents.cli.options import (
     CommandOptions,
     host_options,
@@ -18,13 +19,14 @@ from optio_agents.cli.options import (
     ssh_of,
     supervision_options,
 )
-from optio_agents.errors import AgentError
+from optio_agents.cli.output import warnings
+from optio_agents.display import Secrets
+from optio_agents.hosts.environment import credentials_in
 
 if TYPE_CHECKING:
     from optio_agents.cli.screen.supervised import ShownSession
     from optio_agents.context import HookContext
     from optio_agents.conversation.claude import PermissionMode
-    from optio_agents.hosts.host import Host
     from optio_agents.hosts.ssh.config import SSHConfig
     from optio_agents.session.options import Deliverable, DeliverableFileCallback
     from optio_agents.store.records import SessionResult
@@ -39,6 +41,7 @@ class NewSession:
     ssh: SSHConfig | None = None
     cwd: str | None = None
     title: str | None = None
+    name: str | None = None
     review: DeliverableFileCallback | None = None
 
     async def show(self, options: CommandOptions) -> int:
@@ -47,7 +50,8 @@ class NewSession:
         from optio_agents.supervision.supervise import new_session_id
 
         async with open_terminal(options) as terminal:
-            return await terminal.show({new_session_id(): self._run})
+            code = await terminal.show({new_session_id(): self._run})
+        return exits.DONE if options.detach and code == exits.DETACHED else code
 
     async def _run(self, shown: ShownSession) -> SessionResult:
         from optio_agents.hosts.host import make_host
@@ -57,30 +61,14 @@ class NewSession:
         if self.ssh and workdir and not workdir.startswith(("/", "~")):
             workdir = f"~/{workdir}"  # as scp has it: from the home directory there
         async with make_host(self.ssh, taskdir=taskdir, workdir=workdir) as host:
-            await _check_executable(host, self.spec)
             return await shown.supervise(
                 host,
                 self.spec,
                 session=shown.session,
                 title=self.title,
+                name=self.name,
                 on_deliverable_file=self.review,
             )
-
-
-async def _check_executable(host: Host, spec: AgentSpec) -> None:
-    """Raises AgentError where there is no claude."""
-    from optio_agents.supervision import Claude
-
-    if not isinstance(spec, Claude):
-        return
-    path = {**await host.machine.login_environment(), **spec.env}.get("PATH", "")
-    answer = await host.ask('PATH=$1; command -v "$2"', path, spec.executable)
-    if answer.exit_code:
-        where = "here" if host.machine.is_local else f"on {host.machine.name}"
-        raise AgentError(
-            f"claude is not installed {where}: npm install -g @anthropic-ai/claude-code, or see "
-            "https://claude.com/claude-code"
-        )
 
 
 _TITLE = 200  # characters
@@ -135,7 +123,8 @@ class RunVerb(click.Command):
     is_flag=True,
     help="Close a command's input behind PROMPT, for one that reads it to its end.",
 )
-@click.option("--title", help="What to call the session.")
+@click.option("--title", help="What the session is about.")
+@click.option("--name", help="What to call it, wherever an ID is asked for.")
 @click.option("--detach", is_flag=True, help="Start it, and come back with `attach`.")
 @supervision_options
 @click.argument("prompt", nargs=-1)
@@ -155,6 +144,7 @@ def run(
     env_file: Path | None,
     end_input: bool,
     title: str | None,
+    name: str | None,
     **rest: Any,
 ) -> int:
     """Start claude with PROMPT and supervise it to its end.
@@ -167,6 +157,7 @@ def run(
     command: tuple[str, ...] = ctx.meta.get(_COMMAND, ())
     text = " ".join(prompt) or None
     given = named_environment(env, env_file, os.environ)
+    warnings.hide(Secrets(credentials_in(given)))
     spec: AgentSpec
     if command:
         if {ctx.get_parameter_source(name) for name in ("model", "allow")} & _GIVEN:
@@ -186,6 +177,7 @@ def run(
         ssh=ssh_of(host, policy=host_key) if host else None,
         cwd=cwd,
         title=(title or text or " ".join(command)).strip().partition("\n")[0][:_TITLE],
+        name=name,
     )
     return anyio.run(new.show, CommandOptions(permission=permission, **rest))
 

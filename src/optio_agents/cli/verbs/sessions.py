@@ -13,9 +13,20 @@ import click
 
 from optio_agents.cli.options import host_options, session_argument, ssh_of
 from optio_agents.cli.output import as_json
-from optio_agents.cli.screen.records import Record, of_delivery, plain, record, records_of, words
+from optio_agents.cli.screen.records import (
+    Record,
+    of_delivery,
+    of_event,
+    plain,
+    record,
+    records_of,
+    words,
+)
+from optio_agents.cli.screen.table import table
 from optio_agents.display import visible
 from optio_agents.errors import AgentError
+from optio_agents.protocol.features import EVERYTHING
+from optio_agents.protocol.parser import parse_log_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +35,7 @@ if TYPE_CHECKING:
     from optio_agents.hosts.host import Host
     from optio_agents.hosts.ssh.config import SSHConfig
     from optio_agents.store import Store, StoredSession
+    from optio_agents.store.records import LastWords
     from optio_agents.supervision import SessionEvent
 
 
@@ -31,24 +43,32 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PAGE = 1000
 
 
-@click.command(epilog="Example:  optio-agents ls --host me@box")
+@click.command(epilog="Example:  optio-agents ls --running")
 @host_options
+@click.option("--running", is_flag=True, help="Only those that are not over.")
+@click.option("--waiting", is_flag=True, help="Only those that wait for a person.")
 @click.option("--json", "as_lines", is_flag=True, help='One session per line, `"v": 1`.')
-def ls(host: str | None, host_key: str, as_lines: bool) -> None:
+def ls(host: str | None, host_key: str, running: bool, waiting: bool, as_lines: bool) -> None:
     """List the sessions of the journal, or those found on a host, whose journal may be lost."""
     ssh = ssh_of(host, policy=host_key) if host else None
-    rows = anyio.run(_found_on, ssh) if ssh else anyio.run(_known)
-    for row in rows:
-        click.echo(as_json(row) if as_lines else _row(row))
-    if not rows and not as_lines:
+    every = anyio.run(_found_on, ssh) if ssh else anyio.run(_known)
+    rows = [
+        row for row in every if not (running and row["over"]) and not (waiting and not row["waits"])
+    ]
+    for line in map(as_json, rows) if as_lines else table(rows) if rows else ():
+        click.echo(line)
+    if not every and not as_lines:
         click.echo("no sessions; `optio-agents demo` makes one")
+    elif not rows and not as_lines:
+        click.echo(f"none of {len(every)} sessions")
 
 
 async def _known() -> list[Record]:
     from optio_agents.store import Store
 
     async with Store() as store:
-        return [_record(session) for session in await store.sessions()]
+        last = await store.last_words()
+        return [_record(one, last.get(one.id)) for one in await store.sessions()]
 
 
 async def _found_on(ssh: SSHConfig) -> list[Record]:
@@ -75,13 +95,16 @@ def _found(one: Found, host: Host) -> Record:
         taskdir=taskdir,
         outcome=None,
         state=one.state,
+        over=one.state in ("exited", "lost", "rebooted", "never-started"),
+        waits=False,
         text=known.facts["title"] if known else None,
         summary=None,
         ended_at=None,
     )
 
 
-def _record(session: StoredSession) -> Record:
+def _record(session: StoredSession, last: LastWords | None = None) -> Record:
+    state, over = session.state, session.over
     return record(
         "session",
         session=session.id,
@@ -89,28 +112,18 @@ def _record(session: StoredSession) -> Record:
         host=session.host,
         taskdir=session.taskdir,
         outcome=session.outcome,
-        state=session.outcome if session.over else str(session.state),
-        percent=session.state.percent,
+        state=session.outcome if over else str(state),
+        over=over,
+        waits=state.needs_person,
+        percent=state.percent,
+        name=session.facts.get("name") or None,
+        agent=session.facts.get("program"),
+        usd=last and last.cost,
+        last=(over and session.summary) or _words_of(last),
         text=session.facts.get("title"),
         summary=session.summary,
         ended_at=session.ended_at,
     )
-
-
-def _row(row: Record) -> str:
-    age = _age(time.time() - row["at"]) if row["at"] else ""
-    title = visible(str(row["text"] or ""), limit=50)
-    state = visible(str(row["state"]), limit=40)
-    host = visible(str(row["host"]), limit=24)
-    name = visible(str(row["session"]), limit=24)
-    return f"{name:<14} {state:<14} {age:>4}  {host:<12} {title}".rstrip()
-
-
-def _age(seconds: float) -> str:
-    for unit in ("w", "d", "h", "m"):
-        if seconds >= _UNITS[unit]:
-            return f"{int(seconds // _UNITS[unit])}{unit}"
-    return f"{int(seconds)}s"
 
 
 @click.command(epilog="Example:  optio-agents show 3f2a")
@@ -163,6 +176,12 @@ async def _happened(store: Store, session: str) -> list[Record]:
         cost = total if isinstance(total, int | float) else sum(known) if known else None
         found.append(record("cost", session=session, at=turns[-1].at, turns=len(turns), usd=cost))
     return found
+
+
+def _words_of(last: LastWords | None) -> str | None:
+    if last is None or last.line is None:
+        return None
+    return words(record(**of_event(parse_log_line(last.line, features=EVERYTHING))))
 
 
 def _in_words(row: Record) -> str:

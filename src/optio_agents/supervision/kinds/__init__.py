@@ -123,6 +123,9 @@ class AgentKind(Protocol):
     def reads_to_end(self, spec: Any) -> bool:
         """It begins when its input has ended: nobody can talk to it later."""
 
+    async def check(self, host: Host, spec: Any) -> None:
+        """Raises AgentError where its program is not on *host*, and says how to get it."""
+
     async def plan(self, host: Host, spec: Any, protocol: LogProtocol, *, real: str) -> Startup:
         """How to start it on *host*, taught *protocol*; *real* is where its log really is."""
 

@@ -89,6 +89,16 @@ class ClaudeKind:
     def reads_to_end(self, spec: Claude) -> bool:
         return False
 
+    async def check(self, host: Host, spec: Claude) -> None:
+        path = {**await host.machine.login_environment(), **spec.env}.get("PATH", "")
+        answer = await host.ask('PATH=$1; command -v "$2"', path, spec.executable)
+        if answer.exit_code:
+            where = "here" if host.machine.is_local else f"on {host.machine.name}"
+            raise AgentError(
+                f"claude is not installed {where}: npm install -g @anthropic-ai/claude-code, or "
+                "see https://claude.com/claude-code"
+            )
+
     async def plan(self, host: Host, spec: Claude, protocol: Protocol, *, real: str) -> Startup:
         from optio_agents.conversation.claude.launch import (
             check_root,

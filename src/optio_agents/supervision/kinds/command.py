@@ -62,6 +62,9 @@ class CommandKind:
     def reads_to_end(self, spec: Command) -> bool:
         return spec.reads_to_end
 
+    async def check(self, host: Host, spec: Command) -> None:
+        """The shell that starts it says what is missing."""
+
     async def plan(self, host: Host, spec: Command, protocol: Protocol, *, real: str) -> Startup:
         taught = teach(host, protocol, replies=not spec.reads_to_end)
         words = f"{taught}\n{spec.prompt}\n" if spec.prompt is not None else ""
