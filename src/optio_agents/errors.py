@@ -22,6 +22,7 @@ __all__ = [
     "CommandFailed",
     "CommandTimedOut",
     "ConnectError",
+    "DoneRefused",
     "EndSession",
     "EndedByHook",
     "FileRefused",
@@ -196,6 +197,10 @@ class AgentExited(SessionFailed):
 
 class AgentStalled(SessionFailed):
     """Nothing was heard of the agent for `stall_after`."""
+
+
+class DoneRefused(SessionFailed):
+    """The agent wrote DONE, and what checks that refused it to the last."""
 
 
 class EndedByHook(SessionFailed):

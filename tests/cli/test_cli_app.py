@@ -42,6 +42,7 @@ def test_the_overview_names_every_verb_in_80_columns(capsys: pytest.CaptureFixtu
         (errors.AgentExited("gone"), 3),
         (errors.EndedByHook("enough"), 3),
         (errors.AgentStalled("silence"), 5),
+        (errors.DoneRefused("not yet"), 8),
         (errors.HostUnreachable("away"), 4),
         (errors.ConnectError("no way"), 4),
         (errors.HostLost("lost"), 4),

@@ -31,6 +31,19 @@ def run(desk: Desk, *steps: str, flags: tuple[str, ...] = (), **more: Any) -> An
 # The contract of lines
 
 
+def test_verify_decides_what_is_done_and_its_exit_code_says_so(desk: Desk) -> None:
+    steps = ("DONE", "hear", "run touch mended", "DONE: all")
+    ran = run(desk, *steps, flags=("--json", "--verify", "test -e mended"))
+    told = records(ran.stdout)
+    checks = [one["accepted"] for one in told if one["kind"] == "check"]
+    assert (ran.returncode, checks, told[-1]["verified"]) == (0, [False, True], True)
+    assert "done, verified" in desk.run("ls").stdout
+    ran = run(desk, *steps, flags=("--json", "--verify", "exit 5", "--verify-tries", "2"))
+    end = records(ran.stdout)[-1]
+    assert (ran.returncode, end["outcome"], end["exit_code"]) == (8, "refused", 8)
+    assert "refused" in desk.run("ls").stdout
+
+
 def test_json_lines_have_a_version_a_kind_and_stable_keys(desk: Desk) -> None:
     steps = (
         "STATUS: 50% half",
@@ -61,7 +74,7 @@ def test_json_lines_have_a_version_a_kind_and_stable_keys(desk: Desk) -> None:
     delivery = {"path", "size", "sha256", "reply", "taken", "saved"}
     assert keys["delivery"] == common | delivery
     assert keys["finished"] == common | {
-        *("outcome", "exit_code", "text", "deliverables", "abandoned")
+        *("outcome", "exit_code", "text", "verified", "deliverables", "abandoned")
     }
     end = told[-1]
     assert (end["outcome"], end["exit_code"], end["text"]) == ("done", 0, "all")

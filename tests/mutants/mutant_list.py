@@ -336,4 +336,40 @@ MUTANTS = (
         "return found is not None",
         ("tests/hosts/test_environment.py",),
     ),
+    # What is promised about DONE
+    Mutant(
+        "a refusal is said before it is recorded",
+        SRC + "session/messages.py",
+        "        await self._shared.journal.decide(entry, reply)\n",
+        "",
+        ("tests/supervision/test_done.py", "-k", "killed"),
+    ),
+    Mutant(
+        "DONE ends a session while its check runs",
+        SRC + "session/dispatch.py",
+        "            case DoneEvent(summary) if self._check.active:\n",
+        "            case DoneEvent(summary) if False:\n",
+        ("tests/session/test_session_done.py",),
+    ),
+    Mutant(
+        "a check that raised has accepted",
+        SRC + "session/messages.py",
+        'return f"it could not be checked, for trouble on our side: {describe(error)}"\n',
+        "return None\n",
+        ("tests/session/test_session_done.py",),
+    ),
+    Mutant(
+        "a refused DONE counts as the ending for who resumes",
+        SRC + "store/sqlite_journal.py",
+        " AND r.event=e.number AND r.reply<>?) ORDER BY number LIMIT 1",
+        " AND r.event=e.number AND r.reply<>? AND 0) ORDER BY number LIMIT 1",
+        ("tests/supervision/test_done.py", "-k", "killed"),
+    ),
+    Mutant(
+        "who resumes a session forgets its check",
+        SRC + "supervision/supervise.py",
+        "        return self._options(protocol, facts.rules)\n",
+        "        return self._options(protocol, {})\n",
+        ("tests/supervision/test_done.py", "-k", "killed"),
+    ),
 )

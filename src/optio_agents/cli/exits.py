@@ -22,6 +22,7 @@ UNREACHABLE = 4
 STALLED = 5
 DETACHED = 6  # still running
 SPOILED = 7  # DONE, but something on our side failed
+REFUSED = 8  # DONE, and what checks it refused that
 OUR_FAULT = 70
 CANCELLED = 130
 
@@ -31,6 +32,7 @@ OUTCOMES: Mapping[str, int] = {
     "error": AGENT_ERROR,
     "exited": NOT_DONE,
     "stalled": STALLED,
+    "refused": REFUSED,
     "ended by hook": NOT_DONE,
     "unreachable": UNREACHABLE,
     "detached": DETACHED,
@@ -56,6 +58,8 @@ def exit_code(error: BaseException) -> int:
             return STALLED
         case errors.HostUnreachable():
             return UNREACHABLE
+        case errors.DoneRefused():
+            return REFUSED
         case errors.SessionFailed():
             return NOT_DONE
         case errors.FileRefused() | errors.AgentError() | errors.NoSuchSession() | ValueError():

@@ -84,14 +84,41 @@ a newer version needs a new name. Write `DONE` only when all your files have bee
 """
 
 
+_CHECKED = """\
+## After DONE
+
+`DONE` is checked before it counts: a command is run where you work, or a program looks at what \
+you did.\
+"""
+
+_MEND = """\
+ After you write `DONE`, **end your turn**. If the check fails, your next message says so, with \
+what it found, and begins with `System: DONE was not accepted`. That `DONE` was not the end: mend \
+what it says and write `DONE` again. If the check passes you hear nothing more. You \
+have only a few tries.\
+"""
+
+_ONE_TRY = " If the check fails, your work counts as not done, and you get no second try."
+
+
+def after_done(*, replies: bool = True) -> str:
+    """What an agent must know whose DONE is checked, as Markdown."""
+    return _CHECKED + (_MEND if replies else _ONE_TRY)
+
+
 def build_log_channel_prompt(
-    features: ProtocolFeatures = _PLAIN, *, replies: bool = True, logdir: str | None = None
+    features: ProtocolFeatures = _PLAIN,
+    *,
+    replies: bool = True,
+    logdir: str | None = None,
+    checked: bool = False,
 ) -> str:
     """What an agent must know to be followed, as Markdown.
 
     Without *replies* nothing in it makes the agent wait for an answer: for agents that nobody
     answers. *logdir* is the directory on the agent's host, absolute, that holds `optio.log` and
     `deliverables/`, which is there already; without it, they are where the agent is started.
+    Its DONE may be *checked* before it counts.
     """
     sections = [_log(features, logdir)]
     if features.browser == "suppress":
@@ -99,6 +126,8 @@ def build_log_channel_prompt(
     sections.append(_deliverables(logdir) + ("" if replies else _FINAL))
     if replies:
         sections.append(_REPLIES + (_CALLER_REPLIES if features.caller_messages else ""))
+    if checked:
+        sections.append(after_done(replies=replies))
     return "\n\n".join(sections) + "\n"
 
 

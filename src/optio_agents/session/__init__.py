@@ -35,6 +35,7 @@ from .options import (
     Deliverable,
     DeliverableCallback,
     DeliverableFileCallback,
+    DoneCallback,
     HookCallback,
 )
 from .run import run_log_protocol_session
@@ -47,6 +48,7 @@ __all__ = [
     "DeliverableCallback",
     "DeliverableFileCallback",
     "Delivery",
+    "DoneCallback",
     "Ended",
     "Entry",
     "HookCallback",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from optio_agents.store.records import Resumed
 
     from .deliverables import Deliverables
-    from .messages import CallerMessages
+    from .messages import CallerMessages, DoneCheck
     from .progress import Progress
     from .shared import Shared
     from .watch import Hints
@@ -66,9 +66,10 @@ class Dispatch:
         deliverables: Deliverables,
         callers: CallerMessages,
         hints: Hints,
+        check: DoneCheck,
     ) -> None:
         self._shared, self._progress, self._deliverables = shared, progress, deliverables
-        self._callers, self._hints = callers, hints
+        self._callers, self._hints, self._check = callers, hints, check
         self._parse = shared.options.protocol.parse_log_line
         self._ended: DoneEvent | ErrorEvent | None = None
         self.statuses = 0
@@ -102,10 +103,18 @@ class Dispatch:
         self.cursor = resumed.cursor
         self._deliverables.remember(resumed.deliveries)
         self._callers.remember(resumed.replies)
-        pending = list(resumed.pending)
+        self._check.remember(resumed)
+        pending, ending = list(resumed.pending), resumed.ending
+        # Then no other DONE counts.
+        self._check.passed = resumed.accepted and ending not in pending
         self.hand_over(pending, [self._parse(entry.line) for entry in pending], {})
-        if resumed.ending is not None:
-            self._end(resumed.ending, self._parse(resumed.ending.line))
+        if ending is None or ending in pending:
+            return
+        match self._parse(ending.line):
+            case DoneEvent(summary) if resumed.accepted:
+                self._shared.decision.decide(Done(summary, verified=True))
+            case event:
+                self._end(ending, event)
 
     def hand_over(
         self, entries: list[Entry], events: list[LogEvent], cut: Mapping[int, int]
@@ -136,10 +145,12 @@ class Dispatch:
                 self._progress.report(None, f"(a line of {cut[index]} bytes was cut to {kept})")
 
     def _end(self, entry: Entry, event: LogEvent) -> None:
-        if self._ended is not None:  # the first one counts
+        if self._ended is not None or self._check.passed:  # the first one counts
             self._progress.report(None, entry.line, entry)
             return
         match event:
+            case DoneEvent(summary) if self._check.active:
+                self._check.announce(entry, summary)
             case DoneEvent(summary):
                 self._ended = event
                 self._progress.report(None, summary, entry)

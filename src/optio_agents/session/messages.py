@@ -1,4 +1,4 @@
-"""Messages to the agent, and those from it to the program that started the session."""
+"""Messages to the agent, and answers to two of its lines: messages of its own, and DONE."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from optio_agents.concurrency import OnDemand
 from optio_agents.context import SYSTEM_MESSAGE_PREFIX
 from optio_agents.display import visible_block
 from optio_agents.errors import (
+    CommandTimedOut,
     EndSession,
     FileRefused,
     HostError,
@@ -21,15 +22,17 @@ from optio_agents.errors import (
     NameTaken,
 )
 from optio_agents.hosts.retrying import retrying
+from optio_agents.store.records import ACCEPTED, REPEATED
 
 from .foreign_code import ForeignExit, describe, describe_value
+from .outcome import Done, RefusedDone
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from optio_agents.context import HookContext
     from optio_agents.protocol.events import CallerMessageEvent
-    from optio_agents.store.records import Entry, Replies
+    from optio_agents.store.records import Entry, Replies, Resumed
 
     from .progress import Progress
     from .shared import Shared
@@ -177,3 +180,160 @@ class CallerMessages:
         self._shared.note_trouble("on_caller_message", error)
         words = f"Message {event.keyword}: on_caller_message failed: {describe(error)}"
         self._progress.report(None, words)
+
+
+# Whether DONE holds. The check runs at least once for each. What it refuses is recorded before it
+# is said, and said once, under the name of that DONE; what it accepts ends the session. A DONE that
+# was written before the agent could know of a refusal is answered with it.
+
+
+_PATIENCE = 60.0  # seconds that starting the command may fail over a link that is up
+_QUOTED = 4000  # characters of what it said last
+_LONGEST = 32_768  # characters of a refusal
+
+
+class DoneCheck:
+    """All checks of one run, one after the other."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        hook: HookContext,
+        channel: Channel,
+        progress: Progress,
+        answered: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._shared, self._hook = shared, hook
+        self._channel, self._progress, self._answered = channel, progress, answered
+        self._open: deque[tuple[Entry, str | None]] = deque()
+        self._decided: dict[tuple[str, int, int], str] = {}
+        self._refusals = 0
+        self._worker = OnDemand(shared.workers, self._work, failed=shared.fail)
+        self.active = shared.options.verify is not None or shared.options.on_done is not None
+        self.passed = False
+        self.refusal: str | None = None  # the last one, which the agent took
+
+    @property
+    def waiting(self) -> int:
+        """How many DONE have no answer yet."""
+        return len(self._open)
+
+    def remember(self, resumed: Resumed) -> None:
+        """What an earlier supervisor decided."""
+        self._refusals = resumed.refusals
+        self._decided = {
+            entry.key: reply for entry, reply in resumed.replies if entry.kind == "done"
+        }
+
+    def announce(self, entry: Entry, summary: str | None) -> None:
+        """The agent says that it is done."""
+        self._open.append((entry, summary))
+        self._worker.wake()
+
+    async def idle(self) -> None:
+        """Return once every DONE so far has its answer."""
+        await self._worker.idle()
+
+    async def _work(self) -> None:
+        shared = self._shared
+        shared.options.on_check(True)
+        try:
+            while self._open and shared.decision.verdict is None:
+                await self._answered()
+                entry, summary = self._open[0]
+                reply = self._decided.get(entry.key)
+                if reply is None:
+                    words = await self._run(summary)
+                    if shared.decision.verdict is not None:
+                        return
+                    reply = await self._decide(entry, words)
+                if reply == ACCEPTED:
+                    self._accept()
+                    return
+                if reply != REPEATED and not await self._say(entry, reply):
+                    shared.decision.decide(
+                        RefusedDone(reply)
+                    )  # and whoever resumes it, finds it open
+                    return
+                self._open.popleft()
+                shared.mark_done(entry)
+        finally:
+            shared.options.on_check(False)
+
+    async def _run(self, summary: str | None) -> str | None:
+        """What is to be mended; None where nothing is."""
+        options, words = self._shared.options, None
+        await options.permit()
+        if options.verify is not None:
+            words = await self._run_command(options.verify, options.verify_timeout)
+        if words is not None or options.on_done is None:
+            return words
+        call = partial(options.on_done, self._hook, summary)
+        try:
+            answer: object = await self._shared.foreign.call(
+                "on_done", call, seconds=options.callback_timeout
+            )
+        except Exception as error:
+            self._shared.note_trouble("on_done", error)
+            return f"it could not be checked, for trouble on our side: {describe(error)}"
+        if answer is not None and not isinstance(answer, str):
+            returned = TypeError(f"it returned {describe_value(answer)}, not text or None")
+            self._shared.note_trouble("on_done", returned)
+            return "it could not be checked, for trouble on our side."
+        return answer
+
+    async def _run_command(self, command: str, seconds: float) -> str | None:
+        host = self._shared.host
+        run = partial(host.run_command, f"exec 2>&1\n{command}", timeout=seconds)
+        name = visible_block(command)
+        try:
+            result = await retrying(host.machine, run, seconds=min(_PATIENCE, seconds))
+        except CommandTimedOut:
+            return f"`{name}` ran longer than {seconds:g} s and was ended."
+        except FileRefused as error:
+            return f"`{name}` could not be run: {error}"
+        except HostKeyRefused as error:
+            self._shared.fail(error)
+            return None
+        if result.exit_code == 0:
+            return None
+        said = result.stdout.rstrip()
+        last = f", and said last:\n{said[-_QUOTED:]}" if said else ", and said nothing."
+        return f"`{name}` ended with exit code {result.exit_code}{last}"
+
+    def _accept(self) -> None:
+        (entry, summary), *more = self._open
+        self._open.clear()
+        self.passed = True
+        self._progress.report(None, summary, entry)
+        for repeated, _ in more:
+            self._progress.report(None, repeated.line, repeated)
+        self._shared.decision.decide(Done(summary, verified=True))
+
+    async def _decide(self, entry: Entry, words: str | None) -> str:
+        """Record what becomes of *entry*; of a refusal first what else was written before it.
+
+        So a supervisor that comes after us checks *entry* again, or says the same once more.
+        """
+        if words is None:
+            await self._shared.journal.decide(entry, ACCEPTED)
+            return ACCEPTED
+        for repeated, _ in list(self._open)[1:]:
+            await self._shared.journal.decide(repeated, REPEATED)
+            self._decided[repeated.key] = REPEATED
+        tries = self._shared.options.verify_tries
+        count = self._refusals + 1
+        reply = f"DONE was not accepted ({count} of {tries}): {words}"[:_LONGEST]
+        await self._shared.journal.decide(entry, reply)
+        self._refusals = count
+        return reply
+
+    async def _say(self, entry: Entry, reply: str) -> bool:
+        """Whether the agent can go on and mend it."""
+        self._progress.report(None, reply)
+        final = self._refusals >= self._shared.options.verify_tries
+        text = f"{reply}\nMend that, then write DONE again: that one was not the end."
+        if final or not await self._channel.reply(f"reply-{entry.name}", text):
+            return False
+        self.refusal = reply
+        return True

@@ -23,6 +23,7 @@ __all__ = [
     "Deliverable",
     "DeliverableCallback",
     "DeliverableFileCallback",
+    "DoneCallback",
     "HookCallback",
     "Options",
     "ReplySender",
@@ -53,6 +54,8 @@ HookCallback: TypeAlias = Callable[[HookContext], Awaitable[None]]
 DeliverableCallback: TypeAlias = Callable[[HookContext, str, str], Awaitable[str | None]]
 DeliverableFileCallback: TypeAlias = Callable[[HookContext, Deliverable], Awaitable[str | None]]
 CallerMessageCallback: TypeAlias = Callable[[HookContext, str, object], Awaitable[str | None]]
+DoneCallback: TypeAlias = Callable[[HookContext, str | None], Awaitable[str | None]]
+"""`on_done(hook_ctx, summary)`: None, or what is to be mended before DONE holds."""
 ReplySender: TypeAlias = Callable[[str, str], Awaitable[None]]
 """`sender(name, text)`: say *text* under *name*, once however often it is asked to."""
 
@@ -63,6 +66,10 @@ def _never() -> bool:
 
 async def _always() -> None:
     """Nobody else hands over."""
+
+
+def _nothing(*_: object) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +102,12 @@ class Options:
     busy: Callable[[], bool] = _never
     deaf: bool = False
     permit: Callable[[], Awaitable[None]] = _always
+    on_done: DoneCallback | None = None
+    verify: str | None = None  # a command that checks DONE, in the work directory on the host
+    verify_tries: int = 3  # DONE that are refused until the session is
+    verify_timeout: float = 900.0  # seconds for the command
+    on_check: Callable[[bool], None] = _nothing  # a check begins, or has ended
+    on_over: Callable[[], None] = _nothing  # how it ends is settled
 
     def __post_init__(self) -> None:
         for name, given in _ASYNC.items():
@@ -105,6 +118,8 @@ class Options:
                 "on_caller_message and a protocol with caller_messages belong together: "
                 "give both or none"
             )
+        if self.verify_tries < 1:
+            raise ValueError("verify_tries is at least 1")
 
 
 _ASYNC = {
@@ -115,6 +130,7 @@ _ASYNC = {
     "on_deliverable": ("hook_ctx", "path", "text"),
     "on_deliverable_file": ("hook_ctx", "deliverable"),
     "on_caller_message": ("hook_ctx", "keyword", "data"),
+    "on_done": ("hook_ctx", "summary"),
     "agent_sender": ("text",),
     "reply_sender": ("name", "text"),
 }

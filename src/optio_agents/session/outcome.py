@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
 import anyio
 
-from optio_agents.display import visible
+from optio_agents.display import visible, visible_block
 from optio_agents.errors import (
     AgentExited,
     AgentReportedError,
     AgentStalled,
+    DoneRefused,
     EndedByHook,
     HostUnreachable,
     OptioAgentsError,
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Done:
     summary: str | None
+    verified: bool = False  # what checks it has accepted it
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedDone:
+    """DONE did not hold."""
+
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +82,16 @@ class Interrupted:
 
 
 Verdict: TypeAlias = (
-    Done | Reported | Cancelled | Exited | Stalled | Hooked | Unreachable | Failed | Interrupted
+    Done
+    | RefusedDone
+    | Reported
+    | Cancelled
+    | Exited
+    | Stalled
+    | Hooked
+    | Unreachable
+    | Failed
+    | Interrupted
 )
 
 
@@ -93,7 +111,9 @@ class Decision:
         match self.verdict:
             case None:
                 pass
-            case Done() if not isinstance(verdict, Done | Reported | Exited | Stalled):
+            case Done() if not isinstance(
+                verdict, Done | RefusedDone | Reported | Exited | Stalled
+            ):
                 pass  # a promise of DONE could not be kept
             case _:
                 return
@@ -111,11 +131,13 @@ class Decision:
             yield
 
 
-def outcome_of(verdict: Verdict) -> tuple[Outcome, str | None]:
+def outcome_of(verdict: Verdict) -> tuple[Outcome, str | None]:  # noqa: C901 - the union is the list
     """The outcome, and the summary that goes with it."""
     match verdict:
-        case Done(summary):
+        case Done(summary, _):
             return "done", summary
+        case RefusedDone(words):
+            return "refused", words
         case Cancelled():
             return "cancelled", "the context said to stop"
         case Interrupted():
@@ -150,6 +172,8 @@ def error_of(
             return None
         case Failed(error):
             return error
+        case RefusedDone(words):
+            return DoneRefused(f"the agent is not done: {visible_block(words)}", **about)
         case Reported(message):
             reason = visible(message) if message else "it gave no reason"
             return AgentReportedError(f"the agent reported an error: {reason}", **about)

@@ -21,7 +21,7 @@ from .deliverables import Deliverables
 from .dispatch import Dispatch
 from .foreign_code import cancel_once, describe
 from .foreign_host import adapt
-from .messages import CallerMessages, Channel
+from .messages import CallerMessages, Channel, DoneCheck
 from .options import Options
 from .outcome import (
     Cancelled,
@@ -29,6 +29,7 @@ from .outcome import (
     Done,
     Exited,
     Interrupted,
+    RefusedDone,
     Reported,
     Unreachable,
     end_of,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
         CallerMessageCallback,
         DeliverableCallback,
         DeliverableFileCallback,
+        DoneCallback,
         HookCallback,
         ReplySender,
     )
@@ -97,6 +99,8 @@ async def run_log_protocol_session(
     resuming: bool = False,
     busy: Callable[[], bool] = lambda: False,
     deaf: bool = False,
+    on_done: DoneCallback | None = None,
+    verify_tries: int = 3,
 ) -> SessionResult:
     """Supervise what *body* does on *host* by the log it writes, to one true end.
 
@@ -106,6 +110,10 @@ async def run_log_protocol_session(
     prepared directory) the body may be left out: the agent's end is its end, with its grace after
     DONE in any case. *resuming* goes on from *journal*; neither prepares anything. *busy* says
     that the agent waits for a person: no stall. A *deaf* agent takes nothing that it is told.
+
+    *on_done(hook_ctx, summary)* decides whether DONE holds, once its deliverables are answered:
+    None, or what is to be mended, which the agent is told, and that this was not the end. After
+    *verify_tries* of these, or at the first where nobody takes messages, the session fails.
 
     Code that blocks the event loop cannot be bounded; everything else of yours is cancelled when
     the session fails, awaited for 10 s, and then left behind and named in the result.
@@ -117,6 +125,7 @@ async def run_log_protocol_session(
         AgentReportedError: the agent wrote ERROR.
         AgentExited: the body ended, and there was no DONE in the log.
         AgentStalled: nothing was heard for *stall_after* seconds.
+        DoneRefused: *on_done* did not accept DONE.
         EndedByHook: a callback raised EndSession.
         HostUnreachable: the host stayed away for *lost_after* seconds.
         ValueError: a callback has the wrong shape; nothing was begun.
@@ -147,6 +156,8 @@ async def run_log_protocol_session(
         resuming=resuming or agent is not None,
         busy=busy,
         deaf=deaf,
+        on_done=on_done,
+        verify_tries=verify_tries,
     )
     return await run_session(host, ctx, options, journal)
 
@@ -188,6 +199,7 @@ class Run:
         self._given = host  # what hooks get: the very host they know
         self.host, self.ctx, self.options, self.journal = adapt(host), ctx, options, journal
         self.decision = Decision()
+        self.decision.over.add_done_callback(lambda _: options.on_over())
         self._started_at = time.time()
         self._body: asyncio.Task[Any] | None = None
         self._ended = Ended()
@@ -204,8 +216,12 @@ class Run:
         answering = self.shared, self.hook, self.channel, self.progress
         self.deliverables, self.callers = Deliverables(*answering), CallerMessages(*answering)
         self.hints = hints = Hints(self.shared, self.channel, self.progress)
-        self.watch = Watch(self.shared, self.ctx, self.deliverables, self.callers, hints)
-        self.dispatch = Dispatch(self.shared, self.progress, self.deliverables, self.callers, hints)
+        self.check = DoneCheck(
+            self.shared, self.hook, self.channel, self.progress, self._answer_all
+        )
+        parts = self.deliverables, self.callers, hints, self.check
+        self.watch = Watch(self.shared, self.ctx, *parts)
+        self.dispatch = Dispatch(self.shared, self.progress, *parts)
 
     def interrupt(self) -> None:
         """Whoever waits for this run does not want to any more."""
@@ -294,6 +310,7 @@ class Run:
                 beside.cancel_scope.cancel()
             batches.finish()
         self.watch.batches = None
+        await self.check.idle()
         body = self._body
         returned = body and body.done() and not body.cancelled() and body.exception() is None
         if self.options.agent is not None and returned:
@@ -363,6 +380,10 @@ class Run:
                     self.shared.note_trouble("body", error)
                 else:
                     self.shared.fail(error)
+        end = self._ended
+        crashed = end.signal is not None or end.exit_code or end.how in ("lost", "rebooted")
+        if self.check.refusal is not None and not crashed:
+            self.decision.decide(RefusedDone(f"the agent ended. {self.check.refusal}"))
         self.decision.decide(Exited(self._ended) if keywords else Done(None))
 
     # Ending
@@ -419,6 +440,7 @@ class Run:
             abandoned=tuple(self.foreign.abandoned),
             troubles=dict(self.shared.troubles),
             skipped=self.progress.skipped,
+            verified=isinstance(verdict, Done) and verdict.verified,
         )
         try:
             await self.shared.flush()

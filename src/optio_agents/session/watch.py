@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from optio_agents.framing.batches import Batches
 
     from .deliverables import Deliverables
-    from .messages import CallerMessages, Channel
+    from .messages import CallerMessages, Channel, DoneCheck
     from .progress import Progress
     from .shared import Shared
 
@@ -221,8 +221,10 @@ class Watch:
         deliverables: Deliverables,
         callers: CallerMessages,
         hints: Hints,
+        check: DoneCheck,
     ) -> None:
         self._shared, self._deliverables, self._callers = shared, deliverables, callers
+        self._done_check = check
         self._cancellation = Cancellation(context, shared)
         self._absence, self._silence, self._hints = Absence(shared), Silence(shared), hints
         self.batches: Batches | None = None  # while the log is read
@@ -246,7 +248,10 @@ class Watch:
         self._absence.check(awake)
         batches = self.batches
         waits_for_us = (
-            self._deliverables.waiting or self._callers.waiting or self._shared.options.busy()
+            self._deliverables.waiting
+            or self._callers.waiting
+            or self._done_check.waiting
+            or self._shared.options.busy()
         )
         if waits_for_us or self._absence.away:
             self._silence.seconds = 0.0

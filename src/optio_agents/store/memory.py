@@ -9,7 +9,16 @@ from dataclasses import asdict, replace
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from .records import ENDINGS, LAST_LINES, Entry, Recordable, Resumed, StoredEvent
+from .records import (
+    ACCEPTED,
+    ENDINGS,
+    LAST_LINES,
+    REPEATED,
+    Entry,
+    Recordable,
+    Resumed,
+    StoredEvent,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +44,7 @@ class MemoryJournal:
         self._pending: dict[tuple[str, int, int], Entry] = {}
         self._deliveries: dict[tuple[str, int, int], Delivery] = {}
         self._replies: dict[tuple[str, int, int], tuple[Entry, str]] = {}
+        self._endings: dict[Entry, str | None] = {}  # what was decided of each
         self._digests = bytearray()
         self._secrets = secrets
         self._events: deque[StoredEvent] = deque(maxlen=_LATEST)
@@ -44,8 +54,13 @@ class MemoryJournal:
         self._number = 0
 
     async def start(self) -> Resumed:
+        decided = list(self._endings.values())
+        counted = (entry for entry, reply in self._endings.items() if reply in (None, ACCEPTED))
         return replace(
             self._known,
+            ending=next(counted, None),
+            accepted=ACCEPTED in decided,
+            refusals=sum(reply not in (None, ACCEPTED, REPEATED) for reply in decided),
             digests=bytes(self._digests),
             pending=tuple(self._pending.values()),
             deliveries=tuple(self._deliveries[key] for key in sorted(self._deliveries)),
@@ -58,18 +73,16 @@ class MemoryJournal:
             self._digests.clear()
         self._digests += digests
         now = time.time()
-        ending, statuses = known.ending, known.statuses
+        statuses = known.statuses
         last_lines = deque(known.last_lines, maxlen=LAST_LINES)
         for entry in entries:
             self._keep(now, entry.kind, None, entry)
             self._pending[entry.key] = entry
             statuses += entry.kind == "status"
             last_lines.append(entry.line)
-            if ending is None and entry.kind in ENDINGS:
-                ending = entry
-        self._known = Resumed(
-            cursor=cursor, ending=ending, statuses=statuses, last_lines=tuple(last_lines)
-        )
+            if entry.kind in ENDINGS:
+                self._endings[entry] = None
+        self._known = Resumed(cursor=cursor, statuses=statuses, last_lines=tuple(last_lines))
 
     async def mark_done(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -84,6 +97,11 @@ class MemoryJournal:
 
     async def decide(self, entry: Entry, reply: str) -> None:
         self._replies[entry.key] = entry, reply
+        if entry in self._endings:
+            self._endings[entry] = reply
+            if reply != REPEATED:
+                check = {"accepted": reply == ACCEPTED, "text": reply}
+                self._keep(time.time(), "check", check, entry)
 
     async def end(self, result: SessionResult) -> None:
         self.result = result

@@ -28,6 +28,7 @@ Outcome: TypeAlias = Literal[
     "error",  # the agent wrote ERROR: AgentReportedError
     "exited",  # AgentExited
     "stalled",  # AgentStalled
+    "refused",  # DoneRefused
     "ended by hook",  # EndedByHook
     "unreachable",  # HostUnreachable
     "detached",  # `supervise` was asked to let the agent go on alone
@@ -66,6 +67,7 @@ class SessionResult:
     abandoned: tuple[str, ...] = ()  # foreign code that outlived its cancellation
     troubles: Mapping[str, int] = field(default_factory=dict)  # what raised, by name, how often
     skipped: int = 0  # messages that the context was too slow for
+    verified: bool = False  # what checks DONE has accepted it
 
     @property
     def untaken(self) -> tuple[Delivery, ...]:
@@ -110,6 +112,7 @@ Kind: TypeAlias = Literal[
     "unknown",
 ]
 ENDINGS: tuple[Kind, Kind] = ("done", "error")
+ACCEPTED, REPEATED = "accepted.", ""  # decided of a DONE: it holds; another answer speaks for it
 LAST_LINES = 20  # what an error of a session quotes
 
 
@@ -165,7 +168,9 @@ class Resumed:
     cursor: Cursor | None = None
     digests: bytes = b""  # of the cursor's generation, 8 bytes a line
     pending: tuple[Entry, ...] = ()  # recorded and not marked done, in the order recorded
-    ending: Entry | None = None  # the first DONE or ERROR ever recorded, marked done or not
+    ending: Entry | None = None  # the first DONE or ERROR recorded and not refused, done or not
+    accepted: bool = False  # the ending is a DONE that was checked, and holds
+    refusals: int = 0  # DONE that were not accepted
     deliveries: tuple[Delivery, ...] = ()  # the last row of each announcement, in order
     replies: tuple[tuple[Entry, str], ...] = ()  # what `decide` recorded for pending entries
     statuses: int = 0  # recorded entries of kind "status"
@@ -198,7 +203,11 @@ class Journal(Protocol):
         """Replace what is known of this announcement."""
 
     async def decide(self, entry: Entry, reply: str) -> None:
-        """*reply* is what the agent is told about *entry* (a caller message), not said yet."""
+        """*reply* is what the agent is told about *entry*, not said yet.
+
+        That is a caller message; or a DONE that was checked, which counts as ending only if this
+        is ACCEPTED.
+        """
 
     async def end(self, result: SessionResult) -> None:
         """How this run of the session ended. `unreachable` and `failed` may be resumed."""
@@ -266,7 +275,7 @@ class SessionState:
     """
 
     phase: StatePhase
-    detail: str = ""  # waiting: for whom, and for what; link down: why; over: how it ended
+    detail: str = ""  # working: at what, if not as usual; waiting: for whom, and for what; link down: why; over: how it ended
     since: float = 0.0
     percent: int | None = None  # as the agent has last said
     until: float | None = None  # limited: when that ends, if anybody knows
@@ -274,6 +283,8 @@ class SessionState:
 
     def __str__(self) -> str:
         match self.phase:
+            case "working":
+                return self.detail or "working"
             case "waiting":
                 return f"waits for {self.detail}"
             case "idle":
@@ -303,9 +314,18 @@ class SessionState:
         return replace(self, phase="unattended", detail=str(self), since=since)
 
 
-def over(outcome: str, summary: str | None, *, at: float, state: SessionState) -> SessionState:
+def over(
+    outcome: str,
+    summary: str | None,
+    *,
+    at: float,
+    state: SessionState,
+    verified: bool = False,
+) -> SessionState:
     """How a session stands that has ended."""
     words = f"{outcome}: {summary}" if summary and outcome != "done" else outcome
+    if verified:
+        words += ", verified"
     return replace(state, phase="over", detail=words, since=at, until=None)
 
 
@@ -341,6 +361,11 @@ class StoredSession:
     state: SessionState = field(default=SessionState("starting"), compare=False)
 
     @property
+    def verified(self) -> bool:
+        """Its DONE was checked, and holds."""
+        return bool((self.result or {}).get("verified"))
+
+    @property
     def over(self) -> bool:
         """Nothing more will come of it."""
         return self.outcome not in RESUMABLE
@@ -368,7 +393,7 @@ class StoredEvent:
     @property
     def is_line(self) -> bool:
         """It is a line of the log, and `entry` is it."""
-        return self.entry is not None and self.kind != "delivery"
+        return self.entry is not None and self.kind not in ("delivery", "check")
 
 
 @dataclass(frozen=True, slots=True)

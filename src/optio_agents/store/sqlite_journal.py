@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from optio_agents.framing.cursor import Cursor
 
 from .records import (
+    ACCEPTED,
     ENDINGS,
     LAST_LINES,
+    REPEATED,
     Delivery,
     Entry,
     LastWords,
@@ -69,7 +71,13 @@ def _session(row: tuple[Any, ...]) -> StoredSession:
     )
     stands = replace(stored.state, percent=percent)
     if stored.over and stands.phase != "over":
-        stands = over(str(outcome), summary, at=ended_at or created_at, state=stands)
+        stands = over(
+            str(outcome),
+            summary,
+            at=ended_at or created_at,
+            state=stands,
+            verified=stored.verified,
+        )
     return replace(stored, state=stands)
 
 
@@ -175,13 +183,25 @@ def resumed(database: sqlite3.Connection, session: str) -> Resumed:
         " WHERE e.session=? AND NOT e.done ORDER BY e.number",
         (session,),
     )
-    endings = entries("AND kind IN (?,?) ORDER BY number LIMIT 1", *ENDINGS)
+    endings = entries(
+        "AND kind IN (?,?) AND NOT EXISTS (SELECT 1 FROM replies r WHERE r.session=e.session"
+        " AND r.event=e.number AND r.reply<>?) ORDER BY number LIMIT 1",
+        *ENDINGS,
+        ACCEPTED,
+    )
+    accepted, refusals = database.execute(
+        "SELECT total(r.reply=?1), total(r.reply NOT IN (?1,?2)) FROM replies r JOIN events e"
+        " ON e.session=r.session AND e.number=r.event WHERE e.session=?3 AND e.kind='done'",
+        (ACCEPTED, REPEATED, session),
+    ).fetchone()
     last = entries("ORDER BY number DESC LIMIT ?", LAST_LINES)
     return Resumed(
         cursor=Cursor.from_json(cursor[0]) if cursor else None,
         digests=b"".join(row[0] for row in digests),
         pending=tuple(entries("AND NOT done ORDER BY number")),
         ending=endings[0] if endings else None,
+        accepted=accepted > 0,
+        refusals=int(refusals),
         deliveries=tuple(deliveries(database, session)),
         replies=tuple((_entry(row), reply) for reply, *row in replies),
         statuses=statuses,
@@ -198,6 +218,11 @@ _BY_KEY = "session=? AND file=? AND generation=? AND offset=?"
 
 
 _NEXT = "(SELECT coalesce(max(number), 0) + 1 FROM events WHERE session=?1)"
+_ABOUT_LINE = (
+    "INSERT INTO events (session, number, at, kind, value, about)"
+    f" SELECT session, {_NEXT}, ?2, '{{kind}}', ?3, number FROM events"
+    " WHERE session=?1 AND file=?4 AND generation=?5 AND offset=?6"
+)
 _FRESH = 60.0  # seconds: a file changed longer ago tells when its last line was written
 
 
@@ -251,24 +276,25 @@ class SessionJournal:
                 f" SELECT session, number, ?,?,?,?,?,? FROM events WHERE {_BY_KEY}",
                 (*row, self.session, *delivery.entry.key),
             )
-            database.execute(
-                "INSERT INTO events (session, number, at, kind, value, about)"
-                f" SELECT session, {_NEXT}, ?2, 'delivery', ?3, number FROM events"
-                " WHERE session=?1 AND file=?4 AND generation=?5 AND offset=?6",
-                event,
-            )
+            database.execute(_ABOUT_LINE.format(kind="delivery"), event)
 
         await self._file.write(work)
 
     async def decide(self, entry: Entry, reply: str) -> None:
         kept = self._secrets.hide(reply)
-        await self._file.write(
-            lambda database: database.execute(
+        check = json.dumps({"accepted": reply == ACCEPTED, "text": kept})
+        event = (self.session, time.time(), check, *entry.key)
+
+        def work(database: sqlite3.Connection) -> None:
+            new = database.execute(
                 "INSERT OR IGNORE INTO replies (session, event, reply)"
                 f" SELECT session, number, ? FROM events WHERE {_BY_KEY}",
                 (kept, self.session, *entry.key),
-            )
-        )
+            ).rowcount
+            if new and entry.kind == "done" and reply != REPEATED:
+                database.execute(_ABOUT_LINE.format(kind="check"), event)
+
+        await self._file.write(work)
 
     async def end(self, result: SessionResult) -> None:
         await self._file.write(lambda database: self._end(database, result))

@@ -82,6 +82,17 @@ class DeliveryStep:
 
 
 @dataclass(frozen=True, slots=True)
+class DoneChecked:
+    """A DONE was checked, and holds; or *text* is what the agent is told about it."""
+
+    accepted: bool
+    text: str
+    _: KW_ONLY
+    number: int | None = None
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class MessageSent:
     """Somebody has said something to the agent; its *name* is said once."""
 
@@ -181,6 +192,7 @@ SessionEvent: TypeAlias = (
     SessionBegan
     | LogLine
     | DeliveryStep
+    | DoneChecked
     | MessageSent
     | TurnEnded
     | RequestOpened
@@ -272,6 +284,8 @@ def event_of(stored: StoredEvent) -> SessionEvent:  # noqa: C901 - the union is 
         case "delivery":
             assert entry is not None
             return DeliveryStep(_made(Delivery, value, entry=entry), **place)
+        case "check":
+            return _made(DoneChecked, value, **place)
         case "sent":
             return _made(MessageSent, value, **place)
         case "turn":

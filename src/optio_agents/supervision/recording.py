@@ -21,7 +21,7 @@ from optio_agents.concurrency import task_group
 from optio_agents.errors import StoreError
 from optio_agents.hosts.following.sent.inotify import names_of
 from optio_agents.hosts.following.watcher import WatchHandle
-from optio_agents.store.records import ENDINGS, RESUMABLE, SessionState, over, percent_of
+from optio_agents.store.records import RESUMABLE, SessionState, over, percent_of
 
 from .credentials import forget_key
 from .events import (
@@ -82,7 +82,6 @@ class Recording:
         self.records, self.by, self.bell = records, by, Bell()
         self.state = SessionState("starting", since=time.time(), by=by)
         self.leaving: Leaving | None = None
-        self.on_ending: Callable[[], None] = lambda: None  # DONE or ERROR is recorded
         self.result: SessionResult | None = None
         self.ended: SessionEnded | None = None
         self.open: dict[str, OpenRequest] = {}  # by id, in the order asked
@@ -92,24 +91,20 @@ class Recording:
         self._secrets = secrets
         self._stands: tuple[StatePhase, str, float | None] = ("starting", "", None)
         self._down: str | None = None
+        self._checking = False
         self._readers: list[deque[AgentEvent]] = []
         self._observer: Observer | None = None
 
     # For the driver
 
     async def start(self) -> Resumed:
-        known = await self.records.start()
-        if known.ending is not None:
-            self.on_ending()
-        return known
+        return await self.records.start()
 
     async def record(self, entries: Sequence[Entry], cursor: Cursor, digests: bytes) -> None:
         await self.records.record(entries, cursor, digests)
         if (percent := percent_of(entries)) is not None:
             self.state = replace(self.state, percent=percent)
         self.bell.ring()
-        if any(entry.kind in ENDINGS for entry in entries):
-            self.on_ending()
 
     async def mark_done(self, entries: Sequence[Entry]) -> None:
         await self.records.mark_done(entries)
@@ -120,6 +115,7 @@ class Recording:
 
     async def decide(self, entry: Entry, reply: str) -> None:
         await self.records.decide(entry, reply)
+        self.bell.ring()
 
     async def end(self, result: SessionResult) -> None:
         """The driver cannot tell that a session goes on without it; `leaving` says so here."""
@@ -193,8 +189,15 @@ class Recording:
                 with anyio.move_on_after(SLOWLY):
                     await news.wait()
 
+    def check(self, begins: bool) -> None:
+        """Its DONE is being checked, or was."""
+        self._checking = begins
+        self._restate()
+
     def _restate(self) -> None:
         phase, detail, until = self._stands
+        if self._checking and phase in ("working", "idle"):
+            phase, detail = "working", "its DONE is checked"
         if self._down is not None:
             phase, detail, until = "link down", self._down, None
         was = self.state
@@ -209,7 +212,13 @@ class Recording:
         self.result = result
         state, self.state = (
             self.state,
-            over(result.outcome, result.summary, at=result.ended_at, state=self.state),
+            over(
+                result.outcome,
+                result.summary,
+                at=result.ended_at,
+                state=self.state,
+                verified=result.verified,
+            ),
         )
         self.ended = SessionEnded(result, at=result.ended_at)
         if self.leaving != "taken over":

@@ -7,7 +7,7 @@ import platform
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,11 +75,19 @@ class Facts:
     hidden: tuple[str, ...] = ()  # names of variables whose values are not to be shown
     reads_to_end: bool = False
     journal: str = ""  # who may reclaim the session at once; only our journal knows
+    rules: Mapping[str, Any] = field(default_factory=dict)  # options that outlive a supervisor
     notes_start: bool = False  # and it knows when the agent was about to be started: see `starts`
 
     @classmethod
     def of(
-        cls, host: Host, spec: AgentSpec, *, title: str, name: str, features: ProtocolFeatures
+        cls,
+        host: Host,
+        spec: AgentSpec,
+        *,
+        title: str,
+        name: str,
+        features: ProtocolFeatures,
+        rules: Mapping[str, Any] | None = None,
     ) -> Facts:
         """Those of a session that is about to begin."""
         kind = kind_named(spec.kind)
@@ -94,6 +102,7 @@ class Facts:
             features=asdict(features),
             hidden=tuple(credentials_in(spec.env)),
             reads_to_end=kind.reads_to_end(spec),
+            rules=rules or {},
             journal=secrets.token_hex(8),
             notes_start=True,
         )
@@ -129,6 +138,14 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
 def _is_directory(value: object) -> bool:
     return value is None or (
         isinstance(value, str) and value.startswith(("/", "~/")) and "\0" not in value
@@ -143,6 +160,20 @@ def _are_features(value: object) -> bool:
     except (TypeError, ValueError):
         return False
     return all(isinstance(on, bool) for name, on in features.items() if name != "browser")
+
+
+# Options of `supervise` that hold for a session whoever supervises it, and what each may be.
+RULES: Mapping[str, Callable[[Any], bool]] = {
+    "verify": _is_text,
+    "verify_tries": _is_count,
+    "verify_timeout": _is_amount,
+}
+
+
+def _are_rules(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        name in RULES and RULES[name](rule) for name, rule in value.items()
+    )
 
 
 def _are_names(value: object) -> bool:
@@ -160,6 +191,7 @@ _SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "features": _are_features,
     "hidden": _are_names,
     "reads_to_end": lambda value: isinstance(value, bool),
+    "rules": _are_rules,
     "journal": _is_text,
     "notes_start": lambda value: isinstance(value, bool),
 }

@@ -7,7 +7,7 @@ import logging
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         CallerMessageCallback,
         DeliverableCallback,
         DeliverableFileCallback,
+        DoneCallback,
     )
     from optio_agents.store import Store
 
@@ -97,6 +98,9 @@ def supervise(
     detach_when: anyio.Event | None = None,
     cancel_when: anyio.Event | None = None,
     take_over: bool = False,
+    verify: str | DoneCallback | None = None,
+    verify_tries: int | None = None,
+    verify_timeout: float | None = None,
 ) -> Supervising:
     """Run *agent* on *host*, which its caller has entered, to one true end.
 
@@ -115,16 +119,29 @@ def supervise(
     it so on purpose (outcome `detached`); *cancel_when* stops it (`cancelled`). Leaving in any
     other way, by cancellation too, stops the agent. A lost host is waited for, unless *lost_after*.
 
+    *verify* decides whether DONE holds, once its deliverables are answered: a command, run where
+    the agent works for at most *verify_timeout* seconds (900), whose exit code 0 says so; or
+    `async verify(hook_ctx, summary)`, which gives None or what is to be mended. The agent is told
+    what it found, and that this DONE was not the end; *verify_tries* (3) of these end the
+    session. A command is kept with the session, for who resumes it.
+
     Raises:
-        SessionFailed: as `run_log_protocol_session` does.
+        SessionFailed: as `run_log_protocol_session` does; DoneRefused where *verify* never agreed.
         AlreadyOwned: somebody else supervises this session; *take_over* pushes them aside,
             where their journal is another one.
         StoreError: the journal cannot be used; the agent goes on.
         ValueError: a session that is over cannot be resumed.
         WorkDirRefused, AgentError, HostError: it could not be started.
     """
+    command, on_done = (verify, None) if isinstance(verify, str) else (None, verify)
+    given = {
+        "verify": command,
+        "verify_tries": verify_tries,
+        "verify_timeout": verify_timeout,
+    }
+    rules = {name: value for name, value in given.items() if value is not None}
 
-    def options(protocol: Protocol) -> SupervisionOptions:
+    def options(protocol: Protocol, kept: Mapping[str, Any]) -> SupervisionOptions:
         return SupervisionOptions(
             on_deliverable=on_deliverable,
             on_deliverable_file=on_deliverable_file,
@@ -141,10 +158,12 @@ def supervise(
             detach_when=detach_when,
             cancel_when=cancel_when,
             take_over=take_over,
+            on_done=on_done,
+            **{**kept, **rules},
         )
 
     owner = Owner()
-    way_in = _WayIn(store, owner, protocol, options)
+    way_in = _WayIn(store, owner, protocol, options, rules)
     if resume is None:
         running = way_in.begin(host, agent, session=session, title=title or "", name=name or "")
     else:
@@ -160,10 +179,11 @@ class _WayIn:
         store: Store | None,
         owner: Owner,
         protocol: Protocol | None,
-        options: Callable[[Protocol], SupervisionOptions],
+        options: Callable[[Protocol, Mapping[str, Any]], SupervisionOptions],
+        rules: Mapping[str, Any],
     ) -> None:
         self._store, self._owner = store, owner
-        self._protocol, self._options = protocol, options
+        self._protocol, self._options, self._rules = protocol, options, rules
 
     async def begin(
         self,
@@ -177,7 +197,7 @@ class _WayIn:
         if host is None or spec is None:
             raise ValueError("say on which host, and what to run there")
         options, session = (
-            self._options(self._protocol or get_protocol()),
+            self._options(self._protocol or get_protocol(), {}),
             session or new_session_id(),
         )
         store = self._store
@@ -186,7 +206,8 @@ class _WayIn:
         hidden = credentials_in(spec.env)
         secrets = Secrets(hidden)
         title = secrets.hide(title)
-        facts = Facts.of(host, spec, title=title, name=name, features=options.protocol.features)
+        features = options.protocol.features
+        facts = Facts.of(host, spec, title=title, name=name, features=features, rules=self._rules)
         stored = StoredSession(
             session, time.time(), host.machine.name, host.taskdir, facts.to_json()
         )
@@ -282,7 +303,8 @@ class _WayIn:
 
     def _taught(self, facts: Facts) -> SupervisionOptions:
         """What was asked for, of an agent that was taught its protocol before."""
-        return self._options(self._protocol or get_protocol(**(facts.features or {})))
+        protocol = self._protocol or get_protocol(**(facts.features or {}))
+        return self._options(protocol, facts.rules)
 
     async def _not_seen(
         self, stored: StoredSession, store: Store, error: FileRefused
@@ -359,7 +381,9 @@ async def _started(
     async with AsyncExitStack() as stack:
         try:
             real = await _open_channel(host)
-            plan = await kind_named(spec.kind).plan(host, spec, options.protocol, real=real)
+            checked = options.verify is not None or options.on_done is not None
+            kind = kind_named(spec.kind)
+            plan = await kind.plan(host, spec, options.protocol, real=real, checked=checked)
             if host.own_workdir and plan.agents_md is not None:
                 await host.write_text("AGENTS.md", plan.agents_md)
             shims = await options.protocol.prepare_browser_shims(host) or {}

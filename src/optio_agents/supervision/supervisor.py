@@ -155,7 +155,6 @@ class Supervision:
                     kind.connect(agent, self._recording, asking) as link,
                     self._watching(agent, lease.lost),
                 ):
-                    self._recording.on_ending = link.on_ending
                     self._owner.reach(agent, link)
                     return await self._driven(agent, link, lease)
         except HostError as error:
@@ -189,6 +188,8 @@ class Supervision:
             busy=link.busy,
             deaf=self._facts.reads_to_end,
             permit=lease.hold,
+            on_check=self._recording.check,
+            on_over=link.on_ending,
         )
         try:
             result = await run_session(self._host, self._context, options, self._recording)

@@ -13,7 +13,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ STEPS = (
     "fetched before judged",
     "judged before said",
     "said before noted",
+    "checked before decided",
     "decided before said",
     "before a lease touch",
     "after a lease touch",
@@ -70,6 +71,7 @@ class Plan:
     step: str = ""
     occurrence: int = 1
     session: str = "s1"
+    options: dict[str, Any] = field(default_factory=dict)  # further ones, for `supervise`
 
     def run(self) -> list[str]:
         """The command line that carries it out."""
@@ -118,6 +120,7 @@ class FatefulJournal(SessionJournal):
             self.fate("judged before said")
 
     async def decide(self, entry: Any, reply: str) -> None:
+        self.fate("checked before decided")
         await super().decide(entry, reply)
         self.fate("decided before said")
 
@@ -248,6 +251,7 @@ async def main(plan: Plan) -> None:
         FatefulStore(Path(plan.directory, "j.sqlite3")) as store,
         make_host(ssh, taskdir=plan.taskdir) as host,
     ):
+        options |= plan.options
         result = await supervise(fateful(host, fate), store=store, **options)
     print("outcome", result.outcome, *sorted(fate.hits), sep="\t", flush=True)
 

@@ -98,6 +98,7 @@ def words(record: Mapping[str, Any]) -> str:  # noqa: C901 - one way to say each
         case {"kind": "sent", "text": text, "by": by}:
             return visible(f"by {by}: {text}")
         case {"kind": "finished" | "turn", "outcome": outcome, "text": text}:
+            outcome += ", verified" if record.get("verified") else ""
             return visible(f"{outcome}: {text}" if text else outcome)
         case {"path": str(text)} | {"url": str(text)} | {"text": str(text)}:
             return visible(text)
@@ -131,6 +132,8 @@ def records_of(event: events.SessionEvent, session: str) -> Iterator[Record]:  #
             yield record(**of_event(line), **where, **about)
         case events.DeliveryStep(delivery):
             yield of_delivery(delivery, **about)
+        case events.DoneChecked(accepted, text):
+            yield record("check", accepted=accepted, text=text, **about)
         case events.MessageSent(name, text, by):
             yield record("sent", name=name, text=text, by=by, **about)
         case events.TurnEnded(turn) if turn.ok:
@@ -198,6 +201,7 @@ def of_result(result: SessionResult, **about: Any) -> Record:
         outcome=result.outcome,
         exit_code=outcome_code(result),
         text=result.summary,
+        verified=result.verified,
         deliverables=[
             {"path": d.path, "size": d.size, "sha256": d.sha256, "saved": d.saved}
             for d in result.deliverables

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
@@ -230,6 +230,7 @@ class ShownSession:
         name: str | None = None,
         on_deliverable_file: DeliverableFileCallback | None = None,
         observer: Observer | None = None,
+        rules: Mapping[str, Any] | None = None,
     ) -> SessionResult:
         """Own it and see it to its end, as `optio_agents.supervise` does."""
         options = self.terminal.options
@@ -251,6 +252,7 @@ class ShownSession:
             detach_when=self.detach,
             cancel_when=self.cancel,
             take_over=options.take_over,
+            **(rules or {}),
         )
         async with supervision as self.live:
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ from optio_agents.display import Secrets
 from optio_agents.hosts.environment import credentials_in
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from optio_agents.cli.screen.supervised import ShownSession
     from optio_agents.context import HookContext
     from optio_agents.conversation.claude import PermissionMode
@@ -43,6 +45,7 @@ class NewSession:
     title: str | None = None
     name: str | None = None
     review: DeliverableFileCallback | None = None
+    rules: Mapping[str, Any] = field(default_factory=dict)  # more for `supervise`, as it has them
 
     async def show(self, options: CommandOptions) -> int:
         """Start it, and supervise it in this terminal; the exit code is the answer."""
@@ -68,6 +71,7 @@ class NewSession:
                 title=self.title,
                 name=self.name,
                 on_deliverable_file=self.review,
+                rules=self.rules,
             )
 
 
@@ -87,6 +91,33 @@ class RunVerb(click.Command):
             if not ctx.meta[_COMMAND]:
                 raise click.UsageError("no command stands behind --", ctx)
         return super().parse_args(ctx, args)
+
+
+def rule_options(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Give *verb* what holds for a session whoever supervises it later."""
+    options = (
+        click.option(
+            "--verify",
+            metavar="CMD",
+            help="At DONE run CMD where the agent works: it is done when that exits 0, and is told "
+            "what to mend when not.",
+        ),
+        click.option(
+            "--verify-tries",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="End the session at the Nth DONE that CMD refuses.  [default: 3]",
+        ),
+        click.option(
+            "--verify-timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="S",
+            help="End CMD after S seconds; it has refused DONE then.  [default: 900]",
+        ),
+    )
+    for option in reversed(options):
+        verb = option(verb)
+    return verb
 
 
 @click.command(
@@ -126,6 +157,7 @@ class RunVerb(click.Command):
 @click.option("--title", help="What the session is about.")
 @click.option("--name", help="What to call it, wherever an ID is asked for.")
 @click.option("--detach", is_flag=True, help="Start it, and come back with `attach`.")
+@rule_options
 @supervision_options
 @click.argument("prompt", nargs=-1)
 @click.pass_context
@@ -153,6 +185,7 @@ def run(
     front of it, is then its first input.
     """
     from optio_agents.supervision import Claude, Command
+    from optio_agents.supervision.sessions import RULES
 
     command: tuple[str, ...] = ctx.meta.get(_COMMAND, ())
     text = " ".join(prompt) or None
@@ -172,8 +205,10 @@ def run(
         if permission == "accept-edits":
             mode, permission = "acceptEdits", "ask"
         spec = Claude(text, model=model, permission_mode=mode, allowed_tools=allow, env=given)
+    rules = {name: value for name in RULES if (value := rest.pop(name, None)) is not None}
     new = NewSession(
         spec=spec,
+        rules=rules,
         ssh=ssh_of(host, policy=host_key) if host else None,
         cwd=cwd,
         title=(title or text or " ".join(command)).strip().partition("\n")[0][:_TITLE],

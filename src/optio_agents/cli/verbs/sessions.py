@@ -122,6 +122,7 @@ def _record(session: StoredSession, last: LastWords | None = None) -> Record:
         last=(over and session.summary) or _words_of(last),
         text=session.facts.get("title"),
         summary=session.summary,
+        verified=session.verified,
         ended_at=session.ended_at,
     )
 

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from optio_agents.errors import NameTaken
-from optio_agents.protocol.prompt import build_log_channel_prompt
+from optio_agents.protocol.prompt import after_done, build_log_channel_prompt
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -92,7 +92,7 @@ class AgentLink(Reach, Protocol):
         """The agent waits for a person."""
 
     def on_ending(self) -> None:
-        """DONE or ERROR was recorded."""
+        """How the session ends is settled: it need do no more."""
 
     @property
     def trouble(self) -> str | None:
@@ -126,8 +126,13 @@ class AgentKind(Protocol):
     async def check(self, host: Host, spec: Any) -> None:
         """Raises AgentError where its program is not on *host*, and says how to get it."""
 
-    async def plan(self, host: Host, spec: Any, protocol: LogProtocol, *, real: str) -> Startup:
-        """How to start it on *host*, taught *protocol*; *real* is where its log really is."""
+    async def plan(
+        self, host: Host, spec: Any, protocol: LogProtocol, *, real: str, checked: bool
+    ) -> Startup:
+        """How to start it on *host*, taught *protocol*; *real* is where its log really is.
+
+        It is told so where its DONE is *checked*.
+        """
 
     def connect(
         self, agent: Agent, recording: Recording, asking: PermissionPolicy
@@ -146,11 +151,14 @@ def kind_named(name: str) -> AgentKind:
     return kind
 
 
-def teach(host: Host, protocol: LogProtocol, *, replies: bool = True) -> str:
+def teach(host: Host, protocol: LogProtocol, *, replies: bool = True, checked: bool) -> str:
     """What the agent reads about its log; without *replies* where it could not hear them."""
     if protocol.documentation != build_log_channel_prompt(protocol.features):
-        return protocol.documentation  # words of the caller's own
-    return build_log_channel_prompt(protocol.features, replies=replies, logdir=host.logdir)
+        taught = protocol.documentation  # words of the caller's own
+        return f"{taught}\n{after_done(replies=replies)}" if checked else taught
+    return build_log_channel_prompt(
+        protocol.features, replies=replies, logdir=host.logdir, checked=checked
+    )
 
 
 async def say_once(agent: Agent, name: str | None, data: bytes) -> str:

@@ -99,7 +99,9 @@ class ClaudeKind:
                 "see https://claude.com/claude-code"
             )
 
-    async def plan(self, host: Host, spec: Claude, protocol: Protocol, *, real: str) -> Startup:
+    async def plan(
+        self, host: Host, spec: Claude, protocol: Protocol, *, real: str, checked: bool
+    ) -> Startup:
         from optio_agents.conversation.claude.launch import (
             check_root,
             plan_launch,
@@ -111,7 +113,7 @@ class ClaudeKind:
             model=spec.model,
             permission_mode=spec.permission_mode,
             allowed_tools=[*spec.allowed_tools, *reporting_rules(host.logdir, real)],
-            append_system_prompt=teach(host, protocol),
+            append_system_prompt=teach(host, protocol, checked=checked),
             env=spec.env,
             executable=spec.executable,
             arguments=spec.options,

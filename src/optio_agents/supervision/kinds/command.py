@@ -65,8 +65,10 @@ class CommandKind:
     async def check(self, host: Host, spec: Command) -> None:
         """The shell that starts it says what is missing."""
 
-    async def plan(self, host: Host, spec: Command, protocol: Protocol, *, real: str) -> Startup:
-        taught = teach(host, protocol, replies=not spec.reads_to_end)
+    async def plan(
+        self, host: Host, spec: Command, protocol: Protocol, *, real: str, checked: bool
+    ) -> Startup:
+        taught = teach(host, protocol, replies=not spec.reads_to_end, checked=checked)
         words = f"{taught}\n{spec.prompt}\n" if spec.prompt is not None else ""
         return Startup(
             tuple(spec.argv),
