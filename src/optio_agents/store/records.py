@@ -275,7 +275,8 @@ class SessionState:
     """
 
     phase: StatePhase
-    detail: str = ""  # working: at what, if not as usual; waiting: for whom, and for what; link down: why; over: how it ended
+    # Working: at what, if not as usual; waiting: for whom and what; link down: why; over: how.
+    detail: str = ""
     since: float = 0.0
     percent: int | None = None  # as the agent has last said
     until: float | None = None  # limited: when that ends, if anybody knows
