@@ -168,6 +168,31 @@ def test_misuse_is_a_sentence_that_says_what_to_do(
     assert "Traceback" not in ran.stderr
 
 
+def test_a_program_that_nobody_finds_is_named_with_where_it_was_looked_for(desk: Desk) -> None:
+    ran = desk.run("run", "--end-input", "--", "nosuchprogram")
+    assert ran.returncode == 3
+    told = " ".join(ran.stderr.split())
+    assert "(exit code 127): nosuchprogram: not found, neither on the PATH of a login shell" in told
+    assert desk.run("ls").stdout.count("exited") == 1
+
+
+@pytest.mark.parametrize("place", ["this terminal", "a terminal"])
+def test_what_only_a_terminal_finds_is_found(desk: Desk, place: str) -> None:
+    apart = desk.home / "apart"
+    (desk.home / "bin").rename(apart)
+    (desk.home / ".profile").write_text("PATH=/usr/bin:/bin\n")
+    if place == "this terminal":
+        desk.env["PATH"] = f"{apart}:{desk.env['PATH']}"
+    else:
+        (desk.home / ".bashrc").write_text(f"echo hello; PATH={apart}:$PATH\n")
+        desk.env["SHELL"] = "/bin/bash"
+    ran = desk.run("run", "--", "agent", "DONE: found")
+    assert ran.returncode == 0, ran.stderr
+    (apart / "claude").symlink_to("agent")
+    ran = desk.run("run", "do it")  # it is no claude, but it is found
+    assert "not installed" not in ran.stderr
+
+
 def test_a_polite_end_leaves_the_agent_running(desk: Desk) -> None:
     steps = ("STATUS: on it", desk.hold("go"), "DONE: after all")
     argv = ["optio-agents", "run", "--", "agent", *steps]

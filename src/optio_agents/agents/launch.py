@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from optio_agents.errors import AgentError
+from optio_agents.errors import AgentError, CommandTimedOut
 from optio_agents.hosts.environment import check_names, inheritable
 from optio_agents.hosts.machine import ProcessId
 from optio_agents.hosts.retrying import over_a_cut
-from optio_agents.hosts.scripting import os_bytes, quote, refusal, script
+from optio_agents.hosts.scripting import new_mark, os_bytes, quote, refusal, script
 
 from .directory import text_of
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from optio_agents.hosts.environment import EnvBase
     from optio_agents.hosts.host import Host
+    from optio_agents.hosts.machine import Answer, Machine
 
     from .directory import Directory
 
@@ -45,17 +48,23 @@ class StartPlan:
     env: Mapping[str, str]
     meta: Mapping[str, object]
     journal_limit: int | None
+    login: bool = False  # its PATH is that of a login shell there
 
-    def launch_text(self) -> str:
-        """Shell text that becomes the agent's surroundings and arguments."""
+    def launch_text(self, *, path: str | None = None, otherwise: str = "") -> str:
+        """Shell text that becomes the agent's surroundings and arguments.
+
+        With *path* for its PATH; what to do *otherwise* is for when there is no such program.
+        """
+        env = self.env if path is None else {**self.env, "PATH": path}
         return "".join(
             [
                 "unset PATH\n",
-                *(f"export {name}={quote(value)}\n" for name, value in self.env.items()),
+                *(f"export {name}={quote(value)}\n" for name, value in env.items()),
                 f"cd {quote(self.cwd)} || exit 126\n",
                 "unset OLDPWD SHLVL _\n",
                 " ".join(["set --", *map(quote, self.argv)]),
                 "\n",
+                otherwise,
             ]
         )
 
@@ -107,7 +116,9 @@ async def plan_start(
         "meta": dict(meta),
     }
     whole = {**base, **env, **ours}
-    return StartPlan(session, tuple(argv), where, whole, known, limit)
+    # Shims may stand in front of it.
+    login = bool(base) and whole.get("PATH", "").endswith(base.get("PATH", ""))
+    return StartPlan(session, tuple(argv), where, whole, known, limit, login)
 
 
 def read_meta(text: bytes) -> Mapping[str, Any]:
@@ -151,9 +162,20 @@ async def prepare(directory: Directory, plan: StartPlan) -> None:
 
 
 async def launch(directory: Directory, plan: StartPlan) -> ProcessId | None:
-    """Start the agent, once however often this is repeated; its identity, if it is told."""
-    args = [directory.path, plan.session, plan.launch_text()]
-    answer = await directory.machine.ask(text_of("launch"), args)
+    """Start the agent, once however often this is repeated; its identity, if it is told.
+
+    A program that no login shell finds is looked for on the PATH of a terminal, too: what people
+    install for themselves often stands in what only an interactive shell reads.
+    """
+    answer = await _launch(directory, plan, plan.launch_text())
+    if answer.stdout == b"absent\n":
+        path, words = None, "not found"
+        if plan.login and "/" not in plan.argv[0]:
+            path = await widened(directory.machine, plan.env.get("PATH", ""))
+            words = f"not found, {SEARCHED}"
+        said = quote(f"{plan.argv[0]}: {words}")
+        missing = f"command -v \"$1\" >/dev/null || {{ printf '%s\\n' {said} >&2; exit 127; }}\n"
+        answer = await _launch(directory, plan, plan.launch_text(path=path, otherwise=missing))
     match answer.stdout.split():
         case [pid, start, boot]:
             return ProcessId(int(pid), int(start), boot.decode())
@@ -161,3 +183,33 @@ async def launch(directory: Directory, plan: StartPlan) -> ProcessId | None:
             return None
     why = refusal(answer, directory.path, "launch") if answer.exit_code else "it said no name"
     raise AgentError(f"{directory.machine.name}: the agent could not be started: {why}")
+
+
+async def _launch(directory: Directory, plan: StartPlan, text: str) -> Answer:
+    args = [directory.path, plan.session, text]
+    return await directory.machine.ask(text_of("launch"), args)
+
+
+SEARCHED = "neither on the PATH of a login shell nor on that of a terminal"
+_PATIENCE = 10.0  # seconds that an interactive shell may take to begin
+
+
+async def finds(host: Host, program: str, env: Mapping[str, str]) -> bool:
+    """Whether a start of *program* with the login environment and *env* would find it."""
+    path = {**await host.machine.login_environment(), **env}.get("PATH", "")
+    find = 'PATH=$1; command -v "$2"'
+    if (await host.ask(find, path, program)).exit_code:
+        path = await widened(host.machine, path)
+        return not (await host.ask(find, path, program)).exit_code
+    return True
+
+
+async def widened(machine: Machine, path: str) -> str:
+    """*path*, and behind it what a terminal of the same user on *machine* has on its own."""
+    mark, terminals = new_mark(), [os.environ.get("PATH", "")] if machine.is_local else []
+    with suppress(CommandTimedOut):
+        answer = await machine.ask(script("agents/terminal"), [mark], seconds=_PATIENCE)
+        _, _, rest = answer.stdout.decode("utf-8", "surrogateescape").partition(f"<{mark}>")
+        terminals.append(rest.partition(f"</{mark}>")[0].strip("\n"))
+    directories = [one for whole in (path, *terminals) for one in whole.split(":") if one]
+    return ":".join(dict.fromkeys(directories))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from optio_agents.context import HookContext
+from optio_agents.display import visible
 from optio_agents.errors import HostError, OptioAgentsError, StoreError
 from optio_agents.protocol.protocol import get_protocol
 from optio_agents.store.memory import MemoryJournal
@@ -70,6 +71,7 @@ BOUND = 10.0  # seconds from failing or cancelled until foreign code is left beh
 _LAST_CALLS = 2.0  # seconds of these that belong to cancelling what still answers then
 _REPORTING = 10.0  # seconds for what the context does not know yet, at a good end
 _ASKING = 5.0  # seconds for a last question to the agent
+_NOT_RUN = 126, 127  # exit codes of a shell that could not run what it should
 
 
 async def run_log_protocol_session(
@@ -422,7 +424,16 @@ class Run:
     async def _conclude(self) -> tuple[SessionResult, BaseException | None]:
         verdict = self.decision.verdict
         assert verdict is not None
+        stderr, agent = "", self.options.agent
+        if agent is not None and not isinstance(verdict, Done | Cancelled | Unreachable):
+            try:
+                with anyio.fail_after(_ASKING):
+                    stderr = await agent.last_stderr()
+            except (OptioAgentsError, OSError):
+                _log.debug("the agent's last words cannot be had", exc_info=True)
         outcome, summary = outcome_of(verdict)
+        if isinstance(verdict, Exited) and verdict.agent.exit_code in _NOT_RUN and stderr:
+            summary = f"{summary}: {visible(stderr.splitlines()[-1], limit=200)}"
         if isinstance(verdict, Exited) and (other := await self.hints.find_other_log()):
             summary = f"{summary}; it wrote to {other}, which nobody reads"
         result = SessionResult(
@@ -449,12 +460,5 @@ class Run:
             if isinstance(verdict, Done | Cancelled):
                 raise
             _log.exception("how the session ended could not be recorded")
-        stderr, agent = "", self.options.agent
-        if agent is not None and not isinstance(verdict, Done | Cancelled | Unreachable):
-            try:
-                with anyio.fail_after(_ASKING):
-                    stderr = await agent.last_stderr()
-            except (OptioAgentsError, OSError):
-                _log.debug("the agent's last words cannot be had", exc_info=True)
         host = getattr(getattr(self.host, "machine", None), "name", "the host")
         return result, error_of(verdict, result, host=host, stderr=stderr)

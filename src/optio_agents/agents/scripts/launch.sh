@@ -1,9 +1,26 @@
 # DIR TAG TEXT: start the launcher of a prepared session, detached; say the agent's identity, "taken"
-# when it was started before, or "failed". Safe to repeat. TEXT is shell text, the environment and
-# the arguments of the agent: it stands in no command line, and in a file without a name alone.
+# when it was started before, "absent", with nothing done, where there is no such program, or
+# "failed". Safe to repeat. TEXT is shell text, the environment and the arguments of the agent: it
+# stands in no command line, and in a file without a name alone.
 # shellcheck shell=sh disable=SC2154
 enter "$1" "$2"
 [ ! -p pipe ] || { echo taken; exit; }
+( # 9: the program is not there
+  eval "$3"
+  case $1 in
+    */*) [ -e "$1" ] || exit 9 ;;
+    *)
+      [ "${PATH+set}" ] || exit 0
+      set -f
+      IFS=:
+      for dir in $PATH; do
+        [ ! -f "${dir:-.}/$1" ] || [ ! -x "${dir:-.}/$1" ] || exit 0
+      done
+      exit 9
+      ;;
+  esac
+) >/dev/null 2>&1
+[ $? -ne 9 ] || { echo absent; exit; }
 ready=ready.$$
 mkfifo "$ready" || refuse unwritten "the session directory cannot be written"
 exec 3<>"$ready" # open for both before the launcher writes, or its word could be lost

@@ -90,13 +90,13 @@ class ClaudeKind:
         return False
 
     async def check(self, host: Host, spec: Claude) -> None:
-        path = {**await host.machine.login_environment(), **spec.env}.get("PATH", "")
-        answer = await host.ask('PATH=$1; command -v "$2"', path, spec.executable)
-        if answer.exit_code:
+        from optio_agents.agents.launch import SEARCHED, finds
+
+        if not await finds(host, spec.executable, spec.env):
             where = "here" if host.machine.is_local else f"on {host.machine.name}"
             raise AgentError(
-                f"claude is not installed {where}: npm install -g @anthropic-ai/claude-code, or "
-                "see https://claude.com/claude-code"
+                f"claude is not installed {where} ({SEARCHED}): "
+                "npm install -g @anthropic-ai/claude-code, or see https://claude.com/claude-code"
             )
 
     async def plan(
