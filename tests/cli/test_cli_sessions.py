@@ -7,7 +7,9 @@ import re
 import resource
 import sqlite3
 import subprocess
+import time
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import coverage
@@ -50,7 +52,10 @@ def test_a_session_is_listed_told_and_cleared_away(desk: Desk) -> None:
     assert re.search(r"began \d{4}-\d\d-\d\d .*, ended \d{4}-", story)
     told = [json.loads(line) for line in desk.run("show", first, "--json").stdout.splitlines()]
     assert [one["kind"] for one in told] == ["session", "delivery"]
-    assert desk.run("logs", second).stdout.endswith(" done fine\n")
+    assert re.search(
+        r" began .*(\n.*)* done fine\n(.*\n)*.* finished done: fine\n$",
+        desk.run("logs", second).stdout,
+    )
     pruned = desk.run("prune", "--older-than", "0s", given="n\n")
     assert pruned.returncode == 130
     assert len(listed(desk)) == 2
@@ -75,7 +80,9 @@ def test_a_running_session_is_followed_and_not_cleared_away(desk: Desk) -> None:
         assert desk.run("attach", session).returncode == 0
         told = [json.loads(line) for line in following.stdout]
         assert following.wait(10) == 0
-    assert [one["kind"] for one in told] == ["status", "status", "done"]
+    kinds = [one["kind"] for one in told]
+    assert [one for one in kinds if one in ("status", "done")] == ["status", "status", "done"]
+    assert (kinds[0], kinds.count("began"), kinds[-1]) == ("began", 2, "finished")
 
 
 def test_an_id_may_be_shortened_as_long_as_it_is_one(desk: Desk) -> None:
@@ -153,3 +160,63 @@ def test_a_thousand_sessions_are_listed_at_once(desk: Desk) -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if not coverage.Coverage.current():  # of the processor, which other work does not slow
         assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+def test_files_are_fetched_when_all_is_over_and_then_removed_alone(desk: Desk) -> None:
+    steps = ("write a.txt hello", "DELIVERABLE: deliverables/a.txt", "hear", "run echo b >b.txt")
+    session = run(desk, "made", *steps, "DONE: fine", flags=("--name", "made"))
+    other = run(desk, "other", "DONE")
+    ran = desk.run("fetch", "made", "--to", "results")
+    assert (ran.returncode, ran.stdout) == (0, "results/a.txt\n")
+    assert (desk.home / "results/a.txt").read_text() == "hello\n"
+    assert desk.run("fetch", "made", "b.txt").stdout == "b.txt\n"
+    assert (desk.home / "b.txt").read_text() == "b\n"
+    for name, told in (
+        ("../session/meta", "leads out of"),
+        ("/etc/passwd", "leads out of"),
+        ("nothing", "nothing"),
+    ):
+        ran = desk.run("fetch", "made", name)
+        assert (ran.returncode, told in ran.stderr) == (2, True), ran.stderr
+    ran = desk.run("fetch", other)
+    assert (ran.returncode, "no deliverable" in ran.stderr) == (2, True)
+    taskdir = Path(listed(desk)[0]["taskdir"].replace("~", str(desk.home)))
+    assert desk.run("prune", "made", "--files", "--yes").stdout == f"{session} removed\n"
+    assert not taskdir.exists()
+    assert desk.run("show", "made").stdout.startswith(session)
+    assert desk.run("prune", "made", "--yes").stdout == f"{session} removed\n"
+    assert [one["session"] for one in listed(desk)] == [other]
+
+
+def test_what_changed_since_the_start_is_shown_and_no_program_of_the_tree_runs(
+    desk: Desk,
+) -> None:
+    tree = desk.home / "tree"
+
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=n", "-c", "user.email=e@x")
+        subprocess.run(["git", *who, *words], cwd=tree, check=True, env=desk.env)
+
+    tree.mkdir()
+    git("init", "-q")
+    (tree / "a.txt").write_text("one\n")
+    git("add", "a.txt")
+    git("commit", "-qm", "first")
+    steps = ("run echo two >>a.txt", "run echo new >b.txt", "run git config user.name n")
+    more = ("run git config user.email e@x", "run git add a.txt; git commit -qm second")
+    evil = (
+        "run git config core.fsmonitor 'touch ../evil'",
+        "run git config filter.x.clean 'touch ../evil; cat'; echo '* filter=x' >.gitattributes",
+        "run git config diff.external 'touch ../evil'",
+    )
+    time.sleep(1.1)  # git counts in seconds
+    session = run(desk, "tree", *steps, *more, *evil, "DONE", flags=("--cwd", "tree"))
+    shown = desk.run("diff", session)
+    assert shown.returncode == 0, shown.stderr
+    assert "+two\n" in shown.stdout
+    assert "+new\n" in shown.stdout
+    assert ".optio" not in shown.stdout
+    assert not (desk.home / "evil").exists()
+    other = run(desk, "no tree", "DONE")
+    ran = desk.run("diff", other)
+    assert (ran.returncode, "is no git tree" in ran.stderr) == (2, True)

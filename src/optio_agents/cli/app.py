@@ -27,6 +27,8 @@ VERBS = {
     "ls": ("sessions", "List the sessions of the journal, or of a host."),
     "show": ("sessions", "Tell what happened in a session."),
     "logs": ("sessions", "Print the log of a session."),
+    "fetch": ("files", "Bring what an agent has made here."),
+    "diff": ("files", "Show what changed in the agent's git tree."),
     "prune": ("sessions", "Remove ended sessions, here and on their hosts."),
     "attach": ("attach", "See a running session, or all of them, and own it."),
     "send": ("act", "Say something to an agent."),

@@ -24,7 +24,7 @@ from optio_agents.store.records import StoredSession, is_session_id
 from .kinds import KINDS, kind_named
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from optio_agents.agents import Agent
     from optio_agents.hosts.machine import Machine
@@ -320,28 +320,43 @@ class Pruned:
     trouble: str | None = None
 
 
-async def prune(store: Store, older_than: float) -> list[Pruned]:
+async def prune(
+    store: Store,
+    older_than: float,
+    *,
+    only: Sequence[str] | None = None,
+    keep_history: bool = False,
+) -> list[Pruned]:
     """Remove sessions that ended more than *older_than* seconds ago, never one that may run.
+
+    Or *only* those of these ids, whenever they ended. With *keep_history* the journal keeps them.
 
     On its host goes the task directory, with our work directory in it; a directory of the user's
     keeps what was handed over. What cannot be removed there is not forgotten here.
     """
     long_ago = time.time() - older_than
     return [
-        Pruned(session, await _removed(store, session))
+        Pruned(session, await _removed(store, session, keep_history=keep_history))
         for session in await store.sessions()
-        if session.over and session.ended_at is not None and session.ended_at <= long_ago
+        if (
+            session.id in only
+            if only is not None
+            else session.over and session.ended_at is not None and session.ended_at <= long_ago
+        )
     ]
 
 
-async def _removed(store: Store, session: StoredSession) -> str | None:
+async def _removed(store: Store, session: StoredSession, *, keep_history: bool) -> str | None:
+    if not session.over:
+        return "it is not over"
     try:
         with store.claim(session.id, owner_name()), anyio.fail_after(_PATIENCE):
             start = await known_start(store, session.id) or Start(f"{session.id}.")
             async with host_of(session) as host:
                 # refuses while anything of it lives
                 await host.cleanup_taskdir(process=start.process, tag=start.session)
-            await store.forget(session.id)
+            if not keep_history:
+                await store.forget(session.id)
     except TimeoutError:
         return f"{session.host} did not answer within {_PATIENCE:g} s"
     except (OptioAgentsError, OSError) as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
-from optio_agents.cli.options import host_options, session_argument, ssh_of
+from optio_agents.cli.options import SessionId, host_options, session_argument, ssh_of
 from optio_agents.cli.output import as_json
 from optio_agents.cli.screen.records import (
     Record,
@@ -29,7 +29,7 @@ from optio_agents.protocol.features import EVERYTHING
 from optio_agents.protocol.parser import parse_log_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from optio_agents.agents import Found
     from optio_agents.hosts.host import Host
@@ -219,7 +219,7 @@ def _day(at: float) -> str:
 @click.option("-f", "--follow", is_flag=True, help="Go on until the session ends.")
 @click.option("--json", "as_lines", is_flag=True, help='One record per line, `"v": 1`.')
 def logs(session: str, follow: bool, as_lines: bool) -> None:
-    """Print the log of the session ID, as the journal has it."""
+    """Print all that happened in the session ID, in order, as the journal has it."""
     anyio.run(_logs, session, follow, as_lines)
 
 
@@ -241,36 +241,39 @@ async def _logs(beginning: str, follow: bool, as_lines: bool) -> None:
 
 
 def _show_line(event: SessionEvent, session: str, as_lines: bool) -> None:
-    """A line of the log; or a turn that failed, for nothing else would say why all is still."""
-    from optio_agents.supervision import LogLine, TurnEnded
-
-    if isinstance(event, LogLine) or (isinstance(event, TurnEnded) and not event.turn.ok):
-        for row in records_of(event, session):
-            click.echo(as_json(row) if as_lines else plain(row))
+    for row in records_of(event, session):
+        click.echo(as_json(row) if as_lines else plain(row))
 
 
 @click.command(epilog="Example:  optio-agents prune --older-than 30d")
+@click.argument("sessions", nargs=-1, metavar="[ID]…", type=SessionId())
 @click.option("--older-than", default="30d", show_default=True, metavar="AGE", help="30d, 12h, …")
+@click.option("--files", is_flag=True, help="Only what is on hosts: the journal keeps the history.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def prune(older_than: str, yes: bool) -> None:
-    """Remove sessions that ended so long ago, here and on their hosts; never a running one."""
+def prune(sessions: tuple[str, ...], older_than: str, files: bool, yes: bool) -> None:
+    """Remove the sessions ID, or those that ended so long ago, here and on their hosts.
+
+    Never one that is not over: `optio-agents stop ID` ends it first.
+    """
     found = re.fullmatch(r"(\d+)([smhdw])", older_than)
     if not found:
         raise click.BadParameter("say a number and one of s, m, h, d, w: 30d", param_hint="AGE")
     if not yes:
-        click.confirm(
-            f"Remove what ended more than {older_than} ago, files on hosts too?", abort=True
-        )
-    for line in anyio.run(_prune, int(found[1]) * _UNITS[found[2]]):
+        which = ", ".join(sessions) or f"what ended more than {older_than} ago"
+        rest = "its files on hosts" if files else "files on hosts too"
+        click.confirm(visible(f"Remove {which}, {rest}?"), abort=True)
+    for line in anyio.run(_prune, sessions, int(found[1]) * _UNITS[found[2]], files):
         click.echo(line)
 
 
-async def _prune(seconds: float) -> Iterable[str]:
+async def _prune(beginnings: Sequence[str], seconds: float, files: bool) -> Iterable[str]:
     from optio_agents.store import Store
     from optio_agents.supervision.sessions import prune as prune_sessions
 
     async with Store() as store:
+        only = [(await store.session(beginning)).id for beginning in beginnings]
+        gone = await prune_sessions(store, seconds, only=only or None, keep_history=files)
         return [
             visible(f"{one.session.id} {f'kept: {one.trouble}' if one.trouble else 'removed'}")
-            for one in await prune_sessions(store, seconds)
+            for one in gone
         ] or ["nothing to remove"]

@@ -1,0 +1,119 @@
+"""`fetch` and `diff`: what an agent has made, on its host, while it works and afterwards."""
+
+from __future__ import annotations
+
+import posixpath
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import click
+
+from optio_agents.cli.options import session_argument
+from optio_agents.display import visible, visible_block
+from optio_agents.errors import AgentError
+
+if TYPE_CHECKING:
+    from optio_agents.hosts.host import Host
+    from optio_agents.store import Store
+
+
+_MOST = 4 << 20  # bytes of a diff
+
+
+@click.command(epilog="Example:  optio-agents fetch 3f2a report.md --to results")
+@session_argument
+@click.argument("name", required=False)
+@click.option(
+    "--to",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(),
+    metavar="DIR",
+    help="Where to put it; without it, here.",
+)
+def fetch(session: str, name: str | None, directory: Path) -> None:
+    """Bring the deliverables of the session ID here, or the one of that NAME.
+
+    NAME may also be any file in the agent's directory. A file that is here already is replaced.
+    """
+    anyio.run(_fetch, session, name, directory)
+
+
+async def _fetch(beginning: str, name: str | None, directory: Path) -> None:
+    from optio_agents.hosts.files.atomic import save
+    from optio_agents.store import Store
+    from optio_agents.supervision.sessions import host_of
+
+    async with Store() as store:
+        session = await store.session(beginning)
+        wanted = await _announced(store, session.id)
+        if name is not None:
+            wanted = {name: wanted.get(name, name)}
+        if not wanted:
+            raise AgentError(f"session {session.id} has announced no deliverable; name a file")
+        async with host_of(session) as host:
+            for path, announced in wanted.items():
+                with tempfile.TemporaryFile() as data:
+                    where, root = _place(host, announced)
+                    await host.fetch_file(where, data, root=root)
+                    data.seek(0)
+                    kept = await anyio.to_thread.run_sync(save, data, directory, path)
+                click.echo(visible(str(kept)))
+
+
+async def _announced(store: Store, session: str) -> dict[str, str]:
+    """The deliverables by the names that people use, each as the agent has announced it."""
+    from optio_agents.protocol.events import DeliverableEvent
+    from optio_agents.protocol.parser import parse_log_line
+
+    found = {}
+    for one in await store.deliveries(session):
+        event = parse_log_line(one.entry.line)
+        if isinstance(event, DeliverableEvent):
+            found[one.path] = event.path
+    return found
+
+
+def _place(host: Host, announced: str) -> tuple[str, str]:
+    """Where that file is, and the directory that it must not lie outside of."""
+    here = posixpath.normpath(announced).partition("/")[0] == "deliverables"
+    root = host.logdir if here else host.workdir
+    return posixpath.join(root, announced), root
+
+
+@click.command(epilog="Example:  optio-agents diff 3f2a | less")
+@session_argument
+def diff(session: str) -> int:
+    """Show what changed in the git tree where the session ID works, since it began.
+
+    Commits of the agent's count, and so do files that git does not know yet; and whatever anybody
+    else has changed there meanwhile.
+    """
+    return anyio.run(_diff, session)
+
+
+async def _diff(beginning: str) -> int:
+    from optio_agents.hosts.scripting import script
+    from optio_agents.store import Store
+    from optio_agents.supervision.sessions import host_of
+
+    async with Store() as store:
+        session = await store.session(beginning)
+    since = time.strftime("%Y-%m-%d %H:%M:%S +0000", time.gmtime(session.created_at))
+    async with host_of(session) as host:
+        where = await host.path(host.workdir)
+        answer = await host.ask(script("cli/diff"), where, since, str(_MOST))
+    if answer.exit_code:
+        raise AgentError(answer.stderr.decode("utf-8", "replace").strip() or f"no diff of {where}")
+    if sys.stdout.isatty():
+        text = answer.stdout.decode("utf-8", "replace")
+        click.echo(visible_block(text, limit=10 * _MOST), nl=False)
+    else:  # `git apply` wants it as it is
+        click.echo(answer.stdout, nl=False)
+    if len(answer.stdout) == _MOST:
+        click.echo(f"(cut at {_MOST >> 20} MiB)", err=True)
+    return 0
