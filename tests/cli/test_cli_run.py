@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -272,6 +273,30 @@ def test_a_credential_reaches_the_agent_and_nothing_else(desk: Desk) -> None:
     assert kept == []
 
 
+def test_a_credential_is_not_shown_when_the_agent_fails_nor_in_the_title(desk: Desk) -> None:
+    long = 'printf "%04090d %s\\n" 7 "$DB_PASS" >>$OPTIO_LOG'
+    steps = (
+        f"run {long}",
+        'run echo "not as $DB_PASS" >&2; echo "as $DB_PASS it did not work" >>$OPTIO_LOG',
+        "exit 9",
+    )
+    (desk.home / "env").write_text("DB_PASS=hunter22\n")
+    prompt = f"{'x' * 194}hunter22 and more"
+    ran = desk.run("run", "--env-file", "env", prompt, "--", "agent", *steps)
+    assert ran.returncode == 3
+    assert "not as [DB_PASS]" in ran.stderr
+    assert "as [DB_PASS] it did not work" in ran.stderr
+    shown = desk.run("ls").stdout
+    (session,) = re.findall(r"^[0-9a-f]{8}", shown, re.MULTILINE)
+    shown += desk.run("show", session).stdout + desk.run("logs", session).stdout
+    shown += ran.stdout + ran.stderr
+    assert "hunte" not in shown
+    kept = [path for path in desk.home.rglob("*") if path.is_file()]
+    with_it = {path.name for path in kept if b"hunte" in path.read_bytes()}
+    theirs = {"AGENTS.md", "00000000000000000000-prompt"}  # the agent must know the task
+    assert with_it - {"env"} <= {"optio.log", "stdout", "stderr", *theirs}
+
+
 def test_links_and_odd_names_do_not_lead_out_of_the_directory_to_save_in(desk: Desk) -> None:
     outside = desk.home / "outside"
     (desk.home / "kept").mkdir()
@@ -451,6 +476,31 @@ async def test_claude_is_approved_denied_answered_and_told_from_elsewhere(desk: 
     shown = records((await desk.runs("show", session, "--json")).stdout)
     decided = [(one["behavior"], "@" in one["by"]) for one in shown if "behavior" in one]
     assert decided == [("allow", True), ("allow", True), ("deny", True), ("allow", True)]
+
+
+async def test_who_approves_or_sends_from_elsewhere_shows_and_keeps_no_credential(
+    desk: Desk,
+) -> None:
+    command = "echo hunter22-hunter22 >got; echo DONE >>optio.log"
+    (desk.home / "env").write_text("DB_PASS=hunter22-hunter22\n")
+    async with ModelServer().serve() as api:
+        flags = ("--detach", "--env-file", "env", *desk.has_claude(api).split())
+        prompt = scripted({"tool": "Bash", "input": {"command": command}})
+        ran = await desk.runs("run", "--title", "x", *flags, prompt)
+        assert ran.returncode == 0, ran.stderr
+        session = records((await desk.runs("ls", "--json")).stdout)[0]["session"]
+        with anyio.fail_after(BOUND):
+            while "[DB_PASS]" not in (done := await desk.runs("approve", session, "--yes")).stdout:
+                assert "nothing is asked now" in done.stderr  # not yet
+        told = await desk.runs("send", session, "it is hunter22-hunter22")
+        ended = await desk.runs("attach", session)
+    said = "".join(one.stdout + one.stderr for one in (done, told, ended))
+    assert "hunter22" not in said
+    assert ended.returncode == 0
+    (got,) = desk.home.glob(".local/state/optio-agents/tasks/*/workdir/got")
+    assert got.read_text() == "hunter22-hunter22\n"  # what was asked for was done
+    journal = [path.read_bytes() for path in desk.home.glob(".local/state/optio-agents/journal*")]
+    assert b"hunter22" not in b"".join(journal)
 
 
 async def test_what_was_not_allowed_beforehand_is_denied_where_nobody_is_asked(desk: Desk) -> None:

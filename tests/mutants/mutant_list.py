@@ -336,6 +336,36 @@ MUTANTS = (
         "return found is not None",
         ("tests/hosts/test_environment.py",),
     ),
+    Mutant(
+        "a line is cut before its credentials are hidden",
+        SRC + "session/dispatch.py",
+        "            shown = hide(text)\n",
+        "            shown = text = text[:_KEPT]\n",
+        (
+            "tests/cli/test_cli_run.py::"
+            "test_a_credential_is_not_shown_when_the_agent_fails_nor_in_the_title",
+        ),
+    ),
+    Mutant(
+        "an error quotes what the agent wrote to stderr as it is",
+        SRC + "session/run.py",
+        "stderr = hide(await agent.last_stderr())",
+        "stderr = await agent.last_stderr()",
+        (
+            "tests/cli/test_cli_run.py::"
+            "test_a_credential_is_not_shown_when_the_agent_fails_nor_in_the_title",
+        ),
+    ),
+    Mutant(
+        "a title is cut before its credentials are hidden",
+        SRC + "cli/verbs/run.py",
+        'title=secrets.hide(title or text or " ".join(command))',
+        'title=(title or text or " ".join(command))',
+        (
+            "tests/cli/test_cli_run.py::"
+            "test_a_credential_is_not_shown_when_the_agent_fails_nor_in_the_title",
+        ),
+    ),
     # What is promised about DONE
     Mutant(
         "a refusal is said before it is recorded",

@@ -113,9 +113,10 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
 
 def _report(error: BaseException, *, debug: bool, ours: bool = False) -> int:
     if debug:
-        traceback.print_exception(error)
+        whole = "".join(traceback.format_exception(error))
+        click.echo(warnings.hidden(whole), err=True, nl=False)
     elif not isinstance(error, KeyboardInterrupt):
         kind = f"a fault of ours, {type(error).__name__}: " if ours else ""
         after = " (--debug shows where; please report it)" if ours else ""
-        click.echo(f"optio-agents: {kind}{sentence(error)}{after}", err=True)
+        click.echo(f"optio-agents: {kind}{warnings.hidden(sentence(error))}{after}", err=True)
     return exits.OUR_FAULT if ours else exits.exit_code(error)

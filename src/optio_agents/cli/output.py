@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from optio_agents.display import Secrets, visible
+from optio_agents.display import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from optio_agents.display import Secrets
 
 
 _LOG = 1 << 20  # bytes; a file that has grown to this is begun anew, the old one kept beside it
@@ -99,16 +101,23 @@ class Warnings(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        self._whole, self._secrets = False, Secrets()
+        self._whole = False
+        self._secrets: list[Secrets] = []
 
     def hide(self, secrets: Secrets) -> None:
-        """Keep these values out of what is told from now on."""
-        self._secrets = secrets
+        """Keep these values, too, out of what is told from now on."""
+        self._secrets.append(secrets)
+
+    def hidden(self, text: str) -> str:
+        """*text* without them."""
+        for secrets in self._secrets:
+            text = secrets.hide(text)
+        return text
 
     @contextmanager
     def telling(self, *, whole: bool) -> Iterator[None]:
         """Tell what libraries warn of while the block lasts."""
-        self._whole, self._secrets = whole, Secrets()
+        self._whole, self._secrets = whole, []
         logging.getLogger().addHandler(self)
         try:
             yield
@@ -117,7 +126,7 @@ class Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            told = self._secrets.hide(self.format(record))
+            told = self.hidden(self.format(record))
             line = f"optio-agents: {self._line(record)}{_kept(told)}"
             click.echo(told if self._whole else line, err=True)
         except Exception:
@@ -127,7 +136,7 @@ class Warnings(logging.Handler):
         words, error = record.getMessage(), record.exc_info and record.exc_info[1]
         if error:
             words += f": {type(error).__name__} {error}".rstrip()
-        return visible(self._secrets.hide(words))
+        return visible(self.hidden(words))
 
 
 warnings = Warnings()

@@ -83,18 +83,26 @@ class Dispatch:
     def read(self, batch: Batch) -> tuple[list[Entry], list[LogEvent]]:
         """What *batch* says, ready to be recorded and then handed over."""
         entries, events = list[Entry](), list[LogEvent]()
-        generation = batch.cursor.generation
+        generation, hide = batch.cursor.generation, self._shared.options.secrets.hide
         for line, end in zip(batch.lines, batch.ends, strict=True):
             text = line.decode("utf-8", "replace")
             event = self._parse(text)
             kind = _KINDS[type(event)]
+            shown = hide(text)
+            if shown is not text and kind not in _PAYLOADS:
+                text, event = shown, self._read_again(shown, event)
             kept = text if kind in _PAYLOADS else text[:_KEPT]
             entries.append(Entry(LOG, generation, end, kept, kind, batch.repeated))
             events.append(event)
             self.statuses += kind == "status"
-            self.last_lines.append(kept)
+            self.last_lines.append(shown[:_KEPT])
         self.cursor = batch.cursor
         return entries, events
+
+    def _read_again(self, shown: str, event: LogEvent) -> LogEvent:
+        """The same event without a credential in it, where it still reads as one."""
+        again = self._parse(shown)
+        return again if type(again) is type(event) else event
 
     def resume(self, resumed: Resumed) -> None:
         """Hand over again what an earlier supervisor recorded and did not mark done."""

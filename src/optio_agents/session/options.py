@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from optio_agents.agents import Agent
 from optio_agents.context import AgentSender, HookContext
+from optio_agents.display import Secrets
 from optio_agents.hosts.host import Host
 from optio_agents.protocol.protocol import Protocol, get_protocol
 
@@ -108,6 +109,7 @@ class Options:
     verify_timeout: float = 900.0  # seconds for the command
     on_check: Callable[[bool], None] = _nothing  # a check begins, or has ended
     on_over: Callable[[], None] = _nothing  # how it ends is settled
+    secrets: Secrets = field(default_factory=Secrets)  # hidden from all that is kept or shown
 
     def __post_init__(self) -> None:
         for name, given in _ASYNC.items():

@@ -424,11 +424,11 @@ class Run:
     async def _conclude(self) -> tuple[SessionResult, BaseException | None]:
         verdict = self.decision.verdict
         assert verdict is not None
-        stderr, agent = "", self.options.agent
+        stderr, agent, hide = "", self.options.agent, self.options.secrets.hide
         if agent is not None and not isinstance(verdict, Done | Cancelled | Unreachable):
             try:
                 with anyio.fail_after(_ASKING):
-                    stderr = await agent.last_stderr()
+                    stderr = hide(await agent.last_stderr())
             except (OptioAgentsError, OSError):
                 _log.debug("the agent's last words cannot be had", exc_info=True)
         outcome, summary = outcome_of(verdict)
@@ -439,7 +439,7 @@ class Run:
         result = SessionResult(
             session=self.journal.session,
             outcome=outcome,
-            summary=summary,
+            summary=summary and hide(summary),
             started_at=self._started_at,
             ended_at=time.time(),
             deliverables=self.deliverables.rows,

@@ -66,6 +66,8 @@ class Position(Protocol):
     def state(self) -> SessionState: ...
     @property
     def records(self) -> SessionRecords: ...
+    @property
+    def secrets(self) -> Secrets: ...
     def events(self, after: int) -> AsyncIterator[SessionEvent]: ...
     @property
     def requests(self) -> tuple[OpenRequest, ...]: ...
@@ -96,6 +98,11 @@ class Session:
     def state(self) -> SessionState:
         """How it stands, as its owner has written it down; unattended when there is none."""
         return self._position.state
+
+    @property
+    def secrets(self) -> Secrets:
+        """What is hidden in all that is kept of it; elsewhere, once its agent was reached."""
+        return self._position.secrets
 
     def events(self, after: int = 0) -> AsyncIterator[SessionEvent]:
         """What happened behind event number *after*, and then what happens, to its end."""
@@ -263,6 +270,10 @@ class Owned:
     def records(self) -> SessionRecords:
         return self._recording.records
 
+    @property
+    def secrets(self) -> Secrets:
+        return self._recording.secrets
+
     def events(self, after: int) -> AsyncIterator[SessionEvent]:
         return self._recording.events(after)
 
@@ -321,6 +332,7 @@ class Visitor:
     def __init__(self, store: Store, stored: StoredSession, stack: AsyncExitStack) -> None:
         self.id = stored.id
         self.records: SessionRecords = store.journal(stored.id)
+        self.secrets = Secrets()
         self._store, self._stored, self._stack = store, stored, stack
         self._bell = Bell()
         self._reaching = anyio.Lock()
@@ -384,8 +396,8 @@ class Visitor:
         host = await self._stack.enter_async_context(host_of(stored))
         agent = await self._stack.enter_async_context(agents.adopt(host, start=start))
         agent.detach()
-        secrets = Secrets(await credentials_of(host, agent, facts.hidden, self.records))
-        self.records = self._store.journal(stored.id, secrets)
+        self.secrets = Secrets(await credentials_of(host, agent, facts.hidden, self.records))
+        self.records = self._store.journal(stored.id, self.secrets)
         read = await self.records.noted("output") or {}
         place = Cursor(**read["cursor"]) if read.get("cursor") else None
         return agent, kind.reach(agent, stored.id, place)

@@ -88,7 +88,7 @@ class Recording:
         self.forgotten = False  # nothing ever ran, and the journal does not know it any more
         self.closed = False  # nothing comes any more
         self._end_recorded = False
-        self._secrets = secrets
+        self.secrets = secrets
         self._stands: tuple[StatePhase, str, float | None] = ("starting", "", None)
         self._down: str | None = None
         self._checking = False
@@ -140,7 +140,7 @@ class Recording:
             case RequestDecided(request_id):
                 self.open.pop(request_id, None)
         row = recordable(event, event.at or time.time())
-        row = replace(row, value=self._secrets.hide_in(row.value), key=row.key or key or "")
+        row = replace(row, value=self.secrets.hide_in(row.value), key=row.key or key or "")
         state = self.state if isinstance(event, StateChanged) else None
         kept = self.records.append(row, state)
         kept.add_done_callback(self.bell.ring)
@@ -157,7 +157,7 @@ class Recording:
         """The agent itself has said this; its output keeps it, and we do not."""
         if self._observer is None and not self._readers:
             return
-        seen = AgentEvent(self._secrets.hide_in(event) if self._secrets else event, at=time.time())
+        seen = AgentEvent(self.secrets.hide_in(event) if self.secrets else event, at=time.time())
         for waiting in self._readers:
             waiting.append(seen)
         if self._observer is not None:
@@ -166,7 +166,7 @@ class Recording:
 
     def stand(self, phase: StatePhase, detail: str = "", *, until: float | None = None) -> None:
         """What the agent is doing, as far as it has said."""
-        self._stands = phase, self._secrets.hide(detail), until
+        self._stands = phase, self.secrets.hide(detail), until
         self._restate()
 
     def link(self, state: LinkState, reason: str) -> None:

@@ -190,6 +190,7 @@ class Supervision:
             permit=lease.hold,
             on_check=self._recording.check,
             on_over=link.on_ending,
+            secrets=self._recording.secrets,
         )
         try:
             result = await run_session(self._host, self._context, options, self._recording)

@@ -19,7 +19,7 @@ import anyio
 
 from optio_agents.cli import exits
 from optio_agents.cli.exits import sentence
-from optio_agents.cli.output import mute, noticing_silence
+from optio_agents.cli.output import mute, noticing_silence, warnings
 from optio_agents.concurrency import task_group
 from optio_agents.display import visible
 from optio_agents.errors import HostUnreachable, OptioAgentsError, SessionFailed
@@ -255,6 +255,7 @@ class ShownSession:
             **(rules or {}),
         )
         async with supervision as self.live:
+            warnings.hide(self.live.secrets)
             try:
                 return await self.live.result()
             finally:

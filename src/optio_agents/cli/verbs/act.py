@@ -178,7 +178,7 @@ async def _decide(session: str, name: str | None, decide: Decide) -> None:
         shown = _the_one(await live.read_requests(), name)
         click.echo(f"{questions.heading(shown.request)}:")
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
-        click.echo(questions.block(questions.body(shown.request), width))
+        click.echo(questions.block(live.secrets.hide(questions.body(shown.request)), width))
         decision = decide(shown)
         answered = await live.answer(shown, decision, by=operator_name())
     if not answered.won:

@@ -190,7 +190,8 @@ def run(
     command: tuple[str, ...] = ctx.meta.get(_COMMAND, ())
     text = " ".join(prompt) or None
     given = named_environment(env, env_file, os.environ)
-    warnings.hide(Secrets(credentials_in(given)))
+    secrets = Secrets(credentials_in(given))
+    warnings.hide(secrets)
     spec: AgentSpec
     if command:
         if {ctx.get_parameter_source(name) for name in ("model", "allow")} & _GIVEN:
@@ -211,7 +212,7 @@ def run(
         rules=rules,
         ssh=ssh_of(host, policy=host_key) if host else None,
         cwd=cwd,
-        title=(title or text or " ".join(command)).strip().partition("\n")[0][:_TITLE],
+        title=secrets.hide(title or text or " ".join(command)).strip().partition("\n")[0][:_TITLE],
         name=name,
     )
     return anyio.run(new.show, CommandOptions(permission=permission, **rest))

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from optio_agents.agents import Agent
     from optio_agents.conversation.claude import ClaudeCodeConversation, PermissionMode
     from optio_agents.conversation.contract import Event, PermissionRequest
+    from optio_agents.display import Secrets
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.environment import EnvBase
     from optio_agents.hosts.host import Host
@@ -266,7 +267,9 @@ class ClaudeLink(ClaudeReach):
         match state.phase:
             case "waiting for permission":
                 first = self._conversation.open_requests[:1]
-                self._recording.stand("waiting", "".join(f"you: {_gist(one)}" for one in first))
+                secrets = self._recording.secrets
+                asked = "".join(f"you: {_gist(one, secrets)}" for one in first)
+                self._recording.stand("waiting", asked)
             case "rate limited":
                 self._recording.stand("limited", state.reason, until=state.until)
             case "idle" | "starting":
@@ -275,7 +278,7 @@ class ClaudeLink(ClaudeReach):
                 self._recording.stand("working")
 
     async def _end_turn(self, event: Event) -> None:
-        turn = turn_of(event)
+        turn = turn_of(self._recording.secrets.hide_in(event))
         self._turns += 1
         self.trouble = None if turn.ok or turn.outcome == "cancelled" else turn.failure
         place = self._conversation.cursor
@@ -367,10 +370,11 @@ def turn_of(event: Event) -> TurnResult:
     )
 
 
-def _gist(request: PermissionRequest) -> str:
+def _gist(request: PermissionRequest, secrets: Secrets) -> str:
     """What it is about, on a line."""
     known = ("command", "file_path", "path", "pattern", "url", "query", "description", "prompt")
     about = next((str(request.input[name]) for name in known if name in request.input), "")
+    about = secrets.hide(about)
     return f"{request.tool_name} `{about[:200]}`" if about else request.tool_name
 
 
