@@ -41,6 +41,8 @@ from .events import (
 )
 from .limits import Limits, every
 from .messages import Attachment, Message
+from .participants.agents import agent
+from .participants.human import human
 from .participants.model import model
 from .participants.tools import ToolResult, skills, tool
 from .team import Team
@@ -78,7 +80,9 @@ __all__ = [
     "TurnContext",
     "Wake",
     "Woke",
+    "agent",
     "every",
+    "human",
     "model",
     "skills",
     "tool",

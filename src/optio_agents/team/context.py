@@ -153,6 +153,11 @@ class TurnContext:
         found, self._seen = self.claim.mail[self._seen : upto], upto
         return tuple(Message.load(item["message"]) for item in found if "message" in item)
 
+    async def wait_mail(self) -> None:
+        """Return when there is mail that `messages` has not gone through yet."""
+        while len(self.claim.mail) <= self._seen:
+            await self.changes.more()
+
     async def receive(self, *, timeout: float | None = None) -> Message | None:  # noqa: ASYNC109
         """The next message sent to this turn; None when none came within *timeout* seconds."""
         self._reads += 1

@@ -1,0 +1,175 @@
+"""Coding agents as participants: real processes on this machine."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from optio_agents.supervision import Claude, Command
+from optio_agents.supervision.sessions import task_directory
+from optio_agents.team import CallFailed, Team, TurnContext, agent
+from optio_agents.team.participants.agents import session_of
+from optio_agents.testing.model_server import ModelServer
+from optio_agents.testing.scripted import scripted_agent
+from tests.support.claude.claude_cli import OFF, executable, surroundings
+from tests.support.proc import tagged
+from tests.support.sessions.supervising import PLAIN
+from tests.support.timeouts import BOUND
+
+
+def program(*steps: str, **more: Any) -> Any:
+    return agent(Command(scripted_agent(*steps), env=PLAIN, env_base="empty"), **more)
+
+
+def hears(word: str) -> str:
+    return f"run until grep -rqs {word} ../session/said; do sleep 0.05; done"
+
+
+def at_work(turn: str) -> list[Any]:
+    """The processes of the agent of a turn."""
+    try:
+        path = Path(task_directory(session_of(turn)), "session/tag").expanduser()
+        return tagged(path.read_text().strip())
+    except FileNotFoundError:
+        return []
+
+
+async def until_at_work(turn: str) -> None:
+    async with asyncio.timeout(BOUND):
+        while not at_work(turn):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def echo(ctx: TurnContext) -> str:
+    """Says it again."""
+    return f"echo {ctx.text}"
+
+
+async def test_an_agent_delivers_and_its_summary_is_the_answer(tmp_path: Path) -> None:
+    coder = program("write a.txt hello", "DELIVERABLE: deliverables/a.txt", "hear", "DONE: all")
+    async with Team({"coder": coder}, store=tmp_path / "journal.sqlite3") as team:
+        answer = await team.call("coder", "Make a file")
+        [file] = answer.attachments
+    assert (answer.text, file.name, file.data) == ("all", "a.txt", b"hello\n")
+
+
+async def test_an_agent_without_a_store_works_as_well() -> None:
+    async with Team({"coder": program("DONE: ready")}) as team:
+        assert str(await team.call("coder", "x")) == "ready"
+
+
+async def test_what_the_agent_reports_as_an_error_is_a_failure() -> None:
+    async with Team({"coder": program("ERROR: no compiler")}) as team:
+        with pytest.raises(CallFailed, match="no compiler") as caught:
+            await team.call("coder", "x")
+    assert caught.value.kind == "AgentFailed"
+
+
+async def test_an_agent_calls_others_by_a_line_of_its_log(tmp_path: Path) -> None:
+    call = 'CALLER_MESSAGE: call {"name": "echo", "message": "hi", "id": "one"}'
+    nobody = 'CALLER_MESSAGE: call {"name": "nobody", "message": "hi"}'
+    steps = [call, hears("echo.hi"), nobody, hears("no.participant"), "DONE: ok"]
+    people = {"coder": program(*steps), "echo": echo}
+    async with Team(people, store=tmp_path / "journal.sqlite3") as team:
+        turn = team.call("coder", "x")
+        assert str(await turn) == "ok"
+    assert [child.name for child in turn.children] == ["echo"]
+    assert "echo" in turn.tree()
+
+
+async def test_ag_27_cancelling_a_turn_ends_the_agent_and_what_it_started(tmp_path: Path) -> None:
+    async with Team(
+        {"coder": program("STATUS: 1%", "sleep 3600", "DONE")}, store=tmp_path / "journal.sqlite3"
+    ) as team:
+        turn = team.call("coder", "x", id="cancelled-one")
+        await until_at_work(turn.id)
+        began = time.monotonic()
+        await turn.cancel()
+        assert time.monotonic() - began < 10
+        assert at_work(turn.id) == []
+    assert turn.status == "cancelled"
+
+
+STEPS = ("STATUS: 1%", hears("purple.tea"), "DONE: went on")
+WORKER = """
+import asyncio, sys
+from pathlib import Path
+from optio_agents.team import Team
+from tests.team.test_agents import STEPS, program
+
+async def main():
+    store = Path(sys.argv[1])
+    async with Team({"coder": program(*STEPS)}, store=store) as team:
+        print(await team.call("coder", "x", id="killed"))
+
+asyncio.run(main())
+"""
+
+
+async def test_killed_and_started_again_the_agent_is_found_at_work(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WORKER, str(tmp_path / "journal.sqlite3")]
+    first = subprocess.Popen(command)  # noqa: ASYNC220  # nobody else needs the loop
+    await until_at_work("killed")
+    await asyncio.sleep(1)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    [before, *_] = at_work("killed")
+    async with Team(
+        {"coder": program(*STEPS)},
+        store=tmp_path / "journal.sqlite3",
+    ) as team:
+        turn = team.call("coder", "x", id="killed")
+        async with asyncio.timeout(BOUND):
+            await turn.send("purple tea")
+            assert str(await turn) == "went on"
+    assert before.gone
+
+
+def claude(root: Path, api: ModelServer, *steps: dict[str, Any]) -> Claude:
+    api.scripts["plan"] = steps
+    return Claude(
+        "Do as the script says: @@plan@@",
+        allowed_tools=("Bash",),
+        options=OFF,
+        executable=executable(),
+        env=surroundings(root, api),
+        env_base="empty",
+    )
+
+
+async def test_ao_21_an_answer_of_claude_ends_the_turn(tmp_path: Path) -> None:
+    async with ModelServer().serve() as api:
+        coder = agent(claude(tmp_path, api, {"text": "The slow ones are in tests/hosts."}))
+        async with Team({"coder": coder}, store=tmp_path / "journal.sqlite3") as team:
+            turn = team.call("coder", "Which tests are slow?")
+            assert str(await turn) == "The slow ones are in tests/hosts."
+            assert at_work(turn.id) == []
+    assert turn.used["steps"] == 1
+
+
+async def test_claude_asks_the_approver_of_the_team(tmp_path: Path) -> None:
+    asked = []
+
+    def policy(question: str) -> bool:
+        asked.append(question)
+        return "made" in question
+
+    async with ModelServer().serve() as api:
+        path = str(tmp_path / "made")
+        write = {"tool": "Write", "input": {"file_path": path, "content": "hello"}}
+        coder = agent(claude(tmp_path, api, write, {"text": "I wrote it."}))
+        team = Team({"coder": coder}, store=tmp_path / "journal.sqlite3", approve=policy)
+        async with team:
+            assert str(await team.call("coder", "Write it")) == "I wrote it."
+    assert (tmp_path / "made").read_text() == "hello"
+    assert ["Write" in question for question in asked] == [True]
+
+
+def test_the_session_of_a_turn_is_named_by_it() -> None:
+    assert session_of("abc.1.2") == "abc_1_2"
+    assert len(session_of("x" * 200)) == 40
