@@ -113,7 +113,7 @@ class AgentTurn:
         self._calls = 0
         self._finished: Message | None = None
 
-    async def run(self, participant: Agent) -> Message:
+    async def run(self, participant: CodingAgent) -> Message:
         from optio_agents.errors import SessionFailed
 
         async with AsyncExitStack() as stack:
