@@ -31,6 +31,9 @@ on a file alone.
               linked into place. "It exists" means that it was said, so a repeat changes nothing:
               the name is the idempotency key. In the order of names; a name that ends in .eof
               closes.
+    queue     What is to be said once the turn that runs has ended, for agents that it would harm
+              before: a JSON object a line, name and text. Appended to by whoever sends; said into
+              in/ under that name by whoever owns the session, so once.
     said/     What the launcher's feeder has put into the pipe: it moves there from in/.
     bell      FIFO that the feeder sleeps on. Ringing is a hint; the directory is the truth.
     closed    Empty, by the feeder: the agent takes no more input.
@@ -126,6 +129,7 @@ async def start(
     journal_limit: int | None = None,
     first_input: Sequence[tuple[str, bytes]] = (),
     ends_input: bool = False,
+    queued: Sequence[tuple[str, str]] = (),
     meta: Mapping[str, object] | None = None,
     before_launch: Callable[[str], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Agent]:
@@ -135,6 +139,7 @@ async def start(
     it again. It has its user's login environment on its host (*env_base*; never what looks
     like a credential) and *env*, and *first_input*, named messages, before it starts;
     *ends_input* ends its input behind these.
+    *queued* are messages for `Agent.queue`.
     *before_launch* is awaited with the tag of this start when nothing of it can run yet.
     Raises ValueError, FileRefused (no such *cwd*), WorkDirRefused, AgentError, HostError.
     """
@@ -146,6 +151,8 @@ async def start(
     agent = Agent(host, directory, plan.meta)
     for message, data in first_input:
         await agent.say(data, name=message)
+    for message, text in queued:
+        await agent.queue(message, text)
     if ends_input:
         await agent.end_input()  # later it may have ended by itself
     if before_launch is not None:

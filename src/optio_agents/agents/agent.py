@@ -80,6 +80,22 @@ class Agent:
         """
         await self._input.end()
 
+    async def queue(self, name: str, text: str) -> None:
+        """Keep *text* for whoever owns this session to say as *name*, when the agent can hear it.
+
+        It lies in the session directory meanwhile, so it outlives us. Said once, however often it
+        is kept under one name. Waits as `say` does. Raises InputClosed, TransferFailed.
+        """
+        await self._input.queue(name, text)
+
+    def follow_queue(self) -> AbstractAsyncContextManager[Batches]:
+        """What was kept by `queue`, a JSON object a line, from the first one on."""
+        return self._follow("queue", None, 64 << 20)
+
+    async def names_said(self) -> frozenset[str]:
+        """The names of all messages that were ever put into its input."""
+        return frozenset((await self.query("names")).decode().split())
+
     async def answer(self, request: str, data: bytes, *, by: str) -> FirstAnswer:
         """Say *data* as the one answer to *request*, unless somebody did before.
 

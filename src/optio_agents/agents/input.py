@@ -142,6 +142,13 @@ class Input:
     async def end(self) -> None:
         await self._say(END, b"")
 
+    async def queue(self, name: str, text: str) -> None:
+        line = json.dumps({"name": check_name(name), "text": text})
+        # a line that was cut short, by a full disk or a death, spoils none behind it
+        data = f"\n{line}\n".encode()
+        args = self._session, str(len(data)), secrets.token_hex(8)
+        await self._directory.run("queue", *args, data=data)
+
     async def _say(self, name: str, data: bytes) -> None:
         directory = self._directory
         here = directory.machine.is_local and len(data) <= SMALL

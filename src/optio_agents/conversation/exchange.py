@@ -25,6 +25,10 @@ class ControlRefused(AgentError):
     """The agent did not do what it was asked; the message is its own."""
 
 
+class AgentUnusable(AgentError):
+    """The agent lives and cannot be talked to: it wants a login, or would not ask."""
+
+
 @dataclass(slots=True)
 class _Message:
     """One of ours that no turn has answered yet."""

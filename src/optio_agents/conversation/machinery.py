@@ -23,7 +23,7 @@ from uuid import uuid4
 
 import anyio
 
-from optio_agents.errors import AgentError, OptioAgentsError
+from optio_agents.errors import OptioAgentsError
 
 from .approvals import Approvals
 from .contract import (
@@ -54,6 +54,7 @@ from .dialect import (
     Unusable,
 )
 from .exchange import (
+    AgentUnusable,
     ControlRefused,
     Exchange,
     has_failed,
@@ -267,7 +268,11 @@ class AgentConversation:
             await self._send(uuid, text, command=command)
             return await answer
 
-    async def _send(self, uuid: str, text: str, *, command: bool) -> None:
+    async def pass_on(self, uuid: str, text: str, *, name: str) -> None:
+        """Say *text*, which was kept under *name* before, as `send` does: once for that name."""
+        await self._send(uuid, text, command=False, name=name)
+
+    async def _send(self, uuid: str, text: str, *, command: bool, name: str | None = None) -> None:
         async with self._sending:
             wire = self._attached()
             if not self._dialect.ready:
@@ -277,7 +282,7 @@ class AgentConversation:
             self._exchange.send(uuid, text)  # first: its echo may be faster than our return
             self._dialect.sent(uuid)
         try:
-            await wire.say(data)
+            await wire.say(data, name=name)
         except ConversationClosed as error:
             self._exchange.forget(uuid)
             self._dialect.forget(uuid)
@@ -369,6 +374,11 @@ class AgentConversation:
     # -- how it is
 
     @property
+    def unusable(self) -> AgentUnusable | None:
+        """Why it cannot be talked to though it lives, if it has said so."""
+        return self._failed if isinstance(self._failed, AgentUnusable) else None
+
+    @property
     def line_limit(self) -> int:
         """Bytes of a line of the agent's that are kept."""
         return self._dialect.line_limit
@@ -455,7 +465,7 @@ class AgentConversation:
                 case MessageRead() | ControlAnswered() | LimitChanged():
                     self._exchange.feed(fact)
                 case Unusable(why):
-                    raise AgentError(why)
+                    raise AgentUnusable(f"{self._label} cannot be talked to: {why}")
                 case Ready():  # whoever waits to send is woken behind every stretch
                     pass
                 case _:

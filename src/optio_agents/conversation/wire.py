@@ -57,8 +57,11 @@ class Wire(Protocol):
 
     cursor: Cursor | None  # behind the last line read, where there is a journal
 
-    async def say(self, data: bytes) -> None:
-        """Returns when *data* is kept for the agent, whether or not it reads."""
+    async def say(self, data: bytes, *, name: str | None = None) -> None:
+        """Returns when *data* is kept for the agent, whether or not it reads.
+
+        Under one *name* it is said once.
+        """
 
     async def answer(self, name: str, data: bytes, by: str) -> AnswerTaken:
         """Say *data*, unless an answer of this name was given before."""

@@ -39,9 +39,9 @@ class AgentWire:
         self._ending = anyio.Event()
         self.cursor = delivered  # behind the last line read
 
-    async def say(self, data: bytes) -> None:
+    async def say(self, data: bytes, *, name: str | None = None) -> None:
         try:
-            await self._agent.say(data)
+            await self._agent.say(data, name=name)
         except InputClosed as error:
             raise ConversationClosed(str(error)) from error
 

@@ -58,7 +58,7 @@ class HandleWire:
         self._stderr_ended = anyio.Event()
         self._answers = dict[str, str]()
 
-    async def say(self, data: bytes) -> None:
+    async def say(self, data: bytes, *, name: str | None = None) -> None:
         try:
             self._handle.stdin.write(data)
             with anyio.move_on_after(_DRAIN):

@@ -28,24 +28,33 @@ from .events import (
     StateChanged,
     TurnEnded,
 )
+from .kinds.acp import Acp, Copilot, Gemini, Kimi, OpenCode, Qwen
 from .kinds.claude import Claude
+from .kinds.codex import Codex
 from .kinds.command import Command
 from .live import Session, find_session
 from .supervise import supervise
 
 __all__ = [
+    "Acp",
     "AgentEvent",
     "AnswerOutcome",
     "Claude",
+    "Codex",
     "Command",
+    "Copilot",
     "DeliveryStep",
     "DoneChecked",
+    "Gemini",
+    "Kimi",
     "LinkChanged",
     "LogLine",
     "MessageSent",
     "Notice",
     "Observer",
+    "OpenCode",
     "OpenRequest",
+    "Qwen",
     "RequestDecided",
     "RequestOpened",
     "Session",

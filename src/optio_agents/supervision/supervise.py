@@ -29,7 +29,7 @@ from optio_agents.store.records import Ended, SessionResult, StoredSession, is_s
 
 from .credentials import SEALED, credentials_of, seal
 from .events import Notice, SessionBegan
-from .kinds import kind_named
+from .kinds import SETUP, kind_named
 from .live import Supervising
 from .recording import Recording
 from .sessions import (
@@ -396,7 +396,8 @@ async def _started(
                 journal_limit=options.journal_limit,
                 first_input=plan.first_input,
                 ends_input=plan.ends_input,
-                meta=meta,
+                queued=plan.queued,
+                meta={**meta, SETUP: dict(plan.meta)} if plan.meta else meta,
                 before_launch=before_launch,
             )
             agent = await stack.enter_async_context(starting)

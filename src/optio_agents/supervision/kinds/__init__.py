@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
-from optio_agents.errors import NameTaken
+from optio_agents.errors import AgentError, NameTaken
 from optio_agents.protocol.prompt import after_done, build_log_channel_prompt
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from optio_agents.supervision.recording import Recording
 
 
-KINDS = ("command", "claude")
+KINDS = ("command", "claude", "acp", "codex")
+SETUP = "setup"  # where in the meta of a session on its host `Startup.meta` is
+FIRST = f"{'0' * 20}-prompt"  # sorts in front of every message that is named by the clock
 
 
 class AgentSpec(Protocol):
@@ -56,6 +58,8 @@ class Startup:
     first_input: Sequence[tuple[str, bytes]] = ()
     agents_md: str | None = None  # for a work directory of ours
     ends_input: bool = False  # behind the first input
+    queued: Sequence[tuple[str, str]] = ()  # messages for when it can hear them
+    meta: Mapping[str, object] = field(default_factory=dict)  # what a successor must know of it
 
 
 class Reach(Protocol):
@@ -159,6 +163,27 @@ def teach(host: Host, protocol: LogProtocol, *, replies: bool = True, checked: b
     return build_log_channel_prompt(
         protocol.features, replies=replies, logdir=host.logdir, checked=checked
     )
+
+
+def setup_of(agent: Agent) -> Mapping[str, Any]:
+    """What `Startup.meta` was. The agent could write there, too: look at what is in it."""
+    found = agent.meta.get(SETUP)
+    return found if isinstance(found, dict) else {}
+
+
+def text_in(setup: Mapping[str, Any], name: str) -> str | None:
+    """The text of that name in *setup*."""
+    found = setup.get(name)
+    return found if isinstance(found, str) and found else None
+
+
+async def check_program(host: Host, program: str, env: Mapping[str, str], how: str) -> None:
+    """Raises AgentError where *program* is not on *host*; *how* tells how to get it."""
+    from optio_agents.agents.launch import SEARCHED, finds
+
+    if not await finds(host, program, env):
+        where = "here" if host.machine.is_local else f"on {host.machine.name}"
+        raise AgentError(f"{program} is not installed {where} ({SEARCHED}): {how}")
 
 
 async def say_once(agent: Agent, name: str | None, data: bytes) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from optio_agents.errors import AgentError
 from optio_agents.protocol.prompt import compose_agents_md
 
-from . import Startup, say_once, teach
+from . import FIRST, Startup, say_once, teach
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from optio_agents.supervision.recording import Recording
 
     from . import PermissionPolicy
-
-
-_FIRST = f"{'0' * 20}-prompt"  # sorts in front of every message that is named by the clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ class CommandKind:
         return Startup(
             tuple(spec.argv),
             spec.env,
-            [(_FIRST, words.encode())] if words else [],
+            [(FIRST, words.encode())] if words else [],
             agents_md=compose_agents_md(spec.prompt or "", documentation=taught),
             ends_input=spec.reads_to_end,
         )

@@ -350,7 +350,7 @@ class Chat(_OpenAI):
         return {"id": _new("chatcmpl"), "object": kind, "created": 1, "model": request["model"]}
 
 
-class Gemini:
+class GenerateContent:
     """Gemini's generateContent."""
 
     _USAGE = {"promptTokenCount": 100, "candidatesTokenCount": 10, "totalTokenCount": 110}  # noqa: RUF012
@@ -403,6 +403,6 @@ _SHAPES: dict[str, Shape] = {
     "/messages": Messages(),
     "/responses": Responses(),
     "/chat/completions": Chat(),
-    ":streamGenerateContent": Gemini(),
-    ":generateContent": Gemini(),
+    ":streamGenerateContent": GenerateContent(),
+    ":generateContent": GenerateContent(),
 }

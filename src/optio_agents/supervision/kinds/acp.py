@@ -1,0 +1,242 @@
+"""Agents that speak the Agent Client Protocol: by name, or any by its command line.
+
+None of them has a common way to be taught: so how to use the log stands in front of the first
+prompt. It is loaded when there is such an agent, not before.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from optio_agents.conversation.contract import TurnResult
+
+from . import FIRST, Startup, check_program, setup_of, teach, text_in
+from .conversing import WORDS, ConversationLink, ConversationReach, connect
+from .named import ROWS, AgentRow
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from optio_agents.agents import Agent
+    from optio_agents.conversation.contract import PermissionRequest, Unconfirmed
+    from optio_agents.conversation.dialect import Dialect
+    from optio_agents.framing.cursor import Cursor
+    from optio_agents.hosts.environment import EnvBase
+    from optio_agents.hosts.host import Host
+    from optio_agents.protocol.protocol import Protocol
+    from optio_agents.supervision.recording import Recording
+
+    from . import PermissionPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Acp:
+    """Any agent that speaks ACP over its standard input and output, as *argv* starts it.
+
+    It is put into a mode that asks before it does something, or into *mode*. *continues* goes on
+    with a session of the agent's own. Values in *env* are not stored anywhere, and those whose
+    names look like credentials are hidden from all we record.
+    """
+
+    kind: ClassVar[str] = "acp"
+    argv: Sequence[str]
+    prompt: str | None = None
+    _: KW_ONLY
+    mode: str | None = None
+    continues: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    env_base: EnvBase = "login"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.argv, str) or not self.argv:
+            raise ValueError("argv is a list of at least one argument")
+
+    @property
+    def row(self) -> AgentRow | None:
+        return None
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        return self.env
+
+
+@dataclass(frozen=True, slots=True)
+class _NamedAcp:
+    kind: ClassVar[str] = "acp"
+    name: ClassVar[str]
+    prompt: str | None = None
+    _: KW_ONLY
+    model: str | None = None
+    mode: str | None = None
+    continues: str | None = None
+    options: Sequence[str] = ()
+    executable: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    env_base: EnvBase = "login"
+
+    def __post_init__(self) -> None:
+        if self.model and not (self.row.model_option or self.row.model_variable):
+            raise ValueError(f"{self.name} takes its model from its own settings")
+
+    @property
+    def row(self) -> AgentRow:
+        return ROWS[self.name]
+
+    @property
+    def argv(self) -> Sequence[str]:
+        return self.row.argv(self.executable, self.model, self.options)
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        return {**self.row.variables(self.model), **self.env}
+
+
+class Gemini(_NamedAcp):
+    """Google's Gemini CLI."""
+
+    name = "gemini"
+
+
+class OpenCode(_NamedAcp):
+    """OpenCode. Its model is that of its own settings."""
+
+    name = "opencode"
+
+
+class Qwen(_NamedAcp):
+    """Qwen Code."""
+
+    name = "qwen"
+
+
+class Kimi(_NamedAcp):
+    """Kimi Code. Its model is that of its own settings."""
+
+    name = "kimi"
+
+
+class Copilot(_NamedAcp):
+    """GitHub's Copilot CLI."""
+
+    name = "copilot"
+
+
+NAMED = {one.name: one for one in (Gemini, OpenCode, Qwen, Kimi, Copilot)}
+
+
+class AcpKind:
+    """An agent that one converses with."""
+
+    name = "acp"
+
+    def program(self, spec: Acp | _NamedAcp) -> str:
+        return spec.argv[0]
+
+    def reads_to_end(self, spec: Acp | _NamedAcp) -> bool:
+        return False
+
+    async def check(self, host: Host, spec: Acp | _NamedAcp) -> None:
+        how = spec.row.install if spec.row is not None else "is it in the PATH there?"
+        await check_program(host, spec.argv[0], spec.env, how)
+
+    async def plan(
+        self, host: Host, spec: Acp | _NamedAcp, protocol: Protocol, *, real: str, checked: bool
+    ) -> Startup:
+        from optio_agents.conversation.acp.launch import FIRST_INPUT
+
+        setup = {
+            "label": spec.row.name if spec.row is not None else spec.argv[0].rpartition("/")[2],
+            "mode": spec.mode,
+            "continues": spec.continues,
+            "logs": [f"{logdir}/optio.log" for logdir in dict.fromkeys((host.logdir, real))],
+        }
+        first = (
+            f"{teach(host, protocol, checked=checked)}\n\n{spec.prompt}"
+            if spec.prompt is not None
+            else None
+        )
+        return Startup(
+            tuple(spec.argv),
+            spec.variables,
+            FIRST_INPUT,
+            queued=[(FIRST, first)] if first else [],
+            meta=setup,
+        )
+
+    def connect(
+        self, agent: Agent, recording: Recording, asking: PermissionPolicy
+    ) -> AbstractAsyncContextManager[ConversationLink]:
+        return connect(agent, recording, asking, AcpWording(agent), ConversationLink)
+
+    def reach(self, agent: Agent, session: str, place: Cursor | None) -> ConversationReach:
+        return ConversationReach(agent, session, AcpWording(agent), place)
+
+
+class AcpWording:
+    """The words of ACP."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.label = text_in(setup_of(agent), "label") or "the agent"
+        row = ROWS.get(self.label)
+        keys = " or ".join(row.keys) if row is not None else ""
+        by_key = f", or hand over a key, as with --env {keys}" if keys else ""
+        self.login = f"log in on that host with its own command{by_key}"
+
+    def dialect(self, agent: Agent) -> Dialect:
+        from optio_agents.conversation.acp.dialect import AcpDialect, AcpSetup
+
+        setup = setup_of(agent)
+        return AcpDialect(
+            AcpSetup(agent.cwd, continues=text_in(setup, "continues"), mode=text_in(setup, "mode"))
+        )
+
+    def message_of(self, front: bytes) -> Unconfirmed | None:
+        from optio_agents.conversation.acp.wire import message_of
+
+        return message_of(front)
+
+    def permission_answer(self, request: PermissionRequest, decision: object) -> bytes:
+        from optio_agents.conversation.acp.wire import permission_answer
+
+        return permission_answer(request, decision)
+
+    def behavior_of(self, answer: bytes, request: PermissionRequest) -> str:
+        from optio_agents.conversation.acp.wire import behavior_of
+
+        return behavior_of(answer, request)
+
+    def reports(self, agent: Agent, request: PermissionRequest) -> bool:
+        return is_report(agent, request.input.get("command"))
+
+    def kept(self, turn: TurnResult) -> TurnResult:
+        return shortened(turn)
+
+
+def shortened(turn: TurnResult) -> TurnResult:
+    """As much of *turn* as our journal keeps; the rest lies in the agent's output."""
+    return TurnResult(
+        outcome=turn.outcome,
+        text=turn.text[:WORDS],
+        failure=turn.failure and turn.failure[:WORDS],
+        usage=turn.usage,
+        evidence=turn.evidence,
+    )
+
+
+_ENTRY = re.compile(r"(?:printf '%s\\n'|echo) '[^'\n\r]*' >> (?P<log>[^\n\r]+)")
+
+
+def is_report(agent: Agent, command: object) -> bool:
+    """*command* appends one entry to the log of this session, as it was taught, and no more."""
+    logs = setup_of(agent).get("logs")
+    found = _ENTRY.fullmatch(command) if isinstance(command, str) else None
+    if found is None or not isinstance(logs, list):
+        return False
+    return found["log"] in {shlex.quote(log) for log in logs if isinstance(log, str)}
+
+
+KIND = AcpKind()

@@ -1,0 +1,153 @@
+"""Codex, by its own app-server: taught by its instructions, kept by its sandbox.
+
+It is loaded when there is such an agent, not before.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, ClassVar, cast, get_args
+
+from . import FIRST, Startup, check_program, setup_of, teach, text_in
+from .acp import is_report, shortened
+from .conversing import ConversationLink, ConversationReach, connect
+from .named import ROWS
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from optio_agents.agents import Agent
+    from optio_agents.conversation.codex.wire import Sandbox
+    from optio_agents.conversation.contract import PermissionRequest, TurnResult, Unconfirmed
+    from optio_agents.conversation.dialect import Dialect
+    from optio_agents.framing.cursor import Cursor
+    from optio_agents.hosts.environment import EnvBase
+    from optio_agents.hosts.host import Host
+    from optio_agents.protocol.protocol import Protocol
+    from optio_agents.supervision.recording import Recording
+
+    from . import PermissionPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Codex:
+    """OpenAI's Codex. It asks for what its *sandbox* would not let it do.
+
+    *continues* goes on with a thread of its own, with *fork* in a copy of it. *options* are
+    further arguments for it; never put a secret there. Values in *env* are not stored anywhere,
+    and those whose names look like credentials are hidden from all we record.
+    """
+
+    kind: ClassVar[str] = "codex"
+    prompt: str | None = None
+    _: KW_ONLY
+    model: str | None = None
+    sandbox: Sandbox = "workspace-write"
+    continues: str | None = None
+    fork: bool = False
+    options: Sequence[str] = ()
+    executable: str = "codex"
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    env_base: EnvBase = "login"
+
+
+class CodexKind:
+    """An agent that one converses with."""
+
+    name = "codex"
+
+    def program(self, spec: Codex) -> str:
+        return spec.executable
+
+    def reads_to_end(self, spec: Codex) -> bool:
+        return False
+
+    async def check(self, host: Host, spec: Codex) -> None:
+        await check_program(host, spec.executable, spec.env, ROWS["codex"].install)
+
+    async def plan(
+        self, host: Host, spec: Codex, protocol: Protocol, *, real: str, checked: bool
+    ) -> Startup:
+        from optio_agents.conversation.codex.launch import FIRST_INPUT
+
+        setup = {
+            "model": spec.model,
+            "sandbox": spec.sandbox,
+            "continues": spec.continues,
+            "fork": spec.fork,
+            "instructions": teach(host, protocol, checked=checked),
+            "logs": [f"{logdir}/optio.log" for logdir in dict.fromkeys((host.logdir, real))],
+        }
+        return Startup(
+            (spec.executable, *spec.options, "app-server"),
+            spec.env,
+            FIRST_INPUT,
+            queued=[(FIRST, spec.prompt)] if spec.prompt else [],
+            meta=setup,
+        )
+
+    def connect(
+        self, agent: Agent, recording: Recording, asking: PermissionPolicy
+    ) -> AbstractAsyncContextManager[ConversationLink]:
+        return connect(agent, recording, asking, WORDING, ConversationLink)
+
+    def reach(self, agent: Agent, session: str, place: Cursor | None) -> ConversationReach:
+        return ConversationReach(agent, session, WORDING, place)
+
+
+class CodexWording:
+    """The words of the app-server."""
+
+    label = "codex"
+    login = "log in on that host with `codex login`, or hand over a key: --env OPENAI_API_KEY"
+
+    def dialect(self, agent: Agent) -> Dialect:
+        from optio_agents.conversation.codex import wire
+        from optio_agents.conversation.codex.dialect import CodexDialect, CodexSetup
+
+        setup = setup_of(agent)
+        sandbox = text_in(setup, "sandbox")
+        known = sandbox in get_args(wire.Sandbox)
+        return CodexDialect(
+            CodexSetup(
+                agent.cwd,
+                continues=text_in(setup, "continues"),
+                fork=setup.get("fork") is True,
+                model=text_in(setup, "model"),
+                sandbox=cast("Sandbox", sandbox) if known else "workspace-write",
+                instructions=text_in(setup, "instructions"),
+            )
+        )
+
+    def message_of(self, front: bytes) -> Unconfirmed | None:
+        from optio_agents.conversation.codex.wire import message_of
+
+        return message_of(front)
+
+    def permission_answer(self, request: PermissionRequest, decision: object) -> bytes:
+        from optio_agents.conversation.codex.wire import permission_answer
+
+        return permission_answer(request, decision)
+
+    def behavior_of(self, answer: bytes, request: PermissionRequest) -> str:
+        from optio_agents.conversation.codex.wire import behavior_of
+
+        return behavior_of(answer)
+
+    def reports(self, agent: Agent, request: PermissionRequest) -> bool:
+        command = request.input.get("command")
+        with suppress(ValueError):
+            match shlex.split(command) if isinstance(command, str) else []:
+                case ["/bin/bash" | "bash" | "/bin/sh", "-lc" | "-c", inner]:
+                    return is_report(agent, inner)
+        return is_report(agent, command)
+
+    def kept(self, turn: TurnResult) -> TurnResult:
+        return shortened(turn)
+
+
+WORDING = CodexWording()
+KIND = CodexKind()

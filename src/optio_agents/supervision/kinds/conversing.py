@@ -1,0 +1,409 @@
+"""What all agents have in common that one converses with: recorded, asked for, awaited.
+
+None of them ends by itself: once DONE or ERROR is recorded and no turn runs, it has nothing to do
+any more. Of what it says only turns, requests and how it stands are recorded; the rest lies in its
+output on its host.
+
+What is sent while a turn runs waits in the session's `queue` on its host, with the first prompt,
+and whoever owns the session says it, by its name, when the turn has ended: so it survives each of
+us, and is said once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import asdict
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from uuid import NAMESPACE_URL, uuid5
+
+import anyio
+
+from optio_agents.agents.input import check_name, next_name
+from optio_agents.concurrency import every, task_group
+from optio_agents.conversation.contract import (
+    NOBODY_ANSWERED,
+    PermissionDecision,
+    TurnResult,
+)
+from optio_agents.conversation.dialect import TurnOver
+from optio_agents.conversation.machinery import AgentConversation
+from optio_agents.conversation.wire_agent import AgentWire, open_requests, sent_before
+from optio_agents.errors import AgentError, OptioAgentsError, StoreError
+from optio_agents.supervision.events import (
+    AnswerOutcome,
+    OpenRequest,
+    RequestDecided,
+    RequestOpened,
+    TurnEnded,
+)
+from optio_agents.supervision.recording import Bell
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from optio_agents.agents import Agent
+    from optio_agents.conversation.contract import Event, PermissionRequest, Unconfirmed
+    from optio_agents.conversation.dialect import Dialect, Reading
+    from optio_agents.conversation.wire import OutputLines
+    from optio_agents.display import Secrets
+    from optio_agents.framing.cursor import Cursor
+    from optio_agents.supervision.recording import Recording
+
+    from . import PermissionPolicy
+
+
+_BEAT = 0.2  # seconds
+NEVER = float("inf")  # the conversation's own time-out: ours knows how long we slept
+_RECALLING = 5.0  # seconds to find out who has answered in our place
+_READING = 30.0  # seconds that reading what it has said may take
+WORDS = 4096  # characters of a turn's answer that are kept
+_LOGIN = re.compile(
+    r"not logged in|please run /login|invalid api key|\b401\b|unauthorized", re.IGNORECASE
+)
+
+
+Link = TypeVar("Link", bound="ConversationLink")
+
+
+class Wording(Protocol):
+    """What is different from one agent that one converses with to another."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def login(self) -> str:
+        """What to do where it is not logged in."""
+
+    def dialect(self, agent: Agent) -> Dialect:
+        """A new one, to which nothing was said."""
+
+    def message_of(self, front: bytes) -> Unconfirmed | None: ...
+    def permission_answer(self, request: PermissionRequest, decision: object) -> bytes: ...
+    def behavior_of(self, answer: bytes, request: PermissionRequest) -> str:
+        """What an answer that was said has decided: "allow", "deny" or "settled"."""
+
+    def reports(self, agent: Agent, request: PermissionRequest) -> bool:
+        """All that it asks for is to append an entry to its own log."""
+
+    def kept(self, turn: TurnResult) -> TurnResult:
+        """As much of it as our journal keeps."""
+
+
+@asynccontextmanager
+async def connect(
+    agent: Agent,
+    recording: Recording,
+    asking: PermissionPolicy,
+    wording: Wording,
+    kind_of_link: type[Link],
+) -> AsyncIterator[Link]:
+    """Go along with *agent*, which speaks *wording*, while the block lasts."""
+    dialect = wording.dialect(agent)
+    conversation = AgentConversation(
+        dialect, agent_label=wording.label, permission_timeout=NEVER, by=asking.by
+    )
+    wire = AgentWire(agent, line_limit=dialect.line_limit)
+    conversation.attach_wire(wire, sent=await sent_before(agent, wording.message_of))
+    read = await recording.records.noted("output") or {}
+    known = int(read.get("events", 0))
+    link = kind_of_link(agent, conversation, recording, asking, wording, known=known)
+    link.left_open = {row.value["id"] for row in await recording.records.open_requests()}
+    _note_turns(dialect, link.ended)
+    conversation.on_event(link.take)
+    conversation.on_permission_request(link.decide)
+    async with task_group() as tasks:
+        tasks.start_soon(link.listen)
+        tasks.start_soon(link.say_queued)
+        yield link
+        tasks.cancel_scope.cancel()
+
+
+def _note_turns(dialect: Dialect, turns: deque[TurnResult]) -> None:
+    """Put every turn that *dialect* reads the end of behind *turns*."""
+    read = dialect.read
+
+    def read_and_note(output: OutputLines, now: float) -> Reading:
+        reading = read(output, now)
+        turns.extend(fact.turn for fact in reading.facts if isinstance(fact, TurnOver))
+        return reading
+
+    dialect.read = read_and_note  # type: ignore[method-assign]
+
+
+class ConversationReach:
+    """Speaking to an agent through its session directory alone."""
+
+    def __init__(
+        self, agent: Agent, session: str, wording: Wording, place: Cursor | None = None
+    ) -> None:
+        self._agent, self._session, self._wording, self._place = agent, session, wording, place
+
+    def _uuid(self, name: str) -> str:
+        # the same for the same message of the same session, whoever says it
+        return str(uuid5(NAMESPACE_URL, f"optio-agents:{self._session}:{name}"))
+
+    async def send(self, name: str | None, text: str) -> str:
+        name = name or next_name()
+        await self._agent.queue(name, text)
+        return name
+
+    async def interrupt(self) -> None:
+        dialect = self._wording.dialect(self._agent)
+        with anyio.fail_after(_READING):
+            asked = await open_requests(self._agent, dialect)
+        for request in asked:
+            if (words := dialect.withdrawal(request)) is not None:
+                await self._agent.answer(request.names[0], words, by="an interrupt")
+        await self._agent.say(dialect.interruption(f"optio-{next_name()}"))
+
+    async def requests(self) -> tuple[OpenRequest, ...]:
+        with anyio.fail_after(_READING):
+            found = await open_requests(
+                self._agent, self._wording.dialect(self._agent), self._place
+            )
+        return tuple(map(OpenRequest.of, found))
+
+    async def answer(
+        self, request: PermissionRequest, decision: PermissionDecision, *, by: str
+    ) -> AnswerOutcome:
+        data = self._wording.permission_answer(request, decision)
+        answered = await self._agent.answer(request.names[0], data, by=by)
+        return AnswerOutcome(answered.won, answered.by)
+
+
+def _queued(lines: Sequence[bytes]) -> Iterator[tuple[str, str]]:
+    """The messages in lines of a queue; the agent could write there, too."""
+    for line in lines:
+        with suppress(ValueError, RecursionError):
+            match json.loads(line or b"null"):
+                case {"name": str(name), "text": str(text)}:
+                    yield check_name(name), text
+
+
+class ConversationLink(ConversationReach):
+    """The conversation of one session, as its owner has it."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        conversation: AgentConversation,
+        recording: Recording,
+        asking: PermissionPolicy,
+        wording: Wording,
+        *,
+        known: int,
+    ) -> None:
+        super().__init__(agent, recording.session, wording)
+        self.ended = deque[TurnResult]()  # by what was read and not taken yet
+        self._conversation, self._recording, self._asking = conversation, recording, asking
+        self._known, self._events = known, 0  # an earlier owner has recorded the first ones
+        self.left_open: set[str] = set()  # what an earlier owner did not see decided
+        self._deciding: dict[str, tuple[anyio.CancelScope, list[RequestDecided]]] = {}
+        self._over = False
+        self._turns = 0
+        self._failed: Exception | None = None
+        self._bell = Bell()
+        self.trouble: str | None = None
+
+    async def interrupt(self) -> None:
+        await self._conversation.interrupt()
+
+    async def requests(self) -> tuple[OpenRequest, ...]:
+        return tuple(map(OpenRequest.of, self._conversation.open_requests))
+
+    async def answer(
+        self, request: PermissionRequest, decision: PermissionDecision, *, by: str
+    ) -> AnswerOutcome:
+        winner = await self._conversation.answer(request, decision, by=by)
+        if winner is None:
+            raise AgentError(f"no request {request.id!r} is open")
+        answer = AnswerOutcome(winner == by, winner)
+        if request.id in self._deciding:  # nobody need decide it any more
+            asking, decided = self._deciding[request.id]
+            if answer.won:
+                decided.append(RequestDecided(request.id, decision.behavior, by))
+            asking.cancel()
+        return answer
+
+    async def reply(self, name: str, text: str) -> None:
+        await self.send(name or None, text)
+
+    async def body(self, host: Any, hook: Any) -> object:
+        conversation = self._conversation
+        while not conversation.closed:
+            if self._failed is not None:
+                raise self._failed
+            if self._over and not conversation.is_pending():
+                return None  # it would wait for ever for what else is to be done
+            await self._bell.next.wait()
+        if (unusable := conversation.unusable) is not None:
+            raise unusable
+        return await self._agent.wait()
+
+    def busy(self) -> bool:
+        return bool(self._conversation.open_requests)
+
+    def on_ending(self) -> None:
+        self._over = True
+        self._bell.ring()
+
+    async def close(self) -> None:
+        await self._conversation.close()
+
+    async def listen(self) -> None:
+        """Read what it says until it has ended."""
+        await self._conversation.run_reader()
+        self._bell.ring()
+
+    async def take(self, event: Event) -> None:
+        """One event, in order; the next one waits until this one is kept."""
+        self._events += 1
+        if self._events > self._known:
+            self._recording.moment(event)
+        self._stand()
+        while self.ended and self.ended[0].raw is event:
+            await self._end_turn(self.ended.popleft())
+        self._bell.ring()
+
+    async def say_queued(self) -> None:
+        """Say what waits in the queue, in order, each when the agent can hear it."""
+        with suppress(OptioAgentsError):  # the reader meets it, too, and tells
+            done = set(await self._agent.names_said())
+            async with self._agent.follow_queue() as batches:
+                async for batch in batches:
+                    for name, text in _queued(batch.lines):
+                        if name not in done:
+                            done.add(name)
+                            await self._conversation.pass_on(self._uuid(name), text, name=name)
+
+    def _stand(self) -> None:
+        state = self._conversation.state
+        match state.phase:
+            case "waiting for permission":
+                first = self._conversation.open_requests[:1]
+                secrets = self._recording.secrets
+                self._recording.stand(
+                    "waiting", "".join(f"you: {_gist(one, secrets)}" for one in first)
+                )
+            case "rate limited":
+                self._recording.stand("limited", state.reason, until=state.until)
+            case "idle" | "starting":
+                self._recording.stand(state.phase)
+            case "working":
+                self._recording.stand("working")
+
+    async def _end_turn(self, turn: TurnResult) -> None:
+        turn = self._wording.kept(_hidden(turn, self._recording.secrets))
+        self._turns += 1
+        self.trouble = None if turn.ok or turn.outcome == "cancelled" else turn.failure
+        place = self._conversation.cursor
+        read = {"events": self._events, "cursor": place and asdict(place)}
+        try:
+            if self._events > self._known:
+                await self._recording.add(TurnEnded(turn), key=f"{self._events:012d}")
+                await self._recording.records.note("output", "stdout", read)
+                session = self._conversation.session_id
+                await self._recording.records.note(self._wording.label, "session", session)
+            for request in self.left_open:
+                self._recording.post(RequestDecided(request, "settled", "the agent itself"))
+            self.left_open.clear()
+        except StoreError as error:
+            self._failed = error
+        if turn.outcome == "failed" and self._turns == 1 and _LOGIN.search(turn.failure or ""):
+            self._failed = AgentError(
+                f"{self._wording.label} is not logged in there ({turn.failure}): "
+                f"{self._wording.login}"
+            )
+
+    # Letting a person decide, here or at another terminal, and writing down what is open
+
+    async def decide(self, request: PermissionRequest) -> PermissionDecision:
+        if self._wording.reports(self._agent, request):
+            return PermissionDecision("allow")
+        opened = OpenRequest.of(request)
+        self.left_open.discard(request.id)
+        await self._recording.add(RequestOpened(request, opened.digest))
+        self._stand()
+        decided = list[RequestDecided]()
+        async with task_group() as tasks:
+            asking = tasks.cancel_scope
+            self._deciding[request.id] = asking, decided
+            tasks.start_soon(self._decided_elsewhere, request.id, asking)
+            try:
+                decision, by = await self._ask(request)
+                behavior = getattr(decision, "behavior", "deny")
+                decided.append(RequestDecided(request.id, behavior, by))
+                return decision
+            finally:
+                del self._deciding[request.id]
+                asking.cancel()
+                if self._recording.leaving is None:  # else it stays open
+                    with anyio.CancelScope(shield=True):
+                        known = decided[0] if decided else await self._settled(request)
+                        await self._recording.add(known)
+        return PermissionDecision("deny")  # nobody wants it any more
+
+    async def _decided_elsewhere(self, request: str, asking: anyio.CancelScope) -> None:
+        """The agent itself tells only once the tool that was allowed has ended."""
+        with suppress(StoreError):  # the next that is written down tells
+            await self._recording.decided(request)
+            asking.cancel()
+
+    async def _ask(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
+        with anyio.CancelScope() as patience, _patient(self._asking.timeout, patience.cancel):
+            if self._asking.handler is None:
+                await anyio.sleep_forever()
+            else:
+                answer = self._asking.handler(request)
+                return await answer if isawaitable(answer) else answer, self._asking.by
+        return PermissionDecision("deny", message=NOBODY_ANSWERED), "nobody"
+
+    async def _settled(self, request: PermissionRequest) -> RequestDecided:
+        """Who has decided in our place: somebody at another terminal, or the agent itself."""
+        with anyio.move_on_after(_RECALLING), suppress(OptioAgentsError):
+            for name in request.names:
+                if answered := await self._agent.find_answer(name):
+                    by, data = answered
+                    return RequestDecided(request.id, self._wording.behavior_of(data, request), by)
+        return RequestDecided(request.id, "settled", "another terminal, or the agent itself")
+
+
+def _hidden(turn: TurnResult, secrets: Secrets) -> TurnResult:
+    return TurnResult(
+        outcome=turn.outcome,
+        text=secrets.hide(turn.text),
+        failure=turn.failure and secrets.hide(turn.failure),
+        usage=turn.usage,
+        evidence=secrets.hide(turn.evidence),
+        raw=turn.raw and secrets.hide_in(turn.raw),
+    )
+
+
+def _gist(request: PermissionRequest, secrets: Secrets) -> str:
+    """What it is about, on a line."""
+    known = ("command", "file_path", "path", "pattern", "url", "query", "description", "prompt")
+    about = next((str(request.input[name]) for name in known if name in request.input), "")
+    about = secrets.hide(about)
+    return f"{request.tool_name} `{about[:200]}`" if about else request.tool_name
+
+
+@contextmanager
+def _patient(seconds: float, tired: Callable[[], None]) -> Iterator[None]:
+    """Call *tired* once the block has lasted *seconds* in which we were awake."""
+    left = seconds
+
+    def beat(awake: float) -> None:
+        nonlocal left
+        left -= awake
+        if left <= 0:
+            tired()
+
+    leave = every(_BEAT, beat)
+    try:
+        yield
+    finally:
+        leave()

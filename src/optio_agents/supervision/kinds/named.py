@@ -1,0 +1,100 @@
+"""Agents by name, as data: how each is started, asked for a model, and told apart. Nothing is run.
+
+What is peculiar to an agent on its wire stands in `conversation.acp.traits`, by the name that it
+gives itself; here is what must be known before it can say anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRow:
+    """One agent. Variables in *keys* are credentials: handed over only where they are named."""
+
+    name: str
+    kind: str
+    program: str
+    install: str
+    keys: Sequence[str] = ()
+    arguments: Sequence[str] = ()
+    model_option: str | None = None  # in front of the model; None: it takes none there
+    model_variable: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    leaves: str = ""  # what a person should know
+
+    def argv(self, executable: str | None, model: str | None, options: Sequence[str]) -> list[str]:
+        """Its command line."""
+        chosen = [self.model_option, model] if model and self.model_option else []
+        return [executable or self.program, *self.arguments, *chosen, *options]
+
+    def variables(self, model: str | None) -> dict[str, str]:
+        """What it needs in its environment."""
+        chosen = {self.model_variable: model} if model and self.model_variable else {}
+        return {**self.env, **chosen}
+
+
+def _npm(package: str) -> str:
+    return f"npm install -g {package}"
+
+
+ROWS = {
+    row.name: row
+    for row in (
+        AgentRow(
+            "claude",
+            "claude",
+            "claude",
+            f"{_npm('@anthropic-ai/claude-code')}, or see https://claude.com/claude-code",
+            ("ANTHROPIC_API_KEY",),
+        ),
+        AgentRow("codex", "codex", "codex", _npm("@openai/codex"), ("OPENAI_API_KEY",)),
+        AgentRow(
+            "gemini",
+            "acp",
+            "gemini",
+            _npm("@google/gemini-cli"),
+            ("GEMINI_API_KEY",),
+            ("--acp",),
+            model_option="--model",
+        ),
+        AgentRow(
+            "opencode",
+            "acp",
+            "opencode",
+            _npm("opencode-ai"),
+            ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"),
+            ("acp",),
+            # else it does not ask
+            env={"OPENCODE_PERMISSION": '{"bash":"ask","edit":"ask","webfetch":"ask"}'},
+        ),
+        AgentRow(
+            "qwen",
+            "acp",
+            "qwen",
+            f"{_npm('@qwen-code/qwen-code')} (Node 22)",
+            ("OPENAI_API_KEY",),
+            ("--acp",),
+            model_option="--model",
+        ),
+        AgentRow(
+            "kimi",
+            "acp",
+            "kimi",
+            f"{_npm('@moonshot-ai/kimi-code')} (Node 22.19)",
+            (),
+            ("acp",),
+        ),
+        AgentRow(
+            "copilot",
+            "acp",
+            "copilot",
+            _npm("@github/copilot"),
+            ("GH_TOKEN", "COPILOT_PROVIDER_API_KEY"),
+            ("--acp",),
+            model_variable="COPILOT_MODEL",
+        ),
+    )
+}
