@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,38 @@ def test_a_name_is_one_thing_wherever_it_is_offered(name: str) -> None:
 def test_a_face_has_no_other_names(package: str) -> None:
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'missing'"):
         _ = importlib.import_module(package).missing
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: optio_agents.make_host(3, taskdir="/t"), "a text like 'me@box', and not 3"),  # type: ignore[arg-type]
+        (lambda: optio_agents.SSHConfig(3), "as in SSHConfig('me@box'), and not 3"),  # type: ignore[arg-type]
+        (lambda: optio_agents.parse_log_line(b"DONE"), "and not b'DONE': decode bytes"),  # type: ignore[arg-type]
+        (lambda: optio_agents.supervise(None, "x"), "Command(['…']), and not 'x'"),  # type: ignore[arg-type]
+        (lambda: optio_agents.supervise(None, store="/s"), "async with Store('/s') as store"),  # type: ignore[arg-type]
+    ],
+    ids=["host", "login", "line", "agent", "store"],
+)
+def test_what_is_of_the_wrong_type_is_one_sentence_where_it_is_made(
+    make: Callable[[], object], words: str
+) -> None:
+    with pytest.raises(TypeError) as caught:
+        make()
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_login_is_said_as_people_say_it() -> None:
+    login = optio_agents.SSHConfig("me@box:2222")
+    assert (login.host, login.user, login.port) == ("box", "me", 2222)
+    assert login.name == "me@box:2222"
+    address = optio_agents.SSHConfig("fe80::1", port=22)
+    assert (address.host, address.user, address.port) == ("fe80::1", None, 22)
+    assert optio_agents.make_host("me@box", taskdir="/t").machine.name == "me@box"
+
+
+def test_help_of_the_package_names_ten_names_that_are_there() -> None:
+    named = re.findall(r"^    .{20}(\w+) ", optio_agents.__doc__ or "", re.MULTILINE)
+    assert len(named) == 10
+    assert set(named) <= set(dir(optio_agents))

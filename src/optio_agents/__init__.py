@@ -1,4 +1,21 @@
-"""Supervise coding agents on local and remote hosts, and know the truth about them."""
+"""Supervise coding agents on local and remote hosts, and know the truth about them.
+
+The ten names that one needs, by purpose; `help(optio_agents.NAME)` describes each.
+
+    run an agent        supervise     start one, or find it again, and see it to its true end
+                        Claude        what to run: Claude Code, with a prompt
+                        Command       what to run: any program
+    say where           make_host     this machine, or `make_host("me@box", taskdir=…)`
+                        Store         the journal of all that happened, on this machine's disk
+    look on, and act    find_session  the live session, for whoever is not its owner
+                        PermissionDecision   the answer to what an agent asks
+    in a task hook      run_log_protocol_session   what a body does on a host, to one true end
+    read and teach      parse_log_line             one line of a log, as an event
+                        build_log_channel_prompt   the words that teach an agent to report
+
+What goes wrong is an `OptioAgentsError`. Texts of agents are shown with `visible`. The guide is
+read with `optio-agents help`.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
+import optio_agents
 from optio_agents import errors
 from optio_agents.cli import exits
 from optio_agents.cli.app import VERBS, app, run_command
@@ -110,7 +111,7 @@ def test_prompt_is_there_in_a_quarter_of_a_second(desk: Desk) -> None:
     assert min(seconds() for _ in range(5)) < START_UP
 
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+OPERATING = (Path(optio_agents.__file__).parent / "guide/operating.md").read_text()
 ASKED = {  # what each shell would offer
     "bash": "COMP_WORDS=(optio-agents wa); COMP_CWORD=1; "
     '"$(complete -p optio-agents | sed "s/.*-F //;s/ .*//")" optio-agents; echo "${COMPREPLY[@]}"',
@@ -120,9 +121,9 @@ ASKED = {  # what each shell would offer
 
 
 @pytest.mark.parametrize("shell", ASKED)
-def test_the_line_of_the_readme_completes_in_each_shell(shell: str, desk: Desk) -> None:
+def test_the_line_of_the_guide_completes_in_each_shell(shell: str, desk: Desk) -> None:
     program = str(needs(shell))
-    line = next(line for line in README.splitlines() if f"COMPLETE={shell}_source" in line)
+    line = next(line for line in OPERATING.splitlines() if f"COMPLETE={shell}_source" in line)
     before = "autoload -Uz compinit && compinit -u; " if shell == "zsh" else ""
     ran = subprocess.run(
         [program, "-c", f"{before}{line}\n{ASKED[shell]}"],
@@ -228,3 +229,24 @@ def test_json_lines_never_hold_nan() -> None:
         "b": [1.5, None, {"c": None}],
         "d": [],
     }
+
+
+def test_the_guide_is_read_in_the_terminal(desk: Desk) -> None:
+    topics = desk.run("help").stdout
+    names = [line.split()[0] for line in topics.splitlines() if line.startswith("  ")]
+    assert names[:2] == ["first-hour", "supervising"]
+    assert {"hooks", "hosts", "records", "operating", "troubleshooting"} <= set(names)
+    for name in names:
+        assert desk.run("help", name).stdout.startswith("# ")
+    assert desk.run("help", "ls").stdout == desk.run("ls", "--help").stdout
+    ran = desk.run("help", "nothing")
+    assert (ran.returncode, "there is no page 'nothing'" in ran.stderr) == (2, True)
+
+
+async def test_a_page_of_the_guide_is_rendered_where_a_person_reads(desk: Desk) -> None:
+    async with desk.terminal(120, 80) as terminal:
+        await terminal.type('clear; optio-agents help conversations; echo "exit $?"')
+        seen = await terminal.ends(0)
+    assert "Deciding what an agent may do" in seen
+    assert "## Deciding" not in seen
+    assert max(map(len, seen.splitlines())) <= 100

@@ -6,6 +6,7 @@ from typing import Any
 import click
 import pytest
 
+import optio_agents
 from optio_agents.cli import config
 from optio_agents.cli.app import VERBS, app, run_command
 from optio_agents.cli.options import named_environment, split_remote, ssh_of
@@ -131,9 +132,9 @@ def test_a_file_that_cannot_be_read_is_told(
     assert f"{settings} cannot be read" in capsys.readouterr().err
 
 
-def test_the_example_of_the_readme_is_valid(settings: Path) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    settings.write_text(readme.partition("```toml\n")[2].partition("```")[0])
+def test_the_example_of_the_guide_is_valid(settings: Path) -> None:
+    page = (Path(optio_agents.__file__).parent / "guide/operating.md").read_text()
+    settings.write_text(page.partition("```toml\n")[2].partition("```")[0])
     assert chosen("run", "x")["notify"] == "notify-me"
 
 

@@ -39,6 +39,7 @@ VERBS = {
     "stop": ("act", "End an agent and all its processes."),
     "prompt": ("prompt", "Print the words that teach an agent the log channel."),
     "check": ("check", "Report what an agent did wrong in its log."),
+    "help": ("help", "Read the guide, a page for each topic."),
     "doctor": ("doctor", "Check this machine, or a host, and say how to mend it."),
 }
 

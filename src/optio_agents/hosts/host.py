@@ -402,19 +402,25 @@ class RemoteHost(Host):
 
 
 def make_host(
-    ssh: SSHConfig | None = None,
+    ssh: SSHConfig | str | None = None,
     *,
     taskdir: str,
     workdir: str | None = None,
     logdir: str | None = None,
 ) -> Host:
-    """The machine behind *ssh*, or this one.
+    """The machine behind *ssh*, which may be `"me@box:2222"`, or this one.
 
     Agents work in *workdir*, a directory of the user's, or else in `taskdir/workdir`. For
     *logdir* see `Host`.
     """
     if ssh is None:
         return LocalHost(taskdir, workdir=workdir, logdir=logdir)
+    from .ssh.config import SSHConfig
+
+    if isinstance(ssh, str):
+        ssh = SSHConfig(ssh)
+    if not isinstance(ssh, SSHConfig):
+        raise TypeError(f"a host is an SSHConfig, or a text like 'me@box', and not {ssh!r}")
     return RemoteHost(ssh, taskdir, workdir=workdir, logdir=logdir)
 
 

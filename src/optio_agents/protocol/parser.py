@@ -49,9 +49,14 @@ _STARTS = (*_ROWS, _BOM)
 
 def parse_log_line(line: str, *, features: ProtocolFeatures = _PLAIN) -> LogEvent:
     """The one event that *line* says; any string says one, in linear time."""
-    line = line.rstrip()
-    if not line.startswith(_STARTS):  # most lines; all that follows is for the others
-        return UnknownLine(line)
+    try:
+        line = line.rstrip()
+        if not line.startswith(_STARTS):  # most lines; all that follows is for the others
+            return UnknownLine(line)
+    except (TypeError, AttributeError):
+        raise TypeError(
+            f"a line is text, and not {line!r:.80}: decode bytes, with errors='replace'"
+        ) from None
     name, colon, value = line.partition(":")
     row = _ROWS.get(name) or _ROWS.get(name.lstrip(_BOM))
     if row is None or not (colon or row.bare) or "\n" in value:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optio_agents.display import Secrets
@@ -17,7 +19,6 @@ from .sqlite_journal import SessionJournal
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
@@ -41,8 +42,8 @@ class Store:
     Everything raises StoreError when the file cannot be read or written.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path or default_path()
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self.path = default_path() if path is None else Path(path)
         self._file = StoreFile(self.path)
 
     async def __aenter__(self) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
@@ -49,7 +50,6 @@ from .sessions import (
 from .supervisor import Owner, Supervision, SupervisionOptions
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from optio_agents.agents import Agent
@@ -162,6 +162,10 @@ def supervise(
             **{**kept, **rules},
         )
 
+    if agent is not None and not isinstance(getattr(agent, "kind", None), str):
+        raise TypeError(f"an agent is Claude('…') or Command(['…']), and not {agent!r}")
+    if isinstance(store, str | os.PathLike):
+        raise TypeError(f"a journal is entered: async with Store({str(store)!r}) as store")
     owner = Owner()
     way_in = _WayIn(store, owner, protocol, options, rules)
     if resume is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -10,12 +11,17 @@ HostKeyPolicy: TypeAlias = Literal["strict", "accept-new", "insecure"]
 Path: TypeAlias = "str | os.PathLike[str]"
 
 _POLICIES = get_args(HostKeyPolicy)
+# an address without brackets is no host and port
+_LOGIN = re.compile(
+    r"(?:(?P<user>[^\s/@]+)@)?(?P<host>\[[^\]]+\]|[^\s/@:]+)(?::(?P<port>\d{1,9}))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class SSHConfig:
     """An SSH login. What is None comes from the user's ssh configuration.
 
+    `SSHConfig("me@box:2222")` says the same as `SSHConfig("box", user="me", port=2222)`.
     `config` is () for ~/.ssh/config, None for no file, or one path or several. `agent_path` is ()
     for the user's ssh-agent, None for none. Agent forwarding is off whatever a file says.
     """
@@ -37,6 +43,13 @@ class SSHConfig:
     shell_timeout: float = 60.0  # seconds that the login shell's profile may take
 
     def __post_init__(self) -> None:
+        if not isinstance(self.host, str):
+            raise TypeError(f"host is a name, as in SSHConfig('me@box'), and not {self.host!r}")
+        if found := _LOGIN.fullmatch(self.host):
+            object.__setattr__(self, "host", found["host"].strip("[]"))
+            object.__setattr__(self, "user", self.user or found["user"])
+            named = int(found["port"]) if found["port"] else None
+            object.__setattr__(self, "port", named if self.port is None else self.port)
         if not self.host or self.host.startswith("-") or any(map(str.isspace, self.host)):
             raise ValueError(f"{self.host!r} cannot be the name of a host")
         if self.port is not None and not 0 < self.port < 65_536:
