@@ -24,6 +24,9 @@ state=${XDG_STATE_HOME:-$HOME/.local/state}
 while [ ! -d "$state" ]; do state=${state%/*}; [ -n "$state" ] || state=/; done
 say free_kib "$(df -Pk "$state" 2>/dev/null | awk 'NR == 2 { print $4 }')"
 if [ -w "$state" ]; then say state "$state"; else say state_unwritable "$state"; fi
+for agent in codex gemini opencode qwen kimi copilot; do
+  command -v $agent >/dev/null 2>&1 && say agent $agent
+done
 if command -v claude >/dev/null 2>&1; then
   say claude "$(claude --version 2>/dev/null | head -n 1)"
   config=${CLAUDE_CONFIG_DIR:-$HOME/.claude}

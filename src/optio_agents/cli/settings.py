@@ -15,7 +15,7 @@ class RunSettings(_Table):
     """`[run]`: the flags of `optio-agents run`, with `_` for `-`."""
 
     host: str | None = None
-    agent: Literal["claude"] | None = None
+    agent: str | None = None
     cwd: str | None = None
     model: str | None = None
     permission: Literal["ask", "accept-edits", "deny", "allow-listed"] | None = None

@@ -165,6 +165,8 @@ def judge(facts: Mapping[str, list[str]]) -> Iterator[Finding]:
     if not first("download"):
         yield Finding("note", "neither curl, wget nor python3: no downloads", "install curl")
     yield from _claude(first("claude"), first("claude_login"))
+    if others := facts.get("agent"):
+        yield Finding("ok", f"other agents there: {', '.join(others)}")
 
 
 def _languages(python: str, perl: str) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from optio_agents.cli.options import (
     supervision_options,
 )
 from optio_agents.cli.output import warnings
+from optio_agents.cli.verbs.agents import LIST, AgentName, list_agents, other_spec
 from optio_agents.display import Secrets
 from optio_agents.hosts.environment import credentials_in
 
@@ -126,7 +127,14 @@ def rule_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     epilog="Example:  optio-agents run --host me@box --cwd project 'Fix the failing tests'",
 )
 @host_options
-@click.option("--agent", type=click.Choice(["claude"]), default="claude", show_default=True)
+@click.option(
+    "--agent",
+    type=AgentName(),
+    default="claude",
+    show_default=True,
+    help="Which agent: claude, codex, gemini, opencode, qwen, kimi, copilot; acp:COMMAND for any "
+    "other that speaks ACP; list shows where they are installed.",
+)
 @click.option(
     "--cwd",
     metavar="DIR",
@@ -179,7 +187,7 @@ def run(
     name: str | None,
     **rest: Any,
 ) -> int:
-    """Start claude with PROMPT and supervise it to its end.
+    """Start an agent with PROMPT and supervise it to its end.
 
     Any program can be the agent: `run [PROMPT] -- COMMAND…`; PROMPT, with how to use the log in
     front of it, is then its first input.
@@ -197,10 +205,17 @@ def run(
         if {ctx.get_parameter_source(name) for name in ("model", "allow")} & _GIVEN:
             raise click.UsageError("--model and --allow are claude's, not a command's")
         spec = Command(command, prompt=text, reads_to_end=end_input, env=given)
+    elif agent == LIST:
+        return anyio.run(list_agents, ssh_of(host, policy=host_key) if host else None)
     elif text is None:
         raise click.UsageError("say what to do: run PROMPT, or run -- COMMAND")
     elif permission == "deny" and allow:
         raise click.UsageError("--permission deny allows nothing: say allow-listed for --allow")
+    elif agent != "claude":
+        if permission == "accept-edits" or allow:
+            raise click.UsageError("--permission accept-edits and --allow are claude's alone")
+        ours = ctx.get_parameter_source("model") in _GIVEN
+        spec = other_spec(agent, text, model if ours else None, given)
     else:
         mode: PermissionMode | None = None
         if permission == "accept-edits":

@@ -1,0 +1,86 @@
+"""Agents by name on the command line: which there are, where they are installed, what they take."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from optio_agents.hosts.ssh.config import SSHConfig
+    from optio_agents.supervision.kinds import AgentSpec
+
+
+LIST = "list"
+ACP = "acp:"  # in front of a command that speaks the protocol
+
+
+class AgentName(click.types.StringParamType):
+    """The name of an agent, `acp:COMMAND` for another one, or `list`."""
+
+    name = "agent"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from optio_agents.supervision.kinds.named import ROWS
+
+        if value in ROWS or value == LIST:
+            return value
+        if value.startswith(ACP):
+            try:
+                if shlex.split(value.removeprefix(ACP)):
+                    return value
+            except ValueError:
+                pass
+        known = ", ".join(ROWS)
+        return self.fail(
+            f"{value!r} is no agent that is known by name: {known}; acp:COMMAND is any that speaks "
+            "ACP, `-- COMMAND` any other program",
+            param,
+            ctx,
+        )
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from optio_agents.supervision.kinds.named import ROWS
+
+        return [CompletionItem(name) for name in (*ROWS, LIST) if name.startswith(incomplete)]
+
+
+def other_spec(agent: str, prompt: str, model: str | None, env: Mapping[str, str]) -> AgentSpec:
+    """What `--agent` names, if it is not claude. Raises click.UsageError."""
+    from optio_agents.supervision import Acp, Codex
+    from optio_agents.supervision.kinds.acp import NAMED
+
+    if agent == "codex":
+        return Codex(prompt, model=model, env=env)
+    if agent.startswith(ACP):
+        if model:
+            raise click.UsageError(f"{agent} is given its model in its own command")
+        return Acp(shlex.split(agent.removeprefix(ACP)), prompt, env=env)
+    try:
+        return NAMED[agent](prompt, model=model, env=env)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+async def list_agents(ssh: SSHConfig | None) -> int:
+    """Show every agent that is known by name, and whether it is installed there."""
+    from optio_agents.agents.launch import widened
+    from optio_agents.hosts.host import make_host
+    from optio_agents.supervision.kinds.named import ROWS
+
+    async with make_host(ssh, taskdir="~") as host:
+        login = (await host.machine.login_environment()).get("PATH", "")
+        path = await widened(host.machine, login)  # as a start would look for it
+        find = 'PATH=$1; shift; for name; do command -v "$name" || echo; done'
+        answer = await host.ask(find, path, *(row.program for row in ROWS.values()))
+    places = answer.stdout.decode("utf-8", "replace").split("\n")
+    for row, place in zip(ROWS.values(), places, strict=False):
+        click.echo(f"{row.name:<9} {place or f'not installed: {row.install}'}")
+        if row.keys:
+            click.echo(f"{'':<9} --env {' or '.join(row.keys)}, or its own login there")
+    return 0
