@@ -16,6 +16,7 @@ import anyio
 import pytest
 
 from optio_agents.context import HookContext, HookContextProtocol, HostCommandError, RunResult
+from optio_agents.errors import TransferFailed
 from optio_agents.hosts.files.download import DownloadFailed, shown_url
 from tests.support.sessions.sessions import Context
 from tests.support.timeouts import BOUND
@@ -131,6 +132,24 @@ async def test_every_kind_of_source_is_copied(given, ctx, tmp_path):
     assert contents == [b"from a file"] * 2 + [b"bytes"] * 2 + [b"12", b"from a blob"]
     assert ctx.messages[-1] == "Copying f…"
     assert ctx.percents[-1] == 100
+
+
+async def test_a_relative_target_does_not_leave_over_a_link(given, tmp_path):
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    async with given() as (host, hook):
+        await host.run_command(f"mkdir inner; ln -s inner ours; ln -s {foreign} out; ln -s no gone")
+        await hook.copy_file(b"fine", "ours/a/b.txt")
+        assert file_of(host, "inner/a/b.txt") == b"fine"
+        for target in "out/x", "ours/../out/x", "out/deeper/x", "inner/../out/a/x":
+            with pytest.raises(ValueError, match="leaves the work directory"):
+                await hook.copy_file(b"foreign", target)
+        with pytest.raises(ValueError, match="over a link"):
+            await hook.download_file("http://127.0.0.1:9/", "out/x")
+        with pytest.raises(TransferFailed):
+            await hook.copy_file(b"foreign", "gone/x")
+        await hook.copy_file(b"meant", f"{foreign}/absolute")  # whoever says so means it
+    assert [path.name for path in foreign.iterdir()] == ["absolute"]
 
 
 async def test_what_is_there_already_is_not_copied_again(given, ctx):

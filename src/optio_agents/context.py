@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import posixpath
+import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
@@ -233,7 +234,17 @@ class HookContext:
         relative = not target.startswith(("/", "~"))
         if relative and (".." in target.split("/") or not target.strip("/.")):
             raise ValueError(f"{target!r} leaves the work directory")
-        return await self._path(target)
+        where = await self._path(target)
+        if relative and "/" in target:
+            await self._refuse_links(where, target)
+        return where
+
+    async def _refuse_links(self, where: str, target: str) -> None:
+        """A directory on the way may be a link of the agent's."""
+        top, folder = map(shlex.quote, (self._host.workdir, posixpath.dirname(where)))
+        checked = await self._host.run_command(f"top={top} at={folder}\n{_STAYS_BELOW}", cwd="/")
+        if checked.exit_code == _LEAVES:
+            raise ValueError(f"{target!r} leaves the work directory over a link")
 
     async def _path(self, path: str) -> str:
         if path == "~" or path.startswith("~/"):
@@ -248,6 +259,16 @@ class HookContext:
             self._ctx.report_progress(percent, message)
         except Exception:  # what is shown must not stop what is done
             _log.warning("the context's report_progress raised", exc_info=True)
+
+
+_LEAVES = 3
+# What is there of the directory $at leads to one below $top.
+_STAYS_BELOW = f"""
+top=$(cd -P -- "$top" && pwd -P) || exit 0
+until [ -d "$at" ] || [ ! "$at" ]; do at=${{at%/*}}; done
+at=$(cd -P -- "$at/" && pwd -P) || exit 0
+case ${{at%/}}/ in "${{top%/}}"/*) ;; *) exit {_LEAVES} ;; esac
+"""
 
 
 async def _chunks(reader: Any) -> AsyncIterator[bytes]:

@@ -108,7 +108,8 @@ class CommandTimedOut(HostError, TimeoutError):
 class FileRefused(HostError):
     """A path on the host was not opened: `reason` says why in one word.
 
-    Reasons: missing, directory, special, outside, too-large, changed, unreadable.
+    Reasons: missing, directory, special, outside, linked, too-large, changed,
+    unreadable.
     """
 
     def __init__(self, path: str, reason: str, detail: str = "") -> None:

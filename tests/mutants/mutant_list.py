@@ -336,6 +336,42 @@ MUTANTS = (
         "return found is not None",
         ("tests/hosts/test_environment.py",),
     ),
+    # What an agent replaces by a link
+    Mutant(
+        "a log is read wherever a link leads",
+        SRC + "session/run.py",
+        "            root=self.shared.workplace.real,\n",
+        "",
+        ("tests/session/test_session_deliverables.py", "-k", "becomes_a_link"),
+    ),
+    Mutant(
+        "a root is taken for where it leads by now",
+        SRC + "hosts/following/sent/scan.py",
+        'path.startswith(root.rstrip(b"/") + b"/")',
+        'path.startswith(os.path.realpath(root).rstrip(b"/") + b"/")',
+        ("tests/hosts/following/test_follow.py", "-k", "becomes_a_link"),
+    ),
+    Mutant(
+        "a deliverable is fetched from where its directory leads by now",
+        SRC + "session/deliverables.py",
+        "if fetched.real_path and not fetched.real_path.startswith(where):",
+        "if False:",
+        ("tests/session/test_session_deliverables.py", "-k", "just_before"),
+    ),
+    Mutant(
+        "a second name of a file elsewhere is handed over",
+        SRC + "hosts/files/confined.py",
+        "if was.st_nlink > 1:",
+        "if False:",
+        ("tests/session/test_session_deliverables.py", "-k", "hard"),
+    ),
+    Mutant(
+        "a copy leaves the work directory over a link",
+        SRC + "context.py",
+        "if checked.exit_code == _LEAVES:",
+        "if False:",
+        ("tests/test_context.py", "-k", "over_a_link"),
+    ),
     Mutant(
         "a line is cut before its credentials are hidden",
         SRC + "session/dispatch.py",

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 
 import anyio
 import pytest
 
-from optio_agents.errors import AgentExited, AgentReportedError, HostLost, TransferFailed
+from optio_agents.errors import (
+    AgentExited,
+    AgentReportedError,
+    FileRefused,
+    HostLost,
+    TransferFailed,
+)
+from optio_agents.hosts.host import LocalHost
 from optio_agents.session import deliverables as module
 from optio_agents.session.run import run_log_protocol_session
 from optio_agents.store.memory import MemoryJournal
-from tests.support.sessions.sessions import Context, hand_over, write
+from tests.support.sessions.sessions import Context, hand_over, says, write
 from tests.support.timeouts import BOUND
 
 
@@ -43,6 +51,7 @@ def announcing(*paths):
             "mkdir deliverables/folder; mkfifo deliverables/fifo; echo secret >outside.txt;"
             "ln -s ../outside.txt deliverables/link; ln -s /etc/passwd deliverables/passwd;"
             "printf '\\377\\376\\000' >deliverables/binary; echo good >deliverables/good.txt;"
+            "ln outside.txt deliverables/hard;"
             "printf '%0999d' 1 >deliverables/big.txt; echo x >deliverables/closed"
         )
         write(host, *(f"DELIVERABLE: {path}" for path in paths), "DONE")
@@ -61,6 +70,7 @@ def announcing(*paths):
         ("/etc/passwd", "not in deliverables/"),
         ("deliverables/../outside.txt", "not in deliverables/"),
         ("outside.txt", "not in deliverables/"),
+        ("deliverables/hard", "Copy it, and announce the copy"),
         ("deliverables/big.txt", "too large"),
         ("deliverables/binary", "not text"),
         ("deliverables/good.txt", "accepted"),
@@ -82,6 +92,47 @@ async def test_whatever_is_announced_is_answered(sessions, ctx, sent, agent_send
     (delivery,) = result.deliverables
     assert delivery.taken is True
     assert (delivery.size is not None) == (words in ("accepted", "not text"))
+
+
+async def test_a_work_directory_that_becomes_a_link_hands_over_nothing(sessions, ctx, tmp_path):
+    """Nor does a log that leads elsewhere say anything."""
+    foreign, handed = tmp_path / "foreign", []
+    (foreign / "deliverables").mkdir(parents=True)
+    (foreign / "deliverables" / "key").write_text("secret")
+    (foreign / "optio.log").write_text("DELIVERABLE: deliverables/key\nDONE\n")
+
+    async def on_deliverable(_, path, text):
+        handed.append(text)
+
+    async def body(host, _):
+        await host.run_command(f"mv ../workdir ../moved && ln -s {foreign} ../workdir")
+        await anyio.sleep_forever()
+
+    with pytest.raises(FileRefused, match="leads out of"):
+        await sessions.run(ctx, body=body, on_deliverable=on_deliverable)
+    assert handed == []
+
+
+async def test_a_file_that_is_announced_just_before_is_refused(sent, ctx, agent_sender, tmp_path):
+    foreign, handed = tmp_path / "foreign", []
+    (foreign / "deliverables").mkdir(parents=True)
+    (foreign / "deliverables" / "key").write_text("secret")
+
+    class Racing(LocalHost):
+        async def fetch_file(self, path, destination, **options):
+            await self.run_command(f"mv ../workdir ../moved; ln -s {foreign} ../workdir")
+            return await super().fetch_file(path, destination, **options)
+
+    async def on_deliverable(_, path, text):
+        handed.append(text)
+
+    with anyio.fail_after(BOUND), suppress(FileRefused):  # the log may be looked at by then
+        async with Racing(str(tmp_path / "task")) as host:
+            given = {"on_deliverable": on_deliverable, "agent_sender": agent_sender}
+            said = says("DELIVERABLE: deliverables/key", "DONE")
+            await run_log_protocol_session(host, ctx, body=said, **given)
+    assert handed == []
+    assert not any("accepted" in one for one in sent)
 
 
 async def test_an_absolute_path_is_as_good_as_a_relative_one(sessions, ctx):

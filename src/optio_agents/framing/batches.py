@@ -53,7 +53,7 @@ class FollowOptions:
     journal: bool = False  # it only grows: no generations, a change raises JournalChanged
     limit: int = LINE_LIMIT  # bytes of a line; the rest of a longer one is dropped
     process: ProcessIdentity | None = None  # when it is gone and all is read, iteration ends
-    root: str | None = None  # the file's real path must lie below this one
+    root: str | None = None  # a real path, below which that of the file must lie
     delivered: bytes = b""  # the digests recorded for the cursor's generation
     ripe: Callable[[bytes], bool] | None = None  # deliver such an unterminated last line after 2 s
 

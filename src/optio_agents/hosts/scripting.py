@@ -150,8 +150,8 @@ async def _read_all(read: Callable[[], Awaitable[bytes]], into: bytearray) -> No
 
 REFUSED = 64  # how a script ends that refused, with a line "REASON SENTENCE" on its stderr
 _REFUSAL = re.compile(
-    r"^(missing|directory|special|outside|too-large|unreadable|changed|inline|cut|taken|closed|"
-    r"unwritten|foreign|stale) (.*)\Z",
+    r"^(missing|directory|special|outside|linked|too-large|unreadable|changed|inline|cut|taken|"
+    r"closed|unwritten|foreign|stale) (.*)\Z",
     re.MULTILINE | re.DOTALL,
 )
 

@@ -8,6 +8,7 @@ after us says the same again and asks nobody a second time.
 from __future__ import annotations
 
 import logging
+import posixpath
 import tempfile
 from collections import deque
 from contextlib import suppress
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from optio_agents.context import HookContext
+    from optio_agents.hosts.files.fetch import FetchedFile
     from optio_agents.hosts.host import Host
 
     from .messages import Channel
@@ -62,6 +64,8 @@ _REFUSED = {  # what is wrong, as people are shown it. And what the agent is to 
     "special": "this is not a regular file. Write a regular file and announce that.",
     "outside": "this file is not in deliverables/. Put it there, as a file of its own and not as "
     "a link, and announce it there.",
+    "linked": "this file has other names (hard links), so it may be one of another directory. Copy "
+    "it, and announce the copy.",
     "changed": "the file changed while it was being read. Announce it again once it is final.",
     "unreadable": "the file cannot be read. Make it readable and announce it again.",
     "too-large": "too large; at most {} bytes are taken. Make it smaller or split it, and "
@@ -165,13 +169,18 @@ class Deliverables:
         """
         shared, place, host = self._shared, self._shared.workplace, self._shared.host
         local = self._spooled(item.entry)
-        fetch = partial(
-            host.fetch_file,
-            place.absolute(item.announced),
-            local,
-            max_bytes=shared.options.max_deliverable_bytes,
-            root=place.deliverables,
-        )
+        most = shared.options.max_deliverable_bytes
+
+        async def fetch() -> FetchedFile:
+            path, root = place.absolute(item.announced), place.deliverables
+            fetched = await host.fetch_file(path, local, max_bytes=most, root=root)
+            # What leads to `root` may have become a link since the session began.
+            where = posixpath.join(place.real, "deliverables", "")
+            if fetched.real_path and not fetched.real_path.startswith(where):
+                local.unlink(missing_ok=True)
+                raise FileRefused(path, "outside", f"leads out of {where}")
+            return fetched
+
         shown = False
 
         def show(error: Exception) -> None:
@@ -188,7 +197,7 @@ class Deliverables:
             )
         except FileRefused as error:
             words = _REFUSED.get(error.reason, visible(str(error)))
-            item.refusal = words.format(shared.options.max_deliverable_bytes)
+            item.refusal = words.format(most)
             if place.apart:
                 item.refusal += f" Here deliverables/ is {visible(place.deliverables)}."
         except Exception as error:

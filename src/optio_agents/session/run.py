@@ -301,6 +301,7 @@ class Run:
             self.shared.workplace.log,
             known.cursor,
             delivered=known.digests,
+            root=self.shared.workplace.real,
             ripe=self.dispatch.reads_as_ending,
         )
         async with following as batches, anyio.create_task_group() as reading:

@@ -87,7 +87,9 @@ async def test_what_cannot_be_handed_over_is_refused_with_its_reason(ground: Gro
             "up/secret": "outside",
             "../secret": "outside",
             "large": "too-large",
+            "second-name": "linked",
         }
+        os.link(secret, root / "second-name")
         for name, reason in reasons.items():
             assert await _refused(host, f"deliverables/{name}", limit=10) == reason, name
         for name in "/etc/passwd", str(secret), "deliverables/../../../secret":

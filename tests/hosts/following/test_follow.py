@@ -150,6 +150,21 @@ async def test_a_file_that_becomes_something_else_is_refused(follow, log):
             await anext(batches)
 
 
+async def test_a_root_that_becomes_a_link_leads_nowhere(follow, tmp_path):
+    work, foreign = tmp_path / "work", tmp_path / "foreign"
+    work.mkdir()
+    foreign.mkdir()
+    (work / "log").write_bytes(b"one\n")
+    (foreign / "log").write_bytes(b"one\nsecret\n")
+    async with follow(work / "log", root=str(work)) as batches:
+        await take(batches, 1)
+        work.rename(tmp_path / "moved")
+        work.symlink_to(foreign)
+        with anyio.fail_after(BOUND), pytest.raises(FileRefused) as refused:
+            await anext(batches)
+    assert refused.value.reason == "outside"
+
+
 async def test_links_below_the_root_are_followed_wherever_they_lead_next(follow, log):
     (log.parent / "a").write_bytes(b"a\n")
     (log.parent / "sub").mkdir()

@@ -228,6 +228,8 @@ def _examine(fd: int, path: str, root: str, limit: int | None, offset: int) -> O
     real_path = _real_path(fd, path)
     if root:
         _refuse_outside(path, real_path, root)
+        if was.st_nlink > 1:
+            raise FileRefused(path, "linked", "has other names, maybe elsewhere")
     if limit is not None and was.st_size > limit:
         raise FileRefused(path, "too-large", f"has {was.st_size} bytes, more than {limit}")
     identity = f"{was.st_dev}:{was.st_ino}:{was.st_size}:{was.st_mtime_ns}"

@@ -102,7 +102,7 @@ class ShellEnd:
                 await self._ask(f"add {file.key}", file.follow.path)
                 self._told[file.key] = file
                 if root := file.follow.options.root:
-                    file.root = b"".join(await self._ask("resolve", root)).rstrip(b"/") + b"/"
+                    file.root = os_bytes(root).rstrip(b"/") + b"/"
 
     async def _ask_after_processes(self) -> None:
         for file in self._living():

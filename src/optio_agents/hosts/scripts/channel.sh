@@ -1,5 +1,13 @@
 # channel.sh DIR start|resume: deliverables/ and an empty optio.log in DIR; says where DIR really is.
 # shellcheck shell=sh
+case $2,$1 in
+    resume,*/workdir | resume,*/.optio/*) # of ours, and no link when we made it
+        if [ -L "$1" ] || [ -L "${1%/*}" ]; then
+            echo "it is a link by now" >&2
+            exit 1
+        fi
+        ;;
+esac
 CDPATH='' cd -P -- "$1" || exit
 if [ "$2" = start ]; then
     if [ -L deliverables ] || [ ! -d deliverables ]; then

@@ -1,7 +1,7 @@
 # PATH ROOT LIMIT INLINE OFFSET: opens a regular file first and looks at what it opened then.
 # Says "MODE SIZE DEVICE INODE MTIME", the SHA-256 of the first OFFSET bytes (- without OFFSET) and
 # the real path, ended by NUL, and then the bytes from OFFSET on. With a ROOT, the real path must
-# lie below it: a directory whose last part is no link. It refuses as "inline" what is larger than
+# lie below it: a directory whose last part is no link, and it may have no other name. It refuses as "inline" what is larger than
 # INLINE (behind the header, without the bytes), as "changed" what did not stay as it was.
 # shellcheck shell=sh
 look() { stat -L -c '%f %s %d %i %y' /proc/self/fd/0; }
@@ -20,6 +20,8 @@ send() { # with the file as stdin
         "$root"/*) ;;
         *) refuse outside "leads out of $2" ;;
         esac
+        [ "$(stat -L -c %h /proc/self/fd/0)" -le 1 ] ||
+            refuse linked "has other names, maybe elsewhere"
     fi
     [ "$3" = - ] || [ "$size" -le "$3" ] || refuse too-large "has $size bytes, more than $3"
     [ "$5" -le "$size" ] || refuse changed "changed while it was read"

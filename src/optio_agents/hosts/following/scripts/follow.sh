@@ -75,17 +75,11 @@ process() {
 	cat "/proc/$1/stat" /proc/sys/kernel/random/boot_id 2>/dev/null
 }
 
-# resolve, then a line with the path
-resolve() {
-	IFS= read -r path || exit 0
-	readlink -f -- "$path"
-}
-
 while IFS= read -r line; do
 	# shellcheck disable=SC2086 # words of ours
 	set -- $line
 	case $1 in
-	add | drop | all | look | process | resolve) "$@" ;;
+	add | drop | all | look | process) "$@" ;;
 	esac
 	echo .
 done

@@ -220,7 +220,8 @@ def _real_path(descriptor: int, path: bytes) -> bytes:
 
 
 def _below(path: bytes, root: bytes) -> bool:
-    return path.startswith(os.path.realpath(root).rstrip(b"/") + b"/")
+    # Where *root* really was when it was named: it may be a link by now.
+    return path.startswith(root.rstrip(b"/") + b"/")
 
 
 def _allowance() -> int:
