@@ -11,6 +11,7 @@ import pytest
 
 from optio_agents.errors import WorkDirRefused
 from optio_agents.hosts.host import Host, LocalHost
+from optio_agents.hosts.workdir import open_channel
 from tests.support.components import needs
 from tests.support.hosts.hosts import Ground, both_ways, every_kind, usual_kinds
 from tests.support.timeouts import BOUND
@@ -35,6 +36,35 @@ async def test_a_clean_start_makes_the_directories_and_empties_what_is_ours(grou
         )
         await host.setup_workdir()
         assert names(host.workdir) == []
+
+
+@every_kind
+async def test_the_channel_is_opened_as_the_scripts_do_it(ground: Ground) -> None:
+    for name in ("new", "new below/this", "old"):
+        async with ground.host(name) as host:
+            if name == "old":
+                await host.setup_workdir()
+                await host.run_command("mkdir ../session; echo x >optio.log; mkfifo deliverables")
+            real = await open_channel(host, "start", set_up=True)
+            assert real == os.path.realpath(host.workdir)
+            assert names(host.taskdir) == [".optio-task", "workdir"]
+            assert names(host.workdir) == ["deliverables", "optio.log"]
+            assert Path(host.workdir, "optio.log").read_bytes() == b""
+            modes = [Path(host.taskdir, name).stat().st_mode & 0o777 for name in _MADE]
+            assert modes == [0o700, 0o600, 0o755, 0o755, 0o644]
+
+
+_MADE = (".", ".optio-task", "workdir", "workdir/deliverables", "workdir/optio.log")
+
+
+async def test_who_lives_on_without_its_directory_keeps_the_place(tmp_path: Path) -> None:
+    async with here(tmp_path) as host:
+        log = f"{host.workdir}/optio.log"
+        with subprocess.Popen(["sleep", "900"], env={"OPTIO_LOG": log}) as left:  # noqa: ASYNC220
+            with pytest.raises(WorkDirRefused, match=str(left.pid)):
+                await open_channel(host, "start", set_up=True)
+            left.kill()
+        assert await open_channel(host, "start", set_up=True) == host.workdir
 
 
 @usual_kinds

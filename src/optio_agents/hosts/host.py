@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
-_EMPTYING = 600.0  # seconds that removing what a directory holds may take
+EMPTYING = 600.0  # seconds that removing what a directory holds may take
 
 
 class Host:
@@ -363,7 +363,7 @@ class Host:
         """A script about the task directory, and the work directory in it."""
         args = [self.taskdir, "" if self.own_workdir else self.workdir, self.logdir, *known]
         text = script("hosts/refuse", "hosts/workdir", name)
-        answer = await self.machine.ask(text, args, seconds=_EMPTYING)
+        answer = await self.machine.ask(text, args, seconds=EMPTYING)
         if answer.exit_code:
             raise refusal(answer, self.taskdir, name)
 

@@ -13,7 +13,8 @@ import anyio
 
 from optio_agents.context import HookContext
 from optio_agents.display import visible
-from optio_agents.errors import HostError, OptioAgentsError, StoreError
+from optio_agents.errors import OptioAgentsError, StoreError
+from optio_agents.hosts.workdir import open_channel
 from optio_agents.protocol.protocol import get_protocol
 from optio_agents.store.memory import MemoryJournal
 from optio_agents.store.records import Ended, SessionResult
@@ -267,16 +268,14 @@ class Run:
     async def _prepare(self) -> None:
         options, place = self.options, self.shared.workplace
         self._resumed = await self.journal.start()
-        if not options.resuming:
+        set_up = not options.resuming
+        if set_up and options.prepare is not None:
             await self.host.setup_workdir()
-            if options.prepare is not None:
-                await self._call("prepare", partial(options.prepare, self._given, self.hook))
-        how = "resume" if options.resuming else "start"
-        answer = await self.host.ask("hosts/channel.sh", place.logdir, how)
-        if answer.exit_code:
-            words = answer.stderr.decode(errors="replace").strip()
-            raise HostError(f"{place.logdir} cannot hold the log channel: {words}")
-        real = answer.stdout.decode(errors="surrogateescape").removesuffix("\n.\n")
+            await self._call("prepare", partial(options.prepare, self._given, self.hook))
+            set_up = False
+        real = await open_channel(
+            self.host, "resume" if options.resuming else "start", set_up=set_up
+        )
         self.shared.workplace = replace(place, real=real)
         if not options.resuming:
             shims = await options.protocol.prepare_browser_shims(self._given)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from optio_agents.concurrency import OnDemand
 from optio_agents.errors import EndSession, HostKeyRefused
+from optio_agents.hosts.workdir import logdir_of
 
 from .foreign_code import ForeignCode, ForeignExit, describe
 from .outcome import Failed, Hooked, Unreachable
@@ -43,7 +44,7 @@ class Shared:
         machine = getattr(host, "machine", None)
         self.link = getattr(machine, "link", None)
         self.foreign = ForeignCode(self.link, options.permit)
-        logdir = getattr(host, "logdir", host.workdir)  # hosts of other makes have no other
+        logdir = logdir_of(host)
         self.workplace = Workplace(host.workdir, logdir, logdir)  # until the host has resolved it
         self.troubles = Counter[str]()  # what raised, and how often
         self._done: list[Entry] = []

@@ -18,12 +18,12 @@ from optio_agents.errors import (
     AgentExited,
     AlreadyOwned,
     FileRefused,
-    HostError,
     HostLost,
     StoreError,
 )
 from optio_agents.hosts.environment import credentials_in
 from optio_agents.hosts.host import Host
+from optio_agents.hosts.workdir import open_channel
 from optio_agents.protocol.protocol import get_protocol
 from optio_agents.store.memory import MemoryJournal
 from optio_agents.store.records import Ended, SessionResult, StoredSession, is_session_id
@@ -381,10 +381,9 @@ async def _started(
     before_launch: Callable[[str], Awaitable[None]],
 ) -> AsyncIterator[Agent]:
     """Prepare a clean work directory and run *spec* there while the block lasts."""
-    await host.setup_workdir()
+    real = await open_channel(host, "start", set_up=True)
     async with AsyncExitStack() as stack:
         try:
-            real = await _open_channel(host)
             checked = options.verify is not None or options.on_done is not None
             kind = kind_named(spec.kind)
             plan = await kind.plan(host, spec, options.protocol, real=real, checked=checked)
@@ -411,15 +410,6 @@ async def _started(
             await host.cleanup_taskdir(aggressive=True)  # refused while anything of it lives
             raise
         yield agent
-
-
-async def _open_channel(host: Host) -> str:
-    """Make an empty log and deliverables/; returns where they really are."""
-    answer = await host.ask("hosts/channel.sh", host.logdir, "start")
-    if answer.exit_code:
-        words = answer.stderr.decode(errors="replace").strip()
-        raise HostError(f"{host.logdir} cannot hold the log channel: {words}")
-    return answer.stdout.decode(errors="surrogateescape").removesuffix("\n.\n")
 
 
 def _withheld(names: Sequence[str]) -> str:

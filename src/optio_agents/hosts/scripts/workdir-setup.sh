@@ -4,9 +4,12 @@
 usual=$(umask)
 umask 077
 made=
-[ -d "$1" ] || { mkdir -p -- "$1" && made=yes; } || exit
+[ -d "$1" ] || { { [ -d "${1%/*}/" ] || mkdir -p -- "${1%/*}/"; } && mkdir -- "$1" && made=yes; } ||
+    [ -d "$1" ] || exit
 enter_taskdir "$1"
-if ! taken "$marker"; then
+if [ "$made" ]; then # nobody else can have put anything there
+    : >"$marker" || exit
+elif ! taken "$marker"; then
     for name in workdir session; do
         [ -L $name ] || rmdir $name 2>/dev/null
         ! taken $name ||
@@ -19,11 +22,11 @@ if ! taken "$marker"; then
     chmod 700 . && : >"$marker" || exit
 fi
 ours || refuse foreign "$1/$marker was not made by optio-agents"
-chmod 700 . || exit
+[ "$made" ] || chmod 700 . || exit
 refuse_while_alive "$1" "$3/optio.log"
-remove session || exit
+! taken session || remove session || exit
 if [ ! "$2" ]; then
-    remove workdir && umask "$usual" && mkdir workdir
+    { ! taken workdir || remove workdir; } && umask "$usual" && mkdir workdir
     exit
 fi
 

@@ -1,0 +1,92 @@
+"""The work directory and the log channel of a session, ready for its start."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import anyio
+
+from optio_agents.errors import HostError
+
+from .host import EMPTYING, Host
+from .scripting import REFUSED, refusal, script
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+# ruff: noqa: PTH102, PTH110, PTH123, PTH208  # paths are text in this room
+
+
+async def open_channel(host: Host, how: Literal["start", "resume"], *, set_up: bool = False) -> str:
+    """Have an empty log and deliverables/ in its log directory, or what stands there to *resume*.
+
+    With *set_up*, behind `Host.setup_workdir`, and in the same trip where that is ours. Returns
+    where the directory really is. Raises WorkDirRefused, HostError.
+    """
+    if set_up and getattr(type(host), "setup_workdir", None) is Host.setup_workdir:
+        if host.machine.is_local and host.own_workdir:
+            real = await anyio.to_thread.run_sync(set_up_here, host.taskdir)
+            if real is not None:
+                return real
+        args = [host.taskdir, "" if host.own_workdir else host.workdir, host.logdir]
+        before = script("hosts/refuse", "hosts/workdir")
+        setup, channel = script("hosts/workdir-setup"), script("hosts/channel")
+        text = f'{before}\n({setup}\n) || exit\nset -- "$3" {how}\n{channel}'
+        answer = await host.machine.ask(text, args, seconds=EMPTYING)
+        if answer.exit_code == REFUSED:
+            raise refusal(answer, host.taskdir, "hosts/workdir-setup")
+    else:
+        if set_up:
+            await host.setup_workdir()
+        answer = await host.ask("hosts/channel.sh", logdir_of(host), how)
+    if answer.exit_code:
+        words = answer.stderr.decode(errors="replace").strip()
+        raise HostError(f"{logdir_of(host)} cannot hold the log channel: {words}")
+    return answer.stdout.decode(errors="surrogateescape").removesuffix("\n.\n")
+
+
+def logdir_of(host: Host) -> str:
+    return getattr(host, "logdir", host.workdir)  # hosts of other makes have no other
+
+
+# What the two scripts do for a task directory that is not there yet, without a process.
+
+
+def set_up_here(taskdir: str) -> str | None:
+    """Where the work directory is now. None, with nothing done, for whatever is out of line.
+
+    The scripts are then run, which know how to tell what is wrong.
+    """
+    try:
+        os.mkdir(taskdir, 0o700)  # from here on nobody else can have put anything there
+    except OSError:
+        return None
+    try:
+        if not _is_in_use(f"{taskdir}/workdir/optio.log"):
+            os.close(os.open(f"{taskdir}/.optio-task", os.O_CREAT | os.O_EXCL, 0o600))
+            os.mkdir(f"{taskdir}/workdir")
+            os.mkdir(f"{taskdir}/workdir/deliverables")
+            with open(f"{taskdir}/workdir/optio.log", "x"):
+                return os.path.realpath(f"{taskdir}/workdir")
+    except OSError:
+        pass
+    shutil.rmtree(taskdir, ignore_errors=True)
+    return None
+
+
+def _is_in_use(log: str) -> bool:
+    """Whether an agent that was started in this place lives: its directory may have been removed.
+
+    Raises OSError where the processes cannot be listed.
+    """
+    if not os.path.exists("/proc/self/stat"):
+        return False  # no agent of ours runs on such a host
+    mark = b"OPTIO_LOG=" + os.fsencode(log)
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError), open(f"/proc/{name}/environ", "rb") as environ:
+            if mark in environ.read():
+                return True
+    return False
