@@ -39,6 +39,7 @@ from optio_agents.store.records import (
 )
 
 if TYPE_CHECKING:
+    from optio_agents.conversation.contract import PermissionDecision
     from optio_agents.hosts.machine import LinkState
     from optio_agents.store.records import StoredEvent
 
@@ -232,8 +233,21 @@ class OpenRequest:
 
         Who approves it approves this and nothing else.
         """
-        whole = json.dumps([request.tool_name, request.input, request.raw], sort_keys=True)
-        return cls(request, hashlib.sha256(whole.encode()).hexdigest()[:16])
+        return cls(request, _digest(request.tool_name, request.input, request.raw))
+
+    def was_shown_as(self, digest: str, decision: PermissionDecision) -> bool:
+        """Whether who saw what *digest* stands for may decide so.
+
+        Up to version 0.3.2 that did not tell what may be granted, so there nothing is.
+        """
+        if digest == self.digest:
+            return True
+        older = _digest(self.request.tool_name, self.request.input)
+        return digest == older and not decision.updated_permissions
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

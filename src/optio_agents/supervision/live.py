@@ -148,7 +148,7 @@ class Session:
         found = [one for one in await reach.requests() if one.request.id == request.request.id]
         if not found:
             raise AgentError(f"no request {request.request.id!r} is open")
-        if found[0].digest != request.digest:
+        if not found[0].was_shown_as(request.digest, decision):
             name = request.request.id
             raise AgentError(f"request {name!r} is not what was shown: look at it again")
         answer = await reach.answer(found[0].request, decision, by=by or owner_name())
