@@ -23,7 +23,14 @@ from optio_agents.errors import AlreadyOwned, StoreError
 from optio_agents.framing.cursor import Cursor
 from optio_agents.store import Store, StoredSession
 from optio_agents.store.memory import MemoryJournal
-from optio_agents.store.records import Delivery, Entry, Journal, Kind, SessionResult
+from optio_agents.store.records import (
+    Delivery,
+    Entry,
+    Journal,
+    Kind,
+    Recordable,
+    SessionResult,
+)
 from tests.support.chance import Chance
 from tests.support.timeouts import BOUND
 
@@ -113,6 +120,15 @@ async def test_a_delivery_and_a_decided_reply_are_found_again(opened) -> None:  
     assert found.replies == ((second, "an answer"),)
     await journal.mark_done([second])
     assert (await (await opened()).start()).replies == ()
+
+
+@pytest.mark.parametrize("kind", ["sent", "turn"])
+async def test_a_message_or_a_turn_of_one_name_is_kept_once(opened, kind: str) -> None:  # type: ignore[no-untyped-def]
+    journal = await opened()
+    for key, value in ("a", 1), ("a", 2), ("b", 3):
+        await journal.append(Recordable(kind, value, 1.0, key=key))
+    await journal.append(Recordable("notice", 4, 1.0, key="a"))
+    assert [event.value for event in await journal.events(0)] == [1, 3, 4]
 
 
 async def test_many_lines_at_once_keep_their_order(opened) -> None:  # type: ignore[no-untyped-def]

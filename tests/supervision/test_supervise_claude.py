@@ -3,6 +3,8 @@
 # ruff: noqa: ASYNC110, ASYNC230, ASYNC240  # files send no events, and nobody else needs the loop
 
 import asyncio
+import hashlib
+import json
 import posixpath
 import re
 import signal
@@ -14,7 +16,7 @@ import anyio
 import pytest
 
 from optio_agents import agents
-from optio_agents.conversation import PermissionDecision
+from optio_agents.conversation import PermissionDecision, allow_for_session
 from optio_agents.errors import AgentError, AgentExited
 from optio_agents.hosts.host import make_host
 from optio_agents.protocol.prompt import build_log_channel_prompt
@@ -97,6 +99,8 @@ async def test_it_is_taught_followed_answered_and_ended(office: Office) -> None:
         "That is all.",
     ]
     assert turns[0]["raw"]["result"] == "I wait for an answer."
+    costs = [turn["raw"]["total_cost_usd"] for turn in turns]
+    assert [turn["cost"] for turn in turns] == pytest.approx([costs[0], costs[1] - costs[0]])
     phases = [seen.state.phase for seen in watching.of(happened.StateChanged)]
     assert {"working", "idle"} <= set(phases)
     assert not Path(office.taskdir, "workdir/AGENTS.md").exists()
@@ -220,8 +224,16 @@ async def test_an_answer_from_elsewhere_counts_at_once(office: Office) -> None:
             spec = replace(claude(office.directory, api, held, *ENDS), allowed_tools=())
             async with supervise(host, spec, store=store, observer=watching) as owned:
                 await watching.until(lambda: watching.of(happened.RequestOpened))
+                (shown,) = owned.requests
+                asked = json.dumps(["Bash", shown.request.input], sort_keys=True)
+                older = replace(shown, digest=hashlib.sha256(asked.encode()).hexdigest()[:16])
+                always = allow_for_session(shown.request)
+                assert always.updated_permissions
                 async with find_session(owned.id, store=store) as live:
-                    await live.answer(owned.requests[0], ALLOW, by="me at the other one")
+                    assert live.requests == await live.read_requests() == (shown,)
+                    with pytest.raises(AgentError, match="not what was shown"):
+                        await live.answer(older, always)  # version 0.3.2 did not show it
+                    await live.answer(older, ALLOW, by="me at the other one")
                 await watching.until(lambda: watching.of(happened.RequestDecided))
                 while owned.requests or owned.state.phase != "working":
                     await anyio.sleep(0.02)
@@ -251,7 +263,10 @@ async def test_a_claude_that_ends_without_done_is_no_success(office: Office) -> 
             spec = claude(office.directory, api, bash("kill -9 $PPID"))
             with pytest.raises(AgentExited) as failure:
                 await supervise(host, spec, store=store)
+            rows = await store.events(failure.value.result.session)
     assert failure.value.exit_code == 137
+    assert "its last turn failed" not in str(failure.value)
+    assert [row.value["outcome"] for row in rows if row.kind == "turn"] == ["lost"]
 
 
 async def test_one_that_is_not_logged_in_ends_with_what_to_do(office: Office) -> None:

@@ -49,7 +49,7 @@ class MemoryJournal:
         self._secrets = secrets
         self._events: deque[StoredEvent] = deque(maxlen=_LATEST)
         self._open: dict[str, StoredEvent] = {}
-        self._names: set[str] = set()
+        self._names: set[tuple[str, str]] = set()
         self._notes: dict[str, Any] = {}
         self._number = 0
 
@@ -112,10 +112,10 @@ class MemoryJournal:
                 self._open[event.key] = self._keep(event.at, "request", event.value)
             case "decision" if self._open.pop(event.key, None) is None:
                 pass
-            case "sent" if event.key in self._names:
+            case "sent" | "turn" if (event.kind, event.key) in self._names:
                 pass
             case _:
-                self._names.add(event.key)
+                self._names.add((event.kind, event.key))
                 self._keep(event.at, event.kind, event.value)
         kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         kept.set_result(None)

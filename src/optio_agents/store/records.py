@@ -237,7 +237,8 @@ class SessionRecords(Journal, Protocol):
         """Keep *event* behind all others, and how the session stands since then.
 
         Under way when this returns: the order of the calls is the order of the events. A message
-        of the same name, and a decision about what is not open, are kept once, as the first.
+        of the same name, a turn of the same key, and a decision about what is not open, are kept
+        once, as the first.
         """
 
     async def finish(self, result: SessionResult, state: SessionState) -> None:

@@ -365,10 +365,11 @@ class SessionJournal:
         return found[-1].value if found else None
 
 
-# What is kept once: a message of one name, a decision about what is open.
+# What is kept once: a message of one name, a turn, a decision about what is open.
+_NEW = "NOT EXISTS (SELECT 1 FROM events WHERE session=?1 AND kind=?3 AND key=?4 AND file IS NULL)"
 _ONCE = {
-    "sent": "NOT EXISTS (SELECT 1 FROM events WHERE session=?1 AND kind='sent' AND key=?4"
-    " AND file IS NULL)",
+    "sent": _NEW,
+    "turn": _NEW,
     "decision": "(SELECT kind FROM events WHERE session=?1 AND key=?4 AND file IS NULL"
     " AND kind IN ('request', 'decision') ORDER BY number DESC LIMIT 1) IS NOT 'decision'",
 }

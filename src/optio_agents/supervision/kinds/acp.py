@@ -12,10 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from optio_agents.conversation.contract import TurnResult
-
 from . import FIRST, Startup, check_program, setup_of, teach, text_in
-from .conversing import WORDS, ConversationLink, ConversationReach, connect
+from .conversing import ConversationLink, ConversationReach, connect
 from .named import ROWS, AgentRow
 
 if TYPE_CHECKING:
@@ -179,6 +177,8 @@ class AcpKind:
 class AcpWording:
     """The words of ACP."""
 
+    kept = ()
+
     def __init__(self, agent: Agent) -> None:
         self.label = text_in(setup_of(agent), "label") or "the agent"
         row = ROWS.get(self.label)
@@ -211,20 +211,6 @@ class AcpWording:
 
     def reports(self, agent: Agent, request: PermissionRequest) -> bool:
         return is_report(agent, request.input.get("command"))
-
-    def kept(self, turn: TurnResult) -> TurnResult:
-        return shortened(turn)
-
-
-def shortened(turn: TurnResult) -> TurnResult:
-    """As much of *turn* as our journal keeps; the rest lies in the agent's output."""
-    return TurnResult(
-        outcome=turn.outcome,
-        text=turn.text[:WORDS],
-        failure=turn.failure and turn.failure[:WORDS],
-        usage=turn.usage,
-        evidence=turn.evidence,
-    )
 
 
 _ENTRY = re.compile(r"(?:printf '%s\\n'|echo) '[^'\n\r]*' >> (?P<log>[^\n\r]+)")

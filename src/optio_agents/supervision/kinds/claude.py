@@ -11,10 +11,8 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 from uuid import uuid4
 
-from optio_agents.conversation.contract import TurnResult
-
 from . import Startup, check_program, say_once, teach
-from .conversing import WORDS, ConversationLink, ConversationReach, connect
+from .conversing import ConversationLink, ConversationReach, connect
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -30,9 +28,6 @@ if TYPE_CHECKING:
     from optio_agents.supervision.recording import Recording
 
     from . import PermissionPolicy
-
-
-_KEPT = ("subtype", "is_error", "result", "num_turns", "duration_ms", "total_cost_usd", "usage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +100,7 @@ class ClaudeWording:
     """The words of the CLI."""
 
     label = "claude"
+    kept = ("subtype", "is_error", "result", "num_turns", "duration_ms", "total_cost_usd", "usage")
     login = (
         "log in on that host, with `claude` and then /login, or hand over a key, as with "
         "--env ANTHROPIC_API_KEY"
@@ -132,20 +128,6 @@ class ClaudeWording:
 
     def reports(self, agent: Agent, request: PermissionRequest) -> bool:
         return False  # rules of its own let it report
-
-    def kept(self, turn: TurnResult) -> TurnResult:
-        event = turn.raw or {}
-        raw = {name: event[name] for name in _KEPT if name in event}
-        if isinstance(raw.get("result"), str):
-            raw["result"] = raw["result"][:WORDS]
-        return TurnResult(
-            outcome=turn.outcome,
-            text=turn.text[:WORDS],
-            failure=turn.failure and turn.failure[:WORDS],
-            usage=turn.usage,
-            evidence=turn.evidence,
-            raw=raw,
-        )
 
 
 class ClaudeReach(ConversationReach):

@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, ClassVar, cast, get_args
 
 from . import FIRST, Startup, check_program, setup_of, teach, text_in
-from .acp import is_report, shortened
+from .acp import is_report
 from .conversing import ConversationLink, ConversationReach, connect
 from .named import ROWS
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from optio_agents.agents import Agent
     from optio_agents.conversation.codex.wire import Sandbox
-    from optio_agents.conversation.contract import PermissionRequest, TurnResult, Unconfirmed
+    from optio_agents.conversation.contract import PermissionRequest, Unconfirmed
     from optio_agents.conversation.dialect import Dialect
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.environment import EnvBase
@@ -102,6 +102,7 @@ class CodexWording:
     """The words of the app-server."""
 
     label = "codex"
+    kept = ()
     login = "log in on that host with `codex login`, or hand over a key: --env OPENAI_API_KEY"
 
     def dialect(self, agent: Agent) -> Dialect:
@@ -144,9 +145,6 @@ class CodexWording:
                 case ["/bin/bash" | "bash" | "/bin/sh", "-lc" | "-c", inner]:
                     return is_report(agent, inner)
         return is_report(agent, command)
-
-    def kept(self, turn: TurnResult) -> TurnResult:
-        return shortened(turn)
 
 
 WORDING = CodexWording()

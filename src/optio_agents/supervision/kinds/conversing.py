@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import deque
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict
 from inspect import isawaitable
@@ -29,7 +28,6 @@ from optio_agents.conversation.contract import (
     PermissionDecision,
     TurnResult,
 )
-from optio_agents.conversation.dialect import TurnOver
 from optio_agents.conversation.machinery import AgentConversation
 from optio_agents.conversation.wire_agent import AgentWire, open_requests, sent_before
 from optio_agents.errors import AgentError, OptioAgentsError, StoreError
@@ -43,12 +41,11 @@ from optio_agents.supervision.events import (
 from optio_agents.supervision.recording import Bell
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from optio_agents.agents import Agent
     from optio_agents.conversation.contract import Event, PermissionRequest, Unconfirmed
-    from optio_agents.conversation.dialect import Dialect, Reading
-    from optio_agents.conversation.wire import OutputLines
+    from optio_agents.conversation.dialect import Dialect
     from optio_agents.display import Secrets
     from optio_agents.framing.cursor import Cursor
     from optio_agents.supervision.recording import Recording
@@ -60,7 +57,8 @@ _BEAT = 0.2  # seconds
 NEVER = float("inf")  # the conversation's own time-out: ours knows how long we slept
 _RECALLING = 5.0  # seconds to find out who has answered in our place
 _READING = 30.0  # seconds that reading what it has said may take
-WORDS = 4096  # characters of a turn's answer that are kept
+_HARMLESS = ("completed", "cancelled", "lost")  # turns that tell nothing of why an agent ended
+_WORDS = 4096  # characters of a turn's answer that are kept
 _LOGIN = re.compile(
     r"not logged in|please run /login|invalid api key|\b401\b|unauthorized", re.IGNORECASE
 )
@@ -89,8 +87,9 @@ class Wording(Protocol):
     def reports(self, agent: Agent, request: PermissionRequest) -> bool:
         """All that it asks for is to append an entry to its own log."""
 
-    def kept(self, turn: TurnResult) -> TurnResult:
-        """As much of it as our journal keeps."""
+    @property
+    def kept(self) -> Sequence[str]:
+        """What our journal keeps of the event that ends a turn."""
 
 
 @asynccontextmanager
@@ -108,30 +107,17 @@ async def connect(
     )
     wire = AgentWire(agent, line_limit=dialect.line_limit)
     conversation.attach_wire(wire, sent=await sent_before(agent, wording.message_of))
-    read = await recording.records.noted("output") or {}
-    known = int(read.get("events", 0))
+    known = await recording.records.noted("output") or {}
     link = kind_of_link(agent, conversation, recording, asking, wording, known=known)
     link.left_open = {row.value["id"] for row in await recording.records.open_requests()}
-    _note_turns(dialect, link.ended)
     conversation.on_event(link.take)
+    conversation.on_turn(link.end_turn)
     conversation.on_permission_request(link.decide)
     async with task_group() as tasks:
         tasks.start_soon(link.listen)
         tasks.start_soon(link.say_queued)
         yield link
         tasks.cancel_scope.cancel()
-
-
-def _note_turns(dialect: Dialect, turns: deque[TurnResult]) -> None:
-    """Put every turn that *dialect* reads the end of behind *turns*."""
-    read = dialect.read
-
-    def read_and_note(output: OutputLines, now: float) -> Reading:
-        reading = read(output, now)
-        turns.extend(fact.turn for fact in reading.facts if isinstance(fact, TurnOver))
-        return reading
-
-    dialect.read = read_and_note  # type: ignore[method-assign]
 
 
 class ConversationReach:
@@ -195,16 +181,14 @@ class ConversationLink(ConversationReach):
         asking: PermissionPolicy,
         wording: Wording,
         *,
-        known: int,
+        known: Mapping[str, Any],
     ) -> None:
         super().__init__(agent, recording.session, wording)
-        self.ended = deque[TurnResult]()  # by what was read and not taken yet
         self._conversation, self._recording, self._asking = conversation, recording, asking
-        self._known, self._events = known, 0  # an earlier owner has recorded the first ones
+        self._known, self._events, self._turns = known, 0, 0  # earlier owners recorded the first
         self.left_open: set[str] = set()  # what an earlier owner did not see decided
         self._deciding: dict[str, tuple[anyio.CancelScope, list[RequestDecided]]] = {}
-        self._over = False
-        self._turns = 0
+        self._over = self._all_read = False
         self._failed: Exception | None = None
         self._bell = Bell()
         self.trouble: str | None = None
@@ -234,7 +218,7 @@ class ConversationLink(ConversationReach):
 
     async def body(self, host: Any, hook: Any) -> object:
         conversation = self._conversation
-        while not conversation.closed:
+        while not self._all_read:
             if self._failed is not None:
                 raise self._failed
             if self._over and not conversation.is_pending():
@@ -257,16 +241,15 @@ class ConversationLink(ConversationReach):
     async def listen(self) -> None:
         """Read what it says until it has ended."""
         await self._conversation.run_reader()
+        self._all_read = True
         self._bell.ring()
 
     async def take(self, event: Event) -> None:
-        """One event, in order; the next one waits until this one is kept."""
+        """One event, in order."""
         self._events += 1
-        if self._events > self._known:
+        if self._events > self._known.get("events", 0):
             self._recording.moment(event)
         self._stand()
-        while self.ended and self.ended[0].raw is event:
-            await self._end_turn(self.ended.popleft())
         self._bell.ring()
 
     async def say_queued(self) -> None:
@@ -296,21 +279,23 @@ class ConversationLink(ConversationReach):
             case "working":
                 self._recording.stand("working")
 
-    async def _end_turn(self, turn: TurnResult) -> None:
-        turn = self._wording.kept(_hidden(turn, self._recording.secrets))
+    async def end_turn(self, turn: TurnResult) -> None:
+        """However it ended; the next one waits until this one is kept."""
+        turn = _kept(turn, self._wording.kept, self._recording.secrets)
         self._turns += 1
-        self.trouble = None if turn.ok or turn.outcome == "cancelled" else turn.failure
-        place = self._conversation.cursor
-        read = {"events": self._events, "cursor": place and asdict(place)}
+        self.trouble = None if turn.outcome in _HARMLESS else turn.failure
+        conversation, records = self._conversation, self._recording.records
+        place = conversation.cursor
+        read = {"turns": self._turns, "events": self._events, "cursor": place and asdict(place)}
         try:
-            if self._events > self._known:
-                await self._recording.add(TurnEnded(turn), key=f"{self._events:012d}")
-                await self._recording.records.note("output", "stdout", read)
-                session = self._conversation.session_id
-                await self._recording.records.note(self._wording.label, "session", session)
-            for request in self.left_open:
-                self._recording.post(RequestDecided(request, "settled", "the agent itself"))
-            self.left_open.clear()
+            if self._is_news():
+                still_open = {one.id for one in conversation.open_requests}
+                for request in self.left_open - still_open:
+                    self._recording.post(RequestDecided(request, "settled", "the agent itself"))
+                self.left_open &= still_open
+                await self._recording.add(TurnEnded(turn), key=f"turn-{self._turns}")
+                await records.note("output", "stdout", read)
+                await records.note(self._wording.label, "session", conversation.session_id)
         except StoreError as error:
             self._failed = error
         if turn.outcome == "failed" and self._turns == 1 and _LOGIN.search(turn.failure or ""):
@@ -318,6 +303,13 @@ class ConversationLink(ConversationReach):
                 f"{self._wording.label} is not logged in there ({turn.failure}): "
                 f"{self._wording.login}"
             )
+        self._bell.ring()
+
+    def _is_news(self) -> bool:
+        """No earlier owner has recorded this turn; those of version 0.3 counted events only."""
+        if self._known and "turns" not in self._known:
+            return self._events > int(self._known.get("events", 0))
+        return self._turns > int(self._known.get("turns", 0))
 
     # Letting a person decide, here or at another terminal, and writing down what is open
 
@@ -372,14 +364,22 @@ class ConversationLink(ConversationReach):
         return RequestDecided(request.id, "settled", "another terminal, or the agent itself")
 
 
-def _hidden(turn: TurnResult, secrets: Secrets) -> TurnResult:
+def _kept(turn: TurnResult, names: Sequence[str], secrets: Secrets) -> TurnResult:
+    """As much of it as is recorded; what is hidden is hidden before it is cut."""
+
+    def cut(value: Any) -> Any:
+        hidden = secrets.hide_in(value)
+        return hidden[:_WORDS] if isinstance(hidden, str) else hidden
+
+    raw = turn.raw or {}
     return TurnResult(
         outcome=turn.outcome,
-        text=secrets.hide(turn.text),
-        failure=turn.failure and secrets.hide(turn.failure),
+        text=cut(turn.text),
+        failure=cut(turn.failure),
         usage=turn.usage,
-        evidence=secrets.hide(turn.evidence),
-        raw=turn.raw and secrets.hide_in(turn.raw),
+        cost=turn.cost,
+        evidence=cut(turn.evidence),
+        raw={name: cut(raw[name]) for name in names if name in raw} or None,
     )
 
 
