@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from anyio.abc import TaskGroup
+
+
+def name_library() -> None:
+    """Let everybody know that this is asyncio, here and in all callbacks that come of it.
+
+    Where sniffio is installed anyio asks it, and it knows only tasks: a timer or a connection of
+    ours could start nothing.
+    """
+    if (sniffio := sys.modules.get("sniffio")) is not None:
+        sniffio.current_async_library_cvar.set("asyncio")
 
 
 # A task group whose lone error comes out bare, so that `except HostError` works.
@@ -138,6 +149,7 @@ def every(interval: float, call: Callable[[float], None]) -> Callable[[], None]:
 
     Returns how to stop.
     """
+    name_library()
     loop = asyncio.get_running_loop()
     timers = _timers.setdefault(loop, {})
     if interval not in timers:

@@ -23,6 +23,7 @@ from uuid import uuid4
 
 import anyio
 
+from optio_agents.concurrency import name_library
 from optio_agents.errors import OptioAgentsError
 
 from .approvals import Approvals
@@ -141,6 +142,7 @@ class AgentConversation:
 
         Returns when every handler has had everything. Cancelling it leaves the agent alone.
         """
+        name_library()
         if self.closed:
             return
         wire = self._attached()

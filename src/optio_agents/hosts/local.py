@@ -17,6 +17,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from optio_agents.concurrency import name_library
 from optio_agents.errors import CommandTimedOut, HostError
 from optio_agents.hosts import environment
 
@@ -227,6 +228,7 @@ class LocalMachine:
         self._running: dict[str, LocalProcess] = {}
 
     async def connect(self) -> None:
+        name_library()
         self.link.become("up")
 
     async def close(self) -> None:

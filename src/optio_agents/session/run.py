@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from optio_agents.concurrency import name_library
 from optio_agents.context import HookContext
 from optio_agents.display import visible
 from optio_agents.errors import OptioAgentsError, StoreError
@@ -172,6 +173,7 @@ async def run_session(
 
     It runs in a task that only it ends: a cancellation interrupts it, a second hurries nobody.
     """
+    name_library()
     if options.body is None and options.agent is None:
         raise ValueError("a session needs a body or an agent")
     run = Run(host, ctx, options, journal or MemoryJournal())

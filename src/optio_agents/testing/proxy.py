@@ -22,6 +22,8 @@ from typing import Self
 import anyio
 import anyio.abc
 
+from optio_agents.concurrency import name_library
+
 from .proxy_lines import Connection, Direction, Piece, Side, Step
 
 
@@ -60,6 +62,7 @@ class FaultProxy:
         self._reserved: socket.socket
 
     async def __aenter__(self) -> Self:
+        name_library()
         # Bound but never listening, it keeps the port ours while connections are refused.
         self._reserved = _bound(self.host, 0)
         self.port = self._reserved.getsockname()[1]

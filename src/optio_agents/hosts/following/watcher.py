@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias
 from weakref import WeakKeyDictionary
 
+from optio_agents.concurrency import name_library
 from optio_agents.hosts.following.sent.inotify import InotifySource
 
 SWEEP = 2.5  # seconds between two looks at every file
@@ -159,6 +160,7 @@ class WatchHandle:
     """A place in the one watcher of this loop, to be given back by `stop`."""
 
     def __init__(self, watched: Watched, source: SourceFactory = default_source) -> None:
+        name_library()
         self._watched, self._factory = watched, source
         self._watchers = _watchers.setdefault(asyncio.get_running_loop(), {})
         if source not in self._watchers:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
+from optio_agents.concurrency import name_library
 from optio_agents.hosts.machine import LinkStatus
 
 from .config import SSHConfig
@@ -86,6 +87,7 @@ class SshMachine:
         return await (await self._remote()).login_environment()
 
     async def _remote(self) -> SshRemote:
+        name_library()
         if self._joined is None:
             module = await anyio.to_thread.run_sync(import_module, "optio_agents.hosts.ssh.machine")
             if self._joined is None:  # nobody was quicker
