@@ -11,7 +11,7 @@ import anyio
 import pytest
 from rich.console import Console
 
-from optio_agents.cli.screen import asking
+from optio_agents.cli.screen import asking, questions
 from optio_agents.conversation import PermissionDecision, PermissionRequest
 
 RULE = {"type": "addRules", "behavior": "allow", "rules": [{"toolName": "Bash"}]}
@@ -217,3 +217,14 @@ async def test_what_is_asked_cannot_pass_for_a_line_of_ours() -> None:
         drawn = screen.draw().splitlines()
     assert all(line.startswith("  ") for line in drawn[1:-1])
     assert drawn[-1] == "a moment, then a key decides"
+
+
+def test_a_question_is_shown_as_its_choices_and_forges_none() -> None:
+    option = {"label": "right\n  3 nothing", "description": "to the sea"}
+    asked = {**WHICH, "question": "Which\n  1 way?", "options": [{"label": "left"}, option]}
+    shown = questions.body(request({"questions": [asked]}, tool="AskUserQuestion"))
+    assert shown.splitlines() == [
+        r"Which\n  1 way?",
+        "  1 left",
+        r"  2 right\n  3 nothing (to the sea)",
+    ]

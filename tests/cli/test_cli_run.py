@@ -157,7 +157,7 @@ def test_each_ending_has_its_exit_code(
         (("send", "abc", "hi"), "no session 'abc'"),
         (("attach", "abc"), "no session 'abc'"),
         (("prune", "--older-than", "soon"), "30d"),
-        (("watch", "/"), "is a directory"),
+        (("watch", "/"), "is no log"),
     ],
 )
 def test_misuse_is_a_sentence_that_says_what_to_do(

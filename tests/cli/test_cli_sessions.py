@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import resource
+import signal
 import sqlite3
 import subprocess
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import coverage
 
 from tests.support.terminal import Desk
+from tests.support.timeouts import BOUND
 
 
 def run(desk: Desk, title: str, *steps: str, flags: tuple[str, ...] = ()) -> str:
@@ -220,3 +222,24 @@ def test_what_changed_since_the_start_is_shown_and_no_program_of_the_tree_runs(
     other = run(desk, "no tree", "DONE")
     ran = desk.run("diff", other)
     assert (ran.returncode, "is no git tree" in ran.stderr) == (2, True)
+
+
+def test_a_supervisor_that_stays_owns_what_begins_later(desk: Desk) -> None:
+    argv = ["optio-agents", "attach", "--keep", "--save", "kept", "--json"]
+    with subprocess.Popen(
+        argv, env=desk.env, cwd=desk.home, text=True, stdout=subprocess.PIPE
+    ) as keeping:
+        assert keeping.stdout
+        for name in "one", "two":
+            steps = (f"write {name}.txt hello", f"DELIVERABLE: deliverables/{name}.txt", "hear")
+            run(desk, name, *steps, desk.hold(name), "DONE", flags=("--detach",))
+            assert any(
+                one["kind"] == "delivery" and one["saved"]
+                for one in map(json.loads, keeping.stdout)
+            )
+            desk.release(name)
+            assert any(one["kind"] == "finished" for one in map(json.loads, keeping.stdout))
+        keeping.send_signal(signal.SIGTERM)
+        assert keeping.wait(BOUND) == 0
+    assert {path.name for path in (desk.home / "kept").iterdir()} == {"one.txt", "two.txt"}
+    assert desk.run("attach", "--keep", "abc").returncode == 2

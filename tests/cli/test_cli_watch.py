@@ -44,6 +44,34 @@ def test_every_line_is_shown_and_done_ends_it(desk: Desk) -> None:
     ]
 
 
+def test_a_directory_is_watched_and_what_is_nearly_an_entry_is_said(desk: Desk) -> None:
+    folder = desk.home / "work" / "deliverables"
+    folder.mkdir(parents=True)
+    (folder / "a.txt").write_text("hello")
+    (desk.home / "secret").write_text("no")
+    files = "DELIVERABLE: deliverables/a.txt\nDELIVERABLE: ../secret\n"
+    log = f"Done: nearly\n{files}ATTENTION: look\nDONE\n"
+    (folder.parent / "optio.log").write_text(log)
+    ran = desk.run("watch", "work", "--save", "kept", "--notify", "cat >>told")
+    assert ran.returncode == 0, ran.stderr
+    assert "'Done: nearly' is nearly an entry: begin the line with DONE" in ran.stderr
+    assert (desk.home / "kept/a.txt").read_text() == "hello"
+    assert "../secret was not saved" in ran.stderr
+    told = [json.loads(line)["kind"] for line in (desk.home / "told").read_text().splitlines()]
+    assert told == ["attention", "done"]
+
+
+async def test_what_is_waited_for_is_said(desk: Desk) -> None:
+    argv = ["optio-agents", "watch", "work/optio.log"]
+    (desk.home / "work").mkdir()
+    async with await anyio.open_process(argv, env=desk.env, cwd=desk.home) as watching:
+        assert watching.stderr
+        with anyio.fail_after(BOUND):
+            assert b"waiting for " in await watching.stderr.receive()
+            (desk.home / "work/optio.log").write_text("DONE\n")
+            assert await watching.wait() == 0
+
+
 def test_json_gives_one_event_a_line_with_its_place(desk: Desk) -> None:
     (desk.home / "optio.log").write_text(f"{LOG}ERROR: no\n")
     ran = desk.run("watch", "optio.log", "--json")

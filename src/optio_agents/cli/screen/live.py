@@ -142,7 +142,7 @@ class LiveView:
                 self._live.refresh()
 
     def observe(self, session: str, event: events.SessionEvent) -> None:
-        self._rows[session].see(event)
+        self._rows.setdefault(session, _Row(session)).see(event)
         for record in self._repeats.drop(records_of(event, session)):
             if not self._seen_otherwise(record):
                 style = _STYLES.get(record["kind"], "dim")
@@ -158,7 +158,7 @@ class LiveView:
         if typed == "q" and self._leave is not None:
             self._leave()
         if len(self._rows) > 1:
-            order = list(self._ordered())
+            order = self._ordered()
             if typed in _KEYS:
                 at = order.index(self._chosen) + _KEYS[typed]
                 self._chosen = order[max(0, min(at, len(order) - 1))]
@@ -171,9 +171,11 @@ class LiveView:
         self._asking.pressed(typed)
         self._redraw()
 
-    def _ordered(self) -> Iterator[str]:
+    def _ordered(self) -> list[str]:
         """The sessions, those that wait for a person first."""
-        return iter(sorted(self._rows, key=lambda session: not self._rows[session].waits))
+        if self._chosen not in self._rows:
+            self._chosen = next(iter(self._rows), "")
+        return sorted(self._rows, key=lambda session: not self._rows[session].waits)
 
     def _seen_otherwise(self, record: Record) -> bool:
         """The session's own line, or the question below, says it."""
@@ -233,7 +235,7 @@ class LiveView:
             table.add_column(width=least, justify="right", no_wrap=True)
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=2)
         table.add_column(width=7, justify="right", no_wrap=True)
-        order = list(self._ordered())
+        order = self._ordered()
         most = max(1, height // 2)
         first = (
             max(0, min(order.index(self._chosen) - most // 2, len(order) - most)) if order else 0

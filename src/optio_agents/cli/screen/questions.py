@@ -20,6 +20,8 @@ from optio_agents.display import visible, visible_block
 from optio_agents.errors import AgentError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from optio_agents.conversation import PermissionRequest
 
 
@@ -36,6 +38,7 @@ __all__ = [
     "reply",
 ]
 
+_LONG = 10_000  # characters of a question, or of a choice
 INDENT = 2  # what is asked stands behind so many blanks
 _READABLE = 1 << 20  # characters; nobody reads more than that
 _ESCAPED = 10  # characters at most that stand for one
@@ -61,6 +64,8 @@ def readable(request: PermissionRequest) -> bool:
 
 
 def _whole(request: PermissionRequest) -> str:
+    if questions(request):
+        return "\n".join(_choices(request))
     match request.input:
         case {"command": str(text), **rest}:
             about = rest.pop("description", None)
@@ -74,6 +79,15 @@ def _whole(request: PermissionRequest) -> str:
             text = json.dumps(other, indent=2, ensure_ascii=False)
     granted = grants(request)
     return f"{text}\n(always grants: {'; '.join(granted)})" if granted else text
+
+
+def _choices(request: PermissionRequest) -> Iterator[str]:
+    """Each question with its choices, numbered, and what they mean."""
+    for one in _questions(request):
+        yield visible(one["question"], limit=_LONG)
+        for number, option in enumerate(one["options"], 1):
+            label, about = option["label"], option.get("description")
+            yield visible(f"  {number} {label}{f' ({about})' if about else ''}", limit=_LONG)
 
 
 def block(text: str, width: int) -> str:

@@ -59,18 +59,17 @@ _AGAIN = 5.0  # seconds within which a second Ctrl-C leaves
 
 
 @asynccontextmanager
-async def signals(sessions: Sequence[ShownSession]) -> AsyncIterator[None]:
+async def signals(terminal: Terminal, sessions: Sequence[ShownSession]) -> AsyncIterator[None]:
     """Ctrl-C once interrupts the turn, twice leaves; a polite end of ours leaves at once."""
-    loop, terminal = asyncio.get_running_loop(), sessions[0].terminal
+    loop = asyncio.get_running_loop()
     pressed = float("-inf")
 
     def leave() -> None:
-        for shown in sessions:
-            shown.leave()
+        terminal.leave(sessions)
 
     def interrupt() -> None:
         nonlocal pressed
-        if sessions[0].left.is_set():
+        if terminal.left.is_set():
             return terminal.view.say("leaving; this takes a moment")
         before, pressed = pressed, loop.time()
         if pressed - before < _AGAIN or not any(one.began for one in sessions):
@@ -104,18 +103,16 @@ async def signals(sessions: Sequence[ShownSession]) -> AsyncIterator[None]:
             tasks.cancel_scope.cancel()
 
 
-def leaving(sessions: Sequence[ShownSession]) -> Callable[[], None]:
+def leaving(terminal: Terminal, sessions: Sequence[ShownSession]) -> Callable[[], None]:
     """What `q` does: it leaves at once, but where that stops agents, it is asked twice."""
     pressed = float("-inf")
 
     def leave() -> None:
         nonlocal pressed
-        terminal, now = sessions[0].terminal, asyncio.get_running_loop().time()
-        before, pressed = pressed, now
-        if terminal.options.stop_on_exit and now - before > _AGAIN:
+        before, pressed = pressed, asyncio.get_running_loop().time()
+        if terminal.options.stop_on_exit and pressed - before > _AGAIN:
             return terminal.view.say("q again stops the agent")
-        for shown in sessions:
-            shown.leave()
+        terminal.leave(sessions)
         return None
 
     return leave
@@ -124,6 +121,10 @@ def leaving(sessions: Sequence[ShownSession]) -> Callable[[], None]:
 # A session to its end: how it ended, or, where another process had it, its exit code.
 Run: TypeAlias = Callable[["ShownSession"], Awaitable[SessionResult | int]]
 
+# The sessions that are to be run, by their ids.
+FindRuns: TypeAlias = Callable[["Store"], Awaitable[dict[str, Run]]]
+
+_SOON = 5.0  # seconds until a session that began elsewhere is seen
 _INTERRUPTING = 20.0  # seconds for the agent to be reached with an interrupt
 
 
@@ -277,9 +278,21 @@ class Terminal:
     view: View
     store: Store
 
-    async def show(self, sessions: Mapping[str, Run]) -> int:
-        """Run all *sessions* to their ends; the exit code is the highest of theirs."""
+    left: anyio.Event = field(default_factory=anyio.Event)  # our part is about to end
+
+    def leave(self, sessions: Sequence[ShownSession]) -> None:
+        """End our part in all of *sessions*."""
+        self.left.set()
+        for shown in sessions:
+            shown.leave()
+
+    async def show(self, sessions: Mapping[str, Run], *, more: FindRuns | None = None) -> int:
+        """Run all *sessions* to their ends; the exit code is the highest of theirs.
+
+        With *more*, go on until somebody leaves, with those that it finds meanwhile.
+        """
         codes: list[int] = []
+        runs = dict(sessions)
         async with AsyncExitStack() as stack:
             queue = None
             if self.options.notify:
@@ -288,8 +301,8 @@ class Terminal:
                 program = Program(self.options.notify, self.view.say, output)
                 queue = await stack.enter_async_context(notifier(program))
             every = [ShownSession(session, self, queue) for session in sessions]
-            stack.enter_context(self.view.shown(sessions, leaving(every)))
-            await stack.enter_async_context(signals(every))
+            stack.enter_context(self.view.shown(sessions, leaving(self, every)))
+            await stack.enter_async_context(signals(self, every))
 
             async def run(shown: ShownSession) -> None:
                 code = exits.CANCELLED
@@ -297,14 +310,22 @@ class Terminal:
                     shown.detach.set()
                 async with task_group() as shown.tasks:
                     with shown.trying:
-                        alone = len(every) == 1
-                        code = await _to_its_end(shown, sessions[shown.session], alone=alone)
+                        alone = len(every) == 1 and more is None
+                        code = await _to_its_end(shown, runs[shown.session], alone=alone)
                     shown.tasks.cancel_scope.cancel()
                 codes.append(code)
 
             async with task_group() as tasks:
                 for shown in every:
                     tasks.start_soon(run, shown)
+                while more is not None and not self.left.is_set():
+                    for session, new in (await more(self.store)).items():
+                        if session not in runs:
+                            runs[session] = new
+                            every.append(ShownSession(session, self, queue))
+                            tasks.start_soon(run, every[-1])
+                    with anyio.move_on_after(_SOON):
+                        await self.left.wait()
         code = max(codes, default=exits.DONE)
         return exits.SPOILED if code == exits.DONE and self.view.spoiled else code
 

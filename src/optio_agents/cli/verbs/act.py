@@ -143,7 +143,7 @@ def answer(session: str, request: str | None, choose: tuple[str, ...]) -> None:
         open_questions = questions.questions(asked.request)
         if not open_questions:
             raise AgentError("this asks for a permission: use approve or deny")
-        given = list(choose) or [_choice(text, labels) for text, labels in open_questions]
+        given = list(choose) or [_choice(text) for text, _ in open_questions]
         if len(given) != len(open_questions):
             raise click.UsageError(f"there are {len(open_questions)} questions: --choose for each")
         answers = {
@@ -155,12 +155,9 @@ def answer(session: str, request: str | None, choose: tuple[str, ...]) -> None:
     anyio.run(_decide, session, request, decide)
 
 
-def _choice(text: str, labels: list[str]) -> str:
-    click.echo(visible(text))
-    for number, label in enumerate(labels, 1):
-        click.echo(f"  {number} {visible(label)}")
+def _choice(text: str) -> str:
     discard_typed()
-    return str(click.prompt("a number, or your own words"))
+    return str(click.prompt(f"{visible(text)} A number, or your own words"))
 
 
 def _label(word: str, labels: list[str]) -> str:

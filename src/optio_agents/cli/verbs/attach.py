@@ -25,6 +25,7 @@ from optio_agents.errors import AlreadyOwned, NoSuchSession
 if TYPE_CHECKING:
     from optio_agents.cli.screen.supervised import Run, ShownSession
     from optio_agents.hosts.ssh.config import SSHConfig
+    from optio_agents.store import Store
     from optio_agents.store.records import SessionResult
     from optio_agents.supervision.events import SessionEvent
 
@@ -36,17 +37,20 @@ _OWN_AGAIN = 10.0  # seconds between attempts to become the owner of it
 @click.argument("session", required=False, metavar="[ID | USER@BOX:ID]", type=SessionId())
 @host_key_option
 @click.option("--take-over", is_flag=True, help="Own it although somebody else seems to.")
+@click.option("--keep", is_flag=True, help="Without an ID: stay, and own what begins later, too.")
 @supervision_options
-def attach(session: str | None, host_key: str, **rest: Any) -> int:
+def attach(session: str | None, host_key: str, keep: bool, **rest: Any) -> int:
     """See the session ID to its end, and own it; without an ID, all that run.
 
     `user@box:ID` finds a session on its host when the journal here does not know it.
     """
     refuse_inside_a_session()
-    return anyio.run(_attach, session, host_key, CommandOptions(**rest))
+    if session and keep:
+        raise click.UsageError("--keep is for all sessions: leave out the ID")
+    return anyio.run(_attach, session, host_key, keep, CommandOptions(**rest))
 
 
-async def _attach(name: str | None, host_key: str, options: CommandOptions) -> int:
+async def _attach(name: str | None, host_key: str, keep: bool, options: CommandOptions) -> int:
     from optio_agents.cli.screen.supervised import open_terminal
 
     where, beginning = split_remote(name) if name else (None, "")
@@ -59,12 +63,16 @@ async def _attach(name: str | None, host_key: str, options: CommandOptions) -> i
         elif beginning:
             runs[(await terminal.store.session(beginning)).id] = _own_or_watch
         else:
-            known = await terminal.store.sessions()
-            runs = {one.id: _own_or_watch for one in known if not one.over}
-        if runs:
-            return await terminal.show(runs)
+            runs = await _open(terminal.store)
+        if runs or keep:
+            return await terminal.show(runs, more=_open if keep else None)
     click.echo("no session is open; `optio-agents ls` shows those that ended", err=True)
     return exits.DONE
+
+
+async def _open(store: Store) -> dict[str, Run]:
+    """The sessions that are not over."""
+    return {one.id: _own_or_watch for one in await store.sessions() if not one.over}
 
 
 async def _lost(ssh: SSHConfig, beginning: str) -> tuple[str, str]:

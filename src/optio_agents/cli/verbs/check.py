@@ -68,7 +68,7 @@ def _faults_of_line(number: int, line: bytes, root: Path, ended: int) -> Iterato
         yield Fault(number, _shown(line), "not UTF-8: the bad bytes are shown as \ufffd")
     event = parse_log_line(text, features=EVERYTHING)
     if isinstance(event, UnknownLine):
-        words = _nearly(text)
+        words = explain_near_miss(text)
     elif ended:
         words = f"stands behind the DONE or ERROR of line {ended}, which ended the session"
     elif isinstance(event, DeliverableEvent):
@@ -79,7 +79,8 @@ def _faults_of_line(number: int, line: bytes, root: Path, ended: int) -> Iterato
         yield Fault(number, _shown(line), words)
 
 
-def _nearly(text: str) -> str | None:
+def explain_near_miss(text: str) -> str | None:
+    """What is wrong with a line that is narration, and was most likely meant as an entry."""
     word = _WORD.match(text)
     if word and word[0] in _GRAMMAR:
         return f"not as the grammar has it: {_GRAMMAR[word[0]]}"

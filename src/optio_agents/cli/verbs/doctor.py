@@ -58,11 +58,12 @@ class Finding:
         return exits.AGENT_ERROR if self.state == "bad" else exits.DONE
 
 
-@click.command(epilog="Example:  optio-agents doctor --host me@box")
+@click.command(epilog="Example:  optio-agents doctor me@box")
+@click.argument("box", required=False, metavar="[USER@BOX]")
 @host_options
-def doctor(host: str | None, host_key: str) -> int:
+def doctor(box: str | None, host: str | None, host_key: str) -> int:
     """Check this machine, or a host, for what supervising agents needs; exit 1 if it is lacking."""
-    ssh = ssh_of(host, policy=host_key) if host else None
+    ssh = ssh_of(box or host or "", policy=host_key) if box or host else None
     code = exits.DONE
     for finding in [*_here(ssh), *anyio.run(_there, ssh)]:
         click.echo(f"{finding.state:<5} {visible(finding.words)}")
