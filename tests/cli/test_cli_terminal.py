@@ -252,7 +252,7 @@ async def test_q_leaves_at_once_and_asks_twice_where_that_stops_the_agent(desk: 
         await terminal.key("q")
         await terminal.ends(6)
         await terminal.type('clear; optio-agents attach x --stop-on-exit; echo "exit $?"')
-        await terminal.until("status +10% on it|once more")
+        await terminal.until("once more")
         await terminal.key("q")
         await terminal.until("q again stops the agent")
         await terminal.key("q")

@@ -77,6 +77,7 @@ def keys(pressed: Callable[[str], None]) -> Iterator[None]:
             termios.tcsetattr(descriptor, termios.TCSANOW, mode)
 
     listen()
+    discard_typed()  # it was meant for the shell
     loop.add_reader(descriptor, read)
     loop.add_signal_handler(signal.SIGCONT, resume)
     try:
