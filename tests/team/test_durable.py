@@ -75,7 +75,7 @@ async def echo(ctx: TurnContext) -> str:
     return f"echo {ctx.text}"
 
 
-async def test_ag_10_another_process_reads_turns_messages_and_result(journal: Path) -> None:
+async def test_ag_10_ag_15_another_process_reads_turns_messages_and_result(journal: Path) -> None:
     async with Store(journal) as store, Team({"a": echo}, store=store) as team:
         turn = team.call("a", "x", id="report-7")
         await turn

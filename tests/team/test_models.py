@@ -20,6 +20,7 @@ from optio_agents.team import (
     Concluded,
     Limits,
     NoCredential,
+    NoParticipant,
     Returned,
     Stepped,
     Team,
@@ -61,7 +62,7 @@ async def echo(ctx: TurnContext) -> str:
 
 
 @each_format
-async def test_ao_12_ao_13_ao_14_ao_15_ao_16_ao_17_ma_11_ma_12_ag_16_ag_17_ag_20_four_formats(
+async def test_ao_12_ao_13_ao_14_ao_15_ao_16_ao_17_ma_11_ma_12_ma_45_ag_16_ag_17_ag_20_four_formats(
     provider: str,
 ) -> None:
     pieces = [f"w{number} " for number in range(22)]
@@ -81,7 +82,7 @@ async def test_ao_12_ao_13_ao_14_ao_15_ao_16_ao_17_ma_11_ma_12_ag_16_ag_17_ag_20
 
 
 @each_format
-async def test_ao_08_ao_35_ao_36_ao_41_ao_42_a_tool_a_peer_and_finish(provider: str) -> None:
+async def test_ao_08_ao_35_ao_36_ao_41_ao_42_ao_81_a_tool_a_peer_and_finish(provider: str) -> None:
     @tool
     def shout(word: str) -> str:
         """Make it loud."""
@@ -142,7 +143,7 @@ async def test_ao_18_several_providers_in_one_team() -> None:
     assert len(first.requests) == len(second.requests) == 1
 
 
-async def test_ao_11_ma_14_a_changed_copy_and_ao_33_further_fields() -> None:
+async def test_ao_11_ao_33_ma_14_ma_15_a_changed_copy_further_fields_and_one_call() -> None:
     async with scripted_model("one", "two", "three") as api:
         one = chat(api, "Be kind.", extra={"seed": 1})
         people = {"one": one, "two": one.but(model="openai-chat:other", temperature=0.5)}
@@ -283,7 +284,7 @@ async def test_ao_40_a_tool_may_return_a_file_that_the_model_sees() -> None:
     assert "data:image/png;base64" in json.dumps(api.requests[1].body)
 
 
-async def test_ao_43_ao_44_ao_45_verbs_can_be_removed_and_replaced() -> None:
+async def test_ao_43_ao_44_ao_45_pg_06_verbs_can_be_removed_and_replaced() -> None:
     @tool
     def finish(answer: str, confidence: float) -> str:
         return f"{answer} ({confidence})"
@@ -625,7 +626,7 @@ async def test_a_tool_that_asks_needs_a_yes() -> None:
     assert texts(api.requests[1])[-1].startswith("error: deploy was not allowed")
 
 
-async def test_pg_03_pg_04_pg_05_pg_14_pg_15_pg_18_a_tool_is_called_as_a_turn() -> None:
+async def test_pg_03_pg_04_pg_05_pg_15_a_tool_is_called_as_a_turn() -> None:
     @tool(greeting="hello")
     async def greet(name: str, greeting: str) -> str:
         return f"{greeting} {name}"
@@ -651,3 +652,129 @@ async def test_pg_18_hooks_on_tools_may_change_arguments() -> None:
             await team.call("a", "x")
     assert seen == ["HOOKED"]
     assert texts(api.requests[1])[-1] == "HOOKED"
+
+
+async def test_ag_06_every_moment_can_be_hooked_in_order() -> None:
+    @tool
+    def shout(word: str) -> str:
+        return word.upper()
+
+    async with scripted_model(use("shout", word="hi"), "ok") as api:
+        team, seen = Team({"a": chat(api, tools=[shout])}), list[str]()
+        moments = ["turn", "step", "model", "tool", "event", "store"]
+        for point in [f"{when}_{what}" for what in moments for when in ("before", "after")]:
+            team.on(point)(lambda turn, value, point=point: seen.append(point))
+        async with team:
+            await team.call("a", "x")
+    [*order] = [point for point in seen if not point.endswith("_event")]
+    step = ["before_step", "before_model", "after_model", "after_step"]
+    assert order == [
+        *("before_turn", *step, "before_tool", "after_tool", *step),
+        *("after_turn", "before_store", "after_store"),
+    ]
+    assert seen.count("before_event") == seen.count("after_event") > 3
+
+
+async def test_ao_90_each_kind_of_failure_is_its_own_error() -> None:
+    @tool
+    def broken() -> str:
+        raise ZeroDivisionError("by zero")
+
+    async def fails(ctx: TurnContext) -> str:
+        raise RuntimeError("no")
+
+    async with scripted_model(400) as api:
+        async with Team({"a": chat(api), "b": fails}, tools=[broken]) as team:
+            kinds = []
+            for name in ("a", "b", "broken"):
+                with pytest.raises(CallFailed, match=rf"{name} \(turn .*\) failed") as caught:
+                    await team.call(name, {})
+                kinds.append(caught.value.kind)
+            with pytest.raises(NoParticipant, match=r"no participant 'c' .*: there is a, b"):
+                team.call("c")
+    assert kinds == ["ProviderFailed", "RuntimeError", "ZeroDivisionError"]
+    with pytest.raises(NoCredential):
+        await Team({"a": model("nobody:m")}).start()
+
+
+async def test_pg_14_a_tool_excludes_itself_across_participants() -> None:
+    spans: list[tuple[float, float]] = []
+
+    @tool(alone=True)
+    async def careful() -> str:
+        began = time.monotonic()
+        await asyncio.sleep(0.05)
+        spans.append((began, time.monotonic()))
+        return ""
+
+    def reply(asked: Asked) -> Any:
+        return "ok" if asked.body["messages"][-1]["role"] == "tool" else use("careful")
+
+    async with scripted_model(*[reply] * 4) as api:
+        async with Team({"a": chat(api), "b": chat(api)}, tools=[careful]) as team:
+            for turn in [team.call(name, "x") for name in "ab"]:
+                await turn
+    [(_, first_end), (second_begin, _)] = sorted(spans)
+    assert second_begin >= first_end
+
+
+@each_format
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("image/png", b"\x89PNG\r\n"),
+        ("audio/wav", b"RIFF"),
+        ("video/mp4", b"video"),
+        ("application/pdf", b"%PDF-1.4"),
+    ],
+)
+async def test_ao_50_attachments_are_native_or_an_error(
+    provider: str, kind: str, data: bytes
+) -> None:
+    import base64
+
+    async with scripted_model("seen") as api:
+        async with Team({"a": model(f"{provider}:gpt-5", base_url=api.url)}) as team:
+            turn = team.call("a", "look", attachments=[Attachment(kind, data)])
+            if kind not in REFUSED[provider]:
+                await turn
+                assert base64.b64encode(data).decode() in json.dumps(api.requests[0].body)
+                return
+            with pytest.raises(CallFailed, match=f"{provider}.*(?i:{kind.partition('/')[0]})"):
+                await turn
+            assert api.requests == []
+
+
+REFUSED = {
+    "openai-chat": ("video/mp4",),
+    "openai-responses": ("video/mp4", "audio/wav"),
+    "anthropic": ("video/mp4", "audio/wav"),
+    "google": (),
+}
+
+
+async def test_ma_24_each_chat_has_its_own_history() -> None:
+    async with scripted_model("a1", "b1", "a2", "b2") as api:
+        async with Team({"a": chat(api)}) as team:
+            one = await team.call("a", "one")
+            two = await team.call("a", "two")
+            await team.call("a", "one again", history=one.exchange())
+            await team.call("a", "two again", history=two.exchange())
+    assert texts(api.requests[2])[1:] == ["one", "a1", "one again"]
+    assert texts(api.requests[3])[1:] == ["two", "b1", "two again"]
+
+
+async def test_ao_92_ma_13_a_backend_of_ones_own() -> None:
+    class Parrot:
+        """A model of our own: it repeats each word as a token."""
+
+        async def answer(self, ctx: TurnContext) -> Any:
+            for message in await ctx.messages():
+                yield f"heard {message}"
+            for word in ctx.text.split():
+                yield word
+            yield ctx.call("echo", "x")
+
+    async with Team({"parrot": Parrot(), "echo": echo}) as team:
+        turn = team.call("parrot", "polly wants")
+        assert [token async for token in turn.tokens()] == ["polly", "wants", "echo x"]

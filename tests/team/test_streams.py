@@ -280,7 +280,7 @@ async def test_ao_52_the_whole_exchange_can_be_read() -> None:
     ]
 
 
-async def test_pg_16_pg_17_ag_06_ag_07_hooks_are_plain_functions_at_named_points() -> None:
+async def test_pg_16_pg_17_ag_07_hooks_are_plain_functions_at_named_points() -> None:
     team = Team({**TEAM, "boom": _boom, "forever": _forever})
     seen: list[tuple[str, str]] = []
 

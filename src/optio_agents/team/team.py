@@ -275,6 +275,10 @@ class Team:
 
 def _participant(one: Any, *, shared: bool) -> Participant:
     if hasattr(one, "answer"):
+        if not all(hasattr(one, name) for name in ("role", "shared", "local", "open", "close")):
+            own = Function(one.answer, shared=shared)
+            own.role = getattr(one, "role", (type(one).__doc__ or "").strip().partition("\n")[0])
+            return own
         if shared:
             one.shared = True
         participant: Participant = one

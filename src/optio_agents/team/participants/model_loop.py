@@ -175,7 +175,7 @@ class ModelTurn:
                         draft.put(text)
                         turn.emit(Token(turn.id, turn.name, turn.row.parent, text))
                 yield stream.get()
-        except (ModelAPIError, UnexpectedModelBehavior, UserError) as error:
+        except (ModelAPIError, UnexpectedModelBehavior, UserError, NotImplementedError) as error:
             _close(draft, None)
             raise ProviderFailed(
                 f"{context.name} (turn {context.id}): {self._spec.model}: {error}", turn=context.id
