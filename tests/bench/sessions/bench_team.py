@@ -1,0 +1,143 @@
+"""What a turn of a team costs, in memory and in the journal, and what its stream does."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from statistics import median
+
+import anyio
+
+from optio_agents.team import Message, Team, Token, TurnContext
+from optio_agents.team.turn import Draft
+from tests.bench import Comparison, Figure
+from tests.bench.peers import environment, our_python
+
+IMPORT = "import, ms over bare Python"
+ONE, MANY = "turn one after the other, us", "turn of many at once, us"
+LIVE, REPLAYED = "token live, us", "token replayed, us"
+WAITING, MORE = "waiting 1 s together, s", "MiB more"
+
+
+async def _echo(ctx: TurnContext) -> str:
+    return ctx.text
+
+
+async def _nap(ctx: TurnContext) -> str:
+    await ctx.sleep(seconds=1)
+    return ""
+
+
+async def _turns(store: Path | None, count: int, rounds: int) -> Mapping[str, float]:
+    one, many = list[float](), list[float]()
+    async with Team({"echo": _echo}, store=store) as team:
+        for _ in range(rounds):
+            began = time.perf_counter()
+            for _ in range(count):
+                await team.call("echo", "x")
+            one.append(1e6 * (time.perf_counter() - began) / count)
+            began = time.perf_counter()
+            for turn in [team.call("echo", "x") for _ in range(count)]:
+                await turn
+            many.append(1e6 * (time.perf_counter() - began) / count)
+    return {ONE: min(one), MANY: min(many)}
+
+
+async def _tokens(count: int) -> Mapping[str, float]:
+    async def talks(ctx: TurnContext) -> AsyncIterator[Draft]:
+        draft, turn = Draft(), ctx.turn
+        yield draft
+        for number in range(count):  # as a model does that has many pieces in one packet
+            draft.put("word")
+            turn.emit(Token(turn.id, turn.name, None, "word"))
+            if not number % 10:
+                await asyncio.sleep(0)
+        draft.message = Message("word" * count)
+        draft.close()
+
+    async with Team({"talks": talks}) as team:
+        turn = team.call("talks")
+        found = dict[str, float]()
+        for figure in LIVE, REPLAYED:
+            began = time.perf_counter()
+            number = 0
+            async for _ in turn.tokens():
+                number += 1
+            assert number == count
+            found[figure] = 1e6 * (time.perf_counter() - began) / count
+    return found
+
+
+async def _wait(count: int) -> Mapping[str, float]:
+    async with Team({"nap": _nap}) as team:
+        await team.call("nap", "")
+        gc.collect()
+        before = _resident()
+        began = time.perf_counter()
+        turns = [team.call("nap", "") for _ in range(count)]
+        await asyncio.sleep(0.5)
+        more = _resident() - before
+        for turn in turns:
+            await turn
+        took = time.perf_counter() - began
+    return {WAITING: took, MORE: more}
+
+
+def _resident() -> float:
+    """MiB of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / (1 << 20)
+
+
+async def _import(count: int) -> Mapping[str, float]:
+    python = our_python()
+
+    async def start(code: str) -> float:
+        before = time.perf_counter()
+        await anyio.run_process([str(python), "-c", code], env=environment(python))
+        return time.perf_counter() - before
+
+    pairs = [(await start("import optio_agents.team"), await start("pass")) for _ in range(count)]
+    loaded, bare = zip(*pairs, strict=True)
+    return {IMPORT: 1000 * (median(loaded) - median(bare))}
+
+
+@asynccontextmanager
+async def benchmark(quick: bool) -> AsyncIterator[list[Comparison]]:
+    count, rounds = (200, 1) if quick else (2000, 3)
+
+    async def in_journal() -> Mapping[str, float]:
+        with tempfile.TemporaryDirectory() as directory:
+            return await _turns(Path(directory, "journal.sqlite3"), count, rounds)
+
+    yield [
+        Comparison(
+            title="turns of a function, in memory",
+            ours=lambda: _turns(None, count, rounds),
+            figures=[Figure(ONE, at_most=40), Figure(MANY)],
+        ),
+        Comparison(
+            title="turns of a function, in the journal",
+            ours=in_journal,
+            figures=[Figure(ONE, at_most=500), Figure(MANY, at_most=150)],
+        ),
+        Comparison(
+            title="the stream of a turn",
+            ours=lambda: _tokens(10 * count),
+            figures=[Figure(LIVE, at_most=2), Figure(REPLAYED, at_most=0.5)],
+        ),
+        Comparison(
+            title=f"{count // 2:,} functions that wait a second",
+            ours=lambda: _wait(count // 2),
+            figures=[Figure(WAITING, at_most=1.1), Figure(MORE, at_most=10)],
+        ),
+        Comparison(
+            title="import optio_agents.team",
+            ours=lambda: _import(3 if quick else 9),
+            figures=[Figure(IMPORT, at_most=150)],
+        ),
+    ]
