@@ -130,6 +130,19 @@ async def test_killed_and_started_again_the_agent_is_found_at_work(tmp_path: Pat
     assert before.gone
 
 
+async def test_an_agent_works_on_when_its_team_is_closed(tmp_path: Path) -> None:
+    people = {"coder": program(*STEPS)}
+    async with Team(people, store=tmp_path / "journal.sqlite3") as team:
+        team.call("coder", "x", id="closed")
+        await until_at_work("closed")
+        await asyncio.sleep(1)
+    assert at_work("closed")
+    async with Team(people, store=tmp_path / "journal.sqlite3") as team:
+        turn = team.call("coder", "x", id="closed")
+        await turn.send("purple tea")
+        assert str(await turn) == "went on"
+
+
 def claude(root: Path, api: ModelServer, *steps: dict[str, Any]) -> Claude:
     api.scripts["plan"] = steps
     return Claude(

@@ -174,11 +174,13 @@ class AgentTurn:
         )
 
     async def _follow(self, session: Session) -> None:
-        """Return once the agent has nothing more to say for this turn."""
+        """Return once the agent has nothing more to say for this turn.
+
+        The events of an earlier run come first, its end (detached) among them.
+        """
         from optio_agents.supervision import (
             AgentEvent,
             DeliveryStep,
-            SessionEnded,
             TurnEnded,
         )
 
@@ -204,8 +206,6 @@ class AgentTurn:
                     if self._ends == "answer" and not self._owed and not self._calls:
                         await session.stop()
                         return
-                case SessionEnded():
-                    return
             if self._finished is not None:
                 await session.stop()
                 return
