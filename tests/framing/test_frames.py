@@ -16,6 +16,7 @@ CHUNKS = st.builds(
     at_end=st.booleans(),
     missing=st.booleans(),
     final=st.booleans(),
+    hole=NUMBERS,
 )
 REFUSALS = st.builds(Refusal, st.sampled_from(["special", "outside"]), st.text(max_size=9))
 FRAMES = st.lists(st.builds(Frame, KEYS, CHUNKS | REFUSALS), max_size=5)
@@ -40,7 +41,7 @@ def test_frames_arrive_as_they_were_sent_under_any_cut(frames, data):
     assert got == frames
 
 
-@pytest.mark.parametrize("garbage", [b"Traceback (most recent call last):\n" * 3, HUGE, b"\0" * 60])
+@pytest.mark.parametrize("garbage", [b"Traceback (most recent call last):\n" * 3, HUGE, b"\0" * 99])
 def test_what_is_no_frame_is_refused_before_it_is_held(garbage):
     reader = FrameReader()
     with pytest.raises(BadFrame):

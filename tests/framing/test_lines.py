@@ -50,3 +50,15 @@ def test_a_line_without_end_takes_no_more_memory_than_the_limit():
     assert splitter.feed(b"\nnext") == [b"x" * 10]
     assert splitter.cut == {0: 1_000_000}
     assert splitter.rest == b"next"
+
+
+@given(st.binary(max_size=9), st.integers(0, 9), st.binary(max_size=9))
+def test_zeros_that_are_skipped_count_as_if_they_were_fed(before, zeros, behind):
+    fed, skipped = LineSplitter(limit=4), LineSplitter(limit=4)
+    fed.feed(before)
+    skipped.feed(before)
+    fed.feed(bytes(zeros))
+    skipped.skip(zeros)
+    assert (fed.size, fed.rest) == (skipped.size, skipped.rest)
+    assert fed.feed(behind) == skipped.feed(behind)
+    assert fed.cut == skipped.cut

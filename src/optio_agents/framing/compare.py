@@ -53,6 +53,7 @@ class FileChunk(NamedTuple):
     at_end: bool = False
     missing: bool = False
     final: bool = False  # the writer had ended before this look, and it found nothing more
+    hole: int = 0  # zeros behind the data that nobody ever wrote, and nobody need read
 
 
 def digest(window: bytes) -> str:
@@ -76,3 +77,8 @@ def decide(place: Place, seen: FileState) -> str:
 def last_bytes(before: bytes, data: bytes, end: int) -> bytes:
     """The check window behind data[:end], where *before* is the one in front of *data*."""
     return data[end - WINDOW : end] if end >= WINDOW else (before + data[:end])[-WINDOW:]
+
+
+def behind_hole(before: bytes, hole: int) -> bytes:
+    """The check window behind so many zeros, where *before* is the one in front of them."""
+    return (before + bytes(min(hole, WINDOW)))[-WINDOW:]

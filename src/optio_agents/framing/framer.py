@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from optio_agents.errors import JournalChanged
 
 from .batches import COMPARED_LINES, Batch, FollowOptions
-from .compare import FileChunk, Place, digest, last_bytes
+from .compare import FileChunk, Place, behind_hole, digest, last_bytes
 from .cursor import Cursor
 from .lines import LineSplitter
 
@@ -133,6 +133,14 @@ class Framer:
 
     def feed(self, chunk: FileChunk) -> list[Batch]:
         """The lines that *chunk* completes, mostly as one batch. Raises JournalChanged."""
+        batches = self._feed(chunk)
+        if chunk.hole:
+            self._splitter.skip(chunk.hole)
+            self.rest_size = self._splitter.size
+            self._window = behind_hole(self._window, chunk.hole)
+        return batches
+
+    def _feed(self, chunk: FileChunk) -> list[Batch]:
         if chunk.missing:
             self._change("was removed")
             return []

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from optio_agents.framing.compare import FileChunk
 
-# Mark, flags, key, device, inode, size, mtime, offset, bytes of window and of data.
-_HEADER = struct.Struct("!2sHIQQQqQII")
+# Mark, flags, key, device, inode, size, mtime, offset, hole, bytes of window and of data.
+_HEADER = struct.Struct("!2sHIQQQqQQII")
 _MARK = b"\nF"
 _FRESH, _AT_END, _MISSING, _FINAL, _REFUSED = 1, 2, 4, 8, 16
 _PAYLOAD = 1 << 20  # bytes: none is larger
@@ -49,6 +49,7 @@ def pack(key: int, chunk: FileChunk) -> bytes:
         chunk.size,
         chunk.mtime_ns,
         chunk.offset,
+        chunk.hole,
         len(chunk.window),
         len(chunk.data),
     )
@@ -57,7 +58,7 @@ def pack(key: int, chunk: FileChunk) -> bytes:
 
 def pack_refusal(key: int, refusal: Refusal) -> bytes:
     text = "\0".join(refusal).encode("utf-8", "backslashreplace")
-    return _HEADER.pack(_MARK, _REFUSED, key, 0, 0, 0, 0, 0, 0, len(text)) + text
+    return _HEADER.pack(_MARK, _REFUSED, key, 0, 0, 0, 0, 0, 0, 0, len(text)) + text
 
 
 class FrameReader:
@@ -92,7 +93,7 @@ class FrameReader:
 def _frame(data: bytes, at: int) -> tuple[Frame | None, int]:
     """The frame that begins at *at*, if it is whole, and where it ends."""
     words = _HEADER.unpack_from(data, at)
-    mark, flags, key, device, inode, size, mtime_ns, offset, window, length = words
+    mark, flags, key, device, inode, size, mtime_ns, offset, hole, window, length = words
     if mark != _MARK or window + length > _PAYLOAD:
         raise BadFrame(repr(data[at : at + 80]))
     start = at + _HEADER.size
@@ -114,5 +115,6 @@ def _frame(data: bytes, at: int) -> tuple[Frame | None, int]:
         bool(flags & _AT_END),
         bool(flags & _MISSING),
         bool(flags & _FINAL),
+        hole,
     )
     return Frame(key, chunk), end

@@ -31,6 +31,11 @@ class LineSplitter:
             self._hold(tail)
         return lines
 
+    def skip(self, zeros: int) -> None:
+        """The same as to feed so many."""
+        self._rest += bytes(max(min(zeros, self._limit - len(self._rest)), 0))
+        self.size += zeros
+
     def close(self) -> bytes:
         """The unterminated rest, as a line; the next byte fed starts a new one."""
         self.cut = {}

@@ -14,6 +14,7 @@ from optio_agents.errors import FileRefused, JournalChanged
 from optio_agents.framing.batches import FollowOptions
 from optio_agents.hosts.following.local import follow_locally
 from optio_agents.hosts.following.remote import RemoteFollows
+from optio_agents.hosts.following.sent.scan import Scan
 from optio_agents.hosts.following.watcher import default_source
 from optio_agents.hosts.following.watchfiles_source import WatchfilesSource
 from optio_agents.hosts.local import LocalMachine
@@ -391,7 +392,8 @@ async def test_one_huge_file_does_not_starve_the_small_ones(follow, tmp_path):
         tasks.cancel_scope.cancel()
 
 
-async def test_a_line_without_an_end_does_not_starve_the_others(follow, tmp_path):
+async def test_a_line_without_an_end_does_not_starve_the_others(follow, tmp_path, monkeypatch):
+    monkeypatch.setattr(Scan, "_hole", lambda *_: 0)  # as if somebody had written all that
     endless, small = tmp_path / "endless", tmp_path / "small"
     endless.touch()
     truncate(endless, 2 << 40)
@@ -402,8 +404,29 @@ async def test_a_line_without_an_end_does_not_starve_the_others(follow, tmp_path
         await until(lambda: one.rest)
         append(small, b"small\n")
         await take(few, 1)
-        assert not one.caught_up
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("follow", [*LOCAL, "ssh"], indirect=True)
+async def test_what_was_never_written_need_not_be_read(follow, log):
+    log.write_bytes(b"one\ntwo")
+    size = 2 << 40
+    truncate(log, size)
+    append(log, b"three\nfour\n")
+    async with follow(log) as batches:
+        batches.finish()
+        with anyio.fail_after(BOUND):
+            found = [batch async for batch in batches]
+    assert [line for batch in found for line in batch.lines] == [
+        b"one",
+        b"two".ljust(1 << 20, b"\0"),
+        b"four",
+    ]
+    assert [cut for batch in found for cut in batch.cut.values()] == [size + len("three") - 4]
+    assert found[-1].ends[-1] == log.stat().st_size == size + len("three\nfour\n")
+    async with follow(log, found[-1].cursor) as batches:
+        append(log, b"five\n")
+        assert await take(batches, 1) == [b"five"]
 
 
 async def test_many_short_lines_come_in_batches_that_hold_up_nobody(follow, log):

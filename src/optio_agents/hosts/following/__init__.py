@@ -128,7 +128,7 @@ def _pieces(chunk: FileChunk) -> Iterator[FileChunk]:
     """*chunk* in parts of so many lines; what it says of the file's end stands in the last."""
     while chunk.data.count(b"\n") > _LINES:
         size = len(chunk.data) - len(chunk.data.split(b"\n", _LINES)[-1])
-        yield chunk._replace(data=chunk.data[:size], at_end=False, final=False)
+        yield chunk._replace(data=chunk.data[:size], at_end=False, final=False, hole=0)
         offset, data = chunk.offset + size, chunk.data[size:]
         chunk = chunk._replace(offset=offset, data=data, window=b"", fresh=False)
     yield chunk

@@ -17,6 +17,7 @@ from optio_agents.framing.compare import (
     FileChunk,
     FileState,
     Place,
+    behind_hole,
     decide,
     digest,
     last_bytes,
@@ -169,8 +170,10 @@ class Scan:
             data = os.pread(self._descriptor, min(size, status.st_size), 0)
         self._trusted = verdict == NOTHING
         introduction, self._introduced = b"" if self._introduced else window, True
-        self._window = last_bytes(window, data, len(data))
         offset = place.offset + len(data)
+        hole = self._hole(offset, status.st_size) if len(data) == size and not any(data) else 0
+        self._window = behind_hole(last_bytes(window, data, len(data)), hole)
+        offset += hole
         self.place = Place(status.st_dev, status.st_ino, offset, "", len(self._window))
         return FileChunk(
             status.st_dev,
@@ -182,7 +185,15 @@ class Scan:
             introduction,
             fresh,
             at_end=offset >= status.st_size,
+            hole=hole,
         )
+
+    def _hole(self, offset: int, size: int) -> int:
+        """How many zeros begin there that stand on no disk: a sparse file may have terabytes."""
+        try:
+            return os.lseek(self._descriptor, offset, os.SEEK_DATA) - offset
+        except (OSError, AttributeError) as error:
+            return max(size - offset, 0) if getattr(error, "errno", 0) == errno.ENXIO else 0
 
     def _is_intact(self, window: bytes) -> bool:
         if self._window is None:  # all we have is the cursor's word
