@@ -39,6 +39,7 @@ __all__ = [
     "PortClosed",
     "ServerSilent",
     "SessionFailed",
+    "SessionLimitReached",
     "StoreError",
     "TransferFailed",
     "UnknownHostName",
@@ -202,6 +203,10 @@ class AgentStalled(SessionFailed):
 
 class DoneRefused(SessionFailed):
     """The agent wrote DONE, and what checks that refused it to the last."""
+
+
+class SessionLimitReached(SessionFailed):
+    """The session has used all that it may: turns, money, or time."""
 
 
 class EndedByHook(SessionFailed):

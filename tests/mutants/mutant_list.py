@@ -432,6 +432,27 @@ MUTANTS = (
         ("tests/supervision/test_done.py", "-k", "killed"),
     ),
     Mutant(
+        "a limit ends what is done",
+        SRC + "session/run.py",
+        "        self.decision.decide(self._used_up)\n",
+        "        self.decision.verdict = self._used_up\n",
+        ("tests/supervision/test_limits.py",),
+    ),
+    Mutant(
+        "who resumes a session counts from nothing",
+        SRC + "supervision/supervisor.py",
+        "            await self._meter.recall(self._recording.records)\n",
+        "",
+        ("tests/supervision/test_limits.py",),
+    ),
+    Mutant(
+        "one that waits without DONE is at work",
+        SRC + "supervision/recording.py",
+        "            self._settling = loop.call_at(self._idle_from, self._restate)\n",
+        "",
+        ("tests/supervision/test_limits.py",),
+    ),
+    Mutant(
         "who resumes a session forgets its check",
         SRC + "supervision/supervise.py",
         "        return self._options(protocol, facts.rules)\n",

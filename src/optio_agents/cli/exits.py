@@ -33,6 +33,7 @@ OUTCOMES: Mapping[str, int] = {
     "exited": NOT_DONE,
     "stalled": STALLED,
     "refused": REFUSED,
+    "over limit": NOT_DONE,
     "ended by hook": NOT_DONE,
     "unreachable": UNREACHABLE,
     "detached": DETACHED,

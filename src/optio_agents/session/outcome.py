@@ -19,6 +19,7 @@ from optio_agents.errors import (
     EndedByHook,
     HostUnreachable,
     OptioAgentsError,
+    SessionLimitReached,
 )
 from optio_agents.store.records import Ended
 
@@ -35,6 +36,13 @@ class Done:
 @dataclass(frozen=True, slots=True)
 class RefusedDone:
     """DONE did not hold."""
+
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class AtLimit:
+    """It has used all that it may. As a verdict, and as what a body returns that says so."""
 
     words: str
 
@@ -84,6 +92,7 @@ class Interrupted:
 Verdict: TypeAlias = (
     Done
     | RefusedDone
+    | AtLimit
     | Reported
     | Cancelled
     | Exited
@@ -93,6 +102,9 @@ Verdict: TypeAlias = (
     | Failed
     | Interrupted
 )
+
+
+_BESIDE_DONE = Done | RefusedDone | AtLimit | Reported | Exited | Stalled  # no promise of it
 
 
 @dataclass(slots=True)
@@ -111,9 +123,7 @@ class Decision:
         match self.verdict:
             case None:
                 pass
-            case Done() if not isinstance(
-                verdict, Done | RefusedDone | Reported | Exited | Stalled
-            ):
+            case Done() if not isinstance(verdict, _BESIDE_DONE):
                 pass  # a promise of DONE could not be kept
             case _:
                 return
@@ -138,6 +148,8 @@ def outcome_of(verdict: Verdict) -> tuple[Outcome, str | None]:  # noqa: C901 - 
             return "done", summary
         case RefusedDone(words):
             return "refused", words
+        case AtLimit(words):
+            return "over limit", words
         case Cancelled():
             return "cancelled", "the context said to stop"
         case Interrupted():
@@ -159,7 +171,7 @@ def outcome_of(verdict: Verdict) -> tuple[Outcome, str | None]:  # noqa: C901 - 
             assert_never(verdict)
 
 
-def error_of(
+def error_of(  # noqa: C901 - the union is the list
     verdict: Verdict, result: SessionResult, *, host: str, stderr: str
 ) -> BaseException | None:
     """What to raise for *verdict*; None where the result is to be returned."""
@@ -174,6 +186,8 @@ def error_of(
             return error
         case RefusedDone(words):
             return DoneRefused(f"the agent is not done: {visible_block(words)}", **about)
+        case AtLimit(words):
+            return SessionLimitReached(f"the session was ended: {words}; {last}", **about)
         case Reported(message):
             reason = visible(message) if message else "it gave no reason"
             return AgentReportedError(f"the agent reported an error: {reason}", **about)

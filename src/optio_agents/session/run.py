@@ -27,6 +27,7 @@ from .foreign_host import adapt
 from .messages import CallerMessages, Channel, DoneCheck
 from .options import Options
 from .outcome import (
+    AtLimit,
     Cancelled,
     Decision,
     Done,
@@ -207,7 +208,7 @@ class Run:
         self.decision.over.add_done_callback(lambda _: options.on_over())
         self._started_at = time.time()
         self._body: asyncio.Task[Any] | None = None
-        self._ended = Ended()
+        self._ended, self._used_up = Ended(), None
         self._interrupted = asyncio.get_running_loop().create_future()
 
     def _assemble(self, workers: TaskGroup) -> None:
@@ -378,12 +379,15 @@ class Run:
         if body.done() and not body.cancelled():
             error = body.exception()
             if error is None:
+                self._used_up = body.result()
                 self._ended = end_of(body.result())
             elif isinstance(error, Exception):
                 if isinstance(self.decision.verdict, Done):  # the agent's word counts
                     self.shared.note_trouble("body", error)
                 else:
                     self.shared.fail(error)
+        if isinstance(self._used_up, AtLimit):
+            self.decision.decide(self._used_up)
         end = self._ended
         crashed = end.signal is not None or end.exit_code or end.how in ("lost", "rebooted")
         if self.check.refusal is not None and not crashed:

@@ -29,6 +29,7 @@ Outcome: TypeAlias = Literal[
     "exited",  # AgentExited
     "stalled",  # AgentStalled
     "refused",  # DoneRefused
+    "over limit",  # SessionLimitReached
     "ended by hook",  # EndedByHook
     "unreachable",  # HostUnreachable
     "detached",  # `supervise` was asked to let the agent go on alone

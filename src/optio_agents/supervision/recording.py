@@ -7,6 +7,7 @@ and did not live to show is shown by the next one, from the last number shown on
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -32,15 +33,16 @@ from .events import (
     RequestOpened,
     SessionEnded,
     StateChanged,
+    TurnEnded,
     event_of,
     recordable,
 )
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
+    from optio_agents.conversation.contract import TurnResult
     from optio_agents.display import Secrets
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.machine import LinkState
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
+_SETTLING = 2.0  # seconds that a turn is over until the agent counts as idle
+_ANSWERED = ("deliverable", "caller_message", "done", "error")
 _SHOWING = 10.0  # seconds for what is still to be shown at the end
 SLOWLY = 5.0  # seconds between looks at a journal of which nothing is heard
 _MOMENTS = 10_000  # events of the agent's own that wait for a reader; the oldest are dropped
@@ -92,22 +96,30 @@ class Recording:
         self._stands: tuple[StatePhase, str, float | None] = ("starting", "", None)
         self._down: str | None = None
         self._checking = False
+        self.on_turn: Callable[[TurnResult], None] = lambda _: None  # one has ended
+        self._owed: set[tuple[str, int, int]] = set()  # lines that it may await an answer to
+        self._idle_from = 0.0  # by the loop's clock
+        self._settling: asyncio.TimerHandle | None = None
         self._readers: list[deque[AgentEvent]] = []
         self._observer: Observer | None = None
 
     # For the driver
 
     async def start(self) -> Resumed:
-        return await self.records.start()
+        known = await self.records.start()
+        self._owe(known.pending)
+        return known
 
     async def record(self, entries: Sequence[Entry], cursor: Cursor, digests: bytes) -> None:
         await self.records.record(entries, cursor, digests)
         if (percent := percent_of(entries)) is not None:
             self.state = replace(self.state, percent=percent)
         self.bell.ring()
+        self._owe(entries)
 
     async def mark_done(self, entries: Sequence[Entry]) -> None:
         await self.records.mark_done(entries)
+        self._owe(taken=entries)
 
     async def deliver(self, delivery: Delivery) -> None:
         await self.records.deliver(delivery)
@@ -139,6 +151,8 @@ class Recording:
                 self.open[request.id] = OpenRequest(request, digest)
             case RequestDecided(request_id):
                 self.open.pop(request_id, None)
+            case TurnEnded(turn):
+                self.on_turn(turn)
         row = recordable(event, event.at or time.time())
         row = replace(row, value=self.secrets.hide_in(row.value), key=row.key or key or "")
         state = self.state if isinstance(event, StateChanged) else None
@@ -166,6 +180,10 @@ class Recording:
 
     def stand(self, phase: StatePhase, detail: str = "", *, until: float | None = None) -> None:
         """What the agent is doing, as far as it has said."""
+        if phase == "idle" != self._stands[0]:  # what it wrote last may not be read yet
+            loop = asyncio.get_running_loop()
+            self._idle_from = loop.time() + _SETTLING
+            self._settling = loop.call_at(self._idle_from, self._restate)
         self._stands = phase, self.secrets.hide(detail), until
         self._restate()
 
@@ -189,6 +207,12 @@ class Recording:
                 with anyio.move_on_after(SLOWLY):
                     await news.wait()
 
+    def _owe(self, entries: Sequence[Entry] = (), *, taken: Sequence[Entry] = ()) -> None:
+        """It may end its turn and wait for what becomes of these."""
+        self._owed |= {entry.key for entry in entries if entry.kind in _ANSWERED}
+        self._owed -= {entry.key for entry in taken}
+        self._restate()
+
     def check(self, begins: bool) -> None:
         """Its DONE is being checked, or was."""
         self._checking = begins
@@ -198,6 +222,10 @@ class Recording:
         phase, detail, until = self._stands
         if self._checking and phase in ("working", "idle"):
             phase, detail = "working", "its DONE is checked"
+        elif phase == "idle" and self._owed:
+            phase, detail = "working", "it awaits our answer"
+        elif phase == "idle" and asyncio.get_running_loop().time() < self._idle_from:
+            phase = "working"
         if self._down is not None:
             phase, detail, until = "link down", self._down, None
         was = self.state
@@ -237,6 +265,8 @@ class Recording:
         if self.result is not None and self.leaving != "taken over" and not self.forgotten:
             await self.finish(self.result)
         self.closed = True
+        if self._settling is not None:
+            self._settling.cancel()
         self.bell.ring()
 
     # For whoever watches

@@ -167,6 +167,9 @@ RULES: Mapping[str, Callable[[Any], bool]] = {
     "verify": _is_text,
     "verify_tries": _is_count,
     "verify_timeout": _is_amount,
+    "max_usd": _is_amount,
+    "max_turns": _is_count,
+    "max_time": _is_amount,
 }
 
 

@@ -101,6 +101,9 @@ def supervise(
     verify: str | DoneCallback | None = None,
     verify_tries: int | None = None,
     verify_timeout: float | None = None,
+    max_usd: float | None = None,
+    max_turns: int | None = None,
+    max_time: float | None = None,
 ) -> Supervising:
     """Run *agent* on *host*, which its caller has entered, to one true end.
 
@@ -125,8 +128,13 @@ def supervise(
     what it found, and that this DONE was not the end; *verify_tries* (3) of these end the
     session. A command is kept with the session, for who resumes it.
 
+    *max_usd*, *max_turns* and *max_time* (seconds since it began) are what the session may use,
+    however often it is resumed; it is stopped there unless it is done. What a turn costs is known
+    when it has ended, and of claude only.
+
     Raises:
-        SessionFailed: as `run_log_protocol_session` does; DoneRefused where *verify* never agreed.
+        SessionFailed: as `run_log_protocol_session` does; DoneRefused where *verify* never agreed,
+            SessionLimitReached where it was not done within its limits.
         AlreadyOwned: somebody else supervises this session; *take_over* pushes them aside,
             where their journal is another one.
         StoreError: the journal cannot be used; the agent goes on.
@@ -138,6 +146,9 @@ def supervise(
         "verify": command,
         "verify_tries": verify_tries,
         "verify_timeout": verify_timeout,
+        "max_usd": max_usd,
+        "max_turns": max_turns,
+        "max_time": max_time,
     }
     rules = {name: value for name, value in given.items() if value is not None}
 

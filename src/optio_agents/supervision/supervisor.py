@@ -6,7 +6,7 @@ import asyncio
 import logging
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -28,11 +28,11 @@ from optio_agents.store.records import SessionResult
 
 from .events import Notice
 from .kinds import PermissionPolicy, kind_named
+from .limits import SessionMeter
 from .sessions import owner_name, unseen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
-    from typing import Any
 
     from optio_agents.agents import Agent, Lease
     from optio_agents.context import ProcessContext
@@ -63,6 +63,9 @@ class SupervisionOptions(Options):
     detach_when: anyio.Event | None = None
     cancel_when: anyio.Event | None = None
     take_over: bool = False
+    max_usd: float | None = None
+    max_turns: int | None = None
+    max_time: float | None = None  # seconds
 
 
 class StandaloneContext:
@@ -136,6 +139,9 @@ class Supervision:
         self._context = options.ctx or StandaloneContext(recording, metadata={"title": facts.title})
         self._living = anyio.CancelScope()
         self._finished = False
+        self._meter = SessionMeter(
+            max_usd=options.max_usd, max_turns=options.max_turns, max_time=options.max_time
+        )
 
     async def run(self, agent: Agent, *, ours: bool) -> SessionResult:
         """Own the session of *agent* and see it to its end; see `supervise`.
@@ -149,6 +155,8 @@ class Supervision:
         kind = kind_named(self._facts.agent)
         owning = agent.own(by, journal=self._facts.journal, take_over=options.take_over)
         try:
+            await self._meter.recall(self._recording.records)
+            self._recording.on_turn = self._meter.add
             async with owning as lease:
                 ours = True
                 async with (
@@ -179,9 +187,12 @@ class Supervision:
         return self._recording.result
 
     async def _to_its_end(self, agent: Agent, link: AgentLink, lease: Lease) -> SessionResult:
+        async def body(host: Any, hook: Any) -> object:
+            return await self._meter.within(lambda: link.body(host, hook))
+
         options = replace(
             self._options,
-            body=link.body,
+            body=body,
             agent=agent,
             reply_sender=link.reply,
             resuming=True,  # its place was prepared before the agent was started

@@ -24,7 +24,7 @@ from optio_agents.concurrency import task_group
 from optio_agents.display import visible
 from optio_agents.errors import HostUnreachable, OptioAgentsError, SessionFailed
 from optio_agents.store.records import SessionResult
-from optio_agents.supervision.events import OpenRequest, RequestDecided, RequestOpened
+from optio_agents.supervision.events import OpenRequest, RequestDecided, RequestOpened, StateChanged
 from optio_agents.supervision.supervise import supervise
 
 from .keys import operator_name
@@ -155,6 +155,9 @@ class ShownSession:
             mute()
             self.leave()
         match event:
+            case StateChanged() if _is_idle(event):
+                hint = f"optio-agents send {self.session} TEXT"
+                self.terminal.view.say(f"it has ended its turn without DONE, and waits: {hint}")
             case RequestOpened(request, digest):
                 self._put(OpenRequest(request, digest))
             case RequestDecided(request_id, how, by) if request_id in self._asked:
@@ -171,7 +174,7 @@ class ShownSession:
             )
             lost = record["kind"] == "link" and record["state"] not in ("new", "up", "closed")
             kinds = ("attention", "finished", "turn")
-            if self.notifier and (asked or lost or record["kind"] in kinds):
+            if self.notifier and (asked or lost or _is_idle(event) or record["kind"] in kinds):
                 self.notifier.queue(record)
 
     @property
@@ -268,6 +271,11 @@ class ShownSession:
         if not self.began:
             self.trying.cancel()
         (self.cancel if self.terminal.options.stop_on_exit else self.detach).set()
+
+
+def _is_idle(event: SessionEvent) -> bool:
+    """The agent waits, and nothing but a person's word will make it go on."""
+    return isinstance(event, StateChanged) and event.state.phase == "idle"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,6 +115,30 @@ def rule_options(verb: Callable[..., Any]) -> Callable[..., Any]:
             metavar="S",
             help="End CMD after S seconds; it has refused DONE then.  [default: 900]",
         ),
+        click.option(
+            "--max-usd",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="N",
+            help="End it when its turns have cost $N.",
+        ),
+        click.option(
+            "--max-turns",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="End it when N turns have ended without DONE.",
+        ),
+        click.option(
+            "--max-time",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="S",
+            help="End it when it is not done S seconds after it began.",
+        ),
+        click.option(
+            "--journal-limit",
+            type=click.IntRange(min=1),
+            metavar="BYTES",
+            help="End it when its output has grown beyond BYTES.",
+        ),
     )
     for option in reversed(options):
         verb = option(verb)
@@ -221,7 +245,11 @@ def run(
         if permission == "accept-edits":
             mode, permission = "acceptEdits", "ask"
         spec = Claude(text, model=model, permission_mode=mode, allowed_tools=allow, env=given)
-    rules = {name: value for name in RULES if (value := rest.pop(name, None)) is not None}
+    rules = {
+        name: value
+        for name in (*RULES, "journal_limit")
+        if (value := rest.pop(name, None)) is not None
+    }
     new = NewSession(
         spec=spec,
         rules=rules,
