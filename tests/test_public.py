@@ -11,8 +11,8 @@ import pytest
 import optio_agents
 
 PUBLIC = """
-    Acp AgentError AgentEvent AgentExited AgentReportedError AgentSender AgentStalled
-    AgentUnseen AlreadyOwned AnswerOutcome AttentionEvent BrowserEvent BrowserMode
+    Acp AgentError AgentEvent AgentExited AgentReportedError AgentRestarted AgentSender
+    AgentStalled AgentUnseen AlreadyOwned AnswerOutcome AttentionEvent BrowserEvent BrowserMode
     CALLER_MESSAGE_QUEUE_BOUND CallerMessageCallback CallerMessageEvent Claude
     ClaudeCodeConversation ClaudeTurnResult ClientMessageEvent CloseReason Codex Command
     CommandFailed CommandTimedOut ConnectError ControlRefused Conversation ConversationClosed

@@ -432,6 +432,20 @@ MUTANTS = (
         ("tests/supervision/test_done.py", "-k", "killed"),
     ),
     Mutant(
+        "who resumes a session restarts it as often again",
+        SRC + "supervision/limits.py",
+        "                        restarts = count\n",
+        "                        pass\n",
+        ("tests/supervision/test_restart.py",),
+    ),
+    Mutant(
+        "a start that nobody lived to note is another session's",
+        SRC + "supervision/supervise.py",
+        "                    await forget_start(recording.records)\n",
+        "",
+        ("tests/supervision/test_restart.py",),
+    ),
+    Mutant(
         "a limit ends what is done",
         SRC + "session/run.py",
         "        self.decision.decide(self._used_up)\n",

@@ -11,6 +11,7 @@ from optio_agents.store.records import SessionState
 
 from .events import (
     AgentEvent,
+    AgentRestarted,
     AnswerOutcome,
     DeliveryStep,
     DoneChecked,
@@ -38,6 +39,7 @@ from .supervise import supervise
 __all__ = [
     "Acp",
     "AgentEvent",
+    "AgentRestarted",
     "AnswerOutcome",
     "Claude",
     "Codex",

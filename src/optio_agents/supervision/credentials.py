@@ -32,8 +32,15 @@ SEALED = "sealed"
 """Where in the meta of a session on its host they are."""
 
 
-async def seal(values: Mapping[str, str], records: SessionRecords) -> str:
-    """*values*, so that only the journal can tell what they are."""
+_SPEC = "="  # no variable has such a name
+
+
+async def seal(
+    values: Mapping[str, str], records: SessionRecords, *, spec: Sequence[Any] | None = None
+) -> str:
+    """*values*, and of what is to be started again its *spec*; only the journal can tell them."""
+    if spec is not None:
+        values = {**values, _SPEC: json.dumps(spec)}
     if not values:
         return ""
     key = secrets.token_hex(32)
@@ -45,6 +52,17 @@ async def forget_key(records: SessionRecords) -> None:
     """Nobody needs to know them any more."""
     if await records.noted(_KIND):
         await records.note(_KIND, "", None)
+
+
+async def spec_of(agent: Agent, records: SessionRecords) -> list[Any] | None:
+    """What *agent* was started as, where that was sealed and can be known."""
+    key = await records.noted(_KIND)
+    known = _unsealed(agent.meta.get(SEALED), key) if key else {}
+    try:
+        spec = json.loads(known.get(_SPEC, "null"))
+    except ValueError:
+        return None
+    return spec if isinstance(spec, list) else None
 
 
 async def credentials_of(

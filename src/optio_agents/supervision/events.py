@@ -94,6 +94,18 @@ class DoneChecked:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentRestarted:
+    """The agent died, and is about to be started again, the *count*th time of at most *most*."""
+
+    count: int
+    most: int
+    why: str
+    _: KW_ONLY
+    number: int | None = None
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class MessageSent:
     """Somebody has said something to the agent; its *name* is said once."""
 
@@ -194,6 +206,7 @@ SessionEvent: TypeAlias = (
     | LogLine
     | DeliveryStep
     | DoneChecked
+    | AgentRestarted
     | MessageSent
     | TurnEnded
     | RequestOpened
@@ -209,6 +222,7 @@ Observer: TypeAlias = Callable[[SessionEvent], None]
 
 Written: TypeAlias = (
     SessionBegan
+    | AgentRestarted
     | MessageSent
     | TurnEnded
     | RequestOpened
@@ -268,6 +282,8 @@ def recordable(event: Written, at: float) -> Recordable:
     match event:
         case SessionBegan():
             return Recordable("began", _value(event), at)
+        case AgentRestarted():
+            return Recordable("restart", _value(event), at)
         case MessageSent(name):
             return Recordable("sent", _value(event), at, key=name)
         case TurnEnded(turn):
@@ -300,6 +316,8 @@ def event_of(stored: StoredEvent) -> SessionEvent:  # noqa: C901 - the union is 
             return DeliveryStep(_made(Delivery, value, entry=entry), **place)
         case "check":
             return _made(DoneChecked, value, **place)
+        case "restart":
+            return _made(AgentRestarted, value, **place)
         case "sent":
             return _made(MessageSent, value, **place)
         case "turn":

@@ -10,13 +10,16 @@ import anyio
 from optio_agents.concurrency import QUICK, every, task_group
 from optio_agents.session.outcome import AtLimit
 
-from .events import SessionBegan, TurnEnded, event_of
+from .events import AgentRestarted, SessionBegan, TurnEnded, event_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from optio_agents.conversation.contract import TurnResult
     from optio_agents.store.records import SessionRecords
+
+
+_COUNTED = ("began", "turn", "restart")
 
 
 class SessionMeter:
@@ -41,17 +44,20 @@ class SessionMeter:
         """What all its turns have cost, as far as anybody knows."""
         return max(self._summed, self._total)
 
-    async def recall(self, records: SessionRecords) -> None:
-        """Count what earlier supervisors have recorded."""
-        after = 0
+    async def recall(self, records: SessionRecords) -> int:
+        """Count what earlier supervisors have recorded; how often they have restarted it."""
+        after = restarts = 0
         while rows := await records.events(after):
             for row in rows:
                 after = row.number
-                match event_of(row) if row.kind in ("began", "turn") else None:
+                match event_of(row) if row.kind in _COUNTED else None:
                     case SessionBegan(at=at):
                         self._began = min(self._began, at)
                     case TurnEnded(turn):
                         self.add(turn)
+                    case AgentRestarted(count):
+                        restarts = count
+        return restarts
 
     def add(self, turn: TurnResult) -> None:
         """One more turn has ended."""

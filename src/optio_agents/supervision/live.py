@@ -399,7 +399,8 @@ class Visitor:
         self.secrets = Secrets(await credentials_of(host, agent, facts.hidden, self.records))
         self.records = self._store.journal(stored.id, self.secrets)
         read = await self.records.noted("output") or {}
-        place = Cursor(**read["cursor"]) if read.get("cursor") else None
+        ours = read.get("agent", agent.session) == agent.session
+        place = Cursor(**read["cursor"]) if ours and read.get("cursor") else None
         return agent, kind.reach(agent, stored.id, place)
 
     async def add(self, event: Written) -> None:

@@ -97,6 +97,7 @@ class Recording:
         self._down: str | None = None
         self._checking = False
         self.on_turn: Callable[[TurnResult], None] = lambda _: None  # one has ended
+        self.may_go_on: Callable[[SessionResult], bool] = lambda _: False  # not its end yet
         self._owed: set[tuple[str, int, int]] = set()  # lines that it may await an answer to
         self._idle_from = 0.0  # by the loop's clock
         self._settling: asyncio.TimerHandle | None = None
@@ -134,6 +135,8 @@ class Recording:
         if self.leaving == "detached" and result.outcome == "cancelled":
             result = replace(result, outcome="detached", summary="the agent goes on without us")
         self.result = result
+        if self.may_go_on(result):
+            return  # there is more to come, unless its supervisor finds otherwise
         if self.leaving != "taken over":  # then how it ends is another's to write
             await self.records.end(result)
 

@@ -167,6 +167,7 @@ RULES: Mapping[str, Callable[[Any], bool]] = {
     "verify": _is_text,
     "verify_tries": _is_count,
     "verify_timeout": _is_amount,
+    "restart": _is_count,
     "max_usd": _is_amount,
     "max_turns": _is_count,
     "max_time": _is_amount,
@@ -286,10 +287,15 @@ async def note_process(journal: SessionRecords, agent: Agent) -> None:
     await journal.note(_KIND, "", {"tag": agent.session, "process": str(agent.process or "")})
 
 
+async def forget_start(journal: SessionRecords) -> None:
+    """That agent has ended, and another is about to be made ready in its place."""
+    await journal.note(_KIND, "", {"tag": "", "process": ""})
+
+
 async def known_start(store: Store, session: str) -> Start | None:
     """The start that was noted last, if any was."""
     notes = await store.notes(session, _KIND)
-    if not notes:
+    if not notes or not notes[-1].value["tag"]:
         return None
     process = notes[-1].value["process"]
     return Start(notes[-1].value["tag"], ProcessId.parse(process) if process else None)

@@ -6,14 +6,15 @@ import hashlib
 import logging
 import os
 import time
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
 from optio_agents import agents
-from optio_agents.display import Secrets
+from optio_agents.context import SYSTEM_MESSAGE_PREFIX
+from optio_agents.display import Secrets, visible
 from optio_agents.errors import (
     AgentExited,
     AlreadyOwned,
@@ -28,7 +29,7 @@ from optio_agents.protocol.protocol import get_protocol
 from optio_agents.store.memory import MemoryJournal
 from optio_agents.store.records import Ended, SessionResult, StoredSession, is_session_id
 
-from .credentials import SEALED, credentials_of, seal
+from .credentials import SEALED, credentials_of, seal, spec_of
 from .events import Notice, SessionBegan
 from .kinds import SETUP, kind_named
 from .live import Supervising
@@ -36,6 +37,7 @@ from .recording import Recording
 from .sessions import (
     TASKS,
     Facts,
+    forget_start,
     host_of,
     known_start,
     never_started,
@@ -47,7 +49,7 @@ from .sessions import (
     task_directory,
     unseen,
 )
-from .supervisor import Owner, Supervision, SupervisionOptions
+from .supervisor import AgentDied, Owner, Supervision, SupervisionOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -101,6 +103,7 @@ def supervise(
     verify: str | DoneCallback | None = None,
     verify_tries: int | None = None,
     verify_timeout: float | None = None,
+    restart: int | None = None,
     max_usd: float | None = None,
     max_turns: int | None = None,
     max_time: float | None = None,
@@ -128,6 +131,9 @@ def supervise(
     what it found, and that this DONE was not the end; *verify_tries* (3) of these end the
     session. A command is kept with the session, for who resumes it.
 
+    An agent that died (no DONE, no ERROR, and nobody stopped it) is started again at most
+    *restart* times, with growing pauses, and told so; claude goes on in its own conversation.
+
     *max_usd*, *max_turns* and *max_time* (seconds since it began) are what the session may use,
     however often it is resumed; it is stopped there unless it is done. What a turn costs is known
     when it has ended, and of claude only.
@@ -146,6 +152,7 @@ def supervise(
         "verify": command,
         "verify_tries": verify_tries,
         "verify_timeout": verify_timeout,
+        "restart": restart or None,
         "max_usd": max_usd,
         "max_turns": max_turns,
         "max_time": max_time,
@@ -233,7 +240,8 @@ class _WayIn:
             meta = {"id": session, "created_at": stored.created_at, **facts.for_the_host()}
             start = _started(host, spec, options, session, meta, note_tag(recording.records))
             try:
-                meta[SEALED] = await seal(hidden, recording.records)
+                kept = [type(spec).__name__, asdict(cast("Any", spec))] if options.restart else None
+                meta[SEALED] = await seal(hidden, recording.records, spec=kept)
                 login = await host.machine.login_environment() if spec.env_base == "login" else {}
                 agent = await stack.enter_async_context(start)
             except HostLost:
@@ -251,7 +259,7 @@ class _WayIn:
             if names := sorted(credentials_in(login).keys() - spec.env):
                 recording.post(Notice(_withheld(names)))
             supervision = Supervision(host, facts, recording, options, self._owner)
-            return await supervision.run(agent, ours=True)
+            return await self._kept_alive(supervision, recording, agent, host, options, spec)
 
     async def _check_names(self, session: str, name: str) -> None:
         """Raises ValueError where they cannot be, or are another's."""
@@ -309,12 +317,56 @@ class _WayIn:
                     words = "nobody can know the values of these any more, to hide them"
                     recording.post(Notice(f"{words}: {', '.join(unknown)}"))
                 await note_process(recording.records, agent)
+                spec: Any = None
+                if options.restart and (known := await spec_of(agent, recording.records)):
+                    with suppress(TypeError, ValueError, KeyError):
+                        spec = kind_named(facts.agent).restored(*known)
+                if spec is None and options.restart:
+                    recording.post(Notice("nobody knows how to start this agent again"))
+                    options = replace(options, restart=0)
                 supervision = Supervision(host, facts, recording, options, self._owner)
                 in_good_hands = True
-                return await supervision.run(agent, ours=False)
+                return await self._kept_alive(
+                    supervision, recording, agent, host, options, spec, ours=False
+                )
         finally:
             if not in_good_hands:
                 agent.detach()
+
+    async def _kept_alive(
+        self,
+        supervision: Supervision,
+        recording: Recording,
+        agent: Agent,
+        host: Host,
+        options: SupervisionOptions,
+        spec: Any,
+        *,
+        ours: bool = True,
+    ) -> SessionResult:
+        """See *agent* to its end, and those that are started in its place when it dies."""
+        async with AsyncExitStack() as stack:
+            while True:
+                try:
+                    return await supervision.run(agent, ours=ours)
+                except AgentDied as died:
+                    ours, meta = True, dict(died.agent.meta)
+                    recording.result = None  # there is more to come
+                    await forget_start(recording.records)
+                    words = SYSTEM_MESSAGE_PREFIX + _AGAIN.format(visible(died.restart.why))
+                    conversation = await recording.records.noted("conversation")
+                    next_one = kind_named(spec.kind).again(spec, words, conversation)
+                start = _started(
+                    host,
+                    next_one,
+                    options,
+                    recording.session,
+                    meta,
+                    note_tag(recording.records),
+                    again=True,
+                )
+                agent = await stack.enter_async_context(start)
+                await note_process(recording.records, agent)
 
     def _taught(self, facts: Facts) -> SupervisionOptions:
         """What was asked for, of an agent that was taught its protocol before."""
@@ -390,9 +442,11 @@ async def _started(
     session: str,
     meta: Mapping[str, object],
     before_launch: Callable[[str], Awaitable[None]],
+    *,
+    again: bool = False,
 ) -> AsyncIterator[Agent]:
-    """Prepare a clean work directory and run *spec* there while the block lasts."""
-    real = await open_channel(host, "start", set_up=True)
+    """Prepare a clean work directory, or *again* use it, and run *spec* there for this block."""
+    real = await open_channel(host, "resume" if again else "start", set_up=not again)
     async with AsyncExitStack() as stack:
         try:
             checked = options.verify is not None or options.on_done is not None
@@ -418,9 +472,16 @@ async def _started(
         except HostLost:
             raise  # it may run there
         except Exception:
-            await host.cleanup_taskdir(aggressive=True)  # refused while anything of it lives
+            if not again:
+                await host.cleanup_taskdir(aggressive=True)  # refused while anything of it lives
             raise
         yield agent
+
+
+_AGAIN = (
+    "you have been resumed: your process died ({}) and was started again. Your files and your log "
+    "are as you left them; see how far you came, and go on."
+)
 
 
 def _withheld(names: Sequence[str]) -> str:

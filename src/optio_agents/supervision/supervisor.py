@@ -26,7 +26,7 @@ from optio_agents.session.outcome import end_of
 from optio_agents.session.run import run_session
 from optio_agents.store.records import SessionResult
 
-from .events import Notice
+from .events import AgentRestarted, Notice
 from .kinds import PermissionPolicy, kind_named
 from .limits import SessionMeter
 from .sessions import owner_name, unseen
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _STOPPING = 30.0  # seconds until an agent that does not end is somebody else's to stop
+_LATER = "who resumes the session starts it again"
+_PAUSE, _LONGEST_PAUSE = 1.0, 300.0  # seconds until a dead agent is started again
 _LOOKING = 60.0  # seconds between two looks at the agent's disk
 
 
@@ -63,6 +65,7 @@ class SupervisionOptions(Options):
     detach_when: anyio.Event | None = None
     cancel_when: anyio.Event | None = None
     take_over: bool = False
+    restart: int = 0
     max_usd: float | None = None
     max_turns: int | None = None
     max_time: float | None = None  # seconds
@@ -96,6 +99,14 @@ class StandaloneContext:
     async def notice(self, text: str) -> None:
         """No line says so."""
         self._recording.post(Notice(text))
+
+
+class AgentDied(Exception):
+    """It is to be started again; *restart* says so, and was recorded."""
+
+    def __init__(self, agent: Agent, restart: AgentRestarted) -> None:
+        super().__init__(restart.why)
+        self.agent, self.restart = agent, restart
 
 
 class Owner:
@@ -137,8 +148,9 @@ class Supervision:
         self._host, self._facts, self._recording = host, facts, recording
         self._options, self._owner = options, owner
         self._context = options.ctx or StandaloneContext(recording, metadata={"title": facts.title})
+        self._finished = self._recalled = self._stopped = False
         self._living = anyio.CancelScope()
-        self._finished = False
+        self._restarts = 0  # by whichever supervisor
         self._meter = SessionMeter(
             max_usd=options.max_usd, max_turns=options.max_turns, max_time=options.max_time
         )
@@ -146,8 +158,9 @@ class Supervision:
     async def run(self, agent: Agent, *, ours: bool) -> SessionResult:
         """Own the session of *agent* and see it to its end; see `supervise`.
 
-        Until we own it, it is stopped on the way out only if it is *ours*.
+        Until we own it, it is stopped on the way out only if it is *ours*. Raises AgentDied.
         """
+        self._finished, self._living = False, anyio.CancelScope()
         options, by = self._options, owner_name()
         asking = PermissionPolicy(
             handler=options.on_permission_request, timeout=options.permission_timeout, by=by
@@ -155,7 +168,10 @@ class Supervision:
         kind = kind_named(self._facts.agent)
         owning = agent.own(by, journal=self._facts.journal, take_over=options.take_over)
         try:
-            await self._meter.recall(self._recording.records)
+            if not self._recalled:
+                self._restarts = await self._meter.recall(self._recording.records)
+                self._recalled = True
+            self._recording.may_go_on = self._may_restart
             self._recording.on_turn = self._meter.add
             async with owning as lease:
                 ours = True
@@ -183,8 +199,12 @@ class Supervision:
             return result
         if self._recording.leaving == "taken over":
             raise AlreadyOwned("another supervisor has taken this session over", owner="another")
-        assert self._recording.result is not None
-        return self._recording.result
+        left = self._recording.result
+        assert left is not None
+        if left.outcome == "exited":  # it was about to be started again
+            left = replace(left, outcome="detached", summary=f"{left.summary}; {_LATER}")
+            await self._recording.finish(left)
+        return left
 
     async def _to_its_end(self, agent: Agent, link: AgentLink, lease: Lease) -> SessionResult:
         async def body(host: Any, hook: Any) -> object:
@@ -230,6 +250,8 @@ class Supervision:
                 agent, replace(failed.result, outcome="cancelled", summary=words)
             )
         result = await self._complete(agent, failed.result)
+        if exited and not self._stopped and self._may_restart(result):
+            return await self._restart(agent, result)
         if exited and link.trouble:
             words = f"{result.summary}; its last turn failed: {link.trouble}"
             result = replace(result, summary=words)
@@ -239,6 +261,31 @@ class Supervision:
         await self._recording.finish(result)
         raise failed
 
+    def _may_restart(self, result: SessionResult) -> bool:
+        """It died, as far as is known yet, and may be started once more."""
+        return (
+            result.outcome == "exited"
+            and self._restarts < self._options.restart
+            and self._recording.leaving is None
+        )
+
+    async def _restart(self, agent: Agent, result: SessionResult) -> SessionResult:
+        """Have it started again, after a while; unless somebody does not want that any more."""
+        self._finished = False
+        self._restarts += 1
+        why = result.summary or "it ended without DONE"
+        restart = AgentRestarted(self._restarts, self._options.restart, why)
+        await self._recording.add(restart)
+        self._recording.stand("starting")
+        flag = getattr(self._context, "cancellation_flag", None)
+        cancelled = flag if isinstance(flag, asyncio.Event) else asyncio.Event()
+        with anyio.move_on_after(min(_PAUSE * 4 ** (self._restarts - 1), _LONGEST_PAUSE)):
+            await cancelled.wait()
+        self._finished = True
+        if cancelled.is_set():
+            return replace(result, outcome="cancelled", summary="the context said to stop")
+        raise AgentDied(agent, restart)
+
     async def _complete(self, agent: Agent, result: SessionResult) -> SessionResult:
         """Stop the agent now, so that *result* can tell how it ended."""
         try:
@@ -246,6 +293,7 @@ class Supervision:
                 await agent.stop()
                 if end := (await agent.status()).end():
                     result = replace(result, agent=end_of(end))
+                    self._stopped = bool(end.reason)
                     if end.reason and result.outcome == "exited":
                         result = replace(result, summary=f"it was stopped: {end.reason}")
         except AlreadyOwned:  # how it ends is another's to say

@@ -53,6 +53,9 @@ STEPS = (
     "said before noted",
     "checked before decided",
     "decided before said",
+    "restart recorded",
+    "forgotten before started again",
+    "tagged before started again",
     "before a lease touch",
     "after a lease touch",
     "before the end is written",
@@ -123,6 +126,18 @@ class FatefulJournal(SessionJournal):
         self.fate("checked before decided")
         await super().decide(entry, reply)
         self.fate("decided before said")
+
+    def append(self, event: Any, state: Any = None) -> Any:
+        kept = super().append(event, state)
+        if event.kind == "restart":
+            kept.add_done_callback(lambda _: self.fate("restart recorded"))
+        return kept
+
+    async def note(self, kind: str, key: str, value: Any) -> None:
+        await super().note(kind, key, value)
+        if kind == "start" and self.fate.hits["restart recorded"] and not value["process"]:
+            before = "tagged" if value["tag"] else "forgotten"
+            self.fate(f"{before} before started again")
 
     async def end(self, result: Any) -> None:
         self.fate("before the end is written")

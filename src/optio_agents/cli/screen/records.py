@@ -134,6 +134,8 @@ def records_of(event: events.SessionEvent, session: str) -> Iterator[Record]:  #
             yield of_delivery(delivery, **about)
         case events.DoneChecked(accepted, text):
             yield record("check", accepted=accepted, text=text, **about)
+        case events.AgentRestarted(count, most, why):
+            yield record("restart", count=count, most=most, text=why, **about)
         case events.MessageSent(name, text, by):
             yield record("sent", name=name, text=text, by=by, **about)
         case events.TurnEnded(turn) if turn.ok:

@@ -116,6 +116,12 @@ def rule_options(verb: Callable[..., Any]) -> Callable[..., Any]:
             help="End CMD after S seconds; it has refused DONE then.  [default: 900]",
         ),
         click.option(
+            "--restart",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Start an agent that died again, at most N times.",
+        ),
+        click.option(
             "--max-usd",
             type=click.FloatRange(min=0, min_open=True),
             metavar="N",

@@ -138,6 +138,15 @@ class AgentKind(Protocol):
         It is told so where its DONE is *checked*.
         """
 
+    def again(self, spec: Any, words: str, conversation: str | None) -> Any:
+        """*spec* for another start, which tells it *words*; in its own *conversation* if it can."""
+
+    def restored(self, name: str, data: Mapping[str, Any]) -> Any:
+        """The spec of the class *name* that `asdict` made *data* of.
+
+        Raises TypeError, ValueError, KeyError.
+        """
+
     def connect(
         self, agent: Agent, recording: Recording, asking: PermissionPolicy
     ) -> AbstractAsyncContextManager[AgentLink]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import FIRST, Startup, check_program, setup_of, teach, text_in
 from .conversing import ConversationLink, ConversationReach, connect
@@ -164,6 +164,15 @@ class AcpKind:
             queued=[(FIRST, first)] if first else [],
             meta=setup,
         )
+
+    def again(self, spec: Acp | _NamedAcp, words: str, conversation: str | None) -> Acp | _NamedAcp:
+        if conversation is None:  # it has not said a word yet
+            return replace(spec, prompt="\n\n".join(filter(None, (words, spec.prompt))))
+        return replace(spec, prompt=words, continues=conversation)
+
+    def restored(self, name: str, data: Mapping[str, Any]) -> Acp | _NamedAcp:
+        classes = {one.__name__: one for one in (Acp, *NAMED.values())}
+        return classes[name](**data)
 
     def connect(
         self, agent: Agent, recording: Recording, asking: PermissionPolicy

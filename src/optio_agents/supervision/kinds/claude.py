@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 from . import Startup, check_program, say_once, teach
@@ -86,6 +86,15 @@ class ClaudeKind:
         )
         await check_root(host, launch, env_base=spec.env_base)
         return Startup(launch.argv, launch.env, launch.first_input)
+
+    def again(self, spec: Claude, words: str, conversation: str | None) -> Claude:
+        if conversation is None:  # it has not said a word yet
+            return replace(spec, prompt="\n\n".join(filter(None, (words, spec.prompt))))
+        options = [one for one in spec.options if not one.startswith("--resume=")]
+        return replace(spec, prompt=words, options=[*options, f"--resume={conversation}"])
+
+    def restored(self, name: str, data: Mapping[str, Any]) -> Claude:
+        return Claude(**data)
 
     def connect(
         self, agent: Agent, recording: Recording, asking: PermissionPolicy

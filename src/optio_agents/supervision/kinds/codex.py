@@ -8,8 +8,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, ClassVar, cast, get_args
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 
 from . import FIRST, Startup, check_program, setup_of, teach, text_in
 from .acp import is_report
@@ -88,6 +88,14 @@ class CodexKind:
             queued=[(FIRST, spec.prompt)] if spec.prompt else [],
             meta=setup,
         )
+
+    def again(self, spec: Codex, words: str, conversation: str | None) -> Codex:
+        if conversation is None:  # it has not said a word yet
+            return replace(spec, prompt="\n\n".join(filter(None, (words, spec.prompt))))
+        return replace(spec, prompt=words, continues=conversation)
+
+    def restored(self, name: str, data: Mapping[str, Any]) -> Codex:
+        return Codex(**data)
 
     def connect(
         self, agent: Agent, recording: Recording, asking: PermissionPolicy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from optio_agents.errors import AgentError
@@ -74,6 +74,12 @@ class CommandKind:
             agents_md=compose_agents_md(spec.prompt or "", documentation=taught),
             ends_input=spec.reads_to_end,
         )
+
+    def again(self, spec: Command, words: str, conversation: str | None) -> Command:
+        return replace(spec, prompt="\n\n".join(filter(None, (words, spec.prompt))))
+
+    def restored(self, name: str, data: Mapping[str, Any]) -> Command:
+        return Command(**data)
 
     @asynccontextmanager
     async def connect(

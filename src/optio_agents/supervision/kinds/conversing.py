@@ -108,6 +108,8 @@ async def connect(
     wire = AgentWire(agent, line_limit=dialect.line_limit)
     conversation.attach_wire(wire, sent=await sent_before(agent, wording.message_of))
     known = await recording.records.noted("output") or {}
+    if known.get("agent", agent.session) != agent.session:  # of an earlier start
+        known = {}
     link = kind_of_link(agent, conversation, recording, asking, wording, known=known)
     link.left_open = {row.value["id"] for row in await recording.records.open_requests()}
     conversation.on_event(link.take)
@@ -185,6 +187,7 @@ class ConversationLink(ConversationReach):
     ) -> None:
         super().__init__(agent, recording.session, wording)
         self._conversation, self._recording, self._asking = conversation, recording, asking
+        self._noted_session: str | None = None
         self._known, self._events, self._turns = known, 0, 0  # earlier owners recorded the first
         self.left_open: set[str] = set()  # what an earlier owner did not see decided
         self._deciding: dict[str, tuple[anyio.CancelScope, list[RequestDecided]]] = {}
@@ -250,6 +253,9 @@ class ConversationLink(ConversationReach):
         if self._events > self._known.get("events", 0):
             self._recording.moment(event)
         self._stand()
+        if self._noted_session != self._conversation.session_id:
+            self._noted_session = self._conversation.session_id
+            await self._recording.records.note("conversation", "", self._noted_session)
         self._bell.ring()
 
     async def say_queued(self) -> None:
@@ -286,14 +292,21 @@ class ConversationLink(ConversationReach):
         self.trouble = None if turn.outcome in _HARMLESS else turn.failure
         conversation, records = self._conversation, self._recording.records
         place = conversation.cursor
-        read = {"turns": self._turns, "events": self._events, "cursor": place and asdict(place)}
+        read = {
+            "agent": self._agent.session,
+            "turns": self._turns,
+            "events": self._events,
+            "cursor": place and asdict(place),
+        }
         try:
             if self._is_news():
                 still_open = {one.id for one in conversation.open_requests}
                 for request in self.left_open - still_open:
                     self._recording.post(RequestDecided(request, "settled", "the agent itself"))
                 self.left_open &= still_open
-                await self._recording.add(TurnEnded(turn), key=f"turn-{self._turns}")
+                await self._recording.add(
+                    TurnEnded(turn), key=f"{self._agent.session} turn-{self._turns}"
+                )
                 await records.note("output", "stdout", read)
                 await records.note(self._wording.label, "session", conversation.session_id)
         except StoreError as error:
