@@ -83,8 +83,9 @@ async def test_what_earlier_supervisors_saw_counts() -> None:
         TurnResult(outcome="failed", raw={"total_cost_usd": 0.75}),
     ]
     began = SessionBegan("here", "/t", "", False, "me")
-    for event in (began, *map(TurnEnded, turns), replace(began, resumed=True)):
-        await journal.append(recordable(event, now - 100))
+    events = (began, *map(TurnEnded, turns), replace(began, resumed=True))
+    for number, event in enumerate(events):
+        await journal.append(replace(recordable(event, now - 100), key=f"{number}"))
     meter = SessionMeter(max_time=90)
     await meter.recall(journal)
     assert (meter.turns, meter.usd, meter.reached.is_set()) == (2, 0.75, True)
