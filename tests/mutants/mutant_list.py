@@ -406,8 +406,8 @@ MUTANTS = (
     Mutant(
         "a refusal is said before it is recorded",
         SRC + "session/messages.py",
-        "        await self._shared.journal.decide(entry, reply)\n",
-        "",
+        "await self._shared.journal.decide(entry, reply)\n        self._refusals = count\n",
+        "self._refusals = count\n",
         ("tests/supervision/test_done.py", "-k", "killed"),
     ),
     Mutant(
@@ -455,8 +455,8 @@ MUTANTS = (
     Mutant(
         "who resumes a session counts from nothing",
         SRC + "supervision/supervisor.py",
-        "            await self._meter.recall(self._recording.records)\n",
-        "",
+        "self._restarts = await self._meter.recall(self._recording.records)\n",
+        "pass\n",
         ("tests/supervision/test_limits.py",),
     ),
     Mutant(
