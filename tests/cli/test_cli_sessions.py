@@ -9,12 +9,14 @@ import signal
 import sqlite3
 import subprocess
 import time
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import coverage
 
+from optio_agents.cli.verbs.transcript import read_output
 from tests.support.terminal import Desk
 from tests.support.timeouts import BOUND
 
@@ -243,3 +245,53 @@ def test_a_supervisor_that_stays_owns_what_begins_later(desk: Desk) -> None:
         assert keeping.wait(BOUND) == 0
     assert {path.name for path in (desk.home / "kept").iterdir()} == {"one.txt", "two.txt"}
     assert desk.run("attach", "--keep", "abc").returncode == 2
+
+
+def test_what_was_said_is_printed_in_each_format_and_harms_none(desk: Desk) -> None:
+    text = {"type": "text", "text": "I <b>will</b> \x1b[2J look"}
+    tool = {"type": "tool_use", "name": "Bash", "input": {"command": "ls"}}
+    result = {"type": "tool_result", "content": [{"type": "text", "text": "```\na.txt"}]}
+    events = (
+        {"type": "system", "subtype": "init"},
+        {"type": "user", "message": {"content": "Fix it"}},
+        {"type": "assistant", "message": {"content": [text, tool]}},
+        {"type": "user", "message": {"content": [result]}},
+        {"type": "result", "subtype": "success", "total_cost_usd": 0.25},
+    )
+    written = "".join(json.dumps(event) + "\n" for event in events)
+    (desk.home / "events").write_text(f"{written}plain words\n")
+    session = run(desk, "a <title>", f"run cat '{desk.home}/events'", "DONE")
+    lines = desk.run("transcript", session, "--format", "json").stdout.splitlines()
+    told = [json.loads(line) for line in lines]
+    assert [(one["who"], one["text"]) for one in told] == [
+        ("person", "Fix it"),
+        ("agent", text["text"]),
+        ("tool", "Bash: ls"),
+        ("result", "```\na.txt"),
+        ("turn", "success, $0.2500 so far"),
+        ("output", "plain words"),
+    ]
+    plain = desk.run("transcript", session).stdout
+    assert r"agent    I <b>will</b> \x1b[2J look" in plain
+    assert "result   ```\n         a.txt\n" in plain
+    page = desk.run("transcript", session, "--format", "html").stdout
+    assert "I &lt;b&gt;will&lt;/b&gt; " in page
+    assert f"<title>{session} a &lt;title&gt;</title>" in page
+    marked = desk.run("transcript", session, "--format", "markdown").stdout
+    assert "> Fix it\n" in marked
+    assert "````result\n```\na.txt\n````\n" in marked
+
+
+def test_a_long_transcript_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
+    event = {"type": "assistant", "message": {"content": [{"type": "text", "text": "x" * 10_000}]}}
+    path = tmp_path / "output"
+    with path.open("wb") as output:
+        for _ in range(2000):  # 20 MB
+            output.write(json.dumps(event).encode() + b"\n")
+    tracemalloc.start()
+    try:
+        with path.open("rb") as output:
+            assert sum(1 for _ in read_output(output)) == 2000
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()

@@ -29,6 +29,7 @@ VERBS = {
     "logs": ("sessions", "Print the log of a session."),
     "fetch": ("files", "Bring what an agent has made here."),
     "diff": ("files", "Show what changed in the agent's git tree."),
+    "transcript": ("transcript", "Print what was said and done in a session."),
     "prune": ("sessions", "Remove ended sessions, here and on their hosts."),
     "attach": ("attach", "See a running session, or all of them, and own it."),
     "send": ("act", "Say something to an agent."),
@@ -39,7 +40,7 @@ VERBS = {
     "stop": ("act", "End an agent and all its processes."),
     "prompt": ("prompt", "Print the words that teach an agent the log channel."),
     "check": ("check", "Report what an agent did wrong in its log."),
-    "help": ("help", "Read the guide, a page for each topic."),
+    "help": ("prompt", "Read the guide, a page for each topic."),
     "doctor": ("doctor", "Check this machine, or a host, and say how to mend it."),
 }
 

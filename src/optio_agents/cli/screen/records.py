@@ -174,10 +174,11 @@ def doing(event: events.SessionEvent) -> Iterator[tuple[str, str]]:
             for block in blocks:
                 match block:
                     case {"type": "tool_use", "name": str(tool), "input": dict(given)}:
-                        yield tool, visible(_gist(given), limit=200)
+                        yield tool, visible(gist(given), limit=200)
 
 
-def _gist(given: dict[str, Any]) -> str:
+def gist(given: dict[str, Any]) -> str:
+    """What a tool is to do, in the argument that tells it best."""
     known = ("command", "file_path", "path", "pattern", "url", "query", "description", "prompt")
     return next((str(given[name]) for name in known if name in given), json.dumps(given))
 
