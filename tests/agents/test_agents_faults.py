@@ -14,7 +14,7 @@ import pytest
 
 from optio_agents import agents
 from optio_agents.agents.input import FirstAnswer
-from optio_agents.errors import TransferFailed
+from optio_agents.errors import HostLost, TransferFailed
 from optio_agents.hosts.host import Host, LocalHost
 from optio_agents.hosts.local import LocalMachine
 from optio_agents.testing.proxy import FaultProxy
@@ -30,6 +30,7 @@ from tests.support.hosts.agent_ground import (
     until,
 )
 from tests.support.hosts.disks import disk_at
+from tests.support.hosts.sshd import make_key
 from tests.support.leaks import no_process_left
 from tests.support.timeouts import BOUND
 
@@ -142,6 +143,28 @@ async def test_a_start_whose_link_is_cut_starts_one_agent(link, source, at):
             await until(here(agent, "stdout").read_bytes)
             assert await said(host, agent) == b"started\n"
             assert tags_in(host) == [agent.session]
+
+
+async def test_a_start_whose_host_has_another_key_meanwhile_may_have_been_heard(link, server):
+    """Nobody may take it for one that never was."""
+    another = make_key(server.host_key.with_name("another"))
+
+    def change() -> None:
+        server.host_key.write_bytes(another.read_bytes())
+        server.restart()
+        proxy.cut()
+
+    async with link() as (proxy, host):
+        await host.ask("true")
+        changed = proxy.on_bytes(200, source="server", then=change)
+        with pytest.raises(HostLost, match="nobody knows whether"):
+            async with started(host, "exec cat"):
+                pass
+        assert changed.is_set()
+        (tag,) = tags_in(host)
+        running = proc.tagged(tag)
+        proc.kill(*running)
+        assert running
 
 
 async def test_a_start_takes_one_shell_beside_the_login_environment(make_sshd, ssh_login, tmp_path):

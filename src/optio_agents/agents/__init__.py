@@ -72,7 +72,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import anyio
 
-from optio_agents.errors import AgentError, HostLost, WorkDirRefused
+from optio_agents.errors import AgentError, HostKeyRefused, HostLost, WorkDirRefused
 from optio_agents.hosts.retrying import retrying
 
 from .agent import Agent, StopReport
@@ -157,14 +157,17 @@ async def start(
         await agent.end_input()  # later it may have ended by itself
     if before_launch is not None:
         await before_launch(agent.session)
+    unknown = f"{host.machine.name}: nobody knows whether {plan.session} was started"
     try:
         with anyio.CancelScope(shield=True), anyio.move_on_after(_STARTING) as starting:
-            agent.process = await retrying(host.machine, lambda: launch(directory, plan))
-            if agent.process is None:  # a repeat: the first one was heard
-                agent.process = (await agent.status()).process
+            try:
+                agent.process = await retrying(host.machine, lambda: launch(directory, plan))
+                if agent.process is None:  # a repeat: the first one was heard
+                    agent.process = (await agent.status()).process
+            except HostKeyRefused as error:  # the host let us in before: it may have done it
+                raise HostLost(f"{unknown}: {error}") from error
         if starting.cancelled_caught:
-            name = host.machine.name
-            raise HostLost(f"{name}: nobody knows whether {plan.session} was started")
+            raise HostLost(unknown)
         yield agent
     finally:
         await agent.leave()
