@@ -28,7 +28,7 @@ from optio_agents.supervision import (
     supervise,
 )
 from optio_agents.testing.scripted import scripted_agent
-from tests.support.proc import tagged
+from tests.support.proc import kill, tagged
 from tests.support.sessions.supervising import PLAIN, Office, Watching
 from tests.support.timeouts import BOUND
 
@@ -203,6 +203,26 @@ async def test_the_owner_interrupts_and_stops_what_it_holds(office: Office) -> N
                 assert (await session.stop(grace=1)).empty
                 result = await session.result()
     assert (result.outcome, str(result.summary)[:10]) == ("cancelled", "stopped by")
+
+
+async def test_a_stop_that_was_given_up_makes_no_later_crash_a_cancellation(office: Office) -> None:
+    stubborn = command("run trap '' TERM", "STATUS: on", "run while :; do sleep 0.1; done")
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, office.host() as host:
+            with pytest.raises(AgentExited) as failure:
+                async with supervise(host, stubborn, store=store) as session:
+                    async for event in session.events():
+                        if isinstance(event, LogLine):
+                            break
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(session.stop)
+                        while not await store.notes(session.id, "stop"):  # noqa: ASYNC110
+                            await anyio.sleep(0.01)
+                        tasks.cancel_scope.cancel()
+                    kill(*tagged(office.tag()))
+                    await session.result()
+    assert failure.value.result is not None
+    assert failure.value.result.outcome == "exited"
 
 
 # Seen from elsewhere

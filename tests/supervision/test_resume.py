@@ -16,7 +16,7 @@ from optio_agents.store import Store
 from optio_agents.supervision.supervise import supervise
 from tests.support.chance import Chance
 from tests.support.hosts.hosts import Ground
-from tests.support.sessions.supervising import Case
+from tests.support.sessions.supervising import Case, Watching
 from tests.support.sessions.supervisor import STEPS, Given, Plan
 from tests.support.timeouts import BOUND
 
@@ -256,3 +256,18 @@ def test_the_protocol_of_these_agents_has_every_kind_of_reply() -> None:
     parse = get_protocol(caller_messages=True).parse_log_line
     kinds = {type(parse(line)).__name__ for line in SAYS}
     assert kinds == {"StatusEvent", "DeliverableEvent", "CallerMessageEvent", "DoneEvent"}
+
+
+@pytest.mark.parametrize("ground", ["local"], indirect=True)
+async def test_what_a_killed_supervisor_recorded_and_did_not_show_is_shown(case: Case) -> None:
+    seen = Watching()
+    with anyio.fail_after(BOUND):
+        steps = ("ATTENTION: look here", WAIT, "DONE: all")
+        await case.dies(case.plan(*steps, step="recorded before handed over"))
+        async with Store(case.directory / "j.sqlite3") as store:
+            before = [row.entry.line for row in await store.events("s1") if row.entry]
+            case.let_go()
+            result = await case.resume(store, observer=seen)
+    assert before == ["ATTENTION: look here"]
+    assert seen.lines.count("ATTENTION: look here") == 1
+    assert result.outcome == "done"
