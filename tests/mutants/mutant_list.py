@@ -313,14 +313,14 @@ MUTANTS = (
         SRC + "supervision/credentials.py",
         "_unsealed(agent.meta.get(SEALED), key) if key else {}",
         "{}",
-        ("tests/supervision/test_supervise.py",),
+        ("tests/supervision/test_supervise.py", "-k", "credential"),
     ),
     Mutant(
         "the key to them outlives the session",
         SRC + "supervision/recording.py",
         "                    await forget_key(self.records)\n",
         "                    pass\n",
-        ("tests/supervision/test_supervise.py",),
+        ("tests/supervision/test_supervise.py", "-k", "credential"),
     ),
     Mutant(
         "a piece of a credential at a cut is shown",
@@ -377,30 +377,21 @@ MUTANTS = (
         SRC + "session/dispatch.py",
         "            shown = hide(text)\n",
         "            shown = text = text[:_KEPT]\n",
-        (
-            "tests/cli/test_cli_run.py::"
-            "test_a_credential_is_not_shown_when_the_agent_fails_nor_in_the_title",
-        ),
+        ("tests/supervision/test_supervise.py", "-k", "no_title"),
     ),
     Mutant(
         "an error quotes what the agent wrote to stderr as it is",
         SRC + "session/run.py",
         "stderr = hide(await agent.last_stderr())",
         "stderr = await agent.last_stderr()",
-        (
-            "tests/cli/test_cli_run.py::"
-            "test_a_credential_is_not_shown_when_the_agent_fails_nor_in_the_title",
-        ),
+        ("tests/supervision/test_supervise.py", "-k", "no_title"),
     ),
     Mutant(
-        "a title is cut before its credentials are hidden",
-        SRC + "cli/verbs/run.py",
-        'title=secrets.hide(title or text or " ".join(command))',
-        'title=(title or text or " ".join(command))',
-        (
-            "tests/cli/test_cli_run.py::"
-            "test_a_credential_is_not_shown_when_the_agent_fails_nor_in_the_title",
-        ),
+        "a title is kept as it is",
+        SRC + "supervision/supervise.py",
+        "title = secrets.hide(title)",
+        "title = str(title)",
+        ("tests/supervision/test_supervise.py", "-k", "no_title"),
     ),
     # What is promised about DONE
     Mutant(

@@ -732,6 +732,21 @@ async def test_a_credential_is_hidden_also_when_the_agent_ended_unattended(offic
     assert SPOKEN not in repr(watching.seen)
 
 
+async def test_no_error_and_no_title_has_a_credential_in_it(office: Office) -> None:
+    steps = (
+        'run printf "%04090d %s\\n" 7 "$DB_PASS" >>"$OPTIO_LOG"; echo "$DB_PASS" >&2',
+        "exit 9",
+    )
+    spec = command(*steps, env={"DB_PASS": SPOKEN})
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, office.host() as host:
+            with pytest.raises(AgentExited) as failed:
+                await supervise(host, spec, store=store, title=f"with {SPOKEN}")
+            (stored,) = await store.sessions()
+    assert (failed.value.stderr.strip(), stored.facts["title"]) == ("[DB_PASS]", "with [DB_PASS]")
+    assert SPOKEN[:4] not in repr(failed.value.last_lines) + str(failed.value)
+
+
 def said_to(office: Office) -> set[str]:
     return {path.name for path in Path(office.taskdir, "session/said").iterdir()}
 
