@@ -138,6 +138,19 @@ def supervise(
     however often it is resumed; it is stopped there unless it is done. What a turn costs is known
     when it has ended, and of claude only.
 
+    The rest, all of it optional:
+        store: the journal; without one what happened is known to this process alone.
+        session: the id to use; without one it is made up.
+        on_deliverable, on_deliverable_file, on_caller_message, protocol, ctx: as for
+            `run_log_protocol_session`; without *ctx* only events tell.
+        save_deliverables_to: a directory of ours that keeps what is handed over.
+        on_permission_request: decides what the agent asks for; without it, whoever answers.
+        permission_timeout: seconds until what nobody decided is denied (900).
+        observer: called with each event; `session.events()` gives the same.
+        stall_after: seconds without a sign of life that end the session; None: never.
+        lost_after: seconds for which a lost host is waited for; None: for ever.
+        journal_limit: bytes of output at which the agent is stopped on its host; None: no limit.
+
     Raises:
         SessionFailed: as `run_log_protocol_session` does; DoneRefused where *verify* never agreed,
             SessionLimitReached where it was not done within its limits.
