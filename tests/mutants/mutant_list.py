@@ -448,7 +448,7 @@ MUTANTS = (
         SRC + "supervision/supervisor.py",
         "self._restarts = await self._meter.recall(self._recording.records)\n",
         "pass\n",
-        ("tests/supervision/test_limits.py",),
+        ("tests/supervision/test_restart.py", "-k", "killed"),
     ),
     Mutant(
         "one that waits without DONE is at work",
