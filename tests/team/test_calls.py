@@ -535,3 +535,27 @@ async def test_ag_09_ag_38_ag_39_in_memory_by_default(tmp_path: Any, monkeypatch
     async with Team({"a": echo}) as team:
         await team.call("a", "x")
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_pg_20_a_queue_is_data_and_goes_on_elsewhere() -> None:
+    import json
+
+    gate = asyncio.Event()
+
+    async def clerk(ctx: TurnContext) -> str:
+        await gate.wait()
+        return f"done {ctx.text}"
+
+    async with Team({"clerk": clerk}, shared=["clerk"]) as team:
+        first, *others = [team.call("clerk", str(n), metadata={"n": n}) for n in range(3)]
+        for turn in others:
+            while not turn.written:
+                await turn.pieces.more()
+        kept = json.loads(json.dumps(await team.dump()))
+        assert len(await team.load(kept)) == len(kept) >= 2
+        gate.set()
+        assert [str(await turn) for turn in (first, *others)] == ["done 0", "done 1", "done 2"]
+    async with Team({"clerk": clerk}, shared=["clerk"]) as team:
+        loaded = await team.load(kept)
+        assert {str(await turn) for turn in loaded} >= {"done 1", "done 2"}
+        assert [turn.metadata["n"] for turn in loaded][-1] == 2

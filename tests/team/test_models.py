@@ -61,6 +61,20 @@ async def echo(ctx: TurnContext) -> str:
     return f"echo {ctx.text}"
 
 
+QUICK_START = """
+from optio_agents.team import Team, model
+team = Team({"writer": model("openai-chat:gpt-5.2", "Write well.", base_url=URL)})
+print(team.run("writer", "A haiku about files."))
+"""
+
+
+async def test_ao_07_a_quick_start_of_a_dozen_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    async with scripted_model("Files rest in their rows") as api:
+        await asyncio.to_thread(exec, QUICK_START, {"URL": api.url})
+    assert capsys.readouterr().out == "Files rest in their rows\n"
+    assert len(QUICK_START.strip().splitlines()) <= 12
+
+
 @each_format
 async def test_ao_12_ao_13_ao_14_ao_15_ao_16_ao_17_ma_11_ma_12_ma_45_ag_16_ag_17_ag_20_four_formats(
     provider: str,

@@ -18,7 +18,7 @@ from .messages import Message
 from .participants import Function, Participant
 from .participants.model import PeerTool
 from .participants.tools import Tool, tool
-from .stores import TurnStore
+from .stores import Row, TurnStore
 from .stores.memory import MemoryTurns
 from .turn import CallOptions, Status, Turn
 from .verbs import VERBS
@@ -239,6 +239,20 @@ class Team:
     async def exchange(self, turn: str) -> tuple[Message, ...]:
         """All that was said in a turn and below it, in order."""
         return await self._running_calls.exchange(turn)
+
+    async def dump(self) -> list[dict[str, Any]]:
+        """The turns that nobody has begun yet, as JSON, for `load` here or in another team."""
+        rows = await self._running.store.look(states=["ready"])
+        names = ("id", "name", "message", "parent", "root", "options", "place", "created")
+        return [{name: getattr(row, name) for name in names} for row in rows]
+
+    async def load(self, kept: Sequence[Mapping[str, Any]]) -> list[Turn]:
+        """Take over turns that were dumped; one that is known here is the same one."""
+        kernel = self._running
+        for row in kept:
+            self._calls.check(row["name"], None, None)
+            await kernel.store.put(Row(**row))
+        return [await kernel.find(row["id"]) for row in kept]
 
     async def send(self, turn: str, text: str | Message, *, id: str | None = None) -> int:  # noqa: A002
         """Say something to a turn that is not over, wherever it runs. Once per *id*."""
