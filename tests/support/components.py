@@ -56,13 +56,11 @@ def installed_agent(name: str, program: str) -> Path:
     """The pinned agent of that name in our cache, or the test is skipped as by `needs`."""
     version = PINNED_AGENTS[name]
     found = cache() / "agents" / f"{name}-{version}" / "node_modules" / ".bin" / program
+    if name not in (*CI_AGENTS, *os.environ.get("OPTIO_AGENTS_REAL", "").split()):
+        pytest.skip(f"{name} is tried where OPTIO_AGENTS_REAL names it")
     if not os.access(found, os.X_OK):
-        reason = (
-            f"{name} {version} is not installed; OPTIO_AGENTS_REAL={name} ./tests/run fetches it"
-        )
-        if name not in CI_AGENTS:
-            pytest.skip(reason)
-        unavailable(reason)
+        how = f"OPTIO_AGENTS_REAL={name} ./tests/run fetches it"
+        unavailable(f"{name} {version} is not installed; {how}")
     return found
 
 

@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -38,7 +39,6 @@ OUTCOMES = {
         ("claude", "codex", "gemini", "kimi", "opencode", "qwen", "copilot"), "failed"
     ),
     "refusal": {
-        "claude": "refused",
         "kimi": "refused",
         "opencode": "refused",
         "codex": "empty",
@@ -53,6 +53,7 @@ OUTCOMES = {
 # What is not asked of an agent, and why.
 EXCEPT = {
     ("claude", "no-words"): "it asks its model again",
+    ("claude", "refusal"): "it asks its model again",
     ("gemini", "no-words"): "it asks its model again",
     ("kimi", "no-words"): "it asks its model again",
     ("opencode", "no-words"): "it ends its turn with usage and nothing else",
@@ -97,7 +98,7 @@ async def one_turn(talk: Talk, agent: str) -> None:
     assert turn.evidence
     assert talk.conversation.session_id
     assert not talk.conversation.is_pending()
-    assert talk.conversation.state.phase == "idle"
+    await until(lambda: talk.conversation.state.phase == "idle")  # some say so later
     await talk.conversation.close()
     assert turns.texts == ["hello there"]
     assert [one.outcome for one in turns.all] == ["completed"]
@@ -137,7 +138,7 @@ async def not_logged_in(talk: Talk, agent: str) -> None:
 async def refusal(talk: Talk, agent: str) -> None:
     step = {"text": "I would rather not", "finish": "refusal"}
     turn = await talk.conversation.ask(scripted(step))
-    assert turn.outcome == OUTCOMES["refusal"][agent]
+    assert turn.outcome == OUTCOMES["refusal"][agent], turn
 
 
 @case
@@ -352,15 +353,16 @@ async def closed_in_a_turn(talk: Talk, agent: str) -> None:
         async with anyio.create_task_group() as tasks:
 
             async def ask() -> None:
-                with pytest.raises(ConversationClosed):
-                    await talk.conversation.ask(scripted({"text": "never", "hold": "x"}))
+                with suppress(ConversationClosed):  # or it tells the end of its turn itself
+                    turn = await talk.conversation.ask(scripted({"text": "never", "hold": "x"}))
+                    assert turn.outcome == "cancelled"
 
             tasks.start_soon(ask)
             await talk.held("x")
             await in_turn(talk)
             await talk.conversation.close()
     assert not asking.cancelled_caught
-    assert [turn.outcome for turn in turns.all] == ["cancelled"]
+    assert [turn.outcome for turn in turns.all] == ["cancelled"], turns.all
     assert turns.texts == []
 
 
