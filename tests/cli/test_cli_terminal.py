@@ -279,10 +279,11 @@ async def test_the_overview_opens_one_session_and_is_left(desk: Desk) -> None:
     async with desk.terminal(100) as terminal:
         for name in "one", "two":
             steps = (f"STATUS: 10% {name} begins", desk.hold(f"go-{name}"), "ERROR: no")
-            await desk.runs("run", "--detach", "--title", name, "--", "agent", *steps)
+            named = ("--title", name, "--name", f"the-{name}")
+            await desk.runs("run", "--detach", *named, "--", "agent", *steps)
         await terminal.type('clear; optio-agents attach; echo "exit $?"')
         seen = await terminal.until(
-            r"^\w{8} one .*10%.*\n\w{8} two .*10%.*\n↑ ↓ choose · Enter opens"
+            r"^the-one +one .*10%.*\nthe-two +two .*10%.*\n↑ ↓ choose · Enter opens"
         )
         assert "begins" not in seen
         await terminal.key("Down")

@@ -35,6 +35,10 @@ class View(Protocol):
         """Puts a question to whoever sits here, if anybody; cancelled when answered elsewhere."""
 
     @property
+    def names(self) -> dict[str, str]:
+        """What sessions are called, by their ids; whoever knows a name puts it there."""
+
+    @property
     def spoiled(self) -> bool:
         """Something could not be shown."""
 
@@ -75,6 +79,7 @@ class LinesView:
     def __init__(self, *, as_lines: bool) -> None:
         self._json, self._repeats = as_lines, Repeats()
         self.spoiled = False
+        self.names: dict[str, str] = {}
 
     def shown(
         self, sessions: Iterable[str], leave: Callable[[], None]

@@ -115,6 +115,7 @@ class LiveView:
     def __init__(self) -> None:
         self._console = Console(highlight=False, markup=False)
         self._rows: dict[str, _Row] = {}
+        self.names: dict[str, str] = {}
         self._chosen = self._opened = ""  # sessions; of several
         self._leave: Callable[[], None] | None = None
         self._repeats = Repeats()
@@ -190,7 +191,7 @@ class LiveView:
         return await self._asking.ask(self._rows[session].title, request)
 
     def _narrate(self, session: str, at: float, kind: str, text: str, style: str) -> None:
-        whose = f"{session} " if len(self._rows) > 1 else ""
+        whose = f"{self._called(session)} " if len(self._rows) > 1 else ""
         when = time.strftime("%H:%M:%S", time.localtime(at))
         front = f"{when} {whose}{visible(kind, limit=12):<12} "
         line, row = self._hanging(Text(text, style), front), self._rows[session]
@@ -228,7 +229,7 @@ class LiveView:
         table = Table.grid(padding=(0, 1), expand=True)
         many = len(self._rows) > 1
         if many:
-            table.add_column(width=8, style="dim", no_wrap=True)
+            table.add_column(max_width=12, style="dim", no_wrap=True, overflow="ellipsis")
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=3)
         table.add_column(width=max(6, width // 6))
         for least in (4, 7):
@@ -243,10 +244,13 @@ class LiveView:
         for session in order[first : first + most]:
             row = self._rows[session]
             style = "reverse" if many and session == self._chosen else ""
-            table.add_row(*([session] if many else []), *row.cells(), style=style)
+            table.add_row(*([self._called(session)] if many else []), *row.cells(), style=style)
         below = [Text(self._hint(len(order) - most), "dim")] if many else []
         shown = min(most, len(order)) + len(below)
         return Group(*self._asking.draw(height - shown - 3), table, *below)
+
+    def _called(self, session: str) -> str:
+        return visible(self.names.get(session) or session, limit=24)
 
     def _hint(self, hidden: int) -> str:
         more = f"{hidden} more · " if hidden > 0 else ""

@@ -122,7 +122,7 @@ def leaving(terminal: Terminal, sessions: Sequence[ShownSession]) -> Callable[[]
 Run: TypeAlias = Callable[["ShownSession"], Awaitable[SessionResult | int]]
 
 # The sessions that are to be run, by their ids.
-FindRuns: TypeAlias = Callable[["Store"], Awaitable[dict[str, Run]]]
+FindRuns: TypeAlias = Callable[["Terminal"], Awaitable[dict[str, Run]]]
 
 _SOON = 5.0  # seconds until a session that began elsewhere is seen
 _INTERRUPTING = 20.0  # seconds for the agent to be reached with an interrupt
@@ -327,7 +327,7 @@ class Terminal:
                 for shown in every:
                     tasks.start_soon(run, shown)
                 while more is not None and not self.left.is_set():
-                    for session, new in (await more(self.store)).items():
+                    for session, new in (await more(self)).items():
                         if session not in runs:
                             runs[session] = new
                             every.append(ShownSession(session, self, queue))

@@ -23,9 +23,8 @@ from optio_agents.concurrency import task_group
 from optio_agents.errors import AlreadyOwned, NoSuchSession
 
 if TYPE_CHECKING:
-    from optio_agents.cli.screen.supervised import Run, ShownSession
+    from optio_agents.cli.screen.supervised import Run, ShownSession, Terminal
     from optio_agents.hosts.ssh.config import SSHConfig
-    from optio_agents.store import Store
     from optio_agents.store.records import SessionResult
     from optio_agents.supervision.events import SessionEvent
 
@@ -63,16 +62,18 @@ async def _attach(name: str | None, host_key: str, keep: bool, options: CommandO
         elif beginning:
             runs[(await terminal.store.session(beginning)).id] = _own_or_watch
         else:
-            runs = await _open(terminal.store)
+            runs = await _open(terminal)
         if runs or keep:
             return await terminal.show(runs, more=_open if keep else None)
     click.echo("no session is open; `optio-agents ls` shows those that ended", err=True)
     return exits.DONE
 
 
-async def _open(store: Store) -> dict[str, Run]:
+async def _open(terminal: Terminal) -> dict[str, Run]:
     """The sessions that are not over."""
-    return {one.id: _own_or_watch for one in await store.sessions() if not one.over}
+    found = [one for one in await terminal.store.sessions() if not one.over]
+    terminal.view.names.update({one.id: one.facts.get("name") or one.id for one in found})
+    return {one.id: _own_or_watch for one in found}
 
 
 async def _lost(ssh: SSHConfig, beginning: str) -> tuple[str, str]:
