@@ -355,7 +355,7 @@ def _value(event: Any) -> dict[str, Any]:
 
 def _made(kind: type[T], value: Mapping[str, Any], **more: Any) -> T:
     known: Any = kind
-    names = {field.name for field in fields(known)}
+    names = known.__dataclass_fields__
     return kind(**{name: inner for name, inner in value.items() if name in names}, **more)
 
 

@@ -273,11 +273,9 @@ class ConversationLink(ConversationReach):
         state = self._conversation.state
         match state.phase:
             case "waiting for permission":
-                first = self._conversation.open_requests[:1]
-                secrets = self._recording.secrets
-                self._recording.stand(
-                    "waiting", "".join(f"you: {_gist(one, secrets)}" for one in first)
-                )
+                asked = self._conversation.open_requests
+                about = _gist(asked[0], self._recording.secrets) if asked else ""
+                self._recording.stand("waiting", f"you: {about}")
             case "rate limited":
                 self._recording.stand("limited", state.reason, until=state.until)
             case "idle" | "starting":
