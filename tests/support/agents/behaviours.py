@@ -46,7 +46,7 @@ OUTCOMES = {
         "qwen": "completed",
         "copilot": "completed",
     },
-    "no-words": {"codex": "empty", "copilot": "empty"},
+    "no-words": {"codex": "empty", "copilot": "empty", "opencode": "empty"},
 }
 
 
@@ -56,7 +56,6 @@ EXCEPT = {
     ("claude", "refusal"): "it asks its model again",
     ("gemini", "no-words"): "it asks its model again",
     ("kimi", "no-words"): "it asks its model again",
-    ("opencode", "no-words"): "it ends its turn with usage and nothing else",
     ("qwen", "no-words"): "it asks its model again",
     ("claude", "other-input-is-refused-where-the-wire-has-none"): "it takes another input",
 }
