@@ -144,6 +144,17 @@ def test_replayed_history_is_not_news():
     assert over.turn.text == "new"
 
 
+def test_no_message_is_said_while_a_turn_runs():
+    ear = Ear()
+    ear.greet()
+    assert ear.dialect.ready
+    ear.dialect.sent("u1")
+    ear.hear(chunk("half"))
+    assert not ear.dialect.ready
+    ear.hear(answer("u1", {"stopReason": "end_turn"}))
+    assert ear.dialect.ready
+
+
 # -- requests
 
 
