@@ -177,12 +177,15 @@ async def test_killed_again_and_again_the_books_balance(
 ) -> None:
     store = SqliteTurns(journal)
     await store.open()
-    parents = [f"p{number}" for number in range(12)]
-    for parent in parents:
-        await store.put(row(parent, "parent", parent))
+    parents: list[str] = []
     workers = [worker(LINGER="-1"), worker(LINGER="-1")]
     for number in range(chance.rounds):
-        await asyncio.sleep(0.3 + 0.5 * chance.random.random())
+        for _ in range(4):
+            parents.append(f"p{len(parents)}")
+            await store.put(row(parents[-1], "parent", parents[-1]))
+        await asyncio.sleep(0.6 * chance.random.random())
+        open_turns = await store.look(states=["ready", "running", "sleeping"])
+        chance.hit("at work" if open_turns else "idle")
         workers[number % 2].kill()
         workers[number % 2].wait()
         workers[number % 2] = worker(LINGER="-1")
