@@ -103,7 +103,9 @@ async def _diff(beginning: str) -> int:
 
     async with Store() as store:
         session = await store.session(beginning)
-    since = time.strftime("%Y-%m-%d %H:%M:%S +0000", time.gmtime(session.created_at))
+    # git counts in whole seconds: what was committed in the first one is the agent's
+    began = time.gmtime(session.created_at - 1)
+    since = time.strftime("%Y-%m-%d %H:%M:%S +0000", began)
     async with host_of(session) as host:
         where = await host.path(host.workdir)
         answer = await host.ask(script("cli/diff"), where, since, str(_MOST))
