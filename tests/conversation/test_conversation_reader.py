@@ -21,7 +21,7 @@ from optio_agents.conversation.claude.dialect import ClaudeDialect
 from optio_agents.conversation.contract import NOBODY_ANSWERED
 from optio_agents.conversation.subscribers import BACKLOG
 from optio_agents.errors import HostLost
-from tests.support.pipe_handle import Handle, until
+from tests.support.agents.pipe_handle import Handle, until
 from tests.support.timeouts import BOUND
 
 

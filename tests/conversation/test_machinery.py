@@ -30,7 +30,7 @@ from optio_agents.conversation.dialect import (
 from optio_agents.conversation.json_lines import encode, read_events
 from optio_agents.conversation.machinery import AgentConversation
 from optio_agents.conversation.wire_handle import HandleWire
-from tests.support.pipe_handle import Handle, until
+from tests.support.agents.pipe_handle import Handle, until
 from tests.support.timeouts import BOUND
 
 

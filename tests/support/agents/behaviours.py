@@ -24,8 +24,8 @@ from optio_agents.conversation import (
     TurnResult,
 )
 from optio_agents.testing.model_server import scripted
+from tests.support.agents.pipe_handle import until
 from tests.support.claude.claude_cli import Talk
-from tests.support.pipe_handle import until
 
 TOUCH = {"shell": "touch made"}
 Play = Callable[[Talk, str], Awaitable[None]]
