@@ -59,6 +59,7 @@ class AcpDialect:
         self._open = dict[str, tuple[RequestId, object]]()  # with the use of a tool each is about
         self._calls = dict[str, dict[str, Any]]()  # what was said of each use of a tool
         self._flight = dict[str, bool]()  # messages that no turn has ended; True: it is read
+        self._unread = False  # a message may be: its first sign confirms it
         self._cancelled = False
         self._text = TurnText()
         self._tokens = 0
@@ -197,22 +198,20 @@ class AcpDialect:
             return ()
         if self._setup.continues is not None and not self._flight:
             return ()  # history: some tell it behind their answer, too
-        match update.get("sessionUpdate"):
-            case "agent_message_chunk":
-                content = update.get("content")
-                text = content.get("text") if type(content) is dict else None
-                if type(text) is str:
-                    self._text.say(update.get("messageId"), text, self._traits)
-            case "tool_call" | "tool_call_update":
-                return [*self._read_one(), *self._use(update)]
-            case "agent_thought_chunk" | "plan":
-                pass
-            case _:
-                return ()
-        return self._read_one()
+        kind = update.get("sessionUpdate")
+        if kind == "agent_message_chunk":  # most of what comes
+            content = update.get("content")
+            if type(content) is dict and type(text := content.get("text")) is str:
+                self._text.say(update.get("messageId"), text, self._traits)
+        elif kind == "tool_call" or kind == "tool_call_update":
+            return [*self._read_one(), *self._use(update)]
+        elif kind != "agent_thought_chunk" and kind != "plan":
+            return ()
+        return self._read_one() if self._unread else ()
 
     def _read_one(self) -> Sequence[Fact]:
         uuid = next(iter(self._flight), None)
+        self._unread = False
         if uuid is None or self._flight[uuid]:
             return ()
         self._flight[uuid] = True
@@ -238,6 +237,7 @@ class AcpDialect:
         turn = judge(event, self._text, self._traits, cancelled=cancelled, before=before)
         self._tokens = tokens_of(_dict(event.get("result"))) or before
         self._text, self._cancelled = TurnText(), False
+        self._unread = bool(self._flight)
         self._calls.clear()
         yield TurnOver(turn, (uuid,))
 
@@ -255,6 +255,7 @@ class AcpDialect:
 
     def sent(self, uuid: str) -> None:
         self._flight[uuid] = False
+        self._unread = True
 
     def forget(self, uuid: str) -> None:
         self._flight.pop(uuid, None)
