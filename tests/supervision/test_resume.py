@@ -75,8 +75,9 @@ async def check(case: Case, store: Store, result: Any) -> None:
 
 
 LAST = {"added before start", "before the end is written", "after the end is written"}
+RESTARTS = {step for step in STEPS if "restart" in step or step.endswith("before started again")}
 WHERE = [
-    ("local", step) for step in STEPS if step not in LAST
+    ("local", step) for step in STEPS if step not in LAST | RESTARTS
 ] + [  # a round trip more or less matters here
     ("me", "linked before recorded"),
     ("me", "recorded before handed over"),

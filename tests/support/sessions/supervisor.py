@@ -99,7 +99,8 @@ class Fate:
 
 
 class FatefulJournal(SessionJournal):
-    fate: Fate
+    fate: Callable[[str], None]
+    restarting = False  # a further start of the agent was recorded
 
     async def start(self) -> Any:
         self.fate("owned before read")
@@ -130,12 +131,13 @@ class FatefulJournal(SessionJournal):
     def append(self, event: Any, state: Any = None) -> Any:
         kept = super().append(event, state)
         if event.kind == "restart":
+            self.restarting = True
             kept.add_done_callback(lambda _: self.fate("restart recorded"))
         return kept
 
     async def note(self, kind: str, key: str, value: Any) -> None:
         await super().note(kind, key, value)
-        if kind == "start" and self.fate.hits["restart recorded"] and not value["process"]:
+        if kind == "start" and self.restarting and not value["process"]:
             before = "tagged" if value["tag"] else "forgotten"
             self.fate(f"{before} before started again")
 
@@ -235,7 +237,8 @@ def line_of(event: LogEvent) -> str:
             return f"ATTENTION: {reason}"
         case UnknownLine(text):
             return text
-    raise AssertionError(event)
+        case _:
+            return repr(event)
 
 
 async def main(plan: Plan) -> None:
