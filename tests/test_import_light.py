@@ -32,7 +32,7 @@ def test_a_plain_local_command_loads_no_ssh_no_models_and_no_drawing(desk: Desk)
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        env=desk.env,
+        env={**desk.env, "COVERAGE_PROCESS_START": ""},  # which reads a configuration of its own
         cwd=desk.home,
     )
     *lines, modules = ran.stdout.splitlines()

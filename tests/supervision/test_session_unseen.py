@@ -197,14 +197,16 @@ async def test_whoever_is_starting_it_is_not_told_that_it_never_started(office: 
             assert not (await store.session("mine")).over
 
 
-async def test_a_directory_that_goes_away_meanwhile_ends_nothing(office: Office) -> None:
+async def test_a_directory_that_goes_away_meanwhile_ends_nothing(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optio_agents.supervision.supervisor._LOOKING", 0.2)
     session, away = Path(office.taskdir, "session"), Path(office.taskdir, "away")
     spec = Command(scripted_agent("STATUS: on", "hear", "DONE: all"), env=PLAIN, env_base="empty")
 
     def see(seen: happened.SessionEvent) -> None:
         if isinstance(seen, happened.LogLine):
             session.rename(away)
-            (away / "exit").write_text("0\n")  # whoever follows its end looks again
 
     with anyio.fail_after(BOUND):
         async with office.store() as store:
@@ -212,7 +214,6 @@ async def test_a_directory_that_goes_away_meanwhile_ends_nothing(office: Office)
                 with pytest.raises(AgentUnseen, match="stays open"):
                     await supervise(host, spec, store=store, session="mine", observer=see)
             assert not (await store.session("mine")).over
-            (away / "exit").unlink()
             away.rename(session)
             assert tagged(office.tag())
             async with find_session("mine", store=store) as live:

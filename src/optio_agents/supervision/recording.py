@@ -132,8 +132,10 @@ class Recording:
 
     async def end(self, result: SessionResult) -> None:
         """The driver cannot tell that a session goes on without it; `leaving` says so here."""
-        if self.leaving == "detached" and result.outcome == "cancelled":
+        if result.outcome == "cancelled" and self.leaving == "detached":
             result = replace(result, outcome="detached", summary="the agent goes on without us")
+        if result.outcome == "cancelled" and self.leaving == "cut off":
+            result = replace(result, outcome="failed", summary="it cannot be seen now")
         self.result = result
         if self.may_go_on(result):
             return  # there is more to come, unless its supervisor finds otherwise

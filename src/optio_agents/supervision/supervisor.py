@@ -339,7 +339,11 @@ class Supervision:
         known: tuple[str, ...] = ()
         while True:
             await anyio.sleep(_LOOKING)
-            notices = (await agent.status()).notices
+            try:
+                notices = (await agent.status()).notices
+            except FileRefused:  # its directory is away, which is not its end
+                self._leave(agent, "cut off")
+                raise
             for notice in notices:
                 if notice not in known:
                     self._recording.post(Notice(notice))
