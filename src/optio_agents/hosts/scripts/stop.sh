@@ -137,6 +137,10 @@ while :; do
       i=0
       standing "$anchor" && kill -CONT "${anchor%:*}" # or it never hears of their end
       while [ $i -lt 20 ] && standing "$anchor"; do nap 0.05; i=$((i + 1)); done
+      clock
+      # What it still holds was missed by all these looks, and is nobody's once it has gone.
+      if [ "$up" -lt "$give_up_at" ] && standing "$anchor" &&
+        [ -n "$(cat "$nursery" 2>/dev/null)" ]; then quiet=0; continue; fi
       known="$known$anchor " anchor=- quiet=0
       continue
     fi
