@@ -7,6 +7,7 @@ all that one of them says once it was opened.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import deque
 from contextlib import contextmanager
@@ -61,6 +62,7 @@ _QUIET = {"agent", "phase", "finished"}
 _URGENT = {"attention", "done", "error", "turn", "permission", "question", "decision", "notice"}
 _RECENT = 20  # lines of a session that are shown when it is opened
 _KEYS = {"\x1b[A": -1, "\x1bOA": -1, "k": -1, "\x1b[B": 1, "\x1bOB": 1, "j": 1}
+_MOVES = re.compile("|".join([*map(re.escape, _KEYS), r"\x1b(?![\[O])", r"[\r\n]"]))
 
 
 @dataclass(slots=True)
@@ -158,19 +160,23 @@ class LiveView:
         """What came from the keyboard at once: it moves, opens, leaves, or decides a question."""
         if typed == "q" and self._leave is not None:
             self._leave()
-        if len(self._rows) > 1:
-            order = self._ordered()
-            if typed in _KEYS:
-                at = order.index(self._chosen) + _KEYS[typed]
-                self._chosen = order[max(0, min(at, len(order) - 1))]
-            elif typed in ("\n", "\r"):
-                self._opened = self._chosen
-                for line in self._rows[self._opened].recent:
-                    self._print(line)
-            elif typed == "\x1b":
-                self._opened = ""
+        # Who presses quickly, or while we are busy, sends several keys at once.
+        for key in _MOVES.findall(typed) if len(self._rows) > 1 else ():
+            self._move(key)
         self._asking.pressed(typed)
         self._redraw()
+
+    def _move(self, key: str) -> None:
+        order = self._ordered()
+        if key in _KEYS:
+            at = order.index(self._chosen) + _KEYS[key]
+            self._chosen = order[max(0, min(at, len(order) - 1))]
+        elif key == "\x1b":
+            self._opened = ""
+        else:
+            self._opened = self._chosen
+            for line in self._rows[self._opened].recent:
+                self._print(line)
 
     def _ordered(self) -> list[str]:
         """The sessions, those that wait for a person first."""
