@@ -23,7 +23,7 @@ FLOORS = (
     "context browser_shims",
     "hosts store",
     "protocol framing",
-    "errors display concurrency mounts",
+    "errors display concurrency mounts schemas",
 )
 DEPTH = {name: depth for depth, names in enumerate(FLOORS) for name in names.split()}
 # Doors: through them a package offers, by name and not before it is used, what lies above it.
@@ -50,7 +50,7 @@ PURE += tuple(
         "codex.wire",
     )
 )
-PURE += tuple(f"conversation.claude.{name}" for name in ("turns", "permissions", "models"))
+PURE += tuple(f"conversation.claude.{name}" for name in ("turns", "permissions", "models", "tools"))
 IMPURE = {"anyio", "asyncio", "asyncssh", "random", "socket", "subprocess", "threading", "time"}
 PRIVATE_LANGUAGE = set(
     """

@@ -20,16 +20,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .contract import (
+    AgentTool,
+    Attachment,
     CloseReason,
     Conversation,
     ConversationClosed,
     ConversationState,
     EventHandler,
+    Hook,
     MessageHandler,
     PermissionDecision,
     PermissionHandler,
     PermissionRequest,
     TokenUsage,
+    ToolCall,
     TurnHandler,
     TurnResult,
     Unconfirmed,
@@ -53,6 +57,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AgentTool",
+    "Attachment",
     "ClaudeCodeConversation",
     "ClaudeTurnResult",
     "CloseReason",
@@ -61,12 +67,14 @@ __all__ = [
     "ConversationClosed",
     "ConversationState",
     "EventHandler",
+    "Hook",
     "MessageHandler",
     "PermissionDecision",
     "PermissionHandler",
     "PermissionRequest",
     "RootRefused",
     "TokenUsage",
+    "ToolCall",
     "TurnFailed",
     "TurnHandler",
     "TurnResult",

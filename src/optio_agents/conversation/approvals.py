@@ -1,33 +1,83 @@
-"""Have each permission request decided: by the handler, from another terminal, or by time."""
+"""Have what the agent asks decided, and what it calls served; each is answered once.
+
+A permission request is decided by the handler, from another terminal, or by time. A call of a tool
+or a hook of ours is served by whoever has it: one that is open when its supervisor dies is found
+in the agent's output by the next, and served again.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from inspect import isawaitable
-from typing import Any
+from typing import Any, TypeAlias
 
 from optio_agents.errors import OptioAgentsError, TransferFailed
 from optio_agents.hosts.retrying import retrying
+from optio_agents.schemas import FunctionTool
 
 from .contract import (
     NOBODY_ANSWERED,
+    AgentTool,
+    Hook,
     PermissionDecision,
     PermissionHandler,
     PermissionRequest,
+    ToolCall,
     Unsubscribe,
     answer_names,
 )
-from .dialect import PermissionAsked, PermissionSettled, ReplyOwed
+from .dialect import CallAsked, PermissionAsked, PermissionSettled, ReplyOwed
 from .wire import Wire
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What an agent can call of ours: tools by name, hooks likewise."""
+
+    tools: Mapping[str, AgentTool] = field(default_factory=dict)
+    hooks: Mapping[str, Hook] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, tools: Sequence[AgentTool | Callable[..., Any]], hooks: Sequence[Hook] = ()
+    ) -> Served:
+        """Raises ValueError for two of one name, or a name that no tool can have."""
+        made = [one if isinstance(one, AgentTool) else FunctionTool(one) for one in tools]
+        served = cls({one.name: one for one in made}, {one.name: one for one in hooks})
+        if len(served.tools) < len(made) or len(served.hooks) < len(hooks):
+            raise ValueError("two tools, or two hooks of one event, have the same name")
+        for name in served.tools:
+            if not re.fullmatch(r"[A-Za-z0-9_-]{1,48}", name):
+                raise ValueError(f"no tool can have the name {name!r}")
+        return served
+
+    def __bool__(self) -> bool:
+        return bool(self.tools or self.hooks)
+
+    def knows(self, call: ToolCall) -> bool:
+        """It is one of these that is called."""
+        return call.name in (self.tools if call.event is None else self.hooks)
+
+    async def call(self, call: ToolCall) -> Any:
+        """What it gives. Raises LookupError, and whatever it raises."""
+        if call.event is None:
+            return await self.tools[call.name].call(call.input, id=call.id)
+        result = self.hooks[call.name].function(call)
+        return await result if isawaitable(result) else result
+
+
+CallHandler: TypeAlias = Callable[[ToolCall], Awaitable[Any]]
+
+
 class Approvals:
-    """One task for each open request; each gives exactly one valid answer, or none if settled."""
+    """One task for each open request or call; each has one valid answer, or none if settled."""
 
     def __init__(
         self,
@@ -46,7 +96,10 @@ class Approvals:
         self._handled = asyncio.Event()
         self._tasks = dict[str, asyncio.Task[None]]()
         self._deciding = dict[str, asyncio.Task[object]]()  # the handler's own tasks
-        self._waiting = list[PermissionAsked | ReplyOwed]()
+        self._waiting = list[PermissionAsked | CallAsked | ReplyOwed]()
+        self._calls = dict[str, ToolCall]()  # that are open
+        self._serve: CallHandler | None = None
+        self._served = asyncio.Event()  # there is one
         self._answered: Callable[[str], bool] = frozenset[str]().__contains__
 
     @property
@@ -69,14 +122,29 @@ class Approvals:
 
         return unsubscribe
 
-    def feed(self, fact: PermissionAsked | PermissionSettled | ReplyOwed) -> None:
+    def serve_with(self, handler: CallHandler) -> Unsubscribe:
+        self._serve = handler
+        self._served.set()
+
+        def unsubscribe() -> None:
+            if self._serve is handler:
+                self._serve = None
+                self._served.clear()
+
+        return unsubscribe
+
+    def feed(self, fact: PermissionAsked | PermissionSettled | CallAsked | ReplyOwed) -> None:
         """Take one fact. What it asks is taken up by `work`."""
         match fact:
+            case CallAsked(call):
+                self._calls[call.request_id] = call
+                self._waiting.append(fact)
             case PermissionAsked(request):
                 self._open[request.id] = request
                 self._waiting.append(fact)
             case PermissionSettled(request_id):
                 self._open.pop(request_id, None)
+                self._calls.pop(request_id, None)
                 self._cancel(request_id)
             case ReplyOwed(request_id, place) if not self._name_given(place, request_id):
                 self._waiting.append(fact)
@@ -91,6 +159,10 @@ class Approvals:
                 case ReplyOwed(request_id, place, data):
                     name = answer_names(place, request_id)[0]
                     self._start(name, self._insist(wire.answer, name, data))
+                case CallAsked(call) if self._calls.get(call.request_id) is not call:
+                    pass  # settled by now
+                case CallAsked(call, reply):
+                    self._start(call.request_id, self._answer_call(wire, call, reply))
                 case PermissionAsked(request) if self._open.get(request.id) is not request:
                     pass  # settled by now
                 case PermissionAsked(request) if self._name_given(request.place, request.id):
@@ -155,6 +227,24 @@ class Approvals:
             passes=lambda error: isinstance(error, TransferFailed),
             failing=lambda error: _log.warning("an answer is said again: %s", error),
         )
+
+    async def _answer_call(
+        self, wire: Wire, call: ToolCall, reply: Callable[[object], bytes]
+    ) -> None:
+        name = self._name_given(call.place, call.request_id)
+        if name is None:
+            await self._served.wait()
+            handler = self._serve
+            assert handler is not None
+            try:
+                result: object = await handler(call)
+            except Exception as error:  # the agent is told
+                _log.info("%s failed, which the agent is told", call.name, exc_info=True)
+                result = error
+        else:  # by somebody who may have died before it was said: the first answer is, whatever now
+            result = None
+        await self._insist(wire.answer, name or call.names[0], reply(result))
+        self._calls.pop(call.request_id, None)
 
     async def _answer(
         self, wire: Wire, request: PermissionRequest, decision: object, *, by: str

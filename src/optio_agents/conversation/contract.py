@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
@@ -9,6 +10,31 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 from optio_agents.errors import AgentError
 
 Event: TypeAlias = dict[str, Any]  # the backend's own, unchanged; read-only
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that goes with a message: its bytes, or the address where they are."""
+
+    media_type: str
+    data: bytes | None = None
+    url: str | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.data is None) == (self.url is None):
+            raise ValueError("an attachment has either data or a url")
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON keeps it."""
+        data = None if self.data is None else base64.b64encode(self.data).decode()
+        return {"media_type": self.media_type, "data": data, "url": self.url, "name": self.name}
+
+    @classmethod
+    def load(cls, kept: Mapping[str, Any]) -> Attachment:
+        """What `dump` gave."""
+        data = None if kept["data"] is None else base64.b64decode(kept["data"])
+        return cls(kept["media_type"], data, kept["url"], kept["name"])
 
 
 NOBODY_ANSWERED = "Nobody answered this permission request in time, so it was denied."
@@ -48,6 +74,69 @@ class PermissionDecision:
     message: str | None = None  # why not, for the agent to read
     interrupt: bool = False  # deny, and end the turn
     updated_permissions: Sequence[Mapping[str, Any]] = ()  # only those for the session pass
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The agent uses a tool of ours, or asks a hook of ours, and waits for what it gives.
+
+    *id* is an idempotency key: whoever supervises the agent next is offered a call that is still
+    open again, under the same id, so its function may run twice; it is answered once.
+    """
+
+    name: str
+    input: dict[str, Any]
+    id: str
+    raw: Event  # the agent's whole request
+    request_id: str
+    place: int | None = None  # where it stands in the agent's output
+    event: str | None = None  # what a hook is asked about, as "PreToolUse"; None: it is a tool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """As a permission request has them."""
+        return answer_names(self.place, self.request_id)
+
+
+@runtime_checkable
+class AgentTool(Protocol):
+    """A tool of ours that an agent can use; a typed function will do in its place.
+
+    It gives text, an `Attachment` or a list of these, or any value that JSON can hold; what it
+    raises is told to the agent as its failure.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The JSON schema of its arguments, an object."""
+
+    async def call(self, arguments: Mapping[str, Any], *, id: str) -> Any:  # noqa: A002
+        """Do it; *arguments* are the model's, *id* is that of the `ToolCall`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A function that is asked when something happens in the agent, which waits for it.
+
+    It is given the `ToolCall`, whose `input` is all that the agent tells of the event. It gives
+    None, what the agent's own hooks give (a mapping), or before the use of a tool a
+    `PermissionDecision`. Where it raises or nobody answers within *timeout* seconds, the use of a
+    tool is denied.
+    """
+
+    event: str  # the agent's own name of it, as "PreToolUse"
+    function: Callable[[ToolCall], Any]
+    matcher: str | None = None  # the tools it is about, as the agent matches them; None: all
+    timeout: float = 900.0
+
+    @property
+    def name(self) -> str:
+        """The same in every process that serves it."""
+        return f"{self.event}:{getattr(self.function, '__name__', type(self.function).__name__)}"
 
 
 TurnOutcome: TypeAlias = Literal[

@@ -16,6 +16,8 @@ The facts, in the order of a turn:
   of the turn that answers it will do; until then it counts as unconfirmed.
 - `PermissionAsked`, `PermissionSettled`: it waits for a decision; none is wanted any more. The
   end of a turn settles what it asked. A request repeated by a resume is reported once.
+- `CallAsked`: it uses a tool of ours, or asks a hook of ours, and waits for what that gives;
+  settled as a permission is.
 - `ReplyOwed`: a line that has one right reply which needs nobody (refuse an unknown request; the
   next step of a handshake). It is said exactly once, however many supervisors read that line.
 - `LimitChanged`: the model's API turns the agent away for now, or does so no more.
@@ -34,11 +36,11 @@ begin again at 0 in every process: put it (`OutputLines.places`) into the reques
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from .contract import Event, PermissionRequest, TurnResult
+from .contract import Event, PermissionRequest, ToolCall, TurnResult
 from .wire import OutputLines
 
 
@@ -63,9 +65,20 @@ class PermissionAsked:
 
 @dataclass(frozen=True, slots=True)
 class PermissionSettled:
-    """A request that needs no decision of ours any more."""
+    """A request or a call that needs no answer of ours any more."""
 
     request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallAsked:
+    """A tool or a hook of ours is called; *reply* makes the one answer of what it gave or raised.
+
+    Whatever that is, it is an answer.
+    """
+
+    call: ToolCall
+    reply: Callable[[object], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +134,7 @@ Fact: TypeAlias = (
     | MessageRead
     | PermissionAsked
     | PermissionSettled
+    | CallAsked
     | ReplyOwed
     | LimitChanged
     | TurnOver

@@ -26,7 +26,7 @@ import anyio
 from optio_agents.concurrency import name_library
 from optio_agents.errors import OptioAgentsError
 
-from .approvals import Approvals
+from .approvals import Approvals, CallHandler
 from .contract import (
     CloseReason,
     ConversationClosed,
@@ -42,6 +42,7 @@ from .contract import (
     Unsubscribe,
 )
 from .dialect import (
+    CallAsked,
     ControlAnswered,
     Dialect,
     Fact,
@@ -246,6 +247,14 @@ class AgentConversation:
         somebody else has answered, or no answer is wanted any more.
         """
         return self._approvals.handle_with(handler)
+
+    def on_tool_call(self, handler: CallHandler) -> Unsubscribe:
+        """Let *handler* serve what the agent calls of ours, also what waits already.
+
+        What it gives or raises is told to the agent, once. It is cancelled when that is not wanted
+        any more. A later one replaces it.
+        """
+        return self._approvals.serve_with(handler)
 
     # -- what we say
 
@@ -459,7 +468,7 @@ class AgentConversation:
         turns = list[TurnResult]()
         for fact in facts:
             match fact:
-                case PermissionAsked() | PermissionSettled() | ReplyOwed():
+                case PermissionAsked() | PermissionSettled() | CallAsked() | ReplyOwed():
                     self._approvals.feed(fact)
                 case TurnOver(turn):
                     turns.append(turn)

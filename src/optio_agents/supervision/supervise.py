@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from optio_agents.agents import Agent
     from optio_agents.context import ProcessContext
-    from optio_agents.conversation.contract import PermissionHandler
+    from optio_agents.conversation.contract import AgentTool, Hook, PermissionHandler
     from optio_agents.protocol.protocol import Protocol
     from optio_agents.session.options import (
         CallerMessageCallback,
@@ -91,6 +91,8 @@ def supervise(
     save_deliverables_to: str | os.PathLike[str] | None = None,
     on_permission_request: PermissionHandler | None = None,
     permission_timeout: float = 900.0,
+    tools: Sequence[AgentTool | Callable[..., Any]] = (),
+    hooks: Sequence[Hook] = (),
     protocol: Protocol | None = None,
     ctx: ProcessContext | None = None,
     observer: Observer | None = None,
@@ -146,6 +148,8 @@ def supervise(
         save_deliverables_to: a directory of ours that keeps what is handed over.
         on_permission_request: decides what the agent asks for; without it, whoever answers.
         permission_timeout: seconds until what nobody decided is denied (900).
+        tools, hooks: functions of ours that the agent calls over its own stream (claude only);
+            whoever resumes the session gives them again, and is offered what waits for them.
         observer: called with each event; `session.events()` gives the same.
         stall_after: seconds without a sign of life that end the session; None: never.
         lost_after: seconds for which a lost host is waited for; None: for ever.
@@ -180,6 +184,7 @@ def supervise(
             save_deliverables_to=save_deliverables_to,
             on_permission_request=on_permission_request,
             permission_timeout=permission_timeout,
+            served=served,
             protocol=protocol,
             ctx=ctx,
             observer=observer,
@@ -197,6 +202,13 @@ def supervise(
         raise TypeError(f"an agent is Claude('…') or Command(['…']), and not {agent!r}")
     if isinstance(store, str | os.PathLike):
         raise TypeError(f"a journal is entered: async with Store({str(store)!r}) as store")
+    served = None
+    if tools or hooks:
+        from optio_agents.conversation.approvals import Served
+
+        served = Served.of(tools, hooks)
+    if served and agent is not None and not kind_named(agent.kind).serves:
+        raise ValueError(f"{type(agent).__name__} cannot call functions of ours: Claude can")
     owner = Owner()
     way_in = _WayIn(store, owner, protocol, options, rules)
     if resume is None:
@@ -464,7 +476,14 @@ async def _started(
         try:
             checked = options.verify is not None or options.on_done is not None
             kind = kind_named(spec.kind)
-            plan = await kind.plan(host, spec, options.protocol, real=real, checked=checked)
+            plan = await kind.plan(
+                host,
+                spec,
+                options.protocol,
+                real=real,
+                checked=checked,
+                served=options.served,
+            )
             if host.own_workdir and plan.agents_md is not None:
                 await host.write_text("AGENTS.md", plan.agents_md)
             shims = await options.protocol.prepare_browser_shims(host) or {}

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from optio_agents.agents import Agent, Lease
     from optio_agents.context import ProcessContext
+    from optio_agents.conversation.approvals import Served
     from optio_agents.conversation.contract import PermissionHandler
     from optio_agents.hosts.host import Host
 
@@ -59,6 +60,7 @@ class SupervisionOptions(Options):
     lost_after: float | None = None
     on_permission_request: PermissionHandler | None = None
     permission_timeout: float = 900.0
+    served: Served | None = None
     ctx: ProcessContext | None = None
     observer: Observer | None = None
     journal_limit: int | None = None
@@ -163,7 +165,10 @@ class Supervision:
         self._finished, self._living = False, anyio.CancelScope()
         options, by = self._options, owner_name()
         asking = PermissionPolicy(
-            handler=options.on_permission_request, timeout=options.permission_timeout, by=by
+            handler=options.on_permission_request,
+            timeout=options.permission_timeout,
+            by=by,
+            served=options.served,
         )
         kind = kind_named(self._facts.agent)
         owning = agent.own(by, journal=self._facts.journal, take_over=options.take_over)

@@ -7,12 +7,13 @@ process. The turn it belongs to is not part of that.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from hashlib import sha256
 from typing import Any, ClassVar, Literal, NoReturn, TypeAlias
+
+from optio_agents.conversation.contract import Attachment as Attachment
 
 Frozen: TypeAlias = "str | int | float | bool | FrozenDict | tuple[Frozen, ...] | None"
 Kind: TypeAlias = Literal["forward", "return"]
@@ -58,29 +59,6 @@ def plain(value: Any) -> Any:
     if hasattr(value, "__dataclass_fields__"):
         return {part.name: plain(getattr(value, part.name)) for part in fields(value)}
     return str(value)
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """A file that goes with a message: its bytes, or the address where they are."""
-
-    media_type: str
-    data: bytes | None = None
-    url: str | None = None
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        if (self.data is None) == (self.url is None):
-            raise ValueError("an attachment has either data or a url")
-
-    def dump(self) -> dict[str, Any]:
-        data = None if self.data is None else base64.b64encode(self.data).decode()
-        return {"media_type": self.media_type, "data": data, "url": self.url, "name": self.name}
-
-    @classmethod
-    def load(cls, kept: Mapping[str, Any]) -> Attachment:
-        data = None if kept["data"] is None else base64.b64decode(kept["data"])
-        return cls(kept["media_type"], data, kept["url"], kept["name"])
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ class Plan:
     occurrence: int = 1
     session: str = "s1"
     options: dict[str, Any] = field(default_factory=dict)  # further ones, for `supervise`
+    serves: bool = False  # a tool of ours, whose call never ends
 
     def run(self) -> list[str]:
         """The command line that carries it out."""
@@ -241,6 +242,13 @@ def line_of(event: LogEvent) -> str:
             return repr(event)
 
 
+async def weather(city: str) -> str:
+    """How it is there."""
+    print("called for", city, flush=True)
+    await anyio.sleep_forever()
+    raise AssertionError
+
+
 async def main(plan: Plan) -> None:
     fate = Fate(plan.step, plan.occurrence)
     FatefulStore.fate = fate
@@ -260,6 +268,8 @@ async def main(plan: Plan) -> None:
         "on_caller_message": given.on_caller_message,
         "observer": see,
     }
+    if plan.serves:
+        options["tools"] = [weather]
     if plan.spec["kind"] == "resume":
         options["resume"] = plan.session
     else:

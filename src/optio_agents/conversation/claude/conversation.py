@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
 
-from optio_agents.conversation.contract import Unconfirmed
+from optio_agents.conversation.approvals import Served
+from optio_agents.conversation.contract import AgentTool, Hook, Unconfirmed
 from optio_agents.conversation.exchange import ControlRefused as ControlRefused
 from optio_agents.conversation.machinery import AgentConversation
 from optio_agents.conversation.wire import Wire
@@ -13,6 +14,7 @@ from optio_agents.conversation.wire import Wire
 from .dialect import ClaudeDialect
 from .models import ClaudeTurnResult, Init, RateLimit, Usage
 from .stream_json import control_request
+from .tools import listed
 
 PermissionMode = Literal[
     "default", "acceptEdits", "plan", "dontAsk", "auto", "manual", "bypassPermissions"
@@ -36,8 +38,13 @@ class ClaudeCodeConversation(AgentConversation):
         interrupt_timeout: float = 10.0,
         close_timeout: float = 5.0,
         by: str = "the conversation",
+        tools: Sequence[AgentTool | Callable[..., Any]] = (),
+        hooks: Sequence[Hook] = (),
     ) -> None:
-        """Times are in seconds; *by* is who other terminals hear has answered a request."""
+        """Times are in seconds; *by* is who other terminals hear has answered a request.
+
+        *tools* and *hooks* are those that the CLI was started with: its `initialize` names them.
+        """
         super().__init__(
             ClaudeDialect(),
             agent_label=agent_label,
@@ -46,6 +53,11 @@ class ClaudeCodeConversation(AgentConversation):
             close_timeout=close_timeout,
             by=by,
         )
+        served = Served.of(tools, hooks)
+        self._tools = listed(served)
+        self._dialect = ClaudeDialect(tools=self._tools)
+        if served:
+            self.on_tool_call(served.call)
 
     def attach_wire(
         self,
@@ -60,7 +72,7 @@ class ClaudeCodeConversation(AgentConversation):
         *echoes*: the CLI echoes our messages, so a turn that names none answers none.
         """
         if resumed or echoes:
-            self._dialect = ClaudeDialect(resumed=resumed, echoes=echoes)
+            self._dialect = ClaudeDialect(resumed=resumed, echoes=echoes, tools=self._tools)
         super().attach_wire(wire, sent=sent)
 
     async def ask(self, text: str, *, command: bool = False) -> ClaudeTurnResult:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from optio_agents.conversation.contract import Event, PermissionRequest
 from optio_agents.conversation.dialect import (
@@ -26,16 +26,19 @@ from .turns import TurnEnd, TurnLedger
 class ClaudeDialect:
     """What one CLI process says and hears. *resumed*: it has a past, whose cost nobody knows.
 
-    *echoes*: the CLI echoes our messages, so a turn that names none answers none.
+    *echoes*: the CLI echoes our messages, so a turn that names none answers none. *tools*: ours,
+    as it is told of them.
     """
 
     line_limit = LINE_LIMIT
     carries_reasons = True
     ready = True  # it reads from its start on, and says nothing before the first message
 
-    def __init__(self, *, resumed: bool = False, echoes: bool = False) -> None:
+    def __init__(
+        self, *, resumed: bool = False, echoes: bool = False, tools: Sequence[object] = ()
+    ) -> None:
         self._turns = TurnLedger(named=echoes)
-        self._permissions = PermissionLedger()
+        self._permissions = PermissionLedger(tools)
         self._commands = set[str]()  # messages that may be carried out by the CLI itself
         self._limited = False
         self._limits: Event | None = None

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 from uuid import uuid4
 
 import anyio
 
 from optio_agents import agents
 from optio_agents.concurrency import task_group
-from optio_agents.conversation.contract import Unconfirmed
+from optio_agents.conversation.approvals import Served
+from optio_agents.conversation.contract import AgentTool, Hook, Unconfirmed
 from optio_agents.conversation.json_lines import LINE_LIMIT
 from optio_agents.conversation.machinery import ConversationOptions
 from optio_agents.conversation.wire_agent import AgentWire, sent_before
@@ -21,6 +22,7 @@ from optio_agents.errors import AgentError
 
 from .conversation import ClaudeCodeConversation, PermissionMode
 from .stream_json import control_request, message_of, user_message
+from .tools import initialize_fields, rules_for
 
 if TYPE_CHECKING:
     from optio_agents.agents import Agent
@@ -42,6 +44,13 @@ ENVIRONMENT = {
     "DISABLE_AUTOUPDATER": "1",
 }
 _FIRST = "0" * 20  # sorts in front of every message that is named by the clock
+
+
+class ClaudeOptions(ConversationOptions, total=False):
+    """What may be chosen about the conversation with a claude CLI."""
+
+    tools: Sequence[AgentTool | Callable[..., Any]]  # of ours, for it to use
+    hooks: Sequence[Hook]
 
 
 class RootRefused(AgentError):
@@ -88,17 +97,22 @@ def plan_launch(
     env: Mapping[str, str] | None = None,
     executable: str = "claude",
     arguments: Sequence[str] = (),
+    served: Served | None = None,
 ) -> Launch:
     """Decide everything about a start; *arguments* are further ones for the CLI."""
+    served = served or Served()
+    allowed = [*(allowed_tools or ()), *rules_for(served)]
     options = {
         "model": model,
         "permission-mode": permission_mode,
-        "allowed-tools": ",".join(allowed_tools) if allowed_tools else None,
+        "allowed-tools": ",".join(allowed) if allowed else None,
         "resume": resume,  # never --session-id: one that was used is refused
     }
     # the = form: a value that begins with a dash is no option
     named = [f"--{name}={value}" for name, value in options.items() if value is not None]
-    fields = {"appendSystemPrompt": append_system_prompt} if append_system_prompt else {}
+    fields = initialize_fields(served)
+    if append_system_prompt:
+        fields["appendSystemPrompt"] = append_system_prompt
     first = [(f"{_FIRST}-a", control_request("optio-initialize", "initialize", **fields))]
     sent = (Unconfirmed(str(uuid4()), prompt),) if prompt is not None else ()
     first += [(f"{_FIRST}-b", user_message(one.text, one.uuid)) for one in sent]
@@ -142,12 +156,13 @@ async def claude_code(
     arguments: Sequence[str] = (),
     session_dir: str | None = None,
     meta: Mapping[str, object] | None = None,
-    **options: Unpack[ConversationOptions],
+    **options: Unpack[ClaudeOptions],
 ) -> AsyncIterator[ClaudeCodeConversation]:
     """Converse with a new claude CLI on *host*, in *cwd*; leaving the block ends it.
 
     *resume* continues a CLI session (`conversation.session_id`). Only `detach` leaves it
-    running, for `claude_code_adopt`. *options* are those of `ClaudeCodeConversation`.
+    running, for `claude_code_adopt`. *options* are those of `ClaudeCodeConversation`; its *tools*
+    are functions of ours, which the CLI calls over its own stream.
     Raises RootRefused and what `agents.start` raises.
     """
     launch = plan_launch(
@@ -160,6 +175,7 @@ async def claude_code(
         env=env,
         executable=executable,
         arguments=arguments,
+        served=Served.of(options.get("tools", ()), options.get("hooks", ())),
     )
     await check_root(host, launch, env_base=env_base)
     async with (
@@ -185,12 +201,13 @@ async def claude_code(
 
 @asynccontextmanager
 async def claude_code_adopt(
-    agent: Agent, *, cursor: Cursor | None = None, **options: Unpack[ConversationOptions]
+    agent: Agent, *, cursor: Cursor | None = None, **options: Unpack[ClaudeOptions]
 ) -> AsyncIterator[ClaudeCodeConversation]:
     """Take up the conversation with a CLI that `claude_code` started, from its journal.
 
     Events behind *cursor* are handed over, all of them without one; what stands before it only
-    tells what is open. Open permission requests are offered again, answered ones are not.
+    tells what is open. Open permission requests and calls of *tools* are offered again, answered
+    ones are not.
     Leaving the block leaves the CLI as it is: it belongs to the block of *agent*.
     """
     sent = await sent_before(agent, message_of)
@@ -205,7 +222,7 @@ async def conversing(
     cursor: Cursor | None = None,
     sent: Sequence[Unconfirmed] = (),
     resumed: bool = False,
-    **options: Unpack[ConversationOptions],
+    **options: Unpack[ClaudeOptions],
 ) -> AsyncIterator[ClaudeCodeConversation]:
     """Converse with the CLI that *agent* is, while the block lasts; leaving it ends nothing."""
     conversation = ClaudeCodeConversation(**options)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from optio_agents.conversation.contract import Event, PermissionDecision, PermissionRequest
-from optio_agents.conversation.dialect import PermissionAsked, PermissionSettled, ReplyOwed
+from optio_agents.conversation.dialect import (
+    CallAsked,
+    PermissionAsked,
+    PermissionSettled,
+    ReplyOwed,
+)
 
 from .stream_json import refusal
+from .tools import asked, tool_use_of
 
-Question: TypeAlias = PermissionAsked | PermissionSettled | ReplyOwed
+Question: TypeAlias = PermissionAsked | PermissionSettled | CallAsked | ReplyOwed
 
 
 class PermissionLedger:
     """The requests that the CLI waits for, and what settles each."""
 
-    __slots__ = ("_open",)
+    __slots__ = ("_open", "_tools")
 
-    def __init__(self) -> None:
+    def __init__(self, tools: Sequence[object] = ()) -> None:
+        """*tools* are those of ours, as the CLI is told of them."""
+        self._tools = tools
         self._open = dict[str, str | None]()  # with the use of a tool that each is about
 
     def feed(self, event: Event, place: int) -> list[Question]:
@@ -38,17 +46,22 @@ class PermissionLedger:
     TYPES = frozenset({"control_request", "control_cancel_request", "user", "system"})
 
     def _asked(self, request_id: str, event: Event, place: int) -> Question:
-        match event.get("request"):
+        request = event.get("request")
+        ours = isinstance(request, dict) and asked(request_id, request, event, place, self._tools)
+        if ours:
+            if isinstance(ours, CallAsked):
+                self._open[request_id] = tool_use_of(ours)
+            return ours
+        match request:
             case {
                 "subtype": "can_use_tool",
                 "tool_name": str() as tool,
                 "input": dict() as given,
                 **rest,
             }:
-                request = PermissionRequest(tool, given, event, request_id, place)
                 used = rest.get("tool_use_id")
                 self._open[request_id] = used if isinstance(used, str) else None
-                return PermissionAsked(request)
+                return PermissionAsked(PermissionRequest(tool, given, event, request_id, place))
             case {"subtype": subtype}:
                 words = (
                     f"optio-agents does not serve control requests of subtype {str(subtype)[:80]!r}"

@@ -61,10 +61,10 @@ def permission_answer(request: PermissionRequest, decision: object) -> bytes:
     asked = request.raw.get("request_id")  # also of a request that somebody else built
     request_id = asked if isinstance(asked, str) else request.id
     try:
-        return _success(request_id, _decided(request, decision))
+        return success(request_id, _decided(request, decision))
     except ValueError as error:
         denial = _denial(f"The permission handler's answer was unusable: {error}")
-        return _success(request_id, denial)
+        return success(request_id, denial)
 
 
 def behavior_of(answer: bytes) -> str:
@@ -106,6 +106,7 @@ def refusal(request_id: str, error: str) -> bytes:
     return encode({"type": "control_response", "response": response})
 
 
-def _success(request_id: str, response: Mapping[str, Any]) -> bytes:
+def success(request_id: str, response: Mapping[str, Any]) -> bytes:
+    """Answer a control request of the CLI's. Raises ValueError for what no JSON can hold."""
     inner = {"subtype": "success", "request_id": request_id, "response": response}
     return encode({"type": "control_response", "response": inner})

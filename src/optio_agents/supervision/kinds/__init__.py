@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from optio_agents.agents import Agent
+    from optio_agents.conversation.approvals import Served
     from optio_agents.conversation.contract import (
         PermissionDecision,
         PermissionHandler,
@@ -108,11 +109,12 @@ class AgentLink(Reach, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PermissionPolicy:
-    """How permissions are decided."""
+    """How permissions are decided, and what the agent calls is served."""
 
     handler: PermissionHandler | None = None
     timeout: float = 900.0  # seconds awake
     by: str = ""
+    served: Served | None = None  # what the agent may call of ours
 
 
 class AgentKind(Protocol):
@@ -120,6 +122,9 @@ class AgentKind(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def serves(self) -> bool:
+        """It can call tools and hooks of ours."""
 
     def program(self, spec: Any) -> str:
         """What people call it; further arguments may be nobody's business."""
@@ -131,11 +136,18 @@ class AgentKind(Protocol):
         """Raises AgentError where its program is not on *host*, and says how to get it."""
 
     async def plan(
-        self, host: Host, spec: Any, protocol: LogProtocol, *, real: str, checked: bool
+        self,
+        host: Host,
+        spec: Any,
+        protocol: LogProtocol,
+        *,
+        real: str,
+        checked: bool,
+        served: Served | None = None,
     ) -> Startup:
         """How to start it on *host*, taught *protocol*; *real* is where its log really is.
 
-        It is told so where its DONE is *checked*.
+        It is told so where its DONE is *checked*, and of what is *served*, where it can be.
         """
 
     def again(self, spec: Any, words: str, conversation: str | None) -> Any:

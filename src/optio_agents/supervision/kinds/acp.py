@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from optio_agents.agents import Agent
+    from optio_agents.conversation.approvals import Served
     from optio_agents.conversation.contract import PermissionRequest, Unconfirmed
     from optio_agents.conversation.dialect import Dialect
     from optio_agents.framing.cursor import Cursor
@@ -130,6 +131,7 @@ class AcpKind:
     """An agent that one converses with."""
 
     name = "acp"
+    serves = False
 
     def program(self, spec: Acp | _NamedAcp) -> str:
         return spec.argv[0]
@@ -142,7 +144,14 @@ class AcpKind:
         await check_program(host, spec.argv[0], spec.env, how)
 
     async def plan(
-        self, host: Host, spec: Acp | _NamedAcp, protocol: Protocol, *, real: str, checked: bool
+        self,
+        host: Host,
+        spec: Acp | _NamedAcp,
+        protocol: Protocol,
+        *,
+        real: str,
+        checked: bool,
+        served: Served | None = None,
     ) -> Startup:
         from optio_agents.conversation.acp.launch import FIRST_INPUT
 

@@ -11,13 +11,14 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
-from . import Startup, check_program, say_once, teach
+from . import Startup, check_program, say_once, setup_of, teach
 from .conversing import ConversationLink, ConversationReach, connect
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from optio_agents.agents import Agent
+    from optio_agents.conversation.approvals import Served
     from optio_agents.conversation.claude import PermissionMode
     from optio_agents.conversation.contract import PermissionRequest, Unconfirmed
     from optio_agents.conversation.dialect import Dialect
@@ -54,6 +55,7 @@ class ClaudeKind:
     """An agent that one converses with."""
 
     name = "claude"
+    serves = True
 
     def program(self, spec: Claude) -> str:
         return spec.executable
@@ -66,13 +68,21 @@ class ClaudeKind:
         await check_program(host, spec.executable, spec.env, how)
 
     async def plan(
-        self, host: Host, spec: Claude, protocol: Protocol, *, real: str, checked: bool
+        self,
+        host: Host,
+        spec: Claude,
+        protocol: Protocol,
+        *,
+        real: str,
+        checked: bool,
+        served: Served | None = None,
     ) -> Startup:
         from optio_agents.conversation.claude.launch import (
             check_root,
             plan_launch,
             reporting_rules,
         )
+        from optio_agents.conversation.claude.tools import listed
 
         launch = plan_launch(
             prompt=spec.prompt,
@@ -83,9 +93,11 @@ class ClaudeKind:
             env=spec.env,
             executable=spec.executable,
             arguments=spec.options,
+            served=served,
         )
         await check_root(host, launch, env_base=spec.env_base)
-        return Startup(launch.argv, launch.env, launch.first_input)
+        setup = {"tools": listed(served)} if served else {}
+        return Startup(launch.argv, launch.env, launch.first_input, meta=setup)
 
     def again(self, spec: Claude, words: str, conversation: str | None) -> Claude:
         if conversation is None:  # it has not said a word yet
@@ -118,7 +130,8 @@ class ClaudeWording:
     def dialect(self, agent: Agent) -> Dialect:
         from optio_agents.conversation.claude.dialect import ClaudeDialect
 
-        return ClaudeDialect(echoes=True)
+        tools = setup_of(agent).get("tools")
+        return ClaudeDialect(echoes=True, tools=tools if isinstance(tools, list) else ())
 
     def message_of(self, front: bytes) -> Unconfirmed | None:
         from optio_agents.conversation.claude.stream_json import message_of

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from optio_agents.agents import Agent
+    from optio_agents.conversation.approvals import Served
     from optio_agents.conversation.codex.wire import Sandbox
     from optio_agents.conversation.contract import PermissionRequest, Unconfirmed
     from optio_agents.conversation.dialect import Dialect
@@ -58,6 +59,7 @@ class CodexKind:
     """An agent that one converses with."""
 
     name = "codex"
+    serves = False
 
     def program(self, spec: Codex) -> str:
         return spec.executable
@@ -69,7 +71,14 @@ class CodexKind:
         await check_program(host, spec.executable, spec.env, ROWS["codex"].install)
 
     async def plan(
-        self, host: Host, spec: Codex, protocol: Protocol, *, real: str, checked: bool
+        self,
+        host: Host,
+        spec: Codex,
+        protocol: Protocol,
+        *,
+        real: str,
+        checked: bool,
+        served: Served | None = None,
     ) -> Startup:
         from optio_agents.conversation.codex.launch import FIRST_INPUT
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from optio_agents.agents import Agent
+    from optio_agents.conversation.approvals import Served
     from optio_agents.conversation.contract import PermissionDecision, PermissionRequest
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.environment import EnvBase
@@ -52,6 +53,7 @@ class CommandKind:
     """A program that speaks by its log alone."""
 
     name = "command"
+    serves = False
 
     def program(self, spec: Command) -> str:
         return spec.argv[0]
@@ -63,7 +65,14 @@ class CommandKind:
         """The shell that starts it says what is missing."""
 
     async def plan(
-        self, host: Host, spec: Command, protocol: Protocol, *, real: str, checked: bool
+        self,
+        host: Host,
+        spec: Command,
+        protocol: Protocol,
+        *,
+        real: str,
+        checked: bool,
+        served: Served | None = None,
     ) -> Startup:
         taught = teach(host, protocol, replies=not spec.reads_to_end, checked=checked)
         words = f"{taught}\n{spec.prompt}\n" if spec.prompt is not None else ""

@@ -33,6 +33,7 @@ from optio_agents.conversation.wire_agent import AgentWire, open_requests, sent_
 from optio_agents.errors import AgentError, OptioAgentsError, StoreError
 from optio_agents.supervision.events import (
     AnswerOutcome,
+    Notice,
     OpenRequest,
     RequestDecided,
     RequestOpened,
@@ -44,7 +45,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from optio_agents.agents import Agent
-    from optio_agents.conversation.contract import Event, PermissionRequest, Unconfirmed
+    from optio_agents.conversation.contract import (
+        Event,
+        PermissionRequest,
+        ToolCall,
+        Unconfirmed,
+    )
     from optio_agents.conversation.dialect import Dialect
     from optio_agents.display import Secrets
     from optio_agents.framing.cursor import Cursor
@@ -115,6 +121,7 @@ async def connect(
     conversation.on_event(link.take)
     conversation.on_turn(link.end_turn)
     conversation.on_permission_request(link.decide)
+    conversation.on_tool_call(link.serve)
     async with task_group() as tasks:
         tasks.start_soon(link.listen)
         tasks.start_soon(link.say_queued)
@@ -321,6 +328,17 @@ class ConversationLink(ConversationReach):
         if self._known and "turns" not in self._known:
             return self._events > int(self._known.get("events", 0))
         return self._turns > int(self._known.get("turns", 0))
+
+    async def serve(self, call: ToolCall) -> object:
+        """It calls a tool or a hook of ours; where we have none such, who has may come yet."""
+        served = self._asking.served
+        if served is not None and served.knows(call):
+            return await served.call(call)
+        words = f"{self._wording.label} waits for {call.name}, which this supervisor does not have"
+        self._recording.post(Notice(words))
+        with anyio.CancelScope() as patience, _patient(self._asking.timeout, patience.cancel):
+            await anyio.sleep_forever()
+        raise AgentError(f"nobody serves {call.name}")
 
     # Letting a person decide, here or at another terminal, and writing down what is open
 
