@@ -8,6 +8,7 @@ import posixpath
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from optio_agents.hosts.commands import RunResult
@@ -111,6 +112,13 @@ class HookContext:
     """
 
     browser_launch_env: dict[str, str] | None = None
+
+    # What else the protocol names falls through, too; but since Python 3.12 `isinstance` with a
+    # protocol does not ask __getattr__.
+    params = property(attrgetter("_ctx.params"))
+    metadata = property(attrgetter("_ctx.metadata"))
+    report_progress = property(attrgetter("_ctx.report_progress"))
+    should_continue = property(attrgetter("_ctx.should_continue"))
 
     def __init__(
         self, ctx: ProcessContext, host: Host, *, agent_sender: AgentSender | None = None

@@ -175,7 +175,8 @@ async def test_the_agent_finds_only_what_it_should(host, monkeypatch):
         mask = os.umask(0o022)
         os.umask(mask)
         assert f"\n{mask:04o}\n{host.workdir}\n" in told.replace("\n022\n", "\n0022\n")
-        assert ignored_by(told) in {0, ignored_by(text_of("/proc/self", "status"))}
+        # Where no python3 is, those that we ignore stay so, but for what Python gives back.
+        assert not ignored_by(told) & ~ignored_by(text_of("/proc/self", "status"))
         assert told.split()[-4:-1] == ["0", "1", "2"]  # the last is that of ls itself
         assert not [line for line in _command_lines() if b"s3cr3t" in line]
         for name in "run", "meta", "stdout":

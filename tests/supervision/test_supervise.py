@@ -748,7 +748,9 @@ async def test_no_error_and_no_title_has_a_credential_in_it(office: Office) -> N
 
 
 def said_to(office: Office) -> set[str]:
-    return {path.name for path in Path(office.taskdir, "session/said").iterdir()}
+    """The names of its messages: those that it took, and those that still wait for it."""
+    session = Path(office.taskdir, "session")
+    return {path.name for where in ("in", "said") for path in (session / where).iterdir()}
 
 
 @pytest.mark.parametrize("how", ["running", "ended", "ended, of 0.3.2"])

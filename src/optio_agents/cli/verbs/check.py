@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 import click
@@ -94,15 +95,15 @@ def _deliverable(path: str, root: Path) -> str | None:
         absolute = Path(validate_deliverable_path(path, str(root)))
         relativize_deliverable_path(str(absolute), str(root))
         inside = absolute.resolve().is_relative_to(root.resolve() / "deliverables")
-        exists, regular = absolute.exists(), absolute.is_file()
+        regular = S_ISREG(absolute.stat().st_mode)
+    except FileNotFoundError:
+        return f"there is no such file below {root}"
     except (OSError, RuntimeError) as error:  # too long; links that lead in a circle
         return f"nobody can open it: {getattr(error, 'strerror', None) or error}"
     except ValueError as error:
         return str(error)
     if not inside:
         return "leads out of deliverables/"
-    if not exists:
-        return f"there is no such file below {root}"
     return None if regular else "not a regular file"
 
 
