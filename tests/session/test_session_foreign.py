@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -273,8 +273,9 @@ async def test_a_tail_that_comes_late_repeats_nothing(ctx, tmp_path, monkeypatch
     class Late(optio_host.LocalHost):
         async def tail_file(self, absolute_path):
             await looked.wait()
-            async for line in super().tail_file(absolute_path):
-                yield line
+            async with aclosing(super().tail_file(absolute_path)) as lines:
+                async for line in lines:
+                    yield line
 
     async def body(host, _):
         append(host, b"STATUS: one\nSTATUS: two\n")
