@@ -88,7 +88,7 @@ async def test_what_a_command_printed_and_how_it_ended(given):
         result = await hook.run_on_host("echo out; exit 3", check=False)
         assert isinstance(result, RunResult)
         assert (result.stdout, result.exit_code) == ("out\n", 3)
-        with pytest.raises(HostCommandError, match="exited with 3: bad") as failure:
+        with pytest.raises(HostCommandError, match="exit 3: bad") as failure:
             await hook.run_on_host("echo bad >&2; exit 3")
         assert failure.value.exit_code == 3
         assert await hook.run_on_host("pwd -P", cwd="/") == "/\n"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import anyio
@@ -24,6 +25,8 @@ async def test_redirecting_writes_the_url_to_the_log(ground: Ground) -> None:
         additions = await prepare_browser_shims(host, "redirect")
         assert additions is not None
         assert additions["BROWSER"] == f"{host.workdir}/bin/xdg-open"
+        assert additions["DISPLAY"] == os.environ.get("DISPLAY", ":0")
+        assert {"chromium", "google-chrome-stable", "firefox"} <= set(NAMES)
         first, _, rest = additions["PATH"].partition(":")
         assert (first, "/bin" in rest) == (f"{host.workdir}/bin", True)
         await host.write_text("optio.log", "STATUS: not ended")
@@ -41,6 +44,7 @@ async def test_suppressing_does_nothing_and_ignoring_installs_nothing(ground: Gr
         assert await prepare_browser_shims(host, "ignore") is None
         assert not Path(host.workdir, "bin").exists()
         additions = await prepare_browser_shims(host, "suppress")
+        assert "DISPLAY" not in additions
         await host.write_text("optio.log", "")
         for name in NAMES:
             done = await host.run_command(

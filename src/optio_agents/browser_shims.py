@@ -8,21 +8,38 @@ from typing import TYPE_CHECKING
 from optio_agents.hosts.scripting import script
 
 from .errors import CommandFailed
+from .protocol.features import BrowserMode as BrowserMode
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from optio_agents.hosts.host import Host
 
 
-NAMES = ("xdg-open", "gio", "open", "sensible-browser", "www-browser", "x-www-browser")
+NAMES = (
+    "xdg-open",
+    "gio",
+    "open",
+    "sensible-browser",
+    "www-browser",
+    "x-www-browser",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "google-chrome-beta",
+    "firefox",
+)
+_NO_DISPLAY = ":0"  # without any, an agent would not even try
 _SILENT = "#!/bin/sh\nexit 0\n"
 
 
 async def prepare_browser_shims(host: Host, mode: str) -> dict[str, str] | None:
-    """Install them for *mode*; what to add to the agent's environment: PATH and BROWSER.
+    """Install them for *mode*; what to add to the agent's environment: PATH, BROWSER, DISPLAY.
 
-    "redirect" has them append `BROWSER: "<url>"` to the log, "suppress" has them do nothing,
-    "ignore" installs none and gives None. They stand in `<workdir>/bin`, or in the task directory
-    where the work directory is the user's own.
+    "redirect" has them append `BROWSER: "<url>"` to the log, "suppress" has them do nothing and
+    gives no DISPLAY, "ignore" installs none and gives None. They stand in `<workdir>/bin`, or in
+    the task directory where the work directory is the user's own.
     Raises ValueError for another mode, TransferFailed, CommandFailed, HostLost.
     """
     match mode:
@@ -39,19 +56,23 @@ async def prepare_browser_shims(host: Host, mode: str) -> dict[str, str] | None:
     directory = posixpath.join(home, "bin")
     opener = posixpath.join(directory, NAMES[0])
     await host.put_file_to_host(text.encode(), opener)
-    path = await _install(host, directory)
-    return {"PATH": f"{directory}:{path}" if path else directory, "BROWSER": opener}
+    known = await _install(host, directory)
+    path = known.get("PATH")
+    added = {"PATH": f"{directory}:{path}" if path else directory, "BROWSER": opener}
+    if mode == "redirect":
+        added["DISPLAY"] = known.get("DISPLAY") or _NO_DISPLAY
+    return added
 
 
-async def _install(host: Host, directory: str) -> str:
-    """Give the first its other names; the PATH that agents have there."""
+async def _install(host: Host, directory: str) -> Mapping[str, str]:
+    """Give the first its other names; the PATH and the DISPLAY that agents have there."""
     first, *others = NAMES
     copies = "; ".join(f"ln -f {first} {name} || exit" for name in others)
-    command = f'chmod 755 {first} || exit; {copies}; printf %s "$PATH"'
+    command = f'chmod 755 {first} || exit; {copies}; printf \'%s\\n\' "$PATH" "${{DISPLAY-}}"'
     done = await host.run_command(command, cwd=directory)
     if done.exit_code:
         raise CommandFailed(command, done.exit_code, done.stdout, done.stderr)
+    known: Mapping[str, str] = dict(zip(("PATH", "DISPLAY"), done.stdout.split("\n"), strict=False))
     if machine := getattr(host, "machine", None):
-        login: str = (await machine.login_environment()).get("PATH", done.stdout)
-        return login
-    return done.stdout
+        known = {**known, **await machine.login_environment()}
+    return known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import posixpath
@@ -155,7 +156,7 @@ class HookContext:
             return result
         if result.exit_code:
             raise HostCommandError(command, result.exit_code, result.stdout, result.stderr)
-        return result.stdout
+        return result.stdout + result.stderr if capture_stderr else result.stdout
 
     async def copy_file(self, source: Any, target: str, *, skip_if_unchanged: bool = False) -> None:
         """Put *source* on the host, whole or not at all.
@@ -164,20 +165,37 @@ class HookContext:
         blob, which the context's `load_blob` opens.
         """
         where, name = await self._target(target), posixpath.basename(target)
+        digest = await self._digest(source) if skip_if_unchanged else {}
+        if digest is None:
+            skip_if_unchanged, digest = False, {}
         self._tell(f"Verifying {name}…" if skip_if_unchanged else f"Copying {name}…")
         copied = _Copied(self._report, name, announced=not skip_if_unchanged)
         async with self._open(source) as data:
             await self._host.put_file_to_host(
-                data, where, skip_if_unchanged=skip_if_unchanged, progress_cb=copied
+                data, where, skip_if_unchanged=skip_if_unchanged, progress_cb=copied, **digest
             )
         if not copied.begun:
             self._tell(f"Already up to date: {name}")
+
+    async def _digest(self, source: Any) -> dict[str, str] | None:
+        """What a host of another make must know to skip *source*, a stream; None: it cannot."""
+        from optio_agents.hosts.host import Host  # ours compares what it was given
+
+        if isinstance(self._host, Host) or _is_whole(source):
+            return {}
+        if hasattr(source, "__aiter__"):
+            return None  # it can be read only once
+        digest = hashlib.sha256()
+        async with self._open(source) as data:
+            async for chunk in data:
+                digest.update(chunk)
+        return {"expected_sha256": digest.hexdigest()}
 
     @asynccontextmanager
     async def _open(self, source: Any) -> AsyncIterator[Any]:
         if isinstance(source, (bytearray, memoryview)):
             yield bytes(source)
-        elif isinstance(source, (str, os.PathLike, bytes)) or hasattr(source, "__aiter__"):
+        elif _is_whole(source) or hasattr(source, "__aiter__"):
             yield source
         else:
             async with self._ctx.load_blob(source) as reader:  # type: ignore[attr-defined]
@@ -228,13 +246,13 @@ class HookContext:
     async def send_to_agent(self, message: str) -> bool:
         """Say *message* to the live agent, as best we can; whether it was taken. Never raises."""
         if self._agent_sender is None:
-            self._tell("A message to the agent was not sent: it has no input channel")
+            self._tell("A message to the agent was not sent: no channel (it has no input channel)")
             return False
         try:
             await self._agent_sender(SYSTEM_MESSAGE_PREFIX + message)
         except Exception as error:
             _log.warning("a message to the agent was not taken", exc_info=True)
-            self._tell(f"A message to the agent was not taken by its input channel: {error}")
+            self._tell(f"send_to_agent failed: its input channel did not take a message: {error}")
             return False
         return True
 
@@ -244,15 +262,8 @@ class HookContext:
             raise ValueError(f"{target!r} leaves the work directory")
         where = await self._path(target)
         if relative and "/" in target:
-            await self._refuse_links(where, target)
+            await refuse_links(self._host, self._host.workdir, where)
         return where
-
-    async def _refuse_links(self, where: str, target: str) -> None:
-        """A directory on the way may be a link of the agent's."""
-        top, folder = map(shlex.quote, (self._host.workdir, posixpath.dirname(where)))
-        checked = await self._host.run_command(f"top={top} at={folder}\n{_STAYS_BELOW}", cwd="/")
-        if checked.exit_code == _LEAVES:
-            raise ValueError(f"{target!r} leaves the work directory over a link")
 
     async def _path(self, path: str) -> str:
         if path == "~" or path.startswith("~/"):
@@ -269,6 +280,7 @@ class HookContext:
             _log.warning("the context's report_progress raised", exc_info=True)
 
 
+_SKIPPED = "already up to date"  # what hosts of other makes report of a copy not made
 _LEAVES = 3
 # What is there of the directory $at leads to one below $top.
 _STAYS_BELOW = f"""
@@ -277,6 +289,19 @@ until [ -d "$at" ] || [ ! "$at" ]; do at=${{at%/*}}; done
 at=$(cd -P -- "$at/" && pwd -P) || exit 0
 case ${{at%/}}/ in "${{top%/}}"/*) ;; *) exit {_LEAVES} ;; esac
 """
+
+
+def _is_whole(source: Any) -> bool:
+    """It is a file here, or bytes; not a stream."""
+    return isinstance(source, str | os.PathLike | bytes | bytearray | memoryview)
+
+
+async def refuse_links(host: Host, top: str, target: str) -> None:
+    """Raise ValueError where a directory on the way to *target* is a link that leaves *top*."""
+    named = f"top={shlex.quote(top)} at={shlex.quote(posixpath.dirname(target))}"
+    checked = await host.run_command(f"{named}\n{_STAYS_BELOW}", cwd="/")
+    if checked.exit_code == _LEAVES:
+        raise ValueError(f"{target!r} leaves the work directory over a link")
 
 
 async def _chunks(reader: Any) -> AsyncIterator[bytes]:
@@ -291,6 +316,8 @@ class _Copied:
         self._report, self._name, self.begun = report, name, announced
 
     def __call__(self, percent: float | None, message: str | None = None) -> None:
+        if not self.begun and message == _SKIPPED:
+            return
         if not self.begun:
             self.begun = True
             self._report(None, visible(f"Copying {self._name}…"))

@@ -99,7 +99,7 @@ class CommandFailed(HostError):
 
     def __str__(self) -> str:
         last_words = self.stderr.strip()[-_LAST_WORDS:] or "nothing on stderr"
-        return f"{self.command!r} exited with {self.exit_code}: {last_words}"
+        return f"{self.command!r} ended with exit {self.exit_code}: {last_words}"
 
 
 class CommandTimedOut(HostError, TimeoutError):

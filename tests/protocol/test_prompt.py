@@ -70,7 +70,7 @@ def test_the_headings_say_who_listens(features: ProtocolFeatures, replies: bool)
     headings = ["## Log channel", "## Deliverables", "## Messages from the harness"]
     assert re.findall("^#.*", prompt, re.MULTILINE) == headings[: 2 + replies]
     assert bool(WAITING.search(prompt)) == replies
-    assert ("There is no browser here" in prompt) == (features.browser == "suppress")
+    assert ("impossible to launch a browser" in prompt) == (features.browser == "suppress")
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,98 @@ async def test_a_whole_session(foreign, ctx):
     assert ("progress", 50, "half") in ctx.told
 
 
+@pytest.mark.parametrize("kind", ["local"])
+async def test_done_ends_a_body_that_runs_on_at_once(foreign, ctx):
+    async def body(host, _):
+        append(host, b"DONE\n")
+        await anyio.sleep_forever()
+
+    async with foreign() as host:
+        result = await run_log_protocol_session(host, ctx, body=body, body_grace=2 * BOUND)
+    assert result.outcome == "done"
+
+
+async def test_a_blob_that_is_there_already_is_not_copied_again(foreign, ctx):
+    class Reader:
+        def __init__(self):
+            self.left = b"from a blob"
+
+        async def read(self, size=-1):
+            data, self.left = self.left, b""
+            return data
+
+    @asynccontextmanager
+    async def load_blob(blob):
+        yield Reader()
+
+    async def chunks():
+        yield b"stream"
+
+    ctx.load_blob = load_blob
+
+    async def body(host, hook):
+        for source in (17, 17, chunks()):
+            await hook.copy_file(source, "sub/a.bin", skip_if_unchanged=True)
+        append(host, b"DONE\n")
+
+    async with foreign() as host:
+        await run_log_protocol_session(host, ctx, body=body)
+        assert await host.fetch_bytes_from_host(f"{host.workdir}/sub/a.bin") == b"stream"
+    once = ["Verifying a.bin…", "Copying a.bin…"]
+    again = ["Verifying a.bin…", "Already up to date: a.bin"]
+    assert ctx.messages == [*once, *again, "Copying a.bin…"]
+
+
+async def test_what_is_refused_is_shown_as_refused_with_the_reason(foreign, ctx):
+    async def on_deliverable(hook, path, text):
+        raise RuntimeError("no room")
+
+    async def after_execute(hook):
+        raise RuntimeError("not snapshot")
+
+    async def body(host, hook):
+        hand_over(host, "b.bin", b"\xff\x00")
+        hand_over(host, "a.txt", b"text")
+        names = ["b.bin", "none", "../optio.log"]
+        lines = ["DELIVERABLE: /etc/passwd", *(f"DELIVERABLE: deliverables/{one}" for one in names)]
+        lines += ["DELIVERABLE: deliverables/a.txt", "ERROR: gave up"]
+        append(host, "".join(f"{line}\n" for line in lines).encode())
+        assert not await hook.send_to_agent("hello")
+        await anyio.sleep_forever()
+
+    async with foreign() as host:
+        with pytest.raises(AgentReportedError):
+            await run_log_protocol_session(
+                host, ctx, body=body, on_deliverable=on_deliverable, after_execute=after_execute
+            )
+    shown = [line for line in ctx.messages if line.startswith("Deliverable")]
+    assert [line.split(": ")[:2] for line in shown] == [
+        ["Deliverable refused", "/etc/passwd"],
+        ["Deliverable refused", "b.bin"],
+        ["Deliverable refused", "none"],
+        ["Deliverable refused", "deliverables/../optio.log"],
+        ["Deliverable", "a.txt"],
+        ["Deliverable a.txt", "on_deliverable failed"],
+    ]
+    for line, why in zip(
+        shown, ("not in deliverables/", "not text", "no such file", "not in deli"), strict=False
+    ):
+        assert why in line
+    assert "no room" in shown[-1]
+    assert "after_execute failed: RuntimeError: not snapshot" in ctx.messages
+    assert any("no channel" in line and "input channel" in line for line in ctx.messages)
+
+
+@pytest.mark.parametrize("kind", ["local"])
+async def test_a_body_that_returns_without_done_is_told_so(foreign, ctx):
+    async def body(host, _):
+        append(host, b"STATUS: 1% x\n")
+
+    async with foreign() as host:
+        with pytest.raises(AgentExited, match="body returned before DONE"):
+            await run_log_protocol_session(host, ctx, body=body)
+
+
 async def test_the_end_of_the_tail_is_not_success(foreign, ctx):
     async def body(host, _):
         append(host, b"STATUS: 1% x\n")
@@ -359,7 +451,9 @@ def test_every_call_that_we_make_exists_there_with_that_signature():
     ):
         ours = inspect.signature(getattr(ProcessContext, name))
         real = inspect.signature(getattr(theirs, name))
-        assert list(ours.parameters) == list(real.parameters), name
+        more = list(real.parameters.values())[len(ours.parameters) :]
+        assert list(real.parameters)[: len(ours.parameters)] == list(ours.parameters), name
+        assert all(one.default is not one.empty for one in more), name
         assert inspect.iscoroutinefunction(getattr(theirs, name)) == inspect.iscoroutinefunction(
             getattr(ProcessContext, name)
         )
@@ -405,7 +499,7 @@ async def test_a_real_process_context_takes_what_it_is_told(sessions):
     ctx = real_context()
     written = []
 
-    async def write_progress(progress):
+    async def write_progress(progress, level=None):
         written.append((progress.percent, progress.message))
 
     ctx._write_progress = write_progress  # noqa: SLF001  # where the database would be

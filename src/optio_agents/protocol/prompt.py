@@ -51,8 +51,8 @@ reads theirs\
 """
 
 _NO_BROWSER = """\
-There is no browser here and nobody sees this screen: do not try to open one. If a person must \
-visit a page, put its address into an `ATTENTION:` entry.\
+There is no browser here and nobody sees this screen: it is impossible to launch a browser, do not \
+try to. If a person must visit a page, put its address into an `ATTENTION:` entry.\
 """
 
 _DELIVERABLES = """\

@@ -115,10 +115,11 @@ class Options:
         for name, given in _ASYNC.items():
             _check(name, getattr(self, name), given, is_async=True)
         _check("browser_url_rewrite", self.browser_url_rewrite, ("url",), is_async=False)
-        if self.protocol.features.caller_messages != (self.on_caller_message is not None):
+        enabled = self.protocol.features.caller_messages
+        if enabled != (self.on_caller_message is not None):
+            why = "no on_caller_message is given" if enabled else "the protocol does not enable it"
             raise ValueError(
-                "on_caller_message and a protocol with caller_messages belong together: "
-                "give both or none"
+                f"on_caller_message and a protocol with caller_messages belong together: {why}"
             )
         if self.verify_tries < 1:
             raise ValueError("verify_tries is at least 1")

@@ -438,6 +438,8 @@ class Run:
             except (OptioAgentsError, OSError):
                 _log.debug("the agent's last words cannot be had", exc_info=True)
         outcome, summary = outcome_of(verdict)
+        if isinstance(verdict, Exited) and agent is None:
+            summary = f"body returned before DONE: {summary}"
         if isinstance(verdict, Exited) and verdict.agent.exit_code in _NOT_RUN and stderr:
             summary = f"{summary}: {visible(stderr.splitlines()[-1], limit=200)}"
         if isinstance(verdict, Exited) and (other := await self.hints.find_other_log()):
