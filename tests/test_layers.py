@@ -15,6 +15,7 @@ PACKAGE = "optio_agents"
 FLOORS = (
     "cli",
     "testing",
+    "family",
     "team",
     "supervision",
     "session",
@@ -23,17 +24,18 @@ FLOORS = (
     "context browser_shims",
     "hosts store",
     "protocol framing",
-    "errors display concurrency mounts schemas",
+    "errors display concurrency mounts schemas checklist",
 )
 DEPTH = {name: depth for depth, names in enumerate(FLOORS) for name in names.split()}
 # Doors: through them a package offers, by name and not before it is used, what lies above it.
 DOORS = {
     ("protocol", "context"),
     ("protocol", "session"),
+    ("protocol.session", "session"),
     ("protocol.protocol", "browser_shims"),
     ("protocol.protocol", "hosts"),
 }
-PURE = ("protocol", "framing", "errors", "display", "conversation.contract")
+PURE = ("protocol", "framing", "errors", "display", "checklist", "conversation.contract")
 PURE += tuple(
     f"conversation.{name}"
     for name in ("dialect", "json_lines", "claude.dialect", "claude.stream_json")
@@ -68,6 +70,8 @@ def _modules() -> Iterator[tuple[str, ast.Module]]:
 
 MODULES = dict(_modules())
 del MODULES["__init__"]  # the root looks names up in its parts
+# Modules that carry a published name, on the search path of the package, and nothing more.
+NAMES = {name for name in MODULES if name.startswith("family.names.")}
 PACKAGES = {
     ".".join(path.parent.relative_to(SOURCE / PACKAGE).parts)
     for path in (SOURCE / PACKAGE).rglob("__init__.py")
@@ -181,6 +185,21 @@ def test_a_folder_is_small_enough_to_be_seen_at_once() -> None:
         folder = SOURCE / PACKAGE / package.replace(".", "/")
         files = [path for path in folder.iterdir() if path.suffix == ".py"]
         assert len(files) <= 12, f"{package} has {len(files)} files"
+
+
+def test_a_module_that_carries_a_name_leads_to_one_of_the_room() -> None:
+    for module in NAMES:
+        name = module.rpartition(".")[2]
+        assert [imported.rpartition(".")[2] for imported in _imports(module)] == [name]
+        assert len(MODULES[module].body) == 4  # what it is, two imports, and the module itself
+    taken = {path.stem for path in (SOURCE / PACKAGE).iterdir()}
+    assert not taken & {name.rpartition(".")[2] for name in NAMES}, "it would never be found"
+
+
+def test_nobody_walks_through_the_room_of_the_family() -> None:
+    for module in MODULES:
+        if not module.startswith("family"):
+            assert not [name for name in _imports(module) if name.startswith("family")], module
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -35,6 +35,12 @@ PUBLIC = """
     find_session format_log_line get_protocol grants make_host parse_log_line questions
     relativize_deliverable_path run_log_protocol_session supervise validate_deliverable_path
     visible visible_block
+
+    AccountInfo AgentInfo AllowedDir BlobCryptoConfigMixin ClaustrumConfigMixin ControlSettings
+    ConversationMode CustomControl CustomControlsConfigMixin CustomOption McpConfigMixin McpServer
+    McpServersProvider ResumeConfigMixin SeedProvider SeedUnavailableError
+    SessionControlsConfigMixin Text ThinkingVerbosity ToolVerbosity UsageWindow WelcomeCard
+    WelcomeConfigMixin check_text is_limited resolve_mcp_servers resolve_text
 """
 # What the outside imports from exactly there.
 HOMES = {

@@ -37,7 +37,7 @@ def test_only_what_is_ours_can_be_committed(tmp_path: Path) -> None:
 
 def test_the_project_is_what_it_says() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert (project["name"], project["version"]) == ("optio-agents", "0.3.2")
+    assert (project["name"], project["version"]) == ("optio-agents", "0.7.3")
     assert project["license"] == "Apache-2.0"
     assert "Version 2.0, January 2004" in (ROOT / "LICENSE").read_text()
     assert (ROOT / "src/optio_agents/py.typed").exists()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .conversation import *
     from .display import *
     from .errors import *
+    from .family import *
     from .hosts import *
     from .protocol import *
     from .session import *
@@ -43,7 +44,21 @@ PARTS = (
     "conversation",
     "supervision",
     "store",
+    "family",
 )
+# What the engine packages of the optio family know by name lies in a room of its own; these
+# modules they take as attributes, without importing them.
+__path__.append(f"{__path__[0]}/family/names")
+MODULES = {
+    "browser_shims",
+    "claustrum",
+    "input_listener",
+    "model_probe",
+    "seeds",
+    "session_controls",
+    "steering",
+    "tmux_input",
+}
 
 
 def _public(part: str) -> list[str]:
@@ -54,7 +69,7 @@ def _public(part: str) -> list[str]:
 def __getattr__(name: str) -> object:
     if name == "__all__":
         return __dir__()
-    if name in PARTS:  # `from optio_agents import errors` asks here before it imports
+    if name in PARTS or name in MODULES:  # `from optio_agents import errors` asks here first
         return import_module(f".{name}", __name__)
     for part in PARTS if not name.startswith("_") else ():
         if name in _public(part):

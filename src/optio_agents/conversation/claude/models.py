@@ -155,7 +155,7 @@ def _usage(event: Event) -> TokenUsage | None:
     )
 
 
-class McpServer(_Spoken):
+class ConnectedServer(_Spoken):
     name: Maybe[str] = None
     status: Maybe[str] = None
 
@@ -168,7 +168,7 @@ class Init(_Spoken):
     model: Maybe[str] = None
     permission_mode: Maybe[str] = Field(default=None, alias="permissionMode")
     tools: Maybe[list[str]] = None
-    mcp_servers: Maybe[list[McpServer]] = None
+    mcp_servers: Maybe[list[ConnectedServer]] = None
     slash_commands: Maybe[list[str]] = None
     claude_code_version: Maybe[str] = None
     capabilities: Maybe[list[str]] = None
