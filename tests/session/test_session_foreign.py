@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -365,9 +365,8 @@ async def test_a_tail_that_comes_late_repeats_nothing(ctx, tmp_path, monkeypatch
     class Late(optio_host.LocalHost):
         async def tail_file(self, absolute_path):
             await looked.wait()
-            async with aclosing(super().tail_file(absolute_path)) as lines:
-                async for line in lines:
-                    yield line
+            async for line in super().tail_file(absolute_path):
+                yield line
 
     async def body(host, _):
         append(host, b"STATUS: one\nSTATUS: two\n")
@@ -378,8 +377,10 @@ async def test_a_tail_that_comes_late_repeats_nothing(ctx, tmp_path, monkeypatch
         await anyio.sleep(0.2)  # the tail comes to what it missed
         append(host, b"DONE\n")
 
+    late = Late(str(tmp_path / "task"))
     with anyio.fail_after(BOUND):
-        result = await run_log_protocol_session(Late(str(tmp_path / "task")), ctx, body=body)
+        result = await run_log_protocol_session(late, ctx, body=body)
+        await late.disconnect()  # what ends its tail
     assert result.outcome == "done"
     assert ctx.messages == ["one", "two", "three"]
 
