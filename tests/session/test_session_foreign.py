@@ -401,10 +401,12 @@ async def test_a_file_that_is_swapped_while_it_is_fetched_is_not_handed_over(ctx
         hand_over(host, "a.txt", b"content")
         append(host, b"DELIVERABLE: deliverables/a.txt\nDONE\n")
 
+    swapped = Swapped(str(tmp_path / "task"))
     with anyio.fail_after(BOUND):
         result = await run_log_protocol_session(
-            Swapped(str(tmp_path / "task")), ctx, body=body, on_deliverable=on_deliverable
+            swapped, ctx, body=body, on_deliverable=on_deliverable
         )
+        await swapped.disconnect()
     assert texts == []
     assert "not in deliverables/" in result.deliverables[0].reply
 
