@@ -13,6 +13,7 @@ PACKAGE = "optio_agents"
 
 # From the top; a package imports what stands below it, and no package stands on two floors.
 FLOORS = (
+    "web",
     "cli",
     "testing",
     "family",

@@ -38,6 +38,7 @@ VERBS = {
     "deny": ("act", "Do not let it."),
     "answer": ("act", "Answer the agent's question."),
     "stop": ("act", "End an agent and all its processes."),
+    "serve": ("optio_agents.web.verb", "Show all sessions on a page, for browsers."),
     "prompt": ("prompt", "Print the words that teach an agent the log channel."),
     "check": ("check", "Report what an agent did wrong in its log."),
     "help": ("prompt", "Read the guide, a page for each topic."),
@@ -54,7 +55,8 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        module = import_module(f"optio_agents.cli.verbs.{VERBS[cmd_name][0]}")
+        home = VERBS[cmd_name][0]
+        module = import_module(home if "." in home else f"optio_agents.cli.verbs.{home}")
         found = getattr(module, cmd_name.replace("-", "_"))
         assert isinstance(found, click.Command)
         return found

@@ -130,13 +130,28 @@ class Store:
         named = _of_name(found, name)
         return await self._standing(named[0]) if named else None
 
-    async def last_words(self) -> dict[str, LastWords]:
-        """Of each session the last line of its log, and what its turns have cost."""
-        return await self._file.read(rows.last_words)
+    async def last_words(self, session: str | None = None) -> dict[str, LastWords]:
+        """Of each session, or of one, the last line of its log, and what its turns have cost."""
+        return await self._file.read(lambda database: rows.last_words(database, session))
+
+    async def ids(self) -> set[str]:
+        """Of all sessions that there are."""
+        return await self._file.read(rows.ids)
+
+    async def news(self, after: int) -> tuple[int, set[str]]:
+        """The place of the last event of all, and the sessions of which some stand behind *after*.
+
+        What is forgotten gives its places back: then the last one is not behind *after* any more.
+        """
+        return await self._file.read(lambda database: rows.news(database, after))
 
     async def events(self, session: str, *, after: int = 0, most: int = 1000) -> list[StoredEvent]:
         """What happened in that session behind its event number *after*, in order."""
         return await self._file.read(lambda database: rows.events(database, session, after, most))
+
+    async def decision(self, session: str, request: str) -> StoredEvent | None:
+        """What was decided about that request of the session last, if anything was."""
+        return await self._file.read(lambda database: rows.decision(database, session, request))
 
     async def deliveries(self, session: str) -> list[Delivery]:
         """How far each announced file has come, in the order announced."""

@@ -54,6 +54,11 @@ def sessions(database: sqlite3.Connection, only: str | None = None) -> list[Stor
     return [_session(row) for row in rows]
 
 
+def ids(database: sqlite3.Connection) -> set[str]:
+    """Of all sessions."""
+    return {id_ for (id_,) in database.execute("SELECT id FROM sessions")}
+
+
 def _session(row: tuple[Any, ...]) -> StoredSession:
     id_, created_at, host, taskdir, facts, ended_at, outcome, summary, result, state, percent = row
     stored = StoredSession(
@@ -89,7 +94,7 @@ def last_event(database: sqlite3.Connection, session: str) -> float | None:
     return row[0] if row else None
 
 
-def last_words(database: sqlite3.Connection) -> dict[str, LastWords]:
+def last_words(database: sqlite3.Connection, only: str | None = None) -> dict[str, LastWords]:
     """Of each session: one look into an index for each, however much was recorded."""
     turns = "FROM events WHERE session=s.id AND kind='turn' AND file IS NULL"
     rows = database.execute(
@@ -98,12 +103,20 @@ def last_words(database: sqlite3.Connection) -> dict[str, LastWords]:
         # an agent's own sum has its past runs in it
         f" coalesce((SELECT json_extract(value, '$.raw.total_cost_usd') {turns}"
         f" ORDER BY number DESC LIMIT 1), (SELECT sum(json_extract(value, '$.cost')) {turns}))"
-        " FROM sessions s"
+        f" FROM sessions s {'' if only is None else 'WHERE id=?'}",
+        () if only is None else (only,),
     )
     return {
         id_: LastWords(line, cost if isinstance(cost, int | float) else None)
         for id_, line, cost in rows
     }
+
+
+def news(database: sqlite3.Connection, after: int) -> tuple[int, set[str]]:
+    """The last row of events, and the sessions of those behind row *after*."""
+    (last,) = database.execute("SELECT coalesce(max(rowid), 0) FROM events").fetchone()
+    found = database.execute("SELECT DISTINCT session FROM events WHERE rowid>?", (after,))
+    return last, {session for (session,) in found}
 
 
 _EVENTS = (
@@ -131,6 +144,16 @@ def open_requests(database: sqlite3.Connection, session: str) -> list[StoredEven
         (session,),
     )
     return [_event(row) for row in rows]
+
+
+def decision(database: sqlite3.Connection, session: str, request: str) -> StoredEvent | None:
+    """The last one about *request*."""
+    row = database.execute(
+        f"{_EVENTS} AND o.kind='decision' AND o.key=? AND o.file IS NULL"
+        " ORDER BY o.number DESC LIMIT 1",
+        (session, request),
+    ).fetchone()
+    return _event(row) if row else None
 
 
 def _event(row: tuple[Any, ...]) -> StoredEvent:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from optio_agents.agents import Agent, StopReport
     from optio_agents.conversation.contract import PermissionDecision
+    from optio_agents.framing.batches import Batches
     from optio_agents.store import Store, StoredSession
     from optio_agents.store.records import SessionRecords, SessionState
 
@@ -55,6 +56,9 @@ if TYPE_CHECKING:
     from .kinds import Reach
     from .recording import Recording
     from .supervisor import Owner
+
+
+_LINE = 16 << 20  # bytes of the agent's output that whoever only reads is given at most
 
 
 class Position(Protocol):
@@ -112,6 +116,18 @@ class Session:
     def requests(self) -> tuple[OpenRequest, ...]:
         """What the agent waits for, in the order asked, as its owner has written it down."""
         return self._position.requests
+
+    @asynccontextmanager
+    async def output(self, cursor: Cursor | None = None) -> AsyncIterator[Batches]:
+        """The agent's own output on its host, line by line from *cursor* on, to its end."""
+        agent, _ = await self._position.reach()
+        async with agent.follow_stdout(cursor, limit=_LINE) as batches:
+            yield batches
+
+    async def taken(self) -> frozenset[str]:
+        """The names of the messages that have reached the agent's input; others still wait."""
+        agent, _ = await self._position.reach()
+        return await agent.names_said()
 
     async def read_requests(self) -> tuple[OpenRequest, ...]:
         """The same as the agent has said itself, so also when nobody supervises it."""

@@ -8,6 +8,7 @@ import subprocess
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import anyio
 
@@ -86,7 +87,7 @@ class Notifier:
     def queue(self, record: Mapping[str, Any]) -> None:
         """Queue *record*. Never waits: what finds no room is skipped, and counted."""
         try:
-            self._send.send_nowait(record)
+            self._send.send_nowait({**record, **_page(record)})
         except anyio.WouldBlock:
             self._skipped += 1
 
@@ -96,6 +97,17 @@ class Notifier:
                 await self.program.run(record)
         if self._skipped:
             self.program.say(f"{self._skipped} notifications were skipped: the program is slow")
+
+
+def _page(record: Mapping[str, Any]) -> dict[str, str]:
+    """Where `optio-agents serve` shows what *record* is about, if it is known where it serves."""
+    page = os.environ.get("OPTIO_AGENTS_PAGE")
+    if not page or "session" not in record:
+        return {}
+    names = ["sessions", str(record["session"])]
+    if record["kind"] in ("permission", "question"):
+        names += ["requests", str(record["request"])]
+    return {"page": f"{page.rstrip('/')}/#/{'/'.join(quote(name, safe='') for name in names)}"}
 
 
 @asynccontextmanager

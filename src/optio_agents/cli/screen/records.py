@@ -25,6 +25,8 @@ from optio_agents.protocol.events import (
     StatusEvent,
     UnknownLine,
 )
+from optio_agents.protocol.features import EVERYTHING
+from optio_agents.protocol.parser import parse_log_line
 from optio_agents.supervision import events
 
 from .questions import questions
@@ -32,7 +34,7 @@ from .questions import questions
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from optio_agents.store.records import Delivery, SessionResult
+    from optio_agents.store.records import Delivery, LastWords, SessionResult, StoredSession
 
 
 VERSION = 1
@@ -181,6 +183,37 @@ def gist(given: dict[str, Any]) -> str:
     """What a tool is to do, in the argument that tells it best."""
     known = ("command", "file_path", "path", "pattern", "url", "query", "description", "prompt")
     return next((str(given[name]) for name in known if name in given), json.dumps(given))
+
+
+def of_session(session: StoredSession, last: LastWords | None = None) -> Record:
+    """How one stands, as `ls` lists it."""
+    state, over = session.state, session.over
+    return record(
+        "session",
+        session=session.id,
+        at=session.created_at,
+        host=session.host,
+        taskdir=session.taskdir,
+        outcome=session.outcome,
+        state=session.outcome if over else str(state),
+        over=over,
+        waits=state.needs_person,
+        percent=state.percent,
+        name=session.facts.get("name") or None,
+        agent=session.facts.get("program"),
+        usd=last and last.cost,
+        last=(over and session.summary) or _words_of(last),
+        text=session.facts.get("title"),
+        summary=session.summary,
+        verified=session.verified,
+        ended_at=session.ended_at,
+    )
+
+
+def _words_of(last: LastWords | None) -> str | None:
+    if last is None or last.line is None:
+        return None
+    return words(record(**of_event(parse_log_line(last.line, features=EVERYTHING))))
 
 
 def of_delivery(delivery: Delivery, **about: Any) -> Record:

@@ -18,7 +18,7 @@ from optio_agents.errors import AgentError
 
 if TYPE_CHECKING:
     from optio_agents.hosts.host import Host
-    from optio_agents.store import Store
+    from optio_agents.store import Store, StoredSession
 
 
 _MOST = 4 << 20  # bytes of a diff
@@ -50,7 +50,7 @@ async def _fetch(beginning: str, name: str | None, directory: Path) -> None:
 
     async with Store() as store:
         session = await store.session(beginning)
-        wanted = await _announced(store, session.id)
+        wanted = await announced_in(store, session.id)
         if name is not None:
             wanted = {name: wanted.get(name, name)}
         if not wanted:
@@ -58,14 +58,14 @@ async def _fetch(beginning: str, name: str | None, directory: Path) -> None:
         async with host_of(session) as host:
             for path, announced in wanted.items():
                 with tempfile.TemporaryFile() as data:
-                    where, root = _place(host, announced)
+                    where, root = place_of(host, announced)
                     await host.fetch_file(where, data, root=root)
                     data.seek(0)
                     kept = await anyio.to_thread.run_sync(save, data, directory, path)
                 click.echo(visible(str(kept)))
 
 
-async def _announced(store: Store, session: str) -> dict[str, str]:
+async def announced_in(store: Store, session: str) -> dict[str, str]:
     """The deliverables by the names that people use, each as the agent has announced it."""
     from optio_agents.protocol.events import DeliverableEvent
     from optio_agents.protocol.parser import parse_log_line
@@ -78,7 +78,7 @@ async def _announced(store: Store, session: str) -> dict[str, str]:
     return found
 
 
-def _place(host: Host, announced: str) -> tuple[str, str]:
+def place_of(host: Host, announced: str) -> tuple[str, str]:
     """Where that file is, and the directory that it must not lie outside of."""
     here = posixpath.normpath(announced).partition("/")[0] == "deliverables"
     root = host.logdir if here else host.workdir
@@ -97,12 +97,26 @@ def diff(session: str) -> int:
 
 
 async def _diff(beginning: str) -> int:
-    from optio_agents.hosts.scripting import script
     from optio_agents.store import Store
-    from optio_agents.supervision.sessions import host_of
 
     async with Store() as store:
         session = await store.session(beginning)
+    data, cut = await changes_in(session)
+    if sys.stdout.isatty():
+        text = data.decode("utf-8", "replace")
+        click.echo(visible_block(text, limit=10 * _MOST), nl=False)
+    else:  # `git apply` wants it as it is
+        click.echo(data, nl=False)
+    if cut:
+        click.echo(f"(cut at {_MOST >> 20} MiB)", err=True)
+    return 0
+
+
+async def changes_in(session: StoredSession) -> tuple[bytes, bool]:
+    """The diff, and whether there was more of it. Raises AgentError where there is none."""
+    from optio_agents.hosts.scripting import script
+    from optio_agents.supervision.sessions import host_of
+
     # git counts in whole seconds: what was committed in the first one is the agent's
     began = time.gmtime(session.created_at - 1)
     since = time.strftime("%Y-%m-%d %H:%M:%S +0000", began)
@@ -111,11 +125,4 @@ async def _diff(beginning: str) -> int:
         answer = await host.ask(script("cli/diff"), where, since, str(_MOST))
     if answer.exit_code:
         raise AgentError(answer.stderr.decode("utf-8", "replace").strip() or f"no diff of {where}")
-    if sys.stdout.isatty():
-        text = answer.stdout.decode("utf-8", "replace")
-        click.echo(visible_block(text, limit=10 * _MOST), nl=False)
-    else:  # `git apply` wants it as it is
-        click.echo(answer.stdout, nl=False)
-    if len(answer.stdout) == _MOST:
-        click.echo(f"(cut at {_MOST >> 20} MiB)", err=True)
-    return 0
+    return answer.stdout, len(answer.stdout) == _MOST

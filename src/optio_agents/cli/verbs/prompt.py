@@ -65,24 +65,24 @@ _WIDTH = 100  # columns of prose that one likes to read
 @click.pass_context
 def help(ctx: click.Context, topic: str | None) -> None:  # noqa: A001 - the name of the verb
     """Show the page TOPIC of the guide, or the help of a verb; without one, what there is."""
-    pages = _pages()
+    known = pages()
     if topic is None:
-        for name, text in pages.items():
+        for name, text in known.items():
             click.echo(f"  {name:<16} {text.partition(chr(10))[0].removeprefix('# ')}")
         click.echo("\n`optio-agents help TOPIC` shows a page, or what a verb takes.")
-    elif topic in pages:
-        _show(pages[topic])
+    elif topic in known:
+        _show(known[topic])
     else:
         app = ctx.find_root()
         assert isinstance(app.command, click.Group)
         verb = app.command.get_command(app, topic)
         if verb is None:
-            raise click.UsageError(f"there is no page {topic!r}: say one of {', '.join(pages)}")
+            raise click.UsageError(f"there is no page {topic!r}: say one of {', '.join(known)}")
         with click.Context(verb, info_name=topic, parent=app) as of_verb:
             click.echo(verb.get_help(of_verb))
 
 
-def _pages() -> dict[str, str]:
+def pages() -> dict[str, str]:
     """The text of each page by its name, in the order to read them."""
     found = {
         page.name.removesuffix(".md"): page.read_text("utf-8")

@@ -16,7 +16,7 @@ from optio_agents.cli.output import as_json
 from optio_agents.cli.screen.records import (
     Record,
     of_delivery,
-    of_event,
+    of_session,
     plain,
     record,
     records_of,
@@ -25,8 +25,6 @@ from optio_agents.cli.screen.records import (
 from optio_agents.cli.screen.table import table
 from optio_agents.display import visible
 from optio_agents.errors import AgentError
-from optio_agents.protocol.features import EVERYTHING
-from optio_agents.protocol.parser import parse_log_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,8 +32,7 @@ if TYPE_CHECKING:
     from optio_agents.agents import Found
     from optio_agents.hosts.host import Host
     from optio_agents.hosts.ssh.config import SSHConfig
-    from optio_agents.store import Store, StoredSession
-    from optio_agents.store.records import LastWords
+    from optio_agents.store import Store
     from optio_agents.supervision import SessionEvent
 
 
@@ -68,7 +65,7 @@ async def _known() -> list[Record]:
 
     async with Store() as store:
         last = await store.last_words()
-        return [_record(one, last.get(one.id)) for one in await store.sessions()]
+        return [of_session(one, last.get(one.id)) for one in await store.sessions()]
 
 
 async def _found_on(ssh: SSHConfig) -> list[Record]:
@@ -103,30 +100,6 @@ def _found(one: Found, host: Host) -> Record:
     )
 
 
-def _record(session: StoredSession, last: LastWords | None = None) -> Record:
-    state, over = session.state, session.over
-    return record(
-        "session",
-        session=session.id,
-        at=session.created_at,
-        host=session.host,
-        taskdir=session.taskdir,
-        outcome=session.outcome,
-        state=session.outcome if over else str(state),
-        over=over,
-        waits=state.needs_person,
-        percent=state.percent,
-        name=session.facts.get("name") or None,
-        agent=session.facts.get("program"),
-        usd=last and last.cost,
-        last=(over and session.summary) or _words_of(last),
-        text=session.facts.get("title"),
-        summary=session.summary,
-        verified=session.verified,
-        ended_at=session.ended_at,
-    )
-
-
 @click.command(epilog="Example:  optio-agents show 3f2a")
 @session_argument
 @click.option("--json", "as_lines", is_flag=True, help='One record per line, `"v": 1`.')
@@ -141,7 +114,7 @@ async def _story(beginning: str) -> list[Record]:
 
     async with Store() as store:
         session = await store.session(beginning)
-        story = [_record(session)]
+        story = [of_session(session)]
         story += [
             of_delivery(one, session=session.id) for one in await store.deliveries(session.id)
         ]
@@ -177,12 +150,6 @@ async def _happened(store: Store, session: str) -> list[Record]:
         cost = total if isinstance(total, int | float) else sum(known) if known else None
         found.append(record("cost", session=session, at=turns[-1].at, turns=len(turns), usd=cost))
     return found
-
-
-def _words_of(last: LastWords | None) -> str | None:
-    if last is None or last.line is None:
-        return None
-    return words(record(**of_event(parse_log_line(last.line, features=EVERYTHING))))
 
 
 def _in_words(row: Record) -> str:

@@ -22,7 +22,7 @@ from optio_agents.display import visible, visible_block
 from optio_agents.framing.lines import LineSplitter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from optio_agents.store import StoredSession
 
@@ -37,6 +37,7 @@ class Passage(NamedTuple):
 
     who: str
     text: str
+    change: str = ""  # to a file, that a tool is to make: lines that begin with - and +
 
 
 @click.command(epilog="Example:  optio-agents transcript 3f2a --format html >session.html")
@@ -90,12 +91,13 @@ def read_output(output: BinaryIO) -> Iterator[Passage]:
             if index in cut:
                 yield Passage("output", f"(a line of {cut[index]} bytes is left out)")
             else:
-                yield from _read_line(line)
+                yield from read_line(line)
     if rest := splitter.close():
-        yield from _read_line(rest)
+        yield from read_line(rest)
 
 
-def _read_line(line: bytes) -> Iterator[Passage]:
+def read_line(line: bytes) -> Iterator[Passage]:
+    """What one line of the output says."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
@@ -122,11 +124,28 @@ def _read_block(who: str, block: Any) -> Iterator[Passage]:
         case {"type": "text", "text": str(text)}:
             yield Passage(who, text)
         case {"type": "tool_use", "name": str(tool), "input": dict(given)}:
-            yield Passage("tool", f"{tool}: {gist(given)}")
+            yield Passage("tool", f"{tool}: {gist(given)}", _change(given))
         case {"type": "tool_result", "content": content}:
             parts = content if isinstance(content, list) else [{"text": content}]
             texts = [part["text"] for part in parts if isinstance(part, dict) and "text" in part]
             yield Passage("result", "\n".join(map(str, texts))[:_RESULT])
+
+
+def _change(given: Mapping[str, Any]) -> str:
+    """What an edit takes out and puts in, without the lines that both have around it."""
+    match given:
+        case {"old_string": str(old), "new_string": str(new)}:
+            pass
+        case {"file_path": str(), "content": str(new)}:
+            old = ""
+        case _:
+            return ""
+    before, after = old.splitlines(), new.splitlines()
+    while before and after and before[0] == after[0]:
+        del before[0], after[0]
+    while before and after and before[-1] == after[-1]:
+        del before[-1], after[-1]
+    return "\n".join([*(f"-{line}" for line in before), *(f"+{line}" for line in after)])
 
 
 def _text(passage: Passage) -> str:

@@ -1,0 +1,207 @@
+"""Server-sent events: what happened and what happens, from any place in it on.
+
+Nothing is kept for a reader: each is a number in a sequence that the journal, or the agent's host,
+holds anyway, and is read from there as fast as it takes it (backpressure). One that takes nothing
+for a while is cut off, and comes back with the last number it has (`Last-Event-ID`): so nothing is
+missing, and nothing comes twice.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from optio_agents.cli.exits import sentence
+from optio_agents.cli.output import as_json
+from optio_agents.cli.verbs.transcript import read_line
+from optio_agents.concurrency import task_group
+from optio_agents.display import visible_block
+from optio_agents.errors import OptioAgentsError
+from optio_agents.framing.cursor import Cursor
+from optio_agents.supervision import find_session
+from optio_agents.supervision.events import event_of
+
+from .shown import line, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from starlette.types import Receive, Scope, Send
+
+    from optio_agents.display import Secrets
+    from optio_agents.framing.batches import Batch
+
+    from .hub import Hub
+
+
+PATIENCE = 30.0  # seconds in which a reader takes something
+BEAT = 15.0  # seconds after which silence is broken, so that a dead link is noticed
+_PAGE = 200  # events that are read at once
+_SLOW = 1 << 18  # bytes: reading more takes a thread
+_PASSAGE = 20_000  # characters of one passage of a conversation
+_START = [
+    (b"content-type", b"text/event-stream"),
+    (b"x-accel-buffering", b"no"),  # a proxy that gathers would hold back the news
+]
+Write: TypeAlias = Callable[[str], Awaitable[None]]
+
+
+def message(data: str, *, id: str = "", event: str = "") -> str:  # noqa: A002 - the field's name
+    """One message of a stream; *data* is one line."""
+    fields = {"id": id, "event": event, "data": data}
+    return "".join(f"{name}: {text}\n" for name, text in fields.items() if text) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class EventStream:
+    """An answer that *work* writes, until it returns or nobody reads it any more."""
+
+    work: Callable[[Write], Awaitable[None]]
+    patience: float = PATIENCE
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": _START})
+        late = False
+
+        async def write(text: str) -> None:
+            nonlocal late
+            with anyio.move_on_after(self.patience) as patience:
+                body = text.encode()
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+            if patience.cancelled_caught:
+                late = True
+                tasks.cancel_scope.cancel()
+                await anyio.sleep_forever()
+
+        async def notice_end() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            tasks.cancel_scope.cancel()
+
+        async with task_group() as tasks:
+            tasks.start_soon(notice_end)
+            await write("retry: 2000\n\n")
+            await self.work(write)
+            tasks.cancel_scope.cancel()
+        if late:
+            scope["state"]["cut off"]()  # or what it did not take is kept for it
+            await anyio.lowlevel.checkpoint()
+        else:
+            await send({"type": "http.response.body", "body": b""})
+
+
+def overview(hub: Hub, place: str) -> Callable[[Write], Awaitable[None]]:
+    """How all sessions stand, and what changes in that, behind *place*."""
+
+    async def work(write: Write) -> None:
+        after = hub.after(place)
+        if not after:
+            await write(message("{}", event="all"))  # forget what you have
+        while True:
+            news, version = hub.bell.next, hub.version
+            if version > after:
+                rows = [row.record for row in hub.rows.values() if row.version > after]
+                gone = [session for session, at in hub.gone.items() if at > after]
+                data = f'{{"v":1,"sessions":[{",".join(rows)}],"gone":{as_json_list(gone)}}}'
+                after = version
+                await write(message(data, id=f"{hub.epoch}-{after}"))
+            await _until(news, write)
+
+    return work
+
+
+def as_json_list(texts: Iterable[str]) -> str:
+    return "[" + ",".join(f'"{text}"' for text in texts) + "]"  # ids of sessions: plain names
+
+
+def session_events(hub: Hub, session: str, after: int) -> Callable[[Write], Awaitable[None]]:
+    """All that happened behind event number *after*, and what happens, to the end."""
+
+    async def work(write: Write) -> None:
+        nonlocal after
+        standing = 0
+        while True:
+            news = hub.news_of(session)
+            row = hub.rows.get(session)  # asked before the rest, or that is cut short
+            while rows := await hub.store.events(session, after=after, most=_PAGE):
+                after = rows[-1].number
+                events = (event_of(one) for one in rows)
+                records = (record for event in events for record in shown(event, session))
+                await write("".join(message(line(r), id=str(r["number"])) for r in records))
+            if row is None and await hub.store.find(session) is None:
+                return await write(message("{}", event="gone"))
+            if row is not None and row.version > standing:
+                standing = row.version
+                await write(message(row.record, event="session"))
+            if row is not None and row.over:
+                return await write(message("{}", event="over"))
+            await _until(news, write)
+
+    return work
+
+
+def conversation(hub: Hub, session: str, place: str) -> Callable[[Write], Awaitable[None]]:
+    """What the agent's output on its host tells behind *place*, passage by passage."""
+
+    async def work(write: Write) -> None:
+        cursor = _cursor_in(place)
+        try:
+            async with (
+                find_session(session, store=hub.store) as live,
+                live.output(cursor) as batches,
+            ):
+                await write(message("{}", event="reached"))
+                async for batch in batches:
+                    told = await _tell(batch, live.secrets)
+                    behind = base64.urlsafe_b64encode(batch.cursor.to_json().encode())
+                    await write(message(told, id=behind.decode()))  # all of it, or none
+                await write(message("{}", event="over"))
+        except OptioAgentsError as error:
+            await write(message(as_json({"text": sentence(error)}), event="trouble"))
+
+    return work
+
+
+async def _tell(batch: Batch, secrets: Secrets) -> str:
+    if sum(map(len, batch.lines)) > _SLOW:
+        return await anyio.to_thread.run_sync(_passages, batch, secrets)
+    return _passages(batch, secrets)
+
+
+def _passages(batch: Batch, secrets: Secrets) -> str:
+    return as_json({"passages": [*_read(batch, secrets)]})
+
+
+def _read(batch: Batch, secrets: Secrets) -> Iterator[dict[str, Any]]:
+    for number, one in enumerate(batch.lines):
+        if number in batch.cut:
+            yield {"who": "output", "words": f"(a line of {batch.cut[number]} bytes is left out)"}
+            continue
+        for passage in read_line(one):
+            told = {"who": passage.who, "words": _block(passage.text, secrets)}
+            yield told | ({"change": _block(passage.change, secrets)} if passage.change else {})
+
+
+def _block(text: str, secrets: Secrets) -> str:
+    return visible_block(secrets.hide(text), limit=_PASSAGE)
+
+
+def _cursor_in(place: str) -> Cursor | None:
+    with suppress(ValueError, KeyError, TypeError):
+        return Cursor.from_json(base64.urlsafe_b64decode(place).decode()) if place else None
+    return None
+
+
+async def _until(news: anyio.Event, write: Write) -> None:
+    """Wait for *news*, for a while."""
+    with anyio.move_on_after(BEAT) as beat:
+        await news.wait()
+    if beat.cancelled_caught:
+        await write(message("{}", event="beat"))

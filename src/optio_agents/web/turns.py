@@ -1,0 +1,79 @@
+"""Teams: who called whom, as a tree of turns that grows while one looks."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from optio_agents.cli.output import as_json
+from optio_agents.display import visible, visible_block
+from optio_agents.team.stores import OVER
+
+from .streams import BEAT, Write, message
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from optio_agents.team.stores import Row
+    from optio_agents.team.stores.reading import TurnReader
+
+    from .hub import Hub
+
+
+_TEXT = 4000  # characters of what was said
+
+
+def of_turn(row: Row, team: str) -> dict[str, Any]:
+    """One turn, as the page shows it."""
+    result: Mapping[str, Any] = row.result or {}
+    said = "\n\n".join(str(one.get("text") or "") for one in result.get("messages") or ())
+    error = result.get("error") or {}
+    why = f"{error.get('kind', '')}: {error.get('text', '')}" if error else ""
+    return {
+        "team": visible(team),
+        "turn": row.id,
+        "name": visible(row.name),
+        "parent": row.parent,
+        "state": row.state,
+        "over": row.state in OVER,
+        "created": row.created,
+        "started": row.started,
+        "ended": row.ended,
+        "until": row.until,
+        "used": result.get("used") or {},
+        "asked": visible_block(str(row.message.get("text") or ""), limit=_TEXT),
+        "said": visible_block(said or why, limit=_TEXT),
+    }
+
+
+async def roots(reader: TurnReader) -> list[dict[str, Any]]:
+    """What was asked of teams, the latest first."""
+    return [of_turn(row, team) for team, row in await reader.roots()]
+
+
+def tree(hub: Hub, reader: TurnReader, team: str, root: str) -> Callable[[Write], Awaitable[None]]:
+    """The turns below *root*, and each of them again when it changes."""
+
+    async def work(write: Write) -> None:
+        known: dict[str, str] = {}
+        while True:
+            news = hub.journal.next
+            rows = await reader.tree(team, root)
+            found = {row.id: as_json(of_turn(row, team)) for row in rows}
+            if changed := [text for turn, text in found.items() if known.get(turn) != text]:
+                known = found
+                await write(message(f'{{"v":1,"turns":[{",".join(changed)}]}}'))
+            if not rows or all(row.state in OVER for row in rows):
+                return await write(message("{}", event="over"))
+            with anyio.move_on_after(BEAT) as beat:
+                await news.wait()
+                await anyio.sleep(_GATHERING)
+            if beat.cancelled_caught:
+                await write(message("{}", event="beat"))
+
+    return work
+
+
+_GATHERING = 0.1  # seconds in which changes become one look
