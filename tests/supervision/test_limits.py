@@ -114,3 +114,18 @@ async def test_one_that_ends_its_turn_without_done_is_idle(office: Office) -> No
             spec = claude(office, api, TALKS)
             result = await supervise(host, spec, store=store, observer=watching, cancel_when=stop)
     assert result.outcome == "cancelled"
+
+
+async def test_one_that_is_done_and_slow_to_leave_is_not_idle(office: Office) -> None:
+    watching = Watching()
+    slow = office.directory / "slow"
+    slow.write_text(f'#!/bin/sh\n{executable()} "$@"\nsleep 3\n')
+    slow.chmod(0o755)
+    with anyio.fail_after(BOUND):
+        async with ModelServer().serve() as api, office.store() as store, office.host() as host:
+            spec = replace(
+                claude(office, api, DONE, {"text": "That is all."}), executable=str(slow)
+            )
+            result = await supervise(host, spec, store=store, observer=watching)
+    assert result.outcome == "done"
+    assert "idle" not in [seen.state.phase for seen in watching.of(happened.StateChanged)]

@@ -96,6 +96,7 @@ class Recording:
         self._stands: tuple[StatePhase, str, float | None] = ("starting", "", None)
         self._down: str | None = None
         self._checking = False
+        self._settled = False  # how it ends, and the agent has only to leave
         self.on_turn: Callable[[TurnResult], None] = lambda _: None  # one has ended
         self.may_go_on: Callable[[SessionResult], bool] = lambda _: False  # not its end yet
         self._owed: set[tuple[str, int, int]] = set()  # lines that it may await an answer to
@@ -107,6 +108,7 @@ class Recording:
     # For the driver
 
     async def start(self) -> Resumed:
+        self._settled = False  # an agent that was started again has all before it
         known = await self.records.start()
         self._owe(known.pending)
         return known
@@ -223,12 +225,19 @@ class Recording:
         self._checking = begins
         self._restate()
 
+    def settle(self) -> None:
+        """How it ends is settled: it waits for nobody any more."""
+        self._settled = True
+        self._restate()
+
     def _restate(self) -> None:
         phase, detail, until = self._stands
         if self._checking and phase in ("working", "idle"):
             phase, detail = "working", "its DONE is checked"
         elif phase == "idle" and self._owed:
             phase, detail = "working", "it awaits our answer"
+        elif phase == "idle" and self._settled:
+            phase, detail = "working", "it is about to leave"
         elif phase == "idle" and asyncio.get_running_loop().time() < self._idle_from:
             phase = "working"
         if self._down is not None:

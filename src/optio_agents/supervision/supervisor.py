@@ -215,6 +215,10 @@ class Supervision:
         async def body(host: Any, hook: Any) -> object:
             return await self._meter.within(lambda: link.body(host, hook))
 
+        def settle() -> None:
+            self._recording.settle()
+            link.on_ending()
+
         options = replace(
             self._options,
             body=body,
@@ -225,7 +229,7 @@ class Supervision:
             deaf=self._facts.reads_to_end,
             permit=lease.hold,
             on_check=self._recording.check,
-            on_over=link.on_ending,
+            on_over=settle,
             secrets=self._recording.secrets,
         )
         try:
