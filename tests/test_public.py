@@ -39,7 +39,8 @@ PUBLIC = """
     AccountInfo AgentInfo AllowedDir BlobCryptoConfigMixin ClaustrumConfigMixin ControlSettings
     ConversationMode CustomControl CustomControlsConfigMixin CustomOption McpConfigMixin McpServer
     McpServersProvider ResumeConfigMixin SeedProvider SeedUnavailableError
-    SessionControlsConfigMixin Text ThinkingVerbosity ToolVerbosity UsageWindow WelcomeCard
+    SessionControlsConfigMixin TOOL_VERBOSITIES Text ThinkingVerbosity ToolVerbosity UsageWindow
+    WelcomeCard
     WelcomeConfigMixin check_text is_limited resolve_mcp_servers resolve_text
 """
 # What the outside imports from exactly there.

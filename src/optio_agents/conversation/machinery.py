@@ -69,6 +69,7 @@ from .wire import OutputLines, ProcessEnd, Wire
 from .wire_handle import HandleWire
 
 if TYPE_CHECKING:
+    from optio_agents.agents import Agent
     from optio_agents.framing.cursor import Cursor
 
 
@@ -388,6 +389,11 @@ class AgentConversation:
     def unusable(self) -> AgentUnusable | None:
         """Why it cannot be talked to though it lives, if it has said so."""
         return self._failed if isinstance(self._failed, AgentUnusable) else None
+
+    @property
+    def agent(self) -> Agent | None:
+        """The journaled agent that it speaks with, if it is one."""
+        return getattr(self._wire, "agent", None)
 
     @property
     def line_limit(self) -> int:

@@ -34,7 +34,8 @@ class AgentWire:
     """
 
     def __init__(self, agent: Agent, delivered: Cursor | None = None, *, line_limit: int) -> None:
-        self._agent, self._line_limit = agent, line_limit
+        self.agent = self._agent = agent
+        self._line_limit = line_limit
         self._delivered = delivered.offset if delivered is not None else 0
         self._ending = anyio.Event()
         self.cursor = delivered  # behind the last line read

@@ -30,7 +30,7 @@ HOMES = {
         "config_types": """
             AllowedDir BlobCryptoConfigMixin ClaustrumConfigMixin ConversationMode
             ResumeConfigMixin SeedProvider SeedUnavailableError SessionControlsConfigMixin
-            ThinkingVerbosity ToolVerbosity WelcomeCard WelcomeConfigMixin
+            ThinkingVerbosity TOOL_VERBOSITIES ToolVerbosity WelcomeCard WelcomeConfigMixin
         """,
         "custom_controls": """
             ControlSettings CustomControl CustomControlsConfigMixin CustomOption
