@@ -28,7 +28,8 @@ PUBLIC = """
     RemoteHost RequestDecided RequestOpened Resumed RootRefused RunResult SSHConfig
     SYSTEM_MESSAGE_PREFIX ServerSilent Session SessionBegan SessionEnded SessionEvent
     SessionFailed SessionJournal SessionLimitReached SessionResult SessionState StateChanged
-    StatusEvent Store StoreError StoredEvent StoredSession TokenUsage ToolCall TransferFailed
+    StatusEvent Store StoreError StoredEvent StoredSession TodosChanged TokenUsage ToolCall
+    TransferFailed
     TurnEnded TurnFailed TurnHandler TurnResult Unconfirmed UnknownHostName UnknownLine
     Unsubscribe Usage WorkDirRefused allow_for_session answer_questions build_log_channel_prompt
     claude_code claude_code_adopt compose_agents_md default_path fetch_deliverable_text

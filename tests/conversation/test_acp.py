@@ -11,6 +11,7 @@ from optio_agents.conversation import PermissionDecision
 from optio_agents.conversation.acp import wire
 from optio_agents.conversation.acp.dialect import AcpDialect, AcpSetup
 from optio_agents.conversation.dialect import (
+    ControlAnswered,
     MessageRead,
     PermissionAsked,
     PermissionSettled,
@@ -96,6 +97,20 @@ def test_each_step_of_the_handshake_is_a_reply_that_is_owed_once():
     assert ear.hear(answer(wire.MODE, {})) == [Ready()]
     assert ear.dialect.ready
     assert ear.dialect.session_id == "s1"
+
+
+def test_a_mode_is_set_by_a_request_whose_answer_ends_no_turn():
+    ear = Ear()
+    ear.greet()
+    words = json.loads(ear.dialect.setting("optio-7", "mode", "plan"))
+    assert (words["method"], words["params"]["modeId"]) == ("session/set_mode", "plan")
+    words = json.loads(ear.dialect.setting("optio-8", "model", "big"))
+    assert (words["method"], words["params"]["modelId"]) == ("session/set_model", "big")
+    assert ear.hear(answer("optio-7", {})) == [ControlAnswered("optio-7", {})]
+    refused = {"jsonrpc": "2.0", "id": "optio-8", "error": {"code": 1, "message": "no"}}
+    assert ear.hear(refused) == [ControlAnswered("optio-8", {}, "no")]
+    with pytest.raises(ValueError, match="set to a word"):
+        ear.dialect.setting("optio-9", "mode", True)
 
 
 def test_an_agent_that_asks_already_is_left_in_its_mode():

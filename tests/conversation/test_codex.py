@@ -76,6 +76,17 @@ def turn_of(*events):
     return end.turn
 
 
+def test_a_model_that_was_set_goes_along_with_the_next_message():
+    ear = Ear()
+    ear.greet()
+    before = json.loads(ear.dialect.message("u1", "hello", command=False))
+    assert "model" not in before["params"]
+    assert ear.dialect.setting("optio-1", "model", "gpt-6") == b""
+    assert ear.dialect.setting("optio-2", "reasoning_effort", "high") == b""
+    said = json.loads(ear.dialect.message("u2", "hello", command=False))
+    assert (said["params"]["model"], said["params"]["effort"]) == ("gpt-6", "high")
+
+
 def test_the_handshake_says_initialized_before_it_asks_for_a_thread():
     ear = Ear(model="gpt-5", sandbox="read-only")
     owed, ready = ear.greet()
@@ -210,7 +221,7 @@ def test_answers_to_requests_of_ours_are_told():
 
 
 def test_a_successor_finds_the_messages_that_were_said():
-    front = wire.message("T", "u-1", "héllo \U0001f600 there")[:-12]
+    front = wire.message("T", "u-1", "héllo \U0001f600 there", {})[:-12]
     found = wire.message_of(front)
     assert isinstance(found, Unconfirmed)
     assert (found.uuid, found.text[:5]) == ("u-1", "héllo")
@@ -242,3 +253,14 @@ def test_nothing_that_it_writes_raises(events):
     ear.greet()
     ear.begin()
     ear.hear(*events, ask(0), *events)
+
+
+def test_its_plan_is_a_list_of_tasks():
+    ear = Ear()
+    ear.greet()
+    rows = [{"step": "look", "status": "completed"}, {"step": "mend", "status": "inProgress"}]
+    (changed,) = ear.hear(news("turn/plan/updated", turnId="t1", plan=rows))
+    assert [(item.text, item.status) for item in changed.update.items] == [
+        ("look", "completed"),
+        ("mend", "inProgress"),
+    ]

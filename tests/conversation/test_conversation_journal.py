@@ -102,6 +102,21 @@ async def test_permissions_are_asked_again_after_a_restart_and_answers_are_not_r
         assert names_in(host.workdir) >= {"a", "b"}
 
 
+async def test_a_message_with_a_uuid_is_said_once_also_by_a_successor(world):
+    uuid = "6f0c0f3e-0f0b-4d0a-9a50-0123456789ab"
+    async with world() as (host, root, api):
+        async with journaled(host, root, api) as talk:
+            await talk.conversation.send(scripted({"text": "first"}), uuid=uuid)
+            await talk.heard(lambda event: event["type"] == "result")
+            talk.conversation.detach()
+        async with agents.adopt(host) as agent, claude_code_adopt(agent) as again:
+            await again.send("in other words", uuid=uuid)
+            answer = await again.ask(scripted({"text": "second"}))
+            assert answer.text == "second"
+            assert not again.is_pending()
+    assert "in other words" not in str(api.requests)
+
+
 async def test_an_answer_that_finds_the_disk_full_arrives_once_there_is_room(
     world, tmp_path, caplog
 ):

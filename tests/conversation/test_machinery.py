@@ -38,6 +38,7 @@ class Curt:
     """The dialect of an agent that has to be greeted first and numbers its questions from 0."""
 
     line_limit = 1 << 20
+    controls = ("model",)
     busy = carries_reasons = False
 
     def __init__(self):
@@ -86,6 +87,9 @@ class Curt:
     def steering(self, request_id, text):
         return encode({"steer": text, "name": request_id})
 
+    def setting(self, request_id, control_id, value):
+        return encode({"set": control_id, "to": value, "name": request_id})
+
     def sent(self, uuid):
         self.unanswered.append(uuid)
 
@@ -129,6 +133,42 @@ def said(handle, key):
 async def test_it_is_a_conversation():
     async with talking() as (conversation, _):
         assert isinstance(conversation, Conversation)
+
+
+async def test_a_control_is_set_when_the_agent_says_so_and_an_unknown_one_does_nothing():
+    async with talking() as (conversation, handle), anyio.create_task_group() as tasks:
+        assert await conversation.set_control("thinking", True) is False
+        for refused in None, "no such model":
+            outcome = []
+
+            async def change(outcome=outcome):
+                try:
+                    outcome.append(await conversation.set_control("model", "opus"))
+                except ControlRefused as error:
+                    outcome.append(str(error))
+
+            before = len(said(handle, "set"))
+            tasks.start_soon(change)
+            await until(lambda before=before: len(said(handle, "set")) > before)
+            words = said(handle, "set")[-1]
+            assert (words["set"], words["to"], outcome) == ("model", "opus", [])
+            handle.hear({"answers": words["name"], **({"refused": refused} if refused else {})})
+            await until(lambda outcome=outcome: outcome)
+            assert outcome == [refused or True]
+
+
+async def test_a_message_with_a_uuid_is_said_once_however_often_it_is_sent():
+    one, other = "6f0c0f3e-0f0b-4d0a-9a50-0123456789ab", "7f0c0f3e-0f0b-4d0a-9a50-0123456789ab"
+    async with talking() as (conversation, handle):
+        assert await conversation.send("hello", uuid=one.upper()) == one
+        await conversation.send("hello", uuid=one)
+        handle.hear({"read": one}, {"ends": "completed", "text": "hi"})
+        await until(lambda: not conversation.is_pending())
+        await conversation.send("hello", uuid=one)
+        await conversation.send("hello", uuid=other)
+        assert [words["uuid"] for words in said(handle, "say")] == [one, other]
+        with pytest.raises(ValueError, match="UUID"):
+            await conversation.send("hello", uuid="optio-session")
 
 
 async def test_a_message_waits_until_messages_can_be_said():

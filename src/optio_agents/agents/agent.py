@@ -86,7 +86,11 @@ class Agent:
         It lies in the session directory meanwhile, so it outlives us. Said once, however often it
         is kept under one name. Waits as `say` does. Raises InputClosed, TransferFailed.
         """
-        await self._input.queue(name, text)
+        await self._input.queue(name, text=text)
+
+    async def queue_settings(self, name: str, settings: Mapping[str, str | bool]) -> None:
+        """Keep what the owner is to set of the agent, behind what waits to be said, likewise."""
+        await self._input.queue(name, set=dict(settings))
 
     def follow_queue(self) -> AbstractAsyncContextManager[Batches]:
         """What was kept by `queue`, a JSON object a line, from the first one on."""

@@ -142,8 +142,8 @@ class Input:
     async def end(self) -> None:
         await self._say(END, b"")
 
-    async def queue(self, name: str, text: str) -> None:
-        line = json.dumps({"name": check_name(name), "text": text})
+    async def queue(self, name: str, **what: object) -> None:
+        line = json.dumps({"name": check_name(name), **what})
         # a line that was cut short, by a full disk or a death, spoils none behind it
         data = f"\n{line}\n".encode()
         args = self._session, str(len(data)), secrets.token_hex(8)

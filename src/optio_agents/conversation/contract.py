@@ -250,8 +250,14 @@ class Conversation(Protocol):
     def closed(self) -> bool:
         """Nothing more will come, and nothing can be said."""
 
-    async def send(self, text: str) -> Any:
-        """Say *text* to the agent. Returns when it is kept for it. Raises ConversationClosed."""
+    async def send(self, text: str, *, uuid: str | None = None) -> Any:
+        """Say *text* to the agent, once for each *uuid*. Returns when it is kept for it.
+
+        Raises ConversationClosed.
+        """
+
+    async def set_control(self, control_id: str, value: str | bool) -> Any:
+        """Change its model, its mode or the like while it runs; an unknown id does nothing."""
 
     def on_event(self, handler: EventHandler) -> Unsubscribe:
         """Call *handler* with every event from now on."""

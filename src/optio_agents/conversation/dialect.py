@@ -25,6 +25,7 @@ The facts, in the order of a turn:
   names it: the agent's own word that it is done, no mark of an error, a limit, a refusal or an
   abort beside it, and something to show: text, or a tool used. Whatever stop reason it does not
   know is not completed. The machinery itself reports what the process took with it as lost.
+- `ListChanged`: it has changed its own list of what it has to do.
 - `ControlAnswered`: it answers a request of ours that somebody waits for.
 - `Unusable`: nothing can ever be said to it (no login, no mode in which it asks). The machinery
   closes the conversation with the reason.
@@ -36,9 +37,11 @@ begin again at 0 in every process: put it (`OutputLines.places`) into the reques
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from optio_agents.checklist import TodoUpdate
 
 from .contract import Event, PermissionRequest, ToolCall, TurnResult
 from .wire import OutputLines
@@ -114,6 +117,13 @@ class TurnOver:
 
 
 @dataclass(frozen=True, slots=True)
+class ListChanged:
+    """Its own list of what it has to do is another than before."""
+
+    update: TodoUpdate
+
+
+@dataclass(frozen=True, slots=True)
 class ControlAnswered:
     """The answer to a request of ours: what it gave, or why it was refused."""
 
@@ -138,9 +148,17 @@ Fact: TypeAlias = (
     | ReplyOwed
     | LimitChanged
     | TurnOver
+    | ListChanged
     | ControlAnswered
     | Unusable
 )
+
+
+def text_of(control_id: str, value: str | bool) -> str:
+    """The word that *control_id* is set to. Raises ValueError for none."""
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError(f"{control_id} is set to a word, and not to {value!r}")
 
 
 class Reading(NamedTuple):
@@ -180,6 +198,10 @@ class Dialect(Protocol):
     def session_id(self) -> str | None:
         """The agent's own, by which it can go on later."""
 
+    @property
+    def controls(self) -> Sequence[str]:
+        """What may be set of it while it runs, by its own words: its model, its mode."""
+
     def read(self, output: OutputLines, now: float) -> Reading:
         """Decode the next lines. *now*: seconds since the epoch at which they were read."""
 
@@ -190,6 +212,12 @@ class Dialect(Protocol):
         """Say *text* into the turn that runs, where `ready` is false meanwhile.
 
         Raises ValueError where this agent hears nothing then.
+        """
+
+    def setting(self, request_id: str, control_id: str, value: str | bool) -> bytes:
+        """Set one of `controls`. Empty where that goes along with the next message.
+
+        Raises ValueError for a value that it cannot be told.
         """
 
     def sent(self, uuid: str) -> None:

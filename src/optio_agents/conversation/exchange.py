@@ -45,6 +45,7 @@ class Exchange:
         self._messages = dict[str, _Message]()  # by uuid, in order
         self._answers = dict[str, asyncio.Future[TurnResult]]()  # of who asks, by uuid
         self._controls = dict[str, asyncio.Future[Mapping[str, Any]]]()  # by request id
+        self._sent = set[str]()  # every uuid, also of what was answered long ago
         self.limit: Limit | None = None
         self.turns = 0  # that have ended
         self.last_turn: TurnResult | None = None
@@ -59,17 +60,25 @@ class Exchange:
         messages = self._messages.items()
         return tuple(Unconfirmed(uuid, one.text) for uuid, one in messages if not one.confirmed)
 
+    def was_sent(self, uuid: str) -> bool:
+        """For sure; by an earlier owner, too."""
+        return uuid in self._sent
+
     def send(self, uuid: str, text: str) -> None:
+        self._sent.add(uuid)
         self._messages[uuid] = _Message(text)
 
     def doubt(self, uuid: str) -> None:
         """Nobody knows whether it was sent."""
         if (message := self._messages.get(uuid)) is not None:
             message.sure = message.confirmed
+            if not message.sure:
+                self._sent.discard(uuid)
 
     def forget(self, uuid: str) -> None:
         """It was not sent after all."""
         self._messages.pop(uuid, None)
+        self._sent.discard(uuid)
 
     def awaiting_turn(self, uuid: str) -> Awaiting[TurnResult]:
         """The turn that answers *uuid*, for as long as the block lasts."""
@@ -82,6 +91,7 @@ class Exchange:
     def feed(self, fact: MessageRead | TurnOver | ControlAnswered | LimitChanged) -> None:
         match fact:
             case MessageRead(uuid):
+                self._sent.add(uuid)
                 if (message := self._messages.get(uuid)) is not None:
                     message.confirmed = message.sure = True
                     message.text = ""  # nobody needs it any more
@@ -90,6 +100,7 @@ class Exchange:
                     self.turns += 1
                     self.last_turn = turn
                 for uuid in answered:
+                    self._sent.add(uuid)
                     self._messages.pop(uuid, None)
                     _settle(self._answers.get(uuid), turn)
             case ControlAnswered(request_id, value, None):

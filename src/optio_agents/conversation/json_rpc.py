@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from .contract import PermissionDecision, PermissionRequest, Unconfirmed
+from .dialect import ControlAnswered
 from .json_lines import encode
 
+CONTROL = "optio-"  # what the ids of our requests begin with that are no messages
 METHOD_NOT_FOUND = -32601
 RequestId: TypeAlias = str | int
 
@@ -60,6 +62,13 @@ def failure_of(error: object) -> str:
     more = data.get("details") or data.get("message") if isinstance(data, dict) else data
     parts = [one for one in (words, more) if isinstance(one, str) and one]
     return ": ".join(dict.fromkeys(parts)) or f"error {str(error.get('code'))[:40]}"
+
+
+def control_answered(request_id: str, event: Mapping[str, Any]) -> ControlAnswered:
+    """What came of a request of ours."""
+    value = event.get("result")
+    refused = failure_of(event["error"]) if "error" in event else None
+    return ControlAnswered(request_id, value if isinstance(value, dict) else {}, refused)
 
 
 def message_of(front: bytes, method: str) -> Unconfirmed | None:

@@ -19,12 +19,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypedDict, assert_never
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import anyio
 
+from optio_agents.checklist import TodoProgress
 from optio_agents.concurrency import name_library
-from optio_agents.errors import OptioAgentsError
+from optio_agents.errors import NameTaken, OptioAgentsError
 
 from .approvals import Approvals, CallHandler
 from .contract import (
@@ -47,6 +48,7 @@ from .dialect import (
     Dialect,
     Fact,
     LimitChanged,
+    ListChanged,
     MessageRead,
     PermissionAsked,
     PermissionSettled,
@@ -113,6 +115,7 @@ class AgentConversation:
         self._sending = anyio.Lock()  # first come, first served
         self._subscriptions = Subscriptions()
         self._exchange = Exchange()
+        self.todos = TodoProgress()  # what the agent says that it has to do
         self._spoke = False  # the agent has said something
         self._changed = asyncio.Event()
         self._reading = self._closing = self._detached = False
@@ -259,15 +262,20 @@ class AgentConversation:
 
     # -- what we say
 
-    async def send(self, text: str, *, command: bool = False) -> str:
+    async def send(self, text: str, *, command: bool = False, uuid: str | None = None) -> str:
         """Say *text*; returns its uuid when it is kept for the agent. Raises ConversationClosed.
 
         It is plain text, unless *command* lets the agent carry out `/…` and read in `@…`. While
         the agent starts, and while a turn runs that it would harm, it waits, in the order of the
-        calls; cancel it to wait no longer.
+        calls; cancel it to wait no longer. Under one *uuid* it is said once, however often this
+        is asked for; to a detached agent by however many processes, too. ValueError for no UUID.
         """
-        uuid = str(uuid4())
-        await self._send(uuid, text, command=command)
+        if uuid is None:
+            name, uuid = None, str(uuid4())
+        else:
+            uuid = str(UUID(uuid))
+            name = f"id-{uuid}"
+        await self._send(uuid, text, command=command, name=name)
         return uuid
 
     async def ask(self, text: str, *, command: bool = False) -> TurnResult:
@@ -287,6 +295,8 @@ class AgentConversation:
     async def _send(self, uuid: str, text: str, *, command: bool, name: str | None = None) -> None:
         async with self._sending:
             wire = self._attached()
+            if self._exchange.was_sent(uuid):
+                return
             if not self._dialect.ready:
                 await self._until(lambda: self._dialect.ready or self.closed)
                 wire = self._attached()
@@ -294,7 +304,8 @@ class AgentConversation:
             self._exchange.send(uuid, text)  # first: its echo may be faster than our return
             self._dialect.sent(uuid)
         try:
-            await wire.say(data, name=name)
+            with suppress(NameTaken):  # it was said, in other words
+                await wire.say(data, name=name)
         except ConversationClosed as error:
             self._exchange.forget(uuid)
             self._dialect.forget(uuid)
@@ -369,7 +380,29 @@ class AgentConversation:
         """
         return await self._approvals.answer(self._attached(), request, decision, by=by)
 
-    async def control(self, what: str, build: Callable[[str], bytes]) -> Mapping[str, Any]:
+    async def set_control(
+        self, control_id: str, value: str | bool, *, name: str | None = None
+    ) -> bool:
+        """Set one of `controls`, from its next step on; False, and nothing done, for another.
+
+        Under one *name* the agent is told once. At most 60 s. Raises ControlRefused,
+        ConversationClosed, ValueError for a value that the agent cannot be told.
+        """
+        if control_id not in self.controls:
+            return False
+        dialect = self._dialect
+        self._attached()
+        await self._until(lambda: dialect.ready or bool(dialect.session_id) or self.closed)
+        self._attached()
+        if not dialect.setting("", control_id, value):  # it goes along with the next message
+            return True
+        what = f"{control_id} {value}"
+        await self.control(what, lambda id_: dialect.setting(id_, control_id, value), name=name)
+        return True
+
+    async def control(
+        self, what: str, build: Callable[[str], bytes], *, name: str | None = None
+    ) -> Mapping[str, Any]:
         """Say what *build* makes of a request id, and wait up to 60 s for what it gives.
 
         Raises ControlRefused, ConversationClosed.
@@ -379,7 +412,7 @@ class AgentConversation:
             anyio.move_on_after(_CONTROL),
             self._exchange.awaiting_control(request_id) as answer,
         ):
-            await wire.say(build(request_id))
+            await wire.say(build(request_id), name=name)
             return await answer
         raise ControlRefused(f"{self._label} did not acknowledge {what} within {_CONTROL:g} s")
 
@@ -394,6 +427,11 @@ class AgentConversation:
     def agent(self) -> Agent | None:
         """The journaled agent that it speaks with, if it is one."""
         return getattr(self._wire, "agent", None)
+
+    @property
+    def controls(self) -> Sequence[str]:
+        """What may be set of it while it runs."""
+        return self._dialect.controls
 
     @property
     def line_limit(self) -> int:
@@ -479,6 +517,8 @@ class AgentConversation:
                 case TurnOver(turn):
                     turns.append(turn)
                     self._exchange.feed(fact)
+                case ListChanged(update):
+                    self.todos.apply(update)
                 case MessageRead() | ControlAnswered() | LimitChanged():
                     self._exchange.feed(fact)
                 case Unusable(why):

@@ -74,7 +74,7 @@ def _session(row: tuple[Any, ...]) -> StoredSession:
         # without one, an older version of us wrote it
         SessionState(**json.loads(state)) if state else SessionState("working", since=created_at),
     )
-    stands = replace(stored.state, percent=percent)
+    stands = stored.state if percent is None else replace(stored.state, percent=percent)
     if stored.over and stands.phase != "over":
         stands = over(
             str(outcome),

@@ -27,6 +27,7 @@ from .events import (
     SessionEnded,
     SessionEvent,
     StateChanged,
+    TodosChanged,
     TurnEnded,
 )
 from .kinds.acp import Acp, Copilot, Gemini, Kimi, OpenCode, Qwen
@@ -65,6 +66,7 @@ __all__ = [
     "SessionEvent",
     "SessionState",
     "StateChanged",
+    "TodosChanged",
     "TurnEnded",
     "find_session",
     "supervise",

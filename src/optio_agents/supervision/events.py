@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, assert_never
 
@@ -172,6 +172,18 @@ class LinkChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class TodosChanged:
+    """The agent has changed its own list of what it has to do; *text* names what it is at."""
+
+    percent: int | None
+    text: str | None
+    items: Sequence[Mapping[str, str]]  # each with `id`, `text`, `status`
+    _: KW_ONLY
+    number: int | None = None
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """A sentence for the operator."""
 
@@ -213,6 +225,7 @@ SessionEvent: TypeAlias = (
     | RequestDecided
     | StateChanged
     | LinkChanged
+    | TodosChanged
     | Notice
     | SessionEnded
     | AgentEvent
@@ -229,6 +242,7 @@ Written: TypeAlias = (
     | RequestDecided
     | StateChanged
     | LinkChanged
+    | TodosChanged
     | Notice
 )
 """What a supervisor writes down by itself; lines, deliveries and the end come with their rows."""
@@ -277,7 +291,7 @@ T = TypeVar("T")
 # To the journal and back. Keys are added over time, and unknown ones passed over.
 
 
-def recordable(event: Written, at: float) -> Recordable:
+def recordable(event: Written, at: float) -> Recordable:  # noqa: C901 - the union is the list
     """As the journal keeps it."""
     match event:
         case SessionBegan():
@@ -299,6 +313,8 @@ def recordable(event: Written, at: float) -> Recordable:
             return Recordable("state", asdict(state), at)
         case LinkChanged():
             return Recordable("link", _value(event), at)
+        case TodosChanged():
+            return Recordable("todos", _value(event), at)
         case Notice():
             return Recordable("notice", _value(event), at)
     assert_never(event)
@@ -332,6 +348,8 @@ def event_of(stored: StoredEvent) -> SessionEvent:  # noqa: C901 - the union is 
             return StateChanged(_made(SessionState, value), **place)
         case "link":
             return _made(LinkChanged, value, **place)
+        case "todos":
+            return _made(TodosChanged, value, **place)
         case "notice":
             return _made(Notice, value, **place)
         case "finished":

@@ -153,6 +153,20 @@ class Session:
         await self._position.add(Notice(f"{by or owner_name()} interrupts the turn"))
         await reach.interrupt()
 
+    async def set_control(self, control_id: str, value: str) -> None:
+        """Change what it is set to while it runs: its model, its mode.
+
+        Raises AgentError where it has no such control, or refuses; ValueError for a value that it
+        cannot have. A refusal that comes later is told by a `Notice`.
+        """
+        _, reach = await self._position.reach()
+        if control_id not in reach.controls:
+            known = ", ".join(reach.controls)
+            has = f"it has {known}" if known else "nothing can be set of this agent"
+            raise AgentError(f"no control {control_id!r}: {has}")
+        await reach.set_control(control_id, value)
+        await self._position.add(Notice(f"{owner_name()} sets {control_id} to {value}"))
+
     async def answer(
         self, request: OpenRequest, decision: PermissionDecision, *, by: str | None = None
     ) -> AnswerOutcome:

@@ -33,6 +33,7 @@ from .events import (
     RequestOpened,
     SessionEnded,
     StateChanged,
+    TodosChanged,
     TurnEnded,
     event_of,
     recordable,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
+    from optio_agents.checklist import TodoProgress
     from optio_agents.conversation.contract import TurnResult
     from optio_agents.display import Secrets
     from optio_agents.framing.cursor import Cursor
@@ -97,6 +99,7 @@ class Recording:
         self._down: str | None = None
         self._checking = False
         self._settled = False  # how it ends, and the agent has only to leave
+        self._reports = False  # it has written a STATUS
         self.on_turn: Callable[[TurnResult], None] = lambda _: None  # one has ended
         self.may_go_on: Callable[[SessionResult], bool] = lambda _: False  # not its end yet
         self._owed: set[tuple[str, int, int]] = set()  # lines that it may await an answer to
@@ -111,10 +114,12 @@ class Recording:
         self._settled = False  # an agent that was started again has all before it
         known = await self.records.start()
         self._owe(known.pending)
+        self._reports = bool(known.statuses)
         return known
 
     async def record(self, entries: Sequence[Entry], cursor: Cursor, digests: bytes) -> None:
         await self.records.record(entries, cursor, digests)
+        self._reports = self._reports or any(entry.kind == "status" for entry in entries)
         if (percent := percent_of(entries)) is not None:
             self.state = replace(self.state, percent=percent)
         self.bell.ring()
@@ -193,6 +198,17 @@ class Recording:
             self._settling = loop.call_at(self._idle_from, self._restate)
         self._stands = phase, self.secrets.hide(detail), until
         self._restate()
+
+    def todos(self, progress: TodoProgress) -> tuple[int | None, str | None] | None:
+        """What the agent says that it has to do; what is to be reported, if it reports nothing."""
+        report = progress.report()
+        percent, text = (report.percent, report.message) if report else (None, None)
+        self.post(TodosChanged(percent, text, progress.widget_items()))
+        if self._reports:
+            return None
+        self.state = replace(self.state, percent=percent)
+        self.post(StateChanged(self.state))
+        return percent, text
 
     def link(self, state: LinkState, reason: str) -> None:
         """The way to the host is another than before."""

@@ -18,6 +18,7 @@ from optio_agents.conversation import json_rpc
 from optio_agents.conversation.contract import Event, PermissionDecision, PermissionRequest
 from optio_agents.conversation.dialect import (
     Fact,
+    ListChanged,
     MessageRead,
     PermissionAsked,
     PermissionSettled,
@@ -26,12 +27,20 @@ from optio_agents.conversation.dialect import (
     ReplyOwed,
     TurnOver,
     Unusable,
+    text_of,
 )
 from optio_agents.conversation.json_lines import LINE_LIMIT, read_events
-from optio_agents.conversation.json_rpc import RequestId, failure_of, id_of
+from optio_agents.conversation.json_rpc import (
+    CONTROL,
+    RequestId,
+    control_answered,
+    failure_of,
+    id_of,
+)
 from optio_agents.conversation.wire import OutputLines
 
 from . import wire
+from .plans import todo_in
 from .traits import UNKNOWN, Traits, traits_of
 from .turns import TurnText, judge, tokens_of
 
@@ -51,6 +60,7 @@ class AcpDialect:
 
     line_limit = LINE_LIMIT
     carries_reasons = False
+    controls = ("model", "mode")
 
     def __init__(self, setup: AcpSetup) -> None:
         self._setup = setup
@@ -105,7 +115,10 @@ class AcpDialect:
         elif request_id == wire.MODE:
             yield from self._in_mode(event)
         elif isinstance(request_id, str) and ("result" in event or "error" in event):
-            yield from self._over(request_id, event)  # all else that we ask is a prompt
+            if request_id.startswith(CONTROL):
+                yield control_answered(request_id, event)
+            else:  # all else that we ask is a prompt
+                yield from self._over(request_id, event)
 
     # the handshake
 
@@ -199,6 +212,11 @@ class AcpDialect:
         if self._setup.continues is not None and not self._flight:
             return ()  # history: some tell it behind their answer, too
         kind = update.get("sessionUpdate")
+        if kind in ("plan", "tool_call", "tool_call_update") and (todo := todo_in(update)):
+            return [ListChanged(todo), *self._follow(kind, update)]
+        return self._follow(kind, update)
+
+    def _follow(self, kind: object, update: dict[str, Any]) -> Sequence[Fact]:
         if kind == "agent_message_chunk":  # most of what comes
             content = update.get("content")
             if type(content) is dict and type(text := content.get("text")) is str:
@@ -252,6 +270,10 @@ class AcpDialect:
         raise ValueError(
             "this agent hears nothing while a turn runs: send waits until it has ended"
         )
+
+    def setting(self, request_id: str, control_id: str, value: str | bool) -> bytes:
+        assert self.session_id is not None
+        return wire.setting(request_id, self.session_id, control_id, text_of(control_id, value))
 
     def sent(self, uuid: str) -> None:
         self._flight[uuid] = False

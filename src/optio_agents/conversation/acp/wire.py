@@ -49,6 +49,12 @@ def cancel(session: str) -> bytes:
     return json_rpc.notification("session/cancel", sessionId=session)
 
 
+def setting(request_id: str, session: str, control_id: str, value: str) -> bytes:
+    """Go on with another model, or in another mode."""
+    about = {"sessionId": session, f"{control_id}Id": value}
+    return json_rpc.request(request_id, f"session/set_{control_id}", **about)
+
+
 def permission_answer(request: PermissionRequest, decision: object) -> bytes:
     """The one valid answer: the first option of the kind that was decided.
 

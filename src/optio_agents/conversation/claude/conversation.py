@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 from optio_agents.conversation.approvals import Served
 from optio_agents.conversation.contract import AgentTool, Hook, Unconfirmed
@@ -11,14 +11,9 @@ from optio_agents.conversation.exchange import ControlRefused as ControlRefused
 from optio_agents.conversation.machinery import AgentConversation
 from optio_agents.conversation.wire import Wire
 
-from .dialect import ClaudeDialect
+from .dialect import ClaudeDialect, PermissionMode as PermissionMode
 from .models import ClaudeTurnResult, Init, RateLimit, Usage
-from .stream_json import control_request
 from .tools import listed
-
-PermissionMode = Literal[
-    "default", "acceptEdits", "plan", "dontAsk", "auto", "manual", "bypassPermissions"
-]
 
 
 class ClaudeCodeConversation(AgentConversation):
@@ -86,14 +81,11 @@ class ClaudeCodeConversation(AgentConversation):
 
     async def set_model(self, model: str) -> None:
         """From the next call of the model's API on. Raises ControlRefused."""
-        await self.control("set_model", lambda id_: control_request(id_, "set_model", model=model))
+        await self.set_control("model", model)
 
     async def set_permission_mode(self, mode: PermissionMode) -> None:
         """From the next tool on. Raises ControlRefused, ValueError."""
-        if mode not in get_args(PermissionMode):  # 2.1.197 takes any word
-            raise ValueError(f"{mode!r} is none of {', '.join(get_args(PermissionMode))}")
-        what = "set_permission_mode"
-        await self.control(what, lambda id_: control_request(id_, what, mode=mode))
+        await self.set_control("permission_mode", mode)
 
     @property
     def init(self) -> Init | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal, TypeAlias, get_args
 
 from optio_agents.conversation.contract import Event, PermissionRequest
 from optio_agents.conversation.dialect import (
@@ -10,9 +11,11 @@ from optio_agents.conversation.dialect import (
     Fact,
     Limit,
     LimitChanged,
+    ListChanged,
     MessageRead,
     Reading,
     TurnOver,
+    text_of,
 )
 from optio_agents.conversation.json_lines import LINE_LIMIT, read_events
 from optio_agents.conversation.wire import OutputLines
@@ -20,7 +23,13 @@ from optio_agents.conversation.wire import OutputLines
 from .models import ClaudeTurnResult, Init, RateLimit, Usage, number
 from .permissions import PermissionLedger
 from .stream_json import control_request, permission_answer, user_message
+from .todos import TaskReader
 from .turns import TurnEnd, TurnLedger
+
+PermissionMode: TypeAlias = Literal[
+    "default", "acceptEdits", "plan", "dontAsk", "auto", "manual", "bypassPermissions"
+]
+PERMISSION_MODES = get_args(PermissionMode)
 
 
 class ClaudeDialect:
@@ -32,6 +41,7 @@ class ClaudeDialect:
 
     line_limit = LINE_LIMIT
     carries_reasons = True
+    controls = ("model", "permission_mode", "mode", "reasoning_effort")
     ready = True  # it reads from its start on, and says nothing before the first message
 
     def __init__(
@@ -39,6 +49,7 @@ class ClaudeDialect:
     ) -> None:
         self._turns = TurnLedger(named=echoes)
         self._permissions = PermissionLedger(tools)
+        self._tasks = TaskReader()
         self._commands = set[str]()  # messages that may be carried out by the CLI itself
         self._limited = False
         self._limits: Event | None = None
@@ -87,6 +98,8 @@ class ClaudeDialect:
             yield from self._permissions.feed(event, place)
         if kind in _LIMIT_TYPES:
             yield from self._limit(event, now)
+        if kind in TaskReader.TYPES:
+            yield from map(ListChanged, self._tasks.feed(event))
         if kind in TurnLedger.TYPES:
             if event.get("subtype") == "init":
                 self._init = event
@@ -137,6 +150,18 @@ class ClaudeDialect:
     def steering(self, request_id: str, text: str) -> bytes:
         raise ValueError("messages reach its turn as they are sent")
 
+    def setting(self, request_id: str, control_id: str, value: str | bool) -> bytes:
+        word = text_of(control_id, value)
+        match control_id:
+            case "model":
+                return control_request(request_id, "set_model", model=word)
+            case "reasoning_effort":
+                settings = {"effortLevel": word}
+                return control_request(request_id, "apply_flag_settings", settings=settings)
+        if word not in PERMISSION_MODES:  # 2.1.197 takes any word
+            raise ValueError(f"{word!r} is none of {', '.join(PERMISSION_MODES)}")
+        return control_request(request_id, "set_permission_mode", mode=word)
+
     def sent(self, uuid: str) -> None:
         self._turns.send(uuid)
 
@@ -159,7 +184,13 @@ class ClaudeDialect:
 
 
 _LIMIT_TYPES = frozenset({"rate_limit_event", "system", "assistant", "result"})
-_TYPES = TurnLedger.TYPES | PermissionLedger.TYPES | _LIMIT_TYPES | {"control_response"}
+_TYPES = (
+    TaskReader.TYPES
+    | TurnLedger.TYPES
+    | PermissionLedger.TYPES
+    | _LIMIT_TYPES
+    | {"control_response"}
+)
 
 
 def _acknowledged(event: Event) -> Iterator[ControlAnswered]:

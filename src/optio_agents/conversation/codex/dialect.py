@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from optio_agents.checklist import todo_update_from_payload
 from optio_agents.conversation import json_rpc
 from optio_agents.conversation.contract import Event, PermissionRequest, TokenUsage, TurnResult
 from optio_agents.conversation.dialect import (
-    ControlAnswered,
     Fact,
     Limit,
     LimitChanged,
+    ListChanged,
     MessageRead,
     PermissionAsked,
     PermissionSettled,
@@ -26,9 +27,10 @@ from optio_agents.conversation.dialect import (
     ReplyOwed,
     TurnOver,
     Unusable,
+    text_of,
 )
 from optio_agents.conversation.json_lines import LINE_LIMIT, read_events
-from optio_agents.conversation.json_rpc import RequestId, failure_of, id_of
+from optio_agents.conversation.json_rpc import RequestId, control_answered, failure_of, id_of
 from optio_agents.conversation.wire import OutputLines
 
 from . import wire
@@ -51,6 +53,7 @@ class CodexDialect:
 
     line_limit = LINE_LIMIT
     carries_reasons = False
+    controls = ("model", "reasoning_effort")
 
     def __init__(self, setup: CodexSetup) -> None:
         self._setup = setup
@@ -63,6 +66,7 @@ class CodexDialect:
         self._usage: TokenUsage | None = None
         self._limited = False
         self._cancelled = False
+        self._settings = dict[str, str]()  # that go along with messages
         self.session_id: str | None = None
 
     @property
@@ -107,8 +111,7 @@ class CodexDialect:
         elif isinstance(request_id, str) and request_id in self._flight:
             yield from self._taken(request_id, event)
         elif isinstance(request_id, str) and ("result" in event or "error" in event):
-            refused = failure_of(event["error"]) if "error" in event else None
-            yield ControlAnswered(request_id, _dict(event.get("result")), refused)
+            yield control_answered(request_id, event)
 
     # the handshake
 
@@ -158,7 +161,9 @@ class CodexDialect:
 
     # what it does
 
-    def _news(self, method: str, params: dict[str, Any], event: Event) -> Iterator[Fact]:
+    def _news(  # noqa: C901 - one case for each
+        self, method: str, params: dict[str, Any], event: Event
+    ) -> Iterator[Fact]:
         if self.session_id is not None and params.get("threadId") not in (
             None,
             self.session_id,
@@ -181,6 +186,8 @@ class CodexDialect:
             case "error" if params.get("willRetry") is True:
                 self._limited = True
                 yield LimitChanged(Limit(None, failure_of(params.get("error"))))
+            case "turn/plan/updated" if (todo := todo_update_from_payload(params)) is not None:
+                yield ListChanged(todo)
             case "turn/completed":
                 yield from self._over(_dict(params.get("turn")), event)
 
@@ -277,10 +284,15 @@ class CodexDialect:
 
     def message(self, uuid: str, text: str, *, command: bool) -> bytes:
         assert self.session_id is not None  # it is ready; it carries out no commands
-        return wire.message(self.session_id, uuid, text)
+        return wire.message(self.session_id, uuid, text, self._settings)
 
     def steering(self, request_id: str, text: str) -> bytes:
         return wire.steer(self.session_id or "", self._turn or "", request_id, text)
+
+    def setting(self, request_id: str, control_id: str, value: str | bool) -> bytes:
+        name = "model" if control_id == "model" else "effort"
+        self._settings[name] = text_of(control_id, value)
+        return b""  # it counts for the turn that it is said with, and from then on
 
     def sent(self, uuid: str) -> None:
         self._flight[uuid] = None

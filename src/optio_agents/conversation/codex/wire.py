@@ -36,10 +36,11 @@ def initialized() -> bytes:
     return json_rpc.notification("initialized")
 
 
-def message(thread: str, uuid: str, text: str) -> bytes:
+def message(thread: str, uuid: str, text: str, settings: Mapping[str, str]) -> bytes:
     # the uuid stands in front, so that the first bytes of a kept message name it
+    about = {"threadId": thread, "clientUserMessageId": uuid}
     blocks = [{"type": "text", "text": text}]
-    return json_rpc.request(uuid, TURN, threadId=thread, clientUserMessageId=uuid, input=blocks)
+    return json_rpc.request(uuid, TURN, **about, input=blocks, **settings)
 
 
 def message_of(front: bytes) -> Unconfirmed | None:

@@ -75,6 +75,13 @@ class Reach(Protocol):
     async def interrupt(self) -> None:
         """End the turn that runs."""
 
+    @property
+    def controls(self) -> Sequence[str]:
+        """What may be set of it while it runs."""
+
+    async def set_control(self, control_id: str, value: str) -> None:
+        """Set one of `controls`. Raises AgentError where it refuses, and ValueError."""
+
     async def requests(self) -> tuple[OpenRequest, ...]:
         """What it waits for, as it has said itself."""
 

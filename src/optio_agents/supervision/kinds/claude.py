@@ -167,11 +167,19 @@ class ClaudeReach(ConversationReach):
 
         await self._agent.say(control_request(f"optio-{secrets.token_hex(6)}", "interrupt"))
 
+    async def set_control(self, control_id: str, value: str) -> None:
+        dialect = self._wording.dialect(self._agent)
+        name = f"optio-{secrets.token_hex(6)}"
+        await self._agent.say(dialect.setting(name, control_id, value))
+
 
 class ClaudeLink(ConversationLink):
     """The conversation of one session, as its owner has it."""
 
     send = ClaudeReach.send
+
+    async def set_control(self, control_id: str, value: str) -> None:
+        await self._conversation.set_control(control_id, value)
 
     async def say_queued(self) -> None:
         """Nothing is ever queued for it."""

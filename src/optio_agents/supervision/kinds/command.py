@@ -105,6 +105,7 @@ class CommandLink:
     """Its owner has no other way to it than everybody."""
 
     trouble = None
+    controls = ()
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
@@ -114,6 +115,9 @@ class CommandLink:
 
     async def interrupt(self) -> None:
         await self._agent.signal("INT")
+
+    async def set_control(self, control_id: str, value: str) -> None:
+        raise AgentError("nothing can be set of a plain program")
 
     async def requests(self) -> tuple[OpenRequest, ...]:
         return ()

@@ -12,6 +12,7 @@ us, and is said once.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict
@@ -28,6 +29,7 @@ from optio_agents.conversation.contract import (
     PermissionDecision,
     TurnResult,
 )
+from optio_agents.conversation.exchange import ControlRefused
 from optio_agents.conversation.machinery import AgentConversation
 from optio_agents.conversation.wire_agent import AgentWire, open_requests, sent_before
 from optio_agents.errors import AgentError, OptioAgentsError, StoreError
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from . import PermissionPolicy
 
 
+_log = logging.getLogger(__name__)
 _BEAT = 0.2  # seconds
 NEVER = float("inf")  # the conversation's own time-out: ours knows how long we slept
 _RECALLING = 5.0  # seconds to find out who has answered in our place
@@ -155,6 +158,14 @@ class ConversationReach:
                 await self._agent.answer(request.names[0], words, by="an interrupt")
         await self._agent.say(dialect.interruption(f"optio-{next_name()}"))
 
+    @property
+    def controls(self) -> Sequence[str]:
+        return self._wording.dialect(self._agent).controls
+
+    async def set_control(self, control_id: str, value: str) -> None:
+        """Its owner does so, in the order in which this and messages were asked for."""
+        await self._agent.queue_settings(next_name(), {control_id: value})
+
     async def requests(self) -> tuple[OpenRequest, ...]:
         with anyio.fail_after(_READING):
             found = await open_requests(
@@ -170,13 +181,15 @@ class ConversationReach:
         return AnswerOutcome(answered.won, answered.by)
 
 
-def _queued(lines: Sequence[bytes]) -> Iterator[tuple[str, str]]:
-    """The messages in lines of a queue; the agent could write there, too."""
+def _queued(lines: Sequence[bytes]) -> Iterator[tuple[str, str | dict[str, Any]]]:
+    """The messages, and what is to be set, in lines of a queue; the agent could write there."""
     for line in lines:
         with suppress(ValueError, RecursionError):
             match json.loads(line or b"null"):
                 case {"name": str(name), "text": str(text)}:
                     yield check_name(name), text
+                case {"name": str(name), "set": dict(settings)}:
+                    yield check_name(name), settings
 
 
 class ConversationLink(ConversationReach):
@@ -195,6 +208,8 @@ class ConversationLink(ConversationReach):
         super().__init__(agent, recording.session, wording)
         self._conversation, self._recording, self._asking = conversation, recording, asking
         self._noted_session: str | None = None
+        self._hook: Any = None
+        self._todos = 0  # changes of its list that were passed on
         self._known, self._events, self._turns = known, 0, 0  # earlier owners recorded the first
         self.left_open: set[str] = set()  # what an earlier owner did not see decided
         self._deciding: dict[str, tuple[anyio.CancelScope, list[RequestDecided]]] = {}
@@ -227,7 +242,7 @@ class ConversationLink(ConversationReach):
         await self.send(name or None, text)
 
     async def body(self, host: Any, hook: Any) -> object:
-        conversation = self._conversation
+        conversation, self._hook = self._conversation, hook
         while not self._all_read:
             if self._failed is not None:
                 raise self._failed
@@ -259,11 +274,25 @@ class ConversationLink(ConversationReach):
         self._events += 1
         if self._events > self._known.get("events", 0):
             self._recording.moment(event)
+        self._tell_todos()
         self._stand()
         if self._noted_session != self._conversation.session_id:
             self._noted_session = self._conversation.session_id
             await self._recording.records.note("conversation", "", self._noted_session)
         self._bell.ring()
+
+    def _tell_todos(self) -> None:
+        todos = self._conversation.todos
+        if todos.changes == self._todos:
+            return
+        self._todos = todos.changes
+        if self._events <= self._known.get("events", 0):
+            return  # an earlier owner has
+        if (report := self._recording.todos(todos)) is not None and self._hook is not None:
+            try:
+                self._hook.report_progress(*report)
+            except Exception:  # a context's own
+                _log.warning("the context's report_progress raised", exc_info=True)
 
     async def say_queued(self) -> None:
         """Say what waits in the queue, in order, each when the agent can hear it."""
@@ -271,10 +300,24 @@ class ConversationLink(ConversationReach):
             done = set(await self._agent.names_said())
             async with self._agent.follow_queue() as batches:
                 async for batch in batches:
-                    for name, text in _queued(batch.lines):
-                        if name not in done:
-                            done.add(name)
-                            await self._conversation.pass_on(self._uuid(name), text, name=name)
+                    for name, what in _queued(batch.lines):
+                        if name in done:
+                            continue
+                        done.add(name)
+                        if isinstance(what, str):
+                            await self._conversation.pass_on(self._uuid(name), what, name=name)
+                        else:
+                            await self._set(name, what)
+
+    async def _set(self, name: str, settings: Mapping[str, Any]) -> None:
+        for control, value in settings.items():
+            try:
+                known = await self._conversation.set_control(control, value, name=name)
+                why: object = None if known else "there is no such control"
+            except (ControlRefused, ValueError) as error:
+                why = error
+            if why is not None:
+                await self._recording.add(Notice(f"{control} was not set: {why}"))
 
     def _stand(self) -> None:
         state = self._conversation.state
