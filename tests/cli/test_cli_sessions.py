@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import anyio
 import coverage
 
 from optio_agents.cli.verbs.transcript import read_output
@@ -295,3 +296,30 @@ def test_a_long_transcript_takes_no_more_memory_than_a_short_one(tmp_path: Path)
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
+
+
+async def test_a_file_is_put_where_the_agent_works_and_nowhere_else(desk: Desk) -> None:
+    (desk.home / "n.md").write_text("note")
+    (desk.home / "elsewhere").mkdir()
+    waits = "until [ -s uploads/n.md ]; do sleep 0.05; done; cp uploads/n.md got"
+    waits += (
+        f"; rm -r uploads; ln -s {desk.home}/elsewhere uploads; until [ -e end ]; do sleep 0.05"
+    )
+    program = ("sh", "-c", f"{waits}; done; echo DONE >> optio.log")
+    assert (await desk.runs("run", "--detach", "--name", "n", "--", *program)).returncode == 0
+    put = await desk.runs("put", "n", "n.md")
+    assert put.stdout.endswith("/workdir/uploads/n.md\n"), put.stderr
+    workdir = Path(put.stdout).parents[1]
+    with anyio.fail_after(BOUND):
+        while not (workdir / "uploads").is_symlink():  # noqa: ASYNC110 - files send no events
+            await anyio.sleep(0.05)
+    assert (workdir / "got").read_text() == "note"
+    again = await desk.runs("put", "n", "n.md")
+    assert "leaves the work directory over a link" in again.stderr
+    assert list((desk.home / "elsewhere").iterdir()) == []
+    refused = await desk.runs("set", "n", "model=opus")
+    assert "nothing can be set of this agent" in refused.stderr
+    assert (await desk.runs("set", "n", "model")).returncode == 2
+    (workdir / "end").touch()
+    assert (await desk.runs("attach", "n")).returncode == 0
+    assert "is over" in (await desk.runs("put", "n", "n.md")).stderr

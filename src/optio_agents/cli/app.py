@@ -33,6 +33,8 @@ VERBS = {
     "prune": ("sessions", "Remove ended sessions, here and on their hosts."),
     "attach": ("attach", "See a running session, or all of them, and own it."),
     "send": ("act", "Say something to an agent."),
+    "set": ("act", "Set an agent's model, its mode or the like."),
+    "put": ("files", "Hand a file to an agent."),
     "interrupt": ("act", "End the agent's turn."),
     "approve": ("act", "Let the agent do what it asks for."),
     "deny": ("act", "Do not let it."),

@@ -88,6 +88,7 @@ class _Row:
                 self.percent = percent
             case events.StateChanged(state):
                 self.state, self.waits = str(state), state.needs_person
+                self.percent = self.percent if state.percent is None else state.percent
             case events.AgentEvent({"type": "result", "total_cost_usd": float() | int() as cost}):
                 self.cost = cost
             case events.SessionEnded(result):

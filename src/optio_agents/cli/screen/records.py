@@ -85,8 +85,8 @@ def words(record: Mapping[str, Any]) -> str:  # noqa: C901 - one way to say each
     match record:
         case {"kind": "began", "session": session, "host": host, "resumed": resumed}:
             return visible(f"{session} on {host}{', once more' if resumed else ''}")
-        case {"kind": "status", "percent": int(percent), "text": text}:
-            return f"{percent}% {visible(text)}"
+        case {"kind": "status" | "todos", "percent": int(percent), "text": text}:
+            return f"{percent}% {visible(text or '')}".rstrip()
         case {"kind": "client_message" | "caller_message", "keyword": keyword, "data": data}:
             return visible(f"{keyword} {json.dumps(data, ensure_ascii=False)}")
         case {"kind": "delivery", "path": path}:
@@ -159,6 +159,8 @@ def records_of(event: events.SessionEvent, session: str) -> Iterator[Record]:  #
             yield record("decision", request=request_id, behavior=behavior, by=by, **about)
         case events.LinkChanged(state_of_link, reason):
             yield record("link", state=state_of_link, text=reason, **about)
+        case events.TodosChanged(percent, text, items):
+            yield record("todos", percent=percent, text=text, items=list(items), **about)
         case events.Notice(text):
             yield record("notice", text=text, **about)
         case events.SessionEnded(result):

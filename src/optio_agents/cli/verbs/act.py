@@ -1,4 +1,4 @@
-"""`send`, `interrupt`, `approve`, `deny`, `answer`, `stop`: act on a session from any terminal."""
+"""`send`, `set`, `interrupt`, `approve`, `deny`, `answer`, `stop`: act from any terminal."""
 
 from __future__ import annotations
 
@@ -60,6 +60,27 @@ def send(session: str, text: str) -> None:
             return await live.send(whole)
 
     click.echo(f"said, as {anyio.run(say)}")
+
+
+@click.command("set", epilog="Example:  optio-agents set 3f2a model=opus")
+@session_argument
+@click.argument("settings", nargs=-1, required=True, metavar="NAME=VALUE…")
+def set_controls(session: str, settings: tuple[str, ...]) -> None:
+    """Set NAME of the agent of the session ID to VALUE, from its next step on.
+
+    A model or a mode, by the agent's own word; a wrong NAME lists those that this agent has.
+    """
+    pairs = [one.partition("=") for one in settings]
+    if wrong := [name for name, sign, value in pairs if not (name and sign and value)]:
+        raise click.UsageError(f"{wrong[0]!r} is not of the form NAME=VALUE")
+    anyio.run(_set, session, {name: value for name, _, value in pairs})
+
+
+async def _set(beginning: str, settings: dict[str, str]) -> None:
+    async with _found(beginning) as live:
+        for name, value in settings.items():
+            await live.set_control(name, value)
+            click.echo(f"{visible(name)} is to be {visible(value)}")
 
 
 @click.command(epilog="Example:  optio-agents interrupt 3f2a")
@@ -192,3 +213,6 @@ def _the_one(found: Sequence[OpenRequest], name: str | None) -> OpenRequest:
         raise AgentError(f"no request {name!r} is open" if name else "nothing is asked now")
     names = ", ".join(visible(one.request.id, limit=40) for one in matching)
     raise AgentError(f"{len(matching)} requests are open, name one: {names}")
+
+
+set = set_controls  # noqa: A001 - the verb is found by its name

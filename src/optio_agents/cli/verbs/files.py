@@ -1,4 +1,4 @@
-"""`fetch` and `diff`: what an agent has made, on its host, while it works and afterwards."""
+"""`fetch`, `diff` and `put`: files of an agent's, on its host, while it works and afterwards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
-from optio_agents.cli.options import session_argument
+from optio_agents.cli.options import refuse_inside_a_session, session_argument
 from optio_agents.display import visible, visible_block
 from optio_agents.errors import AgentError
 
@@ -83,6 +83,35 @@ def place_of(host: Host, announced: str) -> tuple[str, str]:
     here = posixpath.normpath(announced).partition("/")[0] == "deliverables"
     root = host.logdir if here else host.workdir
     return posixpath.join(root, announced), root
+
+
+@click.command(epilog="Example:  optio-agents put 3f2a notes.md")
+@session_argument
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def put(session: str, file: Path) -> None:
+    """Bring FILE to where the agent of the session ID works, into `uploads/` there.
+
+    It is there whole or not at all, and replaces one of the same name. Tell the agent of it.
+    """
+    click.echo(visible(anyio.run(_put, session, file)))
+
+
+async def _put(beginning: str, file: Path) -> str:
+    from optio_agents.context import refuse_links
+    from optio_agents.store import Store
+    from optio_agents.supervision.sessions import host_of
+
+    refuse_inside_a_session()
+    async with Store() as store:
+        session = await store.session(beginning)
+    if session.over:
+        raise AgentError(f"session {session.id} is over: nobody would read it")
+    async with host_of(session) as host:
+        top = await host.path(host.logdir)
+        target = posixpath.join(top, "uploads", file.name)
+        await refuse_links(host, top, target)
+        await host.put_file_to_host(file, target)
+    return target
 
 
 @click.command(epilog="Example:  optio-agents diff 3f2a | less")
