@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import posixpath
 import shutil
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
 
-from optio_agents.errors import HostError
+from optio_agents.errors import HostError, HostLost, OptioAgentsError
 
 from .host import EMPTYING, Host
 from .scripting import REFUSED, refusal, script
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
 # ruff: noqa: PTH102, PTH110, PTH123, PTH208  # paths are text in this room
+_log = logging.getLogger(__name__)
 
 
 async def open_channel(host: Host, how: Literal["start", "resume"], *, set_up: bool = False) -> str:
@@ -46,6 +51,12 @@ async def open_channel(host: Host, how: Literal["start", "resume"], *, set_up: b
         words = answer.stderr.decode(errors="replace").strip()
         raise HostError(f"{logdir_of(host)} cannot hold the log channel: {words}")
     return answer.stdout.decode(errors="surrogateescape").removesuffix("\n.\n")
+
+
+async def ready_workdir(host: Host) -> None:
+    """Have a work directory of ours where there is none yet; what one holds stays."""
+    if host.own_workdir and (await host.ask('[ -d "$1" ]', host.workdir)).exit_code:
+        await host.setup_workdir()
 
 
 def logdir_of(host: Host) -> str:
@@ -90,3 +101,71 @@ def _is_in_use(log: str) -> bool:
             if mark in environ.read():
                 return True
     return False
+
+
+# A git work tree of its own, beside the task directory, for an agent that shall not disturb what
+# else happens in a project.
+
+
+@dataclass(frozen=True, slots=True)
+class Worktree:
+    """Work tree *tree* of the project in *project*, with *branch* checked out.
+
+    *base* is the commit where we made that branch; empty if it was there before.
+    """
+
+    project: str
+    tree: str
+    branch: str
+    base: str
+
+
+async def plan_worktree(host: Host, branch: str) -> tuple[Host, Worktree]:
+    """The same host, with the work directory there where *host* has it in the project.
+
+    Nothing is made yet. Raises WorkDirRefused: there can be no such tree.
+    """
+    if host.own_workdir:
+        raise ValueError("a work tree is one of a project: say in which directory that is")
+    said = await _ask_worktree(host, "plan", host.workdir, branch)
+    base, _, below = said.removesuffix("\n").partition("\n")
+    tree = f"{host.taskdir}.tree"
+    workdir = posixpath.join(tree, below).rstrip("/")
+    worktree = Worktree(host.workdir, tree, branch, base)
+    return Host(host.machine, host.taskdir, workdir=workdir), worktree
+
+
+@asynccontextmanager
+async def new_worktree(host: Host, worktree: Worktree) -> AsyncIterator[None]:
+    """Make it; where the block fails, and nothing can run there, it is gone again."""
+    await _ask_worktree(host, "add", *_words(worktree))
+    try:
+        yield
+    except HostLost:
+        raise
+    except Exception:
+        try:
+            await end_worktree(host, worktree)
+        except OptioAgentsError:
+            _log.warning("%s was not removed", worktree.tree, exc_info=True)
+        raise
+
+
+async def end_worktree(host: Host, worktree: Worktree, *, only_check: bool = False) -> str:
+    """Remove it, and the branch unless it has commits of its own: then this is its name.
+
+    Raises WorkDirRefused, and removes nothing, where something in it is committed nowhere.
+    """
+    return await _ask_worktree(host, "check" if only_check else "remove", *_words(worktree))
+
+
+def _words(worktree: Worktree) -> tuple[str, ...]:
+    return worktree.project, worktree.tree, worktree.branch, worktree.base
+
+
+async def _ask_worktree(host: Host, *args: str) -> str:
+    text = script("hosts/refuse", "hosts/git", "hosts/worktree")
+    answer = await host.machine.ask(text, args, seconds=EMPTYING)
+    if answer.exit_code:
+        raise refusal(answer, host.workdir, "hosts/worktree")
+    return answer.stdout.decode(errors="surrogateescape")

@@ -18,6 +18,7 @@ from optio_agents.errors import AgentError, AgentUnseen, FileRefused, OptioAgent
 from optio_agents.hosts.environment import credentials_in
 from optio_agents.hosts.host import Host, make_host
 from optio_agents.hosts.machine import ProcessId
+from optio_agents.hosts.workdir import Worktree, end_worktree
 from optio_agents.protocol.features import ProtocolFeatures
 from optio_agents.store.records import StoredSession, is_session_id
 
@@ -77,6 +78,7 @@ class Facts:
     journal: str = ""  # who may reclaim the session at once; only our journal knows
     rules: Mapping[str, Any] = field(default_factory=dict)  # options that outlive a supervisor
     notes_start: bool = False  # and it knows when the agent was about to be started: see `starts`
+    worktree: Mapping[str, str] | None = None  # a `Worktree` of ours; only our journal knows
 
     @classmethod
     def of(
@@ -88,6 +90,7 @@ class Facts:
         name: str,
         features: ProtocolFeatures,
         rules: Mapping[str, Any] | None = None,
+        worktree: Worktree | None = None,
     ) -> Facts:
         """Those of a session that is about to begin."""
         kind = kind_named(spec.kind)
@@ -105,6 +108,7 @@ class Facts:
             rules=rules or {},
             journal=secrets.token_hex(8),
             notes_start=True,
+            worktree=None if worktree is None else asdict(worktree),
         )
 
     @classmethod
@@ -131,7 +135,8 @@ class Facts:
 
     def for_the_host(self) -> dict[str, Any]:
         """As the session's own directory keeps them: readable by whoever can read that."""
-        return asdict(replace(self, name="", journal="", ssh=None, notes_start=False))
+        ours = {"name": "", "journal": "", "ssh": None, "notes_start": False, "worktree": None}
+        return {**asdict(self), **ours}
 
 
 def _is_text(value: object) -> bool:
@@ -198,6 +203,7 @@ _SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "rules": _are_rules,
     "journal": _is_text,
     "notes_start": lambda value: isinstance(value, bool),
+    "worktree": lambda value: value is None or isinstance(value, Mapping),
 }
 
 
@@ -231,6 +237,7 @@ def stored_of(host: Host, meta: Mapping[str, Any]) -> StoredSession:
         ssh=_ssh_of(host),
         journal=secrets.token_hex(8),
         notes_start=False,
+        worktree=None,
     )
     return StoredSession(
         session, float(created_at), host.machine.name, host.taskdir, known.to_json()
@@ -327,6 +334,7 @@ class Pruned:
 
     session: StoredSession
     trouble: str | None = None
+    branch: str = ""  # that the agent committed to, in a work tree of its own: it stays
 
 
 async def prune(
@@ -341,11 +349,12 @@ async def prune(
     Or *only* those of these ids, whenever they ended. With *keep_history* the journal keeps them.
 
     On its host goes the task directory, with our work directory in it; a directory of the user's
-    keeps what was handed over. What cannot be removed there is not forgotten here.
+    keeps what was handed over, and a work tree what is not committed. What cannot be removed there
+    is not forgotten here.
     """
     long_ago = time.time() - older_than
     return [
-        Pruned(session, await _removed(store, session, keep_history=keep_history))
+        await _prune(store, session, keep_history=keep_history)
         for session in await store.sessions()
         if (
             session.id in only
@@ -355,19 +364,25 @@ async def prune(
     ]
 
 
-async def _removed(store: Store, session: StoredSession, *, keep_history: bool) -> str | None:
+async def _prune(store: Store, session: StoredSession, *, keep_history: bool) -> Pruned:
     if not session.over:
-        return "it is not over"
+        return Pruned(session, "it is not over")
+    branch, facts = "", Facts.read(session.facts)
+    worktree = Worktree(**facts.worktree) if facts.worktree else None
     try:
         with store.claim(session.id, owner_name()), anyio.fail_after(_PATIENCE):
             start = await known_start(store, session.id) or Start(f"{session.id}.")
             async with host_of(session) as host:
+                if worktree is not None:
+                    await end_worktree(host, worktree, only_check=True)
                 # refuses while anything of it lives
                 await host.cleanup_taskdir(process=start.process, tag=start.session)
+                if worktree is not None:
+                    branch = await end_worktree(host, worktree)
             if not keep_history:
                 await store.forget(session.id)
     except TimeoutError:
-        return f"{session.host} did not answer within {_PATIENCE:g} s"
+        return Pruned(session, f"{session.host} did not answer within {_PATIENCE:g} s")
     except (OptioAgentsError, OSError) as error:
-        return str(error)
-    return None
+        return Pruned(session, str(error))
+    return Pruned(session, branch=branch)

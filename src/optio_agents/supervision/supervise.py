@@ -24,7 +24,7 @@ from optio_agents.errors import (
 )
 from optio_agents.hosts.environment import credentials_in
 from optio_agents.hosts.host import Host
-from optio_agents.hosts.workdir import open_channel
+from optio_agents.hosts.workdir import Worktree, new_worktree, open_channel, plan_worktree
 from optio_agents.protocol.protocol import get_protocol
 from optio_agents.store.memory import MemoryJournal
 from optio_agents.store.records import Ended, SessionResult, StoredSession, is_session_id
@@ -85,6 +85,7 @@ def supervise(
     session: str | None = None,
     title: str | None = None,
     name: str | None = None,
+    worktree: str | bool = False,
     on_deliverable: DeliverableCallback | None = None,
     on_deliverable_file: DeliverableFileCallback | None = None,
     on_caller_message: CallerMessageCallback | None = None,
@@ -143,6 +144,9 @@ def supervise(
     The rest, all of it optional:
         store: the journal; without one what happened is known to this process alone.
         session: the id to use; without one it is made up.
+        worktree: the branch that a git work tree of its own has, made where it is missing at what
+            the work directory of *host*, a project, has checked out; True: `optio/ID`. Pruning
+            removes the tree if all is committed, and a branch that we made if nothing was.
         on_deliverable, on_deliverable_file, on_caller_message, protocol, ctx: as for
             `run_log_protocol_session`; without *ctx* only events tell.
         save_deliverables_to: a directory of ours that keeps what is handed over.
@@ -212,7 +216,9 @@ def supervise(
     owner = Owner()
     way_in = _WayIn(store, owner, protocol, options, rules)
     if resume is None:
-        running = way_in.begin(host, agent, session=session, title=title or "", name=name or "")
+        running = way_in.begin(
+            host, agent, session=session, title=title or "", name=name or "", branch=worktree
+        )
     else:
         running = way_in.resume(host, agent, resume)
     return Supervising(running, owner)
@@ -240,6 +246,7 @@ class _WayIn:
         session: str | None,
         title: str,
         name: str,
+        branch: str | bool,
     ) -> SessionResult:
         if host is None or spec is None:
             raise ValueError("say on which host, and what to run there")
@@ -250,11 +257,23 @@ class _WayIn:
         store = self._store
         await self._check_names(session, name)
         await kind_named(spec.kind).check(host, spec)
+        worktree = None
+        if branch:
+            name_of_it = branch if isinstance(branch, str) else f"optio/{session}"
+            host, worktree = await plan_worktree(host, name_of_it)
         hidden = credentials_in(spec.env)
         secrets = Secrets(hidden)
         title = secrets.hide(title)
         features = options.protocol.features
-        facts = Facts.of(host, spec, title=title, name=name, features=features, rules=self._rules)
+        facts = Facts.of(
+            host,
+            spec,
+            title=title,
+            name=name,
+            features=features,
+            rules=self._rules,
+            worktree=worktree,
+        )
         stored = StoredSession(
             session, time.time(), host.machine.name, host.taskdir, facts.to_json()
         )
@@ -263,7 +282,8 @@ class _WayIn:
                 self._recording(stored, secrets, options, resumed=False)
             )
             meta = {"id": session, "created_at": stored.created_at, **facts.for_the_host()}
-            start = _started(host, spec, options, session, meta, note_tag(recording.records))
+            note = note_tag(recording.records)
+            start = _started(host, spec, options, session, meta, note, worktree=worktree)
             try:
                 kept = [type(spec).__name__, asdict(cast("Any", spec))] if options.restart else None
                 meta[SEALED] = await seal(hidden, recording.records, spec=kept)
@@ -281,6 +301,9 @@ class _WayIn:
             except StoreError:
                 agent.detach()  # it goes on, and can be found again
                 raise
+            if worktree is not None:
+                words = f"it works on the branch {worktree.branch}, in {worktree.tree}"
+                recording.post(Notice(words))
             if names := sorted(credentials_in(login).keys() - spec.env):
                 recording.post(Notice(_withheld(names)))
             supervision = Supervision(host, facts, recording, options, self._owner)
@@ -469,44 +492,46 @@ async def _started(
     before_launch: Callable[[str], Awaitable[None]],
     *,
     again: bool = False,
+    worktree: Worktree | None = None,
 ) -> AsyncIterator[Agent]:
     """Prepare a clean work directory, or *again* use it, and run *spec* there for this block."""
-    real = await open_channel(host, "resume" if again else "start", set_up=not again)
     async with AsyncExitStack() as stack:
-        try:
-            checked = options.verify is not None or options.on_done is not None
-            kind = kind_named(spec.kind)
-            plan = await kind.plan(
-                host,
-                spec,
-                options.protocol,
-                real=real,
-                checked=checked,
-                served=options.served,
-            )
-            if host.own_workdir and plan.agents_md is not None:
-                await host.write_text("AGENTS.md", plan.agents_md)
-            shims = await options.protocol.prepare_browser_shims(host) or {}
-            starting = agents.start(
-                host,
-                plan.argv,
-                env={**shims, **plan.env},
-                env_base=spec.env_base,
-                name=session,
-                journal_limit=options.journal_limit,
-                first_input=plan.first_input,
-                ends_input=plan.ends_input,
-                queued=plan.queued,
-                meta={**meta, SETUP: dict(plan.meta)} if plan.meta else meta,
-                before_launch=before_launch,
-            )
-            agent = await stack.enter_async_context(starting)
-        except HostLost:
-            raise  # it may run there
-        except Exception:
-            if not again:
-                await host.cleanup_taskdir(aggressive=True)  # refused while anything of it lives
-            raise
+        async with nullcontext() if worktree is None else new_worktree(host, worktree):
+            real = await open_channel(host, "resume" if again else "start", set_up=not again)
+            try:
+                checked = options.verify is not None or options.on_done is not None
+                kind = kind_named(spec.kind)
+                plan = await kind.plan(
+                    host,
+                    spec,
+                    options.protocol,
+                    real=real,
+                    checked=checked,
+                    served=options.served,
+                )
+                if host.own_workdir and plan.agents_md is not None:
+                    await host.write_text("AGENTS.md", plan.agents_md)
+                shims = await options.protocol.prepare_browser_shims(host) or {}
+                starting = agents.start(
+                    host,
+                    plan.argv,
+                    env={**shims, **plan.env},
+                    env_base=spec.env_base,
+                    name=session,
+                    journal_limit=options.journal_limit,
+                    first_input=plan.first_input,
+                    ends_input=plan.ends_input,
+                    queued=plan.queued,
+                    meta={**meta, SETUP: dict(plan.meta)} if plan.meta else meta,
+                    before_launch=before_launch,
+                )
+                agent = await stack.enter_async_context(starting)
+            except HostLost:
+                raise  # it may run there
+            except Exception:
+                if not again:
+                    await host.cleanup_taskdir(aggressive=True)  # refused while anything lives
+                raise
         yield agent
 
 

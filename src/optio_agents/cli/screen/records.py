@@ -207,6 +207,7 @@ def of_session(session: StoredSession, last: LastWords | None = None) -> Record:
         last=(over and session.summary) or _words_of(last),
         text=session.facts.get("title"),
         summary=session.summary,
+        branch=(session.facts.get("worktree") or {}).get("branch"),
         verified=session.verified,
         ended_at=session.ended_at,
     )

@@ -151,7 +151,7 @@ async def changes_in(session: StoredSession) -> tuple[bytes, bool]:
     since = time.strftime("%Y-%m-%d %H:%M:%S +0000", began)
     async with host_of(session) as host:
         where = await host.path(host.workdir)
-        answer = await host.ask(script("cli/diff"), where, since, str(_MOST))
+        answer = await host.ask(script("hosts/git", "cli/diff"), where, since, str(_MOST))
     if answer.exit_code:
         raise AgentError(answer.stderr.decode("utf-8", "replace").strip() or f"no diff of {where}")
     return answer.stdout, len(answer.stdout) == _MOST

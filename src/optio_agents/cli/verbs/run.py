@@ -77,6 +77,7 @@ class NewSession:
 
 
 _TITLE = 200  # characters
+OWN_BRANCH = "optio/ID"  # no branch has this name but where nobody gives one
 _GIVEN = {ParameterSource.COMMANDLINE}  # settings may well have a model, for claude
 _COMMAND = "optio_agents.command"  # where in the context a command line behind `--` is kept
 
@@ -170,6 +171,13 @@ def rule_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     metavar="DIR",
     help="Your own directory to work in; of ours, it gets only .optio/ID/.",
 )
+@click.option(
+    "--worktree",
+    is_flag=False,
+    flag_value=OWN_BRANCH,
+    metavar="[BRANCH]",
+    help="Work in a git work tree of its own of the project in --cwd, on BRANCH, or else optio/ID.",
+)
 @click.option("--model", help="The agent's model.")
 @click.option(
     "--permission",
@@ -207,6 +215,7 @@ def run(
     host_key: str,
     agent: str,
     cwd: str | None,
+    worktree: str | None,
     model: str | None,
     permission: str,
     allow: tuple[str, ...],
@@ -226,6 +235,8 @@ def run(
     from optio_agents.supervision.sessions import RULES
 
     command: tuple[str, ...] = ctx.meta.get(_COMMAND, ())
+    if worktree:
+        rest["worktree"], prompt = _branch(worktree, prompt, command, cwd)
     text = " ".join(prompt) or None
     given = named_environment(env, env_file, os.environ)
     secrets = Secrets(credentials_in(given))
@@ -253,7 +264,7 @@ def run(
         spec = Claude(text, model=model, permission_mode=mode, allowed_tools=allow, env=given)
     rules = {
         name: value
-        for name in (*RULES, "journal_limit")
+        for name in (*RULES, "journal_limit", "worktree")
         if (value := rest.pop(name, None)) is not None
     }
     new = NewSession(
@@ -265,6 +276,19 @@ def run(
         name=name,
     )
     return anyio.run(new.show, CommandOptions(permission=permission, **rest))
+
+
+def _branch(
+    word: str, prompt: tuple[str, ...], command: tuple[str, ...], cwd: str | None
+) -> tuple[str | bool, tuple[str, ...]]:
+    """The branch that `--worktree` names, and the prompt: what it is followed by may be that."""
+    if not cwd:
+        raise click.UsageError("--worktree is one of a project: say which, with --cwd DIR")
+    if word == OWN_BRANCH:
+        return True, prompt
+    if " " in word or not (prompt or command):
+        return True, (word, *prompt)
+    return word, prompt
 
 
 # `optio-agents demo`: a scripted agent does all that an agent may do, supervised for real.

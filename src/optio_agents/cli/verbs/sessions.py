@@ -161,6 +161,7 @@ def _in_words(row: Record) -> str:
                 f"{visible(row['session'])}  {visible(str(row['text'] or ''))}",
                 f"  {visible(str(row['state']) + end)}",
                 f"  on {visible(row['host'])}, in {visible(row['taskdir'])}",
+                *([f"  on the branch {visible(row['branch'])}"] if row["branch"] else ()),
                 f"  began {_day(row['at'])}, {ended}",
             ]
             return "\n".join(lines)
@@ -240,7 +241,10 @@ async def _prune(beginnings: Sequence[str], seconds: float, files: bool) -> Iter
     async with Store() as store:
         only = [(await store.session(beginning)).id for beginning in beginnings]
         gone = await prune_sessions(store, seconds, only=only or None, keep_history=files)
-        return [
-            visible(f"{one.session.id} {f'kept: {one.trouble}' if one.trouble else 'removed'}")
-            for one in gone
-        ] or ["nothing to remove"]
+    lines = []
+    for one in gone:
+        words = f"kept: {one.trouble}" if one.trouble else "removed"
+        if one.branch:
+            words += f"; its commits are on the branch {one.branch}"
+        lines.append(visible(f"{one.session.id} {words}", limit=1000))
+    return lines or ["nothing to remove"]
