@@ -12,6 +12,8 @@ from optio_agents.conversation.acp import wire
 from optio_agents.conversation.acp.dialect import AcpDialect, AcpSetup
 from optio_agents.conversation.dialect import (
     ControlAnswered,
+    Limit,
+    LimitChanged,
     MessageRead,
     PermissionAsked,
     PermissionSettled,
@@ -82,6 +84,24 @@ def turn_of(*events, agent="nobody", end="end_turn", **ended):
     (over,) = [fact for fact in facts if isinstance(fact, TurnOver)]
     assert over.answered == ("u1",)
     return over.turn
+
+
+# -- limits
+
+
+def test_a_failure_that_tells_of_a_limit_holds_until_a_turn_goes_well():
+    ear = Ear()
+    ear.greet()
+    ear.dialect.sent("u1")
+    error = {"code": 429, "message": "Resource exhausted: try later"}
+    limited, _, end = sorted(
+        ear.hear({"jsonrpc": "2.0", "id": "u1", "error": error}), key=lambda fact: repr(type(fact))
+    )
+    assert limited == LimitChanged(Limit(None, "usage limit"))
+    assert end.turn.outcome == "failed"
+    ear.dialect.sent("u2")
+    facts = ear.hear(chunk("fine"), answer("u2", {"stopReason": "end_turn"}))
+    assert LimitChanged(None) in facts
 
 
 # -- the handshake

@@ -12,6 +12,7 @@ from optio_agents.conversation.codex.dialect import CodexDialect, CodexSetup
 from optio_agents.conversation.contract import Unconfirmed
 from optio_agents.conversation.dialect import (
     ControlAnswered,
+    Limit,
     LimitChanged,
     MessageRead,
     PermissionAsked,
@@ -163,6 +164,23 @@ def test_a_retry_is_a_limit_until_the_model_answers():
     assert limited.limit is not None
     assert limited.limit.reason == "Reconnecting... 1/1"
     assert ear.hear(item("agentMessage", text="on")) == [LimitChanged(None)]
+
+
+def test_a_usage_limit_holds_behind_the_turn_until_the_model_answers():
+    ear = Ear()
+    ear.greet()
+    ear.begin()
+    full, free = {"usedPercent": 100, "resetsAt": 5000}, {"usedPercent": 7, "resetsAt": 9000}
+    ear.hear(news("account/rateLimits/updated", rateLimits={"primary": full, "secondary": free}))
+    error = {"message": "too much", "codexErrorInfo": "usageLimitExceeded"}
+    limited, _, end = ear.hear(over(status="failed", error=error))
+    assert limited == LimitChanged(Limit(5000, "usage limit"))
+    assert end.turn.outcome == "failed"
+    ear.begin()
+    assert ear.hear(item("agentMessage", text="on")) == [LimitChanged(None)]
+    info = {"responseTooManyFailedAttempts": {"httpStatusCode": 429}}
+    limited, *_ = ear.hear(over(status="failed", error={"message": "no", "codexErrorInfo": info}))
+    assert limited == LimitChanged(Limit(None, "rate limit"))
 
 
 def test_a_command_is_shown_and_decided_once():

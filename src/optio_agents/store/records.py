@@ -294,7 +294,7 @@ class SessionState:
                 return "idle without DONE"
             case "limited":
                 until = f" until {_clock(self.until)}" if self.until else ""
-                return f"rate limited{until}"
+                return f"{self.detail or 'rate limit'}{until}"
             case "link down":
                 why = f": {self.detail}" if self.detail else ""
                 return f"link down since {_clock(self.since)}{why}"
@@ -333,7 +333,8 @@ def over(
 
 
 def _clock(at: float) -> str:
-    return time.strftime("%H:%M", time.localtime(at))
+    then, today = time.localtime(at), time.localtime()
+    return time.strftime("%H:%M" if then[:3] == today[:3] else "%a %d %b %H:%M", then)
 
 
 def _span(seconds: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import anyio
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 _COUNTED = ("began", "turn", "restart")
+AtUsageLimit: TypeAlias = Literal["wait", "stop"]
 
 
 class SessionMeter:
@@ -31,8 +32,10 @@ class SessionMeter:
         max_usd: float | None = None,
         max_turns: int | None = None,
         max_time: float | None = None,
+        at_limit: AtUsageLimit = "wait",
     ) -> None:
         self._max_usd, self._max_turns, self._max_time = max_usd, max_turns, max_time
+        self._stops = at_limit == "stop"
         self._began = time.time()
         self._summed, self._total = 0.0, 0.0  # of what turns cost; as the agent itself has it
         self.turns = 0
@@ -67,6 +70,12 @@ class SessionMeter:
         if isinstance(total, int | float):
             self._total = max(self._total, total)
         self._check()
+
+    def meet_limit(self, words: str) -> bool:
+        """The agent's account may use no more for now; whether the session ends with that."""
+        if self._stops:
+            self._reach(f"the agent is at its {words}")
+        return self._stops
 
     def _check(self, _: float = 0.0) -> None:
         if self._max_usd is not None and self.usd >= self._max_usd:

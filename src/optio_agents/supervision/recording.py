@@ -101,6 +101,7 @@ class Recording:
         self._settled = False  # how it ends, and the agent has only to leave
         self._reports = False  # it has written a STATUS
         self.on_turn: Callable[[TurnResult], None] = lambda _: None  # one has ended
+        self.on_limit: Callable[[str], bool] = lambda _: False  # of the agent's account: it ends
         self.may_go_on: Callable[[SessionResult], bool] = lambda _: False  # not its end yet
         self._owed: set[tuple[str, int, int]] = set()  # lines that it may await an answer to
         self._idle_from = 0.0  # by the loop's clock

@@ -176,6 +176,7 @@ RULES: Mapping[str, Callable[[Any], bool]] = {
     "max_usd": _is_amount,
     "max_turns": _is_count,
     "max_time": _is_amount,
+    "at_limit": lambda value: value in ("wait", "stop"),
 }
 
 

@@ -35,6 +35,7 @@ from .kinds import SETUP, kind_named
 from .live import Supervising
 from .recording import Recording
 from .sessions import (
+    RULES,
     TASKS,
     Facts,
     forget_start,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
 
     from .events import Observer
     from .kinds import AgentSpec
+    from .limits import AtUsageLimit
 
 
 _log = logging.getLogger(__name__)
@@ -110,6 +112,7 @@ def supervise(
     max_usd: float | None = None,
     max_turns: int | None = None,
     max_time: float | None = None,
+    at_limit: AtUsageLimit | None = None,
 ) -> Supervising:
     """Run *agent* on *host*, which its caller has entered, to one true end.
 
@@ -139,7 +142,8 @@ def supervise(
 
     *max_usd*, *max_turns* and *max_time* (seconds since it began) are what the session may use,
     however often it is resumed; it is stopped there unless it is done. What a turn costs is known
-    when it has ended, and of claude only.
+    when it has ended, and of claude only. At a usage limit of the agent's account the session
+    waits, and goes on when that is over; *at_limit* "stop" ends it there.
 
     The rest, all of it optional:
         store: the journal; without one what happened is known to this process alone.
@@ -177,6 +181,7 @@ def supervise(
         "max_usd": max_usd,
         "max_turns": max_turns,
         "max_time": max_time,
+        "at_limit": at_limit,
     }
     rules = {name: value for name, value in given.items() if value is not None}
 
@@ -202,6 +207,9 @@ def supervise(
             **{**kept, **rules},
         )
 
+    for rule, value in rules.items():
+        if not RULES[rule](value):
+            raise ValueError(f"{rule} cannot be {value!r}")
     if agent is not None and not isinstance(getattr(agent, "kind", None), str):
         raise TypeError(f"an agent is Claude('…') or Command(['…']), and not {agent!r}")
     if isinstance(store, str | os.PathLike):

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from .events import Observer
     from .kinds import AgentLink
+    from .limits import AtUsageLimit
     from .recording import Leaving, Recording
     from .sessions import Facts
 
@@ -71,6 +72,7 @@ class SupervisionOptions(Options):
     max_usd: float | None = None
     max_turns: int | None = None
     max_time: float | None = None  # seconds
+    at_limit: AtUsageLimit = "wait"
 
 
 class StandaloneContext:
@@ -154,7 +156,10 @@ class Supervision:
         self._living = anyio.CancelScope()
         self._restarts = 0  # by whichever supervisor
         self._meter = SessionMeter(
-            max_usd=options.max_usd, max_turns=options.max_turns, max_time=options.max_time
+            max_usd=options.max_usd,
+            max_turns=options.max_turns,
+            max_time=options.max_time,
+            at_limit=options.at_limit,
         )
 
     async def run(self, agent: Agent, *, ours: bool) -> SessionResult:
@@ -178,6 +183,7 @@ class Supervision:
                 self._recalled = True
             self._recording.may_go_on = self._may_restart
             self._recording.on_turn = self._meter.add
+            self._recording.on_limit = self._meter.meet_limit
             async with owning as lease:
                 ours = True
                 async with (

@@ -141,6 +141,12 @@ def rule_options(verb: Callable[..., Any]) -> Callable[..., Any]:
             help="End it when it is not done S seconds after it began.",
         ),
         click.option(
+            "--at-limit",
+            type=click.Choice(["wait", "stop"]),
+            help="At a usage limit of the agent's account, wait and go on, or end it.  "
+            "[default: wait]",
+        ),
+        click.option(
             "--journal-limit",
             type=click.IntRange(min=1),
             metavar="BYTES",

@@ -10,6 +10,7 @@ one, fail it, merge both or refuse. So `ready` is false until the turn has ended
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from optio_agents.conversation import json_rpc
 from optio_agents.conversation.contract import Event, PermissionDecision, PermissionRequest
 from optio_agents.conversation.dialect import (
     Fact,
+    Limit,
+    LimitChanged,
     ListChanged,
     MessageRead,
     PermissionAsked,
@@ -70,7 +73,7 @@ class AcpDialect:
         self._calls = dict[str, dict[str, Any]]()  # what was said of each use of a tool
         self._flight = dict[str, bool]()  # messages that no turn has ended; True: it is read
         self._unread = False  # a message may be: its first sign confirms it
-        self._cancelled = False
+        self._cancelled = self._limited = False
         self._text = TurnText()
         self._tokens = 0
         self._usable = False
@@ -257,6 +260,10 @@ class AcpDialect:
         self._text, self._cancelled = TurnText(), False
         self._unread = bool(self._flight)
         self._calls.clear()
+        limited = turn.outcome == "failed" and _LIMIT.search(turn.failure or "")
+        if limited or self._limited:
+            self._limited = bool(limited)
+            yield LimitChanged(Limit(None, "usage limit") if limited else None)
         yield TurnOver(turn, (uuid,))
 
     # -- what we say
@@ -300,6 +307,9 @@ class AcpDialect:
         return None  # the end of its input ends it
 
 
+_LIMIT = re.compile(
+    r"\b429\b|usage limit|rate.?limit|quota|too many requests|resource.?exhausted", re.IGNORECASE
+)  # the protocol has no word for it, and failures are told in words
 _KEPT = frozenset({"title", "kind", "rawInput", "content", "locations"})
 
 

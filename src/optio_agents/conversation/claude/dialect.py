@@ -120,7 +120,7 @@ class ClaudeDialect:
         return TurnOver(turn, end.answered)
 
     def _limit(self, event: Event, now: float) -> Iterator[LimitChanged]:
-        """Whether the model's API turns the CLI away, as far as it says."""
+        """Whether the model's API turns the CLI away, as far as it says: also behind a turn."""
         limit: Limit | None = None
         match event:
             case {"type": "rate_limit_event", "rate_limit_info": dict(info)}:
@@ -132,6 +132,12 @@ class ClaudeDialect:
                 until = None if delay is None else now + delay / 1000
                 why = event.get("error")
                 limit = Limit(until, why if isinstance(why, str) and why else "rate limit")
+            case {"type": "assistant", "error": "rate_limit"} | {"api_error_status": 429}:
+                known = self._limits or {}
+                if known.get("status") == "rejected":
+                    limit = Limit(number(known.get("resetsAt")), "usage limit")
+                else:
+                    limit = Limit(None, "rate limit")
             case {"type": "assistant" | "result"}:
                 pass
             case _:

@@ -65,6 +65,7 @@ class CodexDialect:
         self._text = ""
         self._usage: TokenUsage | None = None
         self._limited = False
+        self._resets: float | None = None  # when what the account may use is renewed, if it is used
         self._cancelled = False
         self._settings = dict[str, str]()  # that go along with messages
         self.session_id: str | None = None
@@ -179,10 +180,8 @@ class CodexDialect:
                 asked = params.get("requestId")
                 if self._open.get(str(asked)) == asked and asked is not None:
                     yield self._settle(str(asked))
-            case "thread/tokenUsage/updated":
-                self._usage = _usage(
-                    _dict(_dict(params.get("tokenUsage")).get("last")), self._usage
-                )
+            case "thread/tokenUsage/updated" | "account/rateLimits/updated":
+                self._count(params)
             case "error" if params.get("willRetry") is True:
                 self._limited = True
                 yield LimitChanged(Limit(None, failure_of(params.get("error"))))
@@ -190,6 +189,12 @@ class CodexDialect:
                 yield ListChanged(todo)
             case "turn/completed":
                 yield from self._over(_dict(params.get("turn")), event)
+
+    def _count(self, params: dict[str, Any]) -> None:
+        if "rateLimits" in params:
+            self._resets = _resets(_dict(params["rateLimits"]))
+        else:
+            self._usage = _usage(_dict(_dict(params.get("tokenUsage")).get("last")), self._usage)
 
     def _item(self, value: object, *, over: bool) -> Iterator[Fact]:
         item = _dict(value)
@@ -235,9 +240,10 @@ class CodexDialect:
 
     def _over(self, turn: dict[str, Any], event: Event) -> Iterator[Fact]:
         yield from [self._settle(name) for name in list(self._open)]
-        if self._limited:
-            self._limited = False
-            yield LimitChanged(None)
+        limit = _limit(_dict(turn.get("error")).get("codexErrorInfo"), self._resets)
+        if self._limited or limit is not None:
+            self._limited = limit is not None
+            yield LimitChanged(limit)
         answered = tuple(uuid for uuid, its in self._flight.items() if its == turn.get("id"))
         for uuid in answered:
             yield from self._read_one(uuid)
@@ -319,6 +325,26 @@ _FREQUENT = frozenset({"item/agentMessage/delta", "item/commandExecution/outputD
 
 def _dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _limit(info: object, resets: float | None) -> Limit | None:
+    """What the error of a turn says of a limit."""
+    if info == "usageLimitExceeded":
+        return Limit(resets, "usage limit")
+    codes = [_dict(one).get("httpStatusCode") for one in _dict(info).values()]
+    return Limit(None, "rate limit") if 429 in codes else None
+
+
+def _resets(limits: dict[str, Any]) -> float | None:
+    """When the last of the windows that are used up begins anew (s since the epoch)."""
+    windows = [_dict(limits.get(name)) for name in ("primary", "secondary")]
+    ends = [
+        float(end)
+        for one in windows
+        if isinstance(used := one.get("usedPercent"), int | float) and used >= 100
+        if isinstance(end := one.get("resetsAt"), int | float) and abs(end) < 1 << 40
+    ]
+    return max(ends, default=None)
 
 
 def _usage(last: dict[str, Any], before: TokenUsage | None) -> TokenUsage:

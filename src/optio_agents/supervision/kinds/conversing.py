@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict
 from inspect import isawaitable
@@ -24,6 +25,7 @@ import anyio
 
 from optio_agents.agents.input import check_name, next_name
 from optio_agents.concurrency import every, task_group
+from optio_agents.context import SYSTEM_MESSAGE_PREFIX
 from optio_agents.conversation.contract import (
     NOBODY_ANSWERED,
     PermissionDecision,
@@ -63,6 +65,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _BEAT = 0.2  # seconds
+_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0  # seconds at a limit of which nobody says how long it holds
+_AWAKE = 30.0  # seconds between looks at a clock that a closed laptop does not stop
+_GO_ON = f"{SYSTEM_MESSAGE_PREFIX}the limit at which your turn ended is over. Go on with your task."
 NEVER = float("inf")  # the conversation's own time-out: ours knows how long we slept
 _RECALLING = 5.0  # seconds to find out who has answered in our place
 _READING = 30.0  # seconds that reading what it has said may take
@@ -128,6 +133,7 @@ async def connect(
     async with task_group() as tasks:
         tasks.start_soon(link.listen)
         tasks.start_soon(link.say_queued)
+        tasks.start_soon(link.wait_out_limits)
         yield link
         tasks.cancel_scope.cancel()
 
@@ -214,6 +220,8 @@ class ConversationLink(ConversationReach):
         self.left_open: set[str] = set()  # what an earlier owner did not see decided
         self._deciding: dict[str, tuple[anyio.CancelScope, list[RequestDecided]]] = {}
         self._over = self._all_read = False
+        self._failures = 0  # turns in a row that were no good
+        self._due: float | None = None  # when it is told to go on, behind a usage limit
         self._failed: Exception | None = None
         self._bell = Bell()
         self.trouble: str | None = None
@@ -254,7 +262,7 @@ class ConversationLink(ConversationReach):
         return await self._agent.wait()
 
     def busy(self) -> bool:
-        return bool(self._conversation.open_requests)
+        return bool(self._conversation.open_requests) or self._due is not None
 
     def on_ending(self) -> None:
         self._over = True
@@ -319,6 +327,35 @@ class ConversationLink(ConversationReach):
             if why is not None:
                 await self._recording.add(Notice(f"{control} was not set: {why}"))
 
+    async def wait_out_limits(self) -> None:
+        """Where a turn has ended at a usage limit, have it go on when that is over."""
+        told = 0
+        with suppress(OptioAgentsError):  # the reader meets it, too, and tells
+            while True:
+                while not self._is_held() or self._turns == told:
+                    await self._bell.next.wait()
+                told, limit = self._turns, self._conversation.state
+                pause = min(_PAUSE * 2 ** (self._failures - 1), _LONGEST_PAUSE)
+                if limit.until is not None and self._failures == 1:
+                    pause = 0.0  # it was told for how long
+                self._due = max(limit.until or 0.0, time.time() + pause)
+                self._stand()
+                if self._recording.on_limit(str(self._recording.state)):
+                    return
+                while self._is_held() and (left := self._due - time.time()) > 0:
+                    with anyio.move_on_after(min(left, _AWAKE)):
+                        await self._bell.next.wait()
+                self._due = None
+                if self._is_held() and self._turns == told:
+                    tag = self._agent.session.rpartition(".")[2]
+                    await self.send(f"limit-{tag}-{told}", _GO_ON)
+                    self._recording.post(Notice("the limit is over: it is told to go on"))
+
+    def _is_held(self) -> bool:
+        """Its last turn has ended at a usage limit, and it does nothing until it is told."""
+        held = self._conversation.state.phase == "rate limited" and self._failures > 0
+        return held and not self._conversation.is_pending() and not self._over
+
     def _stand(self) -> None:
         state = self._conversation.state
         match state.phase:
@@ -327,7 +364,7 @@ class ConversationLink(ConversationReach):
                 about = _gist(asked[0], self._recording.secrets) if asked else ""
                 self._recording.stand("waiting", f"you: {about}")
             case "rate limited":
-                self._recording.stand("limited", state.reason, until=state.until)
+                self._recording.stand("limited", state.reason, until=self._due or state.until)
             case "idle" | "starting":
                 self._recording.stand(state.phase)
             case "working":
@@ -337,6 +374,7 @@ class ConversationLink(ConversationReach):
         """However it ended; the next one waits until this one is kept."""
         turn = _kept(turn, self._wording.kept, self._recording.secrets)
         self._turns += 1
+        self._failures = 0 if turn.ok else self._failures + 1
         self.trouble = None if turn.outcome in _HARMLESS else turn.failure
         conversation, records = self._conversation, self._recording.records
         place = conversation.cursor

@@ -13,7 +13,8 @@ forks and parallel sessions need nothing of it.
     {"text": "hello", "chunks": 5}                     in as many pieces
     {"shell": "true"}                                  uses the agent's tool for commands
     {"tool": "Bash", "input": {"command": "true"}}     uses a tool; "tools": [...] several at once
-    {"error": 529, "message": "…", "retry_after": 2}   fails; with "retries": 2 only that often
+    {"error": 529, "message": "…", "retry_after": 2}   fails; with "retries": 2 only that often;
+                                                       "headers" go along
     {"text": "hel…", "cut": true}                      breaks the connection in mid-stream
     {"abort": true}                                    breaks it instead of an answer
     {"text": "no", "finish": "refusal"}                ends by a refusal; also "length"
@@ -133,6 +134,7 @@ class ModelServer:
             self._failures[key] += 1
             if self._failures[key] <= step.get("retries", 1 << 30):
                 after = {"retry-after": str(step["retry_after"])} if "retry_after" in step else {}
+                after |= step.get("headers", {})
                 words = step.get("message", "scripted")
                 await _send_json(writer, step["error"], shape.error(step["error"], words), after)
                 return True
