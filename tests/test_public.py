@@ -111,9 +111,8 @@ def test_a_face_has_no_other_names(package: str) -> None:
         (lambda: optio_agents.SSHConfig(3), "as in SSHConfig('me@box'), and not 3"),  # type: ignore[arg-type]
         (lambda: optio_agents.parse_log_line(b"DONE"), "and not b'DONE': decode bytes"),  # type: ignore[arg-type]
         (lambda: optio_agents.supervise(None, "x"), "Command(['…']), and not 'x'"),  # type: ignore[arg-type]
-        (lambda: optio_agents.supervise(None, store="/s"), "async with Store('/s') as store"),  # type: ignore[arg-type]
     ],
-    ids=["host", "login", "line", "agent", "store"],
+    ids=["host", "login", "line", "agent"],
 )
 def test_what_is_of_the_wrong_type_is_one_sentence_where_it_is_made(
     make: Callable[[], object], words: str

@@ -10,7 +10,15 @@ import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Protocol,
+    TypeAlias,
+    overload,
+    runtime_checkable,
+)
 
 from optio_agents.hosts.commands import RunResult
 
@@ -81,11 +89,30 @@ class HookContextProtocol(Protocol):
     def metadata(self) -> Mapping[str, Any]: ...
     def report_progress(self, percent: float | None, message: str | None = None) -> None: ...
     def should_continue(self) -> bool: ...
+    @overload
     async def run_on_host(
         self,
         command: str,
         *,
-        check: bool = True,
+        check: Literal[True] = True,
+        capture_stderr: bool = False,
+        cwd: str | None = None,
+    ) -> str: ...
+    @overload
+    async def run_on_host(
+        self,
+        command: str,
+        *,
+        check: Literal[False],
+        capture_stderr: bool = False,
+        cwd: str | None = None,
+    ) -> RunResult: ...
+    @overload
+    async def run_on_host(
+        self,
+        command: str,
+        *,
+        check: bool,
         capture_stderr: bool = False,
         cwd: str | None = None,
     ) -> str | RunResult: ...
@@ -135,6 +162,33 @@ class HookContext:
     def __repr__(self) -> str:
         return f"<HookContext of {type(self.__dict__.get('_ctx')).__name__}>"
 
+    @overload
+    async def run_on_host(
+        self,
+        command: str,
+        *,
+        check: Literal[True] = True,
+        capture_stderr: bool = False,
+        cwd: str | None = None,
+    ) -> str: ...
+    @overload
+    async def run_on_host(
+        self,
+        command: str,
+        *,
+        check: Literal[False],
+        capture_stderr: bool = False,
+        cwd: str | None = None,
+    ) -> RunResult: ...
+    @overload
+    async def run_on_host(
+        self,
+        command: str,
+        *,
+        check: bool,
+        capture_stderr: bool = False,
+        cwd: str | None = None,
+    ) -> str | RunResult: ...
     async def run_on_host(
         self,
         command: str,

@@ -427,3 +427,18 @@ async def test_over_ssh_a_permission_decided_while_the_host_is_away_is_answered_
                 assert result.text == "touched"
                 assert not talk.conversation.open_requests
     assert len(asked) == 1
+
+
+async def test_its_work_directory_is_made_where_it_is_missing_and_else_left_alone(
+    tmp_path: Path,
+) -> None:
+    with anyio.fail_after(BOUND):
+        async with (
+            ModelServer().serve() as api,
+            make_host(taskdir=str(tmp_path / "new")) as host,
+        ):
+            for text in "first", "second":
+                async with journaled(host, tmp_path, api) as talk:
+                    assert (await talk.conversation.ask(scripted({"text": text}))).text == text
+                    assert (talk.work / "kept").exists() == (text == "second")
+                    (talk.work / "kept").touch()

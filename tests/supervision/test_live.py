@@ -349,3 +349,17 @@ def test_nothing_outside_of_the_kinds_branches_on_the_name_of_one() -> None:
             for name in '"claude"', '"command"', "'claude'", "'command'":
                 lines = [line for line in text.splitlines() if name in line and "==" in line]
                 assert not lines, f"{path}: {lines}"
+
+
+async def test_a_journal_may_be_given_by_the_path_of_its_file(office: Office) -> None:
+    path = office.directory / "journal.sqlite3"
+    with anyio.fail_after(BOUND):
+        async with office.host() as host:
+            agent = command("STATUS: 20% there", "hear", "DONE: all")
+            async with supervise(host, agent, store=path) as session:
+                async with find_session(session.id, store=str(path)) as seen:
+                    async for event in seen.events():
+                        if isinstance(event, LogLine):
+                            break
+                    await seen.send("go")
+                assert (await session.result()).outcome == "done"

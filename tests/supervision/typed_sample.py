@@ -9,9 +9,11 @@ import anyio
 from optio_agents import (
     Claude,
     Command,
+    HookContext,
     Host,
     LogLine,
     PermissionDecision,
+    RunResult,
     SessionEnded,
     SessionResult,
     SessionState,
@@ -24,6 +26,17 @@ from optio_agents import (
 
 async def by_awaiting(host: Host, store: Store) -> SessionResult:
     return await supervise(host, Claude("Fix the tests"), store=store)
+
+
+async def in_a_hook(hook: HookContext, quiet: bool) -> str:
+    printed: str = await hook.run_on_host("true")
+    ended: RunResult = await hook.run_on_host("true", check=False)
+    either: str | RunResult = await hook.run_on_host("true", check=quiet)
+    return f"{printed}{ended.exit_code}{either}"
+
+
+async def by_a_path(host: Host) -> SessionResult:
+    return await supervise(host, Claude("Fix the tests"), store="journal.sqlite3")
 
 
 async def by_a_task(host: Host) -> SessionResult:

@@ -11,6 +11,7 @@ first verb that needs it. Both read the same events, in the same places of the s
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,6 +24,7 @@ from optio_agents.concurrency import task_group
 from optio_agents.display import Secrets
 from optio_agents.errors import AgentError, AlreadyOwned
 from optio_agents.framing.cursor import Cursor
+from optio_agents.store import Store
 from optio_agents.store.records import RESUMABLE, SessionResult, over
 
 from .credentials import credentials_of, forget_key
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     from optio_agents.agents import Agent, StopReport
     from optio_agents.conversation.contract import PermissionDecision
     from optio_agents.framing.batches import Batches
-    from optio_agents.store import Store, StoredSession
+    from optio_agents.store import StoredSession
     from optio_agents.store.records import SessionRecords, SessionState
 
     from .events import SessionEvent, Written
@@ -340,13 +342,19 @@ class Owned:
 
 
 @asynccontextmanager
-async def find_session(beginning: str, *, store: Store) -> AsyncIterator[Session]:
+async def find_session(
+    beginning: str, *, store: Store | str | os.PathLike[str]
+) -> AsyncIterator[Session]:
     """The session whose id begins so, wherever its agent is. Leaving the block changes nothing.
+
+    *store* is the journal, or where its file is.
 
     Raises NoSuchSession; verbs raise FileRefused where its agent is not there.
     """
-    stored = await store.session(beginning)
     async with AsyncExitStack() as stack, task_group() as tasks:
+        if not isinstance(store, Store):
+            store = await stack.enter_async_context(Store(store))
+        stored = await store.session(beginning)
         visitor = Visitor(store, stored, stack)
         await visitor.refresh()
         tasks.start_soon(visitor.keep_up)

@@ -26,6 +26,7 @@ from optio_agents.hosts.environment import credentials_in
 from optio_agents.hosts.host import Host
 from optio_agents.hosts.workdir import Worktree, new_worktree, open_channel, plan_worktree
 from optio_agents.protocol.protocol import get_protocol
+from optio_agents.store import Store
 from optio_agents.store.memory import MemoryJournal
 from optio_agents.store.records import Ended, SessionResult, StoredSession, is_session_id
 
@@ -65,7 +66,6 @@ if TYPE_CHECKING:
         DeliverableFileCallback,
         DoneCallback,
     )
-    from optio_agents.store import Store
 
     from .events import Observer
     from .kinds import AgentSpec
@@ -82,7 +82,7 @@ def supervise(
     host: Host | None,
     agent: AgentSpec | None = None,
     *,
-    store: Store | None = None,
+    store: Store | str | os.PathLike[str] | None = None,
     resume: str | None = None,
     session: str | None = None,
     title: str | None = None,
@@ -146,7 +146,8 @@ def supervise(
     waits, and goes on when that is over; *at_limit* "stop" ends it there.
 
     The rest, all of it optional:
-        store: the journal; without one what happened is known to this process alone.
+        store: the journal, or where its file is; without one what happened is known to this
+            process alone.
         session: the id to use; without one it is made up.
         worktree: the branch that a git work tree of its own has, made where it is missing at what
             the work directory of *host*, a project, has checked out; True: `optio/ID`. Pruning
@@ -212,8 +213,6 @@ def supervise(
             raise ValueError(f"{rule} cannot be {value!r}")
     if agent is not None and not isinstance(getattr(agent, "kind", None), str):
         raise TypeError(f"an agent is Claude('…') or Command(['…']), and not {agent!r}")
-    if isinstance(store, str | os.PathLike):
-        raise TypeError(f"a journal is entered: async with Store({str(store)!r}) as store")
     served = None
     if tools or hooks:
         from optio_agents.conversation.approvals import Served
@@ -222,14 +221,17 @@ def supervise(
     if served and agent is not None and not kind_named(agent.kind).serves:
         raise ValueError(f"{type(agent).__name__} cannot call functions of ours: Claude can")
     owner = Owner()
-    way_in = _WayIn(store, owner, protocol, options, rules)
-    if resume is None:
-        running = way_in.begin(
-            host, agent, session=session, title=title or "", name=name or "", branch=worktree
-        )
-    else:
-        running = way_in.resume(host, agent, resume)
-    return Supervising(running, owner)
+
+    async def run() -> SessionResult:
+        opening = Store(store) if isinstance(store, str | os.PathLike) else nullcontext(store)
+        async with opening as journal:
+            way_in = _WayIn(journal, owner, protocol, options, rules)
+            if resume is not None:
+                return await way_in.resume(host, agent, resume)
+            named = {"title": title or "", "name": name or ""}
+            return await way_in.begin(host, agent, session=session, branch=worktree, **named)
+
+    return Supervising(run(), owner)
 
 
 class _WayIn:

@@ -19,6 +19,7 @@ from optio_agents.conversation.json_lines import LINE_LIMIT
 from optio_agents.conversation.machinery import ConversationOptions
 from optio_agents.conversation.wire_agent import AgentWire, sent_before
 from optio_agents.errors import AgentError
+from optio_agents.hosts.workdir import ready_workdir
 
 from .conversation import ClaudeCodeConversation, PermissionMode
 from .stream_json import control_request, message_of, user_message
@@ -160,6 +161,7 @@ async def claude_code(
 ) -> AsyncIterator[ClaudeCodeConversation]:
     """Converse with a new claude CLI on *host*, in *cwd*; leaving the block ends it.
 
+    Without *cwd* it works in the work directory of *host*, which is made where it is missing.
     *resume* continues a CLI session (`conversation.session_id`). Only `detach` leaves it
     running, for `claude_code_adopt`. *options* are those of `ClaudeCodeConversation`; its *tools*
     are functions of ours, which the CLI calls over its own stream.
@@ -178,6 +180,8 @@ async def claude_code(
         served=Served.of(options.get("tools", ()), options.get("hooks", ())),
     )
     await check_root(host, launch, env_base=env_base)
+    if cwd is None:
+        await ready_workdir(host)
     async with (
         agents.start(
             host,
