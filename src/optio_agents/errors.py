@@ -223,3 +223,12 @@ class EndSession(Exception):  # not an error of ours: a word that a callback say
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+def missing_extra(name: str, what: str) -> str:
+    """How to get what the extra *name* brings, without which *what* is not to be had."""
+    return (
+        f"{what} needs more than the library. In a checkout: pip install '.[{name}]'; from a "
+        f"wheel: pip install './NAME.whl[{name}]'. On the index, another project may have this "
+        "name."
+    )

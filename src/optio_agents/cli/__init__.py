@@ -13,6 +13,8 @@ import signal
 import sys
 from io import TextIOWrapper
 
+from optio_agents.errors import missing_extra
+
 
 def main() -> None:
     """Run the command; what it needs beyond the library is the extra `cli`."""
@@ -22,11 +24,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("click", "rich"):
             raise
-        sys.exit(
-            "optio-agents: the command needs more than the library. In a checkout: "
-            "pip install '.[cli]'; from a wheel: pip install './NAME.whl[cli]'. On the index, "
-            "another project may have this name."
-        )
+        sys.exit(f"optio-agents: {missing_extra('cli', 'the command')}")
     open_closed()
     for stream in sys.stdout, sys.stderr:
         if isinstance(stream, TextIOWrapper):  # better an escape than no word at all

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from optio_agents.errors import AgentError, StoreError
@@ -163,6 +164,33 @@ class CommandOptions:
     take_over: bool = False
 
 
+def notify_option(words: str) -> Callable[[_Verb], _Verb]:
+    """Give a verb its argument `notify`: a program, or a URL, which stands in no command line."""
+    return click.option(
+        "--notify",
+        metavar="CMD | TARGET",
+        envvar="OPTIO_AGENTS_NOTIFY",
+        callback=_notify,
+        help=words,
+    )
+
+
+def _notify(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    from optio_agents.cli.screen.notify import is_url
+
+    if value is None:
+        return None
+    typed = ctx.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
+    if typed and is_url(value):
+        raise click.BadParameter(
+            "a URL like this is a secret, and everybody here can read a command line: put it into "
+            "config.toml, in [targets], or into OPTIO_AGENTS_NOTIFY"
+        )
+    targets = (ctx.default_map or {}).get("targets") or {}
+    found: str = targets.get(value, value)
+    return found
+
+
 def supervision_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Give *verb* the flags whose values make a `CommandOptions`, but those of `run` alone."""
     options = (
@@ -173,11 +201,9 @@ def supervision_options(verb: Callable[..., Any]) -> Callable[..., Any]:
             help="Keep deliverables in DIR.",
         ),
         click.option("--json", "as_lines", is_flag=True, help='One record per line, `"v": 1`.'),
-        click.option(
-            "--notify",
-            metavar="CMD",
-            envvar="OPTIO_AGENTS_NOTIFY",
-            help="Run CMD when you are needed, and at the end; JSON on stdin.",
+        notify_option(
+            "Run CMD when you are needed, and at the end, JSON on stdin; or notify a target of "
+            "your config.toml."
         ),
         click.option(
             "--permission-timeout",

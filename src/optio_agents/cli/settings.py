@@ -31,6 +31,7 @@ class Settings(_Table):
 
     host_key: Literal["strict", "accept-new", "insecure"] | None = None
     notify: str | None = None
+    targets: dict[str, str] | None = None  # to notify, by name: programs and URLs
     stall_after: float | None = Field(None, gt=0)
     lost_after: float | None = Field(None, gt=0)
     run: RunSettings = RunSettings()

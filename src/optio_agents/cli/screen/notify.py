@@ -1,8 +1,13 @@
-"""Handing events to a program of the user's: as JSON on its input, never in a command line."""
+"""Handing events to a program of the user's, as JSON on its input, or to a chat or a phone by URL.
+
+Such a URL is a secret: it is said nowhere, and comes from the settings or the environment alone.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import signal
 import subprocess
 from contextlib import asynccontextmanager, suppress
@@ -11,10 +16,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import anyio
+import anyio.to_thread
 
 from optio_agents.cli.output import as_json
 from optio_agents.concurrency import task_group
 from optio_agents.display import visible
+from optio_agents.errors import missing_extra
+
+from .records import words
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -76,11 +85,60 @@ async def _run(process: Process, data: bytes) -> None:
             await process.aclose()
 
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+
+
+def is_url(text: str) -> bool:
+    """Whether *text* names a service to notify, and no program."""
+    return _URL.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What is behind a URL that apprise knows. What is wrong is said, and stops nothing."""
+
+    url: str = field(repr=False)
+    say: Callable[[str], None]
+
+    async def run(self, record: Mapping[str, Any]) -> None:
+        """Tell it what *record* says, within PATIENCE."""
+        title = f"optio-agents: {record.get('session') or 'an agent'}: {record['kind']}"
+        with anyio.move_on_after(PATIENCE) as patience:
+            try:
+                trouble = await anyio.to_thread.run_sync(
+                    self._send, title, words(record) or title, abandon_on_cancel=True
+                )
+            except Exception as error:  # its words may hold the URL
+                trouble = f"failed with {type(error).__name__}"
+            if trouble:
+                self.say(f"the service to notify {trouble}")
+        if patience.cancelled_caught:
+            self.say(f"the service to notify took longer than {PATIENCE:.0f} s")
+
+    def _send(self, title: str, body: str) -> str:
+        """What was wrong."""
+        try:
+            import apprise  # takes a while
+        except ImportError:
+            return f"cannot be told: {missing_extra('notify', 'a URL')}"
+        for name in "apprise", "urllib3":  # they may say the URL
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        service = apprise.Apprise()
+        if not service.add(self.url):
+            return "has a URL that is none of apprise's (https://github.com/caronc/apprise)"
+        return "" if service.notify(title=title, body=body) else "did not take it"
+
+
+def target(text: str, say: Callable[[str], None], output: int | None = None) -> Program | Service:
+    """What *text*, a command line or a URL, stands for."""
+    return Service(text, say) if is_url(text) else Program(text, say, output)
+
+
 @dataclass(slots=True)
 class Notifier:
     """Gives a program one record after the other, behind the back of whoever says them."""
 
-    program: Program
+    program: Program | Service
     _send: MemoryObjectSendStream[Mapping[str, Any]]
     _skipped: int = field(default=0, init=False)
 
@@ -111,7 +169,7 @@ def _page(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def notifier(program: Program) -> AsyncIterator[Notifier]:
+async def notifier(program: Program | Service) -> AsyncIterator[Notifier]:
     """One for the block; leaving it waits, a bounded while, for what is not told yet."""
     send, records = anyio.create_memory_object_stream[Any](_WAITING)
     queueing = Notifier(program, send)

@@ -28,7 +28,7 @@ from optio_agents.supervision.events import OpenRequest, RequestDecided, Request
 from optio_agents.supervision.supervise import supervise
 
 from .keys import operator_name
-from .notify import Program, notifier
+from .notify import notifier, target
 from .questions import deny, questions
 from .records import records_of
 
@@ -306,7 +306,7 @@ class Terminal:
             if self.options.notify:
                 # what it prints would tear a live view
                 output = subprocess.DEVNULL if sys.stdout.isatty() else None
-                program = Program(self.options.notify, self.view.say, output)
+                program = target(self.options.notify, self.view.say, output)
                 queue = await stack.enter_async_context(notifier(program))
             every = [ShownSession(session, self, queue) for session in sessions]
             stack.enter_context(self.view.shown(sessions, leaving(self, every)))

@@ -14,9 +14,9 @@ import anyio.to_thread
 import click
 
 from optio_agents.cli import exits
-from optio_agents.cli.options import host_key_option, split_remote, ssh_of
+from optio_agents.cli.options import host_key_option, notify_option, split_remote, ssh_of
 from optio_agents.cli.output import as_json
-from optio_agents.cli.screen.notify import Program
+from optio_agents.cli.screen.notify import Program, Service, target
 from optio_agents.cli.screen.records import of_event, plain, record
 from optio_agents.display import visible
 from optio_agents.errors import OptioAgentsError
@@ -44,7 +44,7 @@ class _Watch:
     path: str
     as_lines: bool
     program: Program | None
-    notified: Program | None
+    notified: Program | Service | None
     save: Path | None
     keep: bool
 
@@ -54,7 +54,7 @@ class _Watch:
 @host_key_option
 @click.option("--json", "as_lines", is_flag=True, help='One event per line, `"v": 1`.')
 @click.option("--exec", "command", metavar="CMD", help="Run CMD per event, its JSON on stdin.")
-@click.option("--notify", metavar="CMD", help="Run CMD for ATTENTION, DONE and ERROR, likewise.")
+@notify_option("Run CMD for ATTENTION, DONE and ERROR, likewise; or notify a target.")
 @click.option(
     "--save",
     type=click.Path(file_okay=False, path_type=Path),
@@ -83,7 +83,7 @@ def watch(
         path=path,
         as_lines=as_lines,
         program=Program(command, _say) if command else None,
-        notified=Program(notify, _say) if notify else None,
+        notified=target(notify, _say) if notify else None,
         save=save,
         keep=keep,
     )

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from optio_agents.errors import missing_extra
+
 from .tools import Tool, ToolResult
 
 if TYPE_CHECKING:
@@ -48,9 +50,8 @@ class Model:
             try:
                 from .model_api import Client
             except ImportError as error:
-                raise ImportError(
-                    f"{name} is a model: install optio-agents[models] ({error})"
-                ) from error
+                words = missing_extra("models", f"{name} is a model, which")
+                raise ImportError(f"{words} ({error})") from error
 
             self._client = Client(self, name)
 
