@@ -18,6 +18,7 @@ import anyio
 import coverage
 
 from optio_agents.cli.verbs.transcript import read_output
+from optio_agents.conversation.claude.stream_json import ClaudePassages
 from tests.support.terminal import Desk
 from tests.support.timeouts import BOUND
 
@@ -292,7 +293,7 @@ def test_a_long_transcript_takes_no_more_memory_than_a_short_one(tmp_path: Path)
     tracemalloc.start()
     try:
         with path.open("rb") as output:
-            assert sum(1 for _ in read_output(output)) == 2000
+            assert sum(1 for _ in read_output(output, ClaudePassages())) == 2000
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
@@ -201,6 +202,12 @@ class ConversationState:
 
     def __str__(self) -> str:
         return f"{self.phase}: {self.reason}" if self.reason else self.phase
+
+
+def gist(given: Mapping[str, Any]) -> str:
+    """What a tool is to do, in the argument that tells it best."""
+    known = ("command", "file_path", "path", "pattern", "url", "query", "description", "prompt")
+    return next((str(given[name]) for name in known if name in given), json.dumps(given))
 
 
 @dataclass(frozen=True, slots=True)

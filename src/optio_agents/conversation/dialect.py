@@ -37,9 +37,9 @@ begin again at 0 in every process: put it (`OutputLines.places`) into the reques
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from optio_agents.checklist import TodoUpdate
 
@@ -244,3 +244,26 @@ class Dialect(Protocol):
 
     def farewell(self) -> bytes | None:
         """What asks it to end, if more than the end of its input does."""
+
+
+class Passage(NamedTuple):
+    """One thing that was said or done, and by whom: person, agent, tool, result, turn, output."""
+
+    who: str
+    text: str
+    change: str = ""  # to a file, that a tool is to make: lines that begin with - and +
+
+
+class PassageReader(Protocol):
+    """Reads what an agent has written once more, for a person, and keeps little of it.
+
+    An object with none of *keys* is no event of the agent's.
+    """
+
+    keys: ClassVar[frozenset[str]]
+
+    def feed(self, event: Event) -> Iterator[Passage]:
+        """What this event tells, or completes."""
+
+    def close(self) -> Iterator[Passage]:
+        """What has no end yet."""

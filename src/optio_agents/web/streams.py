@@ -20,7 +20,7 @@ import anyio.to_thread
 
 from optio_agents.cli.exits import sentence
 from optio_agents.cli.output import as_json
-from optio_agents.cli.verbs.transcript import read_line
+from optio_agents.cli.verbs.transcript import read_line, reader_of
 from optio_agents.concurrency import task_group
 from optio_agents.display import visible_block
 from optio_agents.errors import OptioAgentsError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from optio_agents.conversation.dialect import PassageReader
     from optio_agents.display import Secrets
     from optio_agents.framing.batches import Batch
 
@@ -153,13 +154,14 @@ def conversation(hub: Hub, session: str, place: str) -> Callable[[Write], Awaita
     async def work(write: Write) -> None:
         cursor = _cursor_in(place)
         try:
+            reader = reader_of(await hub.store.session(session))
             async with (
                 find_session(session, store=hub.store) as live,
                 live.output(cursor) as batches,
             ):
                 await write(message("{}", event="reached"))
                 async for batch in batches:
-                    told = await _tell(batch, live.secrets)
+                    told = await _tell(batch, live.secrets, reader)
                     behind = base64.urlsafe_b64encode(batch.cursor.to_json().encode())
                     await write(message(told, id=behind.decode()))  # all of it, or none
                 await write(message("{}", event="over"))
@@ -169,22 +171,22 @@ def conversation(hub: Hub, session: str, place: str) -> Callable[[Write], Awaita
     return work
 
 
-async def _tell(batch: Batch, secrets: Secrets) -> str:
+async def _tell(batch: Batch, secrets: Secrets, reader: PassageReader) -> str:
     if sum(map(len, batch.lines)) > _SLOW:
-        return await anyio.to_thread.run_sync(_passages, batch, secrets)
-    return _passages(batch, secrets)
+        return await anyio.to_thread.run_sync(_passages, batch, secrets, reader)
+    return _passages(batch, secrets, reader)
 
 
-def _passages(batch: Batch, secrets: Secrets) -> str:
-    return as_json({"passages": [*_read(batch, secrets)]})
+def _passages(batch: Batch, secrets: Secrets, reader: PassageReader) -> str:
+    return as_json({"passages": [*_read(batch, secrets, reader)]})
 
 
-def _read(batch: Batch, secrets: Secrets) -> Iterator[dict[str, Any]]:
+def _read(batch: Batch, secrets: Secrets, reader: PassageReader) -> Iterator[dict[str, Any]]:
     for number, one in enumerate(batch.lines):
         if number in batch.cut:
             yield {"who": "output", "words": f"(a line of {batch.cut[number]} bytes is left out)"}
             continue
-        for passage in read_line(one):
+        for passage in read_line(one, reader):
             told = {"who": passage.who, "words": _block(passage.text, secrets)}
             yield told | ({"change": _block(passage.change, secrets)} if passage.change else {})
 

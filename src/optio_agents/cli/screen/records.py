@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, assert_never
 
 from optio_agents.cli.exits import outcome_code
+from optio_agents.conversation.contract import gist
 from optio_agents.display import visible
 from optio_agents.protocol.events import (
     AttentionEvent,
@@ -179,12 +180,6 @@ def doing(event: events.SessionEvent) -> Iterator[tuple[str, str]]:
                 match block:
                     case {"type": "tool_use", "name": str(tool), "input": dict(given)}:
                         yield tool, visible(gist(given), limit=200)
-
-
-def gist(given: dict[str, Any]) -> str:
-    """What a tool is to do, in the argument that tells it best."""
-    known = ("command", "file_path", "path", "pattern", "url", "query", "description", "prompt")
-    return next((str(given[name]) for name in known if name in given), json.dumps(given))
 
 
 def of_session(session: StoredSession, last: LastWords | None = None) -> Record:

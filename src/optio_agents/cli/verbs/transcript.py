@@ -10,34 +10,28 @@ import json
 import posixpath
 import re
 import tempfile
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO
 
 import anyio
 import click
 
 from optio_agents.cli.options import session_argument
 from optio_agents.cli.output import as_json
-from optio_agents.cli.screen.records import gist, record
+from optio_agents.cli.screen.records import record
+from optio_agents.conversation.dialect import Passage
 from optio_agents.display import visible, visible_block
 from optio_agents.framing.lines import LineSplitter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
+    from optio_agents.conversation.dialect import PassageReader
     from optio_agents.store import StoredSession
 
 
 _LINE = 16 << 20  # bytes of a line; of a longer one only the front could be read, so it is left out
 _CHUNK = 1 << 18
 _RESULT = 4000  # characters of what a tool gave
-
-
-class Passage(NamedTuple):
-    """One thing that was said or done, and by whom: person, agent, tool, result, turn, output."""
-
-    who: str
-    text: str
-    change: str = ""  # to a file, that a tool is to make: lines that begin with - and +
 
 
 @click.command(epilog="Example:  optio-agents transcript 3f2a --format html >session.html")
@@ -63,7 +57,7 @@ def transcript(session: str, form: str) -> None:
             click.echo(_HEAD.format(title=html.escape(visible(title))))
         elif form == "markdown":
             click.echo(f"# {visible(title)}\n")
-        for passage in read_output(output):
+        for passage in read_output(output, reader_of(stored)):
             click.echo(show(passage))
         if form == "html":
             click.echo("</body></html>")
@@ -81,7 +75,14 @@ async def _bring(beginning: str, output: BinaryIO) -> StoredSession:
     return session
 
 
-def read_output(output: BinaryIO) -> Iterator[Passage]:
+def reader_of(session: StoredSession) -> PassageReader:
+    """A reader of what such an agent writes."""
+    from optio_agents.supervision.kinds import kind_named
+
+    return kind_named(str(session.facts["agent"])).passages()
+
+
+def read_output(output: BinaryIO, reader: PassageReader) -> Iterator[Passage]:
     """What the lines of *output* say, in order."""
     splitter = LineSplitter(_LINE)
     while chunk := output.read(_CHUNK):
@@ -91,61 +92,23 @@ def read_output(output: BinaryIO) -> Iterator[Passage]:
             if index in cut:
                 yield Passage("output", f"(a line of {cut[index]} bytes is left out)")
             else:
-                yield from read_line(line)
+                yield from read_line(line, reader)
     if rest := splitter.close():
-        yield from read_line(rest)
+        yield from read_line(rest, reader)
+    yield from reader.close()
 
 
-def read_line(line: bytes) -> Iterator[Passage]:
-    """What one line of the output says."""
+def read_line(line: bytes, reader: PassageReader) -> Iterator[Passage]:
+    """What one line of the output says, behind those that *reader* has had."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
         event = None
-    match event:
-        case {"type": "user", "message": {"content": str(text)}}:
-            yield Passage("person", text)
-        case {"type": "user" | "assistant" as who, "message": {"content": list(blocks)}}:
-            for block in blocks:
-                yield from _read_block("person" if who == "user" else "agent", block)
-        case {"type": "result", "subtype": str(how), **rest}:
-            cost = rest.get("total_cost_usd")
-            yield Passage(
-                "turn", how + (f", ${cost:.4f} so far" if isinstance(cost, float) else "")
-            )
-        case {"type": str()} | {"jsonrpc": str()}:
-            pass  # between the agent and whoever drives it
-        case _:
-            yield Passage("output", line.decode("utf-8", "replace").rstrip("\r\n"))
-
-
-def _read_block(who: str, block: Any) -> Iterator[Passage]:
-    match block:
-        case {"type": "text", "text": str(text)}:
-            yield Passage(who, text)
-        case {"type": "tool_use", "name": str(tool), "input": dict(given)}:
-            yield Passage("tool", f"{tool}: {gist(given)}", _change(given))
-        case {"type": "tool_result", "content": content}:
-            parts = content if isinstance(content, list) else [{"text": content}]
-            texts = [part["text"] for part in parts if isinstance(part, dict) and "text" in part]
-            yield Passage("result", "\n".join(map(str, texts))[:_RESULT])
-
-
-def _change(given: Mapping[str, Any]) -> str:
-    """What an edit takes out and puts in, without the lines that both have around it."""
-    match given:
-        case {"old_string": str(old), "new_string": str(new)}:
-            pass
-        case {"file_path": str(), "content": str(new)}:
-            old = ""
-        case _:
-            return ""
-    before, after = old.splitlines(), new.splitlines()
-    while before and after and before[0] == after[0]:
-        del before[0], after[0]
-    while before and after and before[-1] == after[-1]:
-        del before[-1], after[-1]
-    return "\n".join([*(f"-{line}" for line in before), *(f"+{line}" for line in after)])
+    if not isinstance(event, dict) or reader.keys.isdisjoint(event):
+        yield Passage("output", line.decode("utf-8", "replace").rstrip("\r\n"))
+        return
+    for passage in reader.feed(event):
+        yield passage._replace(text=passage.text[:_RESULT]) if passage.who == "result" else passage
 
 
 def _text(passage: Passage) -> str:

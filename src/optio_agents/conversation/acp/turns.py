@@ -9,13 +9,15 @@ completed: nobody can tell it from an answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple
 
-from optio_agents.conversation.contract import Event, TokenUsage, TurnOutcome, TurnResult
+from optio_agents.conversation.contract import Event, TokenUsage, TurnOutcome, TurnResult, gist
+from optio_agents.conversation.dialect import Passage
 from optio_agents.conversation.json_rpc import failure_of
 
 from .traits import Traits
+from .wire import text_of
 
 _NEEDS_LOGIN = {-32000, 401}
 
@@ -164,3 +166,71 @@ def _usage(ended: Mapping[str, Any]) -> TokenUsage | None:
 def _count(usage: Mapping[str, Any], name: str) -> int | None:
     found = usage.get(name)
     return found if type(found) is int and found >= 0 else None
+
+
+_WHOLE = 1 << 18  # characters of a message that are kept until its end
+
+
+class AcpPassages:
+    """What was said and done, from the updates of a session: chunks become messages."""
+
+    keys: ClassVar = frozenset({"jsonrpc"})
+
+    def __init__(self) -> None:
+        self._who, self._chunks, self._size = "", list[str](), 0
+        self._calls = dict[str, dict[str, Any]]()  # tools that have not ended yet
+
+    def feed(self, event: Event) -> Iterator[Passage]:
+        match event:
+            case {"method": "session/update", "params": {"update": dict(update)}}:
+                yield from self._update(update)
+            case {"result": {"stopReason": str(how)}}:
+                yield from self.close()
+                yield Passage("turn", how)
+            case {"id": str(), "error": error}:
+                yield from self.close()
+                yield Passage("turn", f"failed: {failure_of(error)}")
+
+    def close(self) -> Iterator[Passage]:
+        for call in list(self._calls):
+            yield from self._use(call)
+        yield from self._say("", "")
+
+    def _update(self, update: Mapping[str, Any]) -> Iterator[Passage]:
+        match update:
+            case {
+                "sessionUpdate": "agent_message_chunk" | "user_message_chunk" as kind,
+                "content": {"text": str(text)},
+            }:
+                yield from self._say("agent" if kind.startswith("agent") else "person", text)
+            case {"sessionUpdate": "tool_call" | "tool_call_update", "toolCallId": str(call)}:
+                yield from self._say("", "")
+                known = self._calls.setdefault(call, {})
+                known.update({name: update[name] for name in _TOLD if update.get(name)})
+                if known.get("status") in ("completed", "failed") or len(self._calls) > _OPEN:
+                    yield from self._use(call)
+
+    def _say(self, who: str, text: str) -> Iterator[Passage]:
+        if self._chunks and (who != self._who or self._size > _WHOLE):
+            yield Passage(self._who, "".join(self._chunks))
+            self._chunks, self._size = [], 0
+        if text:
+            self._who, self._size = who, self._size + len(text)
+            self._chunks.append(text)
+
+    def _use(self, call: str) -> Iterator[Passage]:
+        known = self._calls.pop(call)
+        given, title = known.get("rawInput"), str(known.get("title") or known.get("kind") or "tool")
+        about = gist(given) if isinstance(given, dict) else ""
+        yield Passage("tool", title if about in title else f"{title}: {about}")
+        blocks = known.get("content")
+        blocks = blocks if isinstance(blocks, list) else []
+        texts = [text for block in blocks if (text := text_of(block))]
+        if known.get("status") == "failed" and not texts:
+            texts = ["failed"]
+        if texts:
+            yield Passage("result", "\n".join(texts))
+
+
+_TOLD = ("title", "kind", "rawInput", "content", "status")
+_OPEN = 1000  # tools that may be under way at once

@@ -121,7 +121,7 @@ def permission_request(
     call = params.get("toolCall") if isinstance(params, dict) else None
     about: dict[str, Any] = {**known, **(call if isinstance(call, dict) else {})}
     contents = [*_list(known.get("content")), *_list(about.get("content"))]
-    texts = _distinct([text for block in contents if (text := _text(block))])
+    texts = _distinct([text for block in contents if (text := text_of(block))])
     given = about.get("rawInput") or known.get("rawInput") or _object_in(texts[:1])
     shown: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
     if changes := [one for block in contents if (one := _change(block))]:
@@ -161,7 +161,8 @@ def _change(block: object) -> dict[str, Any] | None:
     return None
 
 
-def _text(block: object) -> str:
+def text_of(block: object) -> str:
+    """What a block of content says; nothing for a change of a file."""
     match block:
         case {"type": "content", "content": {"type": "text", "text": str(text)}}:
             return text

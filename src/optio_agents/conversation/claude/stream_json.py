@@ -1,4 +1,4 @@
-"""What we say to the claude CLI in its stream-json. Pure.
+"""What we say to the claude CLI in its stream-json, and what a person reads of it. Pure.
 
 A malformed line ends the CLI, so everything that goes in is built here.
 """
@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
-from optio_agents.conversation.contract import PermissionDecision, PermissionRequest, Unconfirmed
+from optio_agents.conversation.contract import (
+    Event,
+    PermissionDecision,
+    PermissionRequest,
+    Unconfirmed,
+    gist,
+)
+from optio_agents.conversation.dialect import Passage
 from optio_agents.conversation.json_lines import decode, encode
 
 _SAID = re.compile(  # what `user_message` writes, cut anywhere in its text
@@ -110,3 +117,53 @@ def success(request_id: str, response: Mapping[str, Any]) -> bytes:
     """Answer a control request of the CLI's. Raises ValueError for what no JSON can hold."""
     inner = {"subtype": "success", "request_id": request_id, "response": response}
     return encode({"type": "control_response", "response": inner})
+
+
+class ClaudePassages:
+    """What was said and done, from the events of the CLI."""
+
+    keys: ClassVar = frozenset({"type", "jsonrpc"})
+
+    def feed(self, event: Event) -> Iterator[Passage]:
+        match event:
+            case {"type": "user", "message": {"content": str(text)}}:
+                yield Passage("person", text)
+            case {"type": "user" | "assistant" as who, "message": {"content": list(blocks)}}:
+                for block in blocks:
+                    yield from _read_block("person" if who == "user" else "agent", block)
+            case {"type": "result", "subtype": str(how), **rest}:
+                cost = rest.get("total_cost_usd")
+                so_far = f", ${cost:.4f} so far" if isinstance(cost, float) else ""
+                yield Passage("turn", how + so_far)
+
+    def close(self) -> Iterator[Passage]:
+        yield from ()
+
+
+def _read_block(who: str, block: Any) -> Iterator[Passage]:
+    match block:
+        case {"type": "text", "text": str(text)}:
+            yield Passage(who, text)
+        case {"type": "tool_use", "name": str(tool), "input": dict(given)}:
+            yield Passage("tool", f"{tool}: {gist(given)}", _change(given))
+        case {"type": "tool_result", "content": content}:
+            parts = content if isinstance(content, list) else [{"text": content}]
+            texts = [part["text"] for part in parts if isinstance(part, dict) and "text" in part]
+            yield Passage("result", "\n".join(map(str, texts)))
+
+
+def _change(given: Mapping[str, Any]) -> str:
+    """What an edit takes out and puts in, without the lines that both have around it."""
+    match given:
+        case {"old_string": str(old), "new_string": str(new)}:
+            pass
+        case {"file_path": str(), "content": str(new)}:
+            old = ""
+        case _:
+            return ""
+    before, after = old.splitlines(), new.splitlines()
+    while before and after and before[0] == after[0]:
+        del before[0], after[0]
+    while before and after and before[-1] == after[-1]:
+        del before[-1], after[-1]
+    return "\n".join([*(f"-{line}" for line in before), *(f"+{line}" for line in after)])

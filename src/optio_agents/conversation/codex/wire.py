@@ -5,8 +5,9 @@ One byte beyond UTF-8 in its input ends it without a word, so all that goes in i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from optio_agents.conversation import json_rpc
 from optio_agents.conversation.contract import (
@@ -15,6 +16,7 @@ from optio_agents.conversation.contract import (
     PermissionRequest,
     Unconfirmed,
 )
+from optio_agents.conversation.dialect import Passage
 from optio_agents.conversation.json_lines import decode
 from optio_agents.conversation.json_rpc import RequestId, checked_decision, id_of
 
@@ -106,3 +108,44 @@ def permission_request(
 
 
 _SHOWN = ("command", "cwd", "reason", "networkApprovalContext", "grantRoot")
+
+
+class CodexPassages:
+    """What was said and done, from what the app-server tells of its items."""
+
+    keys: ClassVar = frozenset({"method", "id"})
+
+    def feed(self, event: Event) -> Iterator[Passage]:
+        match event:
+            case {"method": "item/completed", "params": {"item": dict(item)}}:
+                yield from _read_item(item)
+            case {"method": "turn/completed", "params": {"turn": {"status": str(how), **rest}}}:
+                error = rest.get("error")
+                yield Passage("turn", f"{how}: {json_rpc.failure_of(error)}" if error else how)
+
+    def close(self) -> Iterator[Passage]:
+        yield from ()
+
+
+def _read_item(item: Mapping[str, Any]) -> Iterator[Passage]:
+    match item:
+        case {"type": "userMessage", "content": list(blocks)}:
+            yield Passage("person", "\n".join(one["text"] for one in blocks if _has_text(one)))
+        case {"type": "agentMessage", "text": str(text)}:
+            yield Passage("agent", text)
+        case {"type": "commandExecution", "command": command, **rest}:
+            yield Passage("tool", f"command: {command}")
+            status = rest.get("status") if rest.get("status") != "completed" else None
+            if printed := rest.get("aggregatedOutput") or status:
+                yield Passage("result", str(printed))
+        case {"type": "fileChange", "changes": list(changes)}:
+            paths = [str(one.get("path")) for one in changes if isinstance(one, dict)]
+            yield Passage("tool", f"file change: {', '.join(paths)}")
+        case {"type": "mcpToolCall", "tool": tool, **rest}:
+            yield Passage("tool", f"{tool}: {json.dumps(rest.get('arguments'))}")
+        case {"type": "webSearch", "query": query}:
+            yield Passage("tool", f"search: {query}")
+
+
+def _has_text(block: object) -> bool:
+    return isinstance(block, dict) and isinstance(block.get("text"), str)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         PermissionHandler,
         PermissionRequest,
     )
+    from optio_agents.conversation.dialect import PassageReader
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.environment import EnvBase
     from optio_agents.hosts.host import Host
@@ -170,6 +171,9 @@ class AgentKind(Protocol):
         self, agent: Agent, recording: Recording, asking: PermissionPolicy
     ) -> AbstractAsyncContextManager[AgentLink]:
         """Go along with *agent* while the block lasts; what it says is recorded."""
+
+    def passages(self) -> PassageReader:
+        """A reader of what such an agent has written, for a person."""
 
     def reach(self, agent: Agent, session: str, place: Cursor | None) -> Reach:
         """Speak to *agent* from outside; what it said before *place* is of no interest."""

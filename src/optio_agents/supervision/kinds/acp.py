@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from optio_agents.agents import Agent
     from optio_agents.conversation.approvals import Served
     from optio_agents.conversation.contract import PermissionRequest, Unconfirmed
-    from optio_agents.conversation.dialect import Dialect
+    from optio_agents.conversation.dialect import Dialect, PassageReader
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.environment import EnvBase
     from optio_agents.hosts.host import Host
@@ -187,6 +187,11 @@ class AcpKind:
         self, agent: Agent, recording: Recording, asking: PermissionPolicy
     ) -> AbstractAsyncContextManager[ConversationLink]:
         return connect(agent, recording, asking, AcpWording(agent), ConversationLink)
+
+    def passages(self) -> PassageReader:
+        from optio_agents.conversation.acp.turns import AcpPassages
+
+        return AcpPassages()
 
     def reach(self, agent: Agent, session: str, place: Cursor | None) -> ConversationReach:
         return ConversationReach(agent, session, AcpWording(agent), place)

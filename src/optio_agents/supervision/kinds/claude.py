@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from optio_agents.conversation.approvals import Served
     from optio_agents.conversation.claude import PermissionMode
     from optio_agents.conversation.contract import PermissionRequest, Unconfirmed
-    from optio_agents.conversation.dialect import Dialect
+    from optio_agents.conversation.dialect import Dialect, PassageReader
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.environment import EnvBase
     from optio_agents.hosts.host import Host
@@ -112,6 +112,11 @@ class ClaudeKind:
         self, agent: Agent, recording: Recording, asking: PermissionPolicy
     ) -> AbstractAsyncContextManager[ClaudeLink]:
         return connect(agent, recording, asking, WORDING, ClaudeLink)
+
+    def passages(self) -> PassageReader:
+        from optio_agents.conversation.claude.stream_json import ClaudePassages
+
+        return ClaudePassages()
 
     def reach(self, agent: Agent, session: str, place: Cursor | None) -> ClaudeReach:
         return ClaudeReach(agent, session, WORDING, place)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from optio_agents.conversation.approvals import Served
     from optio_agents.conversation.codex.wire import Sandbox
     from optio_agents.conversation.contract import PermissionRequest, Unconfirmed
-    from optio_agents.conversation.dialect import Dialect
+    from optio_agents.conversation.dialect import Dialect, PassageReader
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.environment import EnvBase
     from optio_agents.hosts.host import Host
@@ -110,6 +110,11 @@ class CodexKind:
         self, agent: Agent, recording: Recording, asking: PermissionPolicy
     ) -> AbstractAsyncContextManager[ConversationLink]:
         return connect(agent, recording, asking, WORDING, ConversationLink)
+
+    def passages(self) -> PassageReader:
+        from optio_agents.conversation.codex.wire import CodexPassages
+
+        return CodexPassages()
 
     def reach(self, agent: Agent, session: str, place: Cursor | None) -> ConversationReach:
         return ConversationReach(agent, session, WORDING, place)

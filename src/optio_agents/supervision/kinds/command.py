@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from optio_agents.agents import Agent
     from optio_agents.conversation.approvals import Served
     from optio_agents.conversation.contract import PermissionDecision, PermissionRequest
+    from optio_agents.conversation.dialect import PassageReader
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.environment import EnvBase
     from optio_agents.hosts.host import Host
@@ -96,6 +97,11 @@ class CommandKind:
     ) -> AsyncIterator[CommandLink]:
         recording.stand("working")
         yield CommandLink(agent)
+
+    def passages(self) -> PassageReader:
+        from optio_agents.conversation.claude.stream_json import ClaudePassages  # what many print
+
+        return ClaudePassages()
 
     def reach(self, agent: Agent, session: str, place: Cursor | None) -> CommandLink:
         return CommandLink(agent)
