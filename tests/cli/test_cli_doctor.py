@@ -56,6 +56,9 @@ def test_a_healthy_host_has_nothing_to_mend() -> None:
         ({"download": []}, "note", "no downloads", "curl"),
         ({"claude": []}, "note", "claude is not installed", "npm install"),
         ({"claude_login": ["none"]}, "note", "not logged in", "--env ANTHROPIC_API_KEY"),
+        ({"agent_out": ["codex"]}, "note", "codex is there, not logged in", "OPENAI_API_KEY"),
+        ({"withheld": ["A_KEY", "B_KEY"]}, "note", "A_KEY, B_KEY: set at login", "--env NAME"),
+        ({"profile_key": ["GH_TOKEN ~/.zshrc"]}, "note", "GH_TOKEN: set in ~/.zshrc", "--env-file"),
     ],
 )
 def test_each_lack_is_told_with_how_to_mend_it(

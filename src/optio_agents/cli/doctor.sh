@@ -25,14 +25,25 @@ while [ ! -d "$state" ]; do state=${state%/*}; [ -n "$state" ] || state=/; done
 say free_kib "$(df -Pk "$state" 2>/dev/null | awk 'NR == 2 { print $4 }')"
 if [ -w "$state" ]; then say state "$state"; else say state_unwritable "$state"; fi
 for agent in codex gemini opencode qwen kimi copilot; do
-  command -v $agent >/dev/null 2>&1 && say agent $agent
+  command -v $agent >/dev/null 2>&1 || continue
+  case $agent in # where each keeps its login, as far as that is known
+    codex) login=${CODEX_HOME:-$HOME/.codex}/auth.json ;;
+    gemini | qwen) login=$HOME/.$agent/oauth_creds.json ;;
+    opencode) login=${XDG_DATA_HOME:-$HOME/.local/share}/opencode/auth.json ;;
+    *) login= ;;
+  esac
+  if [ ! "$login" ] || [ -e "$login" ]; then say agent $agent; else say agent_out $agent; fi
+done
+for key in ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN CLAUDE_CODE_OAUTH_TOKEN OPENAI_API_KEY GEMINI_API_KEY GH_TOKEN; do
+  for file in .profile .bash_profile .bashrc .zprofile .zshenv .zshrc; do
+    grep -q "^[^#]*$key=." "$HOME/$file" 2>/dev/null && say profile_key "$key ~/$file"
+  done
 done
 if command -v claude >/dev/null 2>&1; then
   say claude "$(claude --version 2>/dev/null | head -n 1)"
   config=${CLAUDE_CONFIG_DIR:-$HOME/.claude}
-  if [ -n "${ANTHROPIC_API_KEY:-}${ANTHROPIC_AUTH_TOKEN:-}${CLAUDE_CODE_OAUTH_TOKEN:-}" ]; then
-    say claude_login variable
-  elif [ -e "$config/.credentials.json" ]; then
+  if [ -e "$config/.credentials.json" ] ||
+    security find-generic-password -s "Claude Code-credentials" >/dev/null 2>&1; then
     say claude_login file
   else
     say claude_login none

@@ -17,7 +17,9 @@ from optio_agents.cli.exits import sentence
 from optio_agents.cli.options import host_options, ssh_of
 from optio_agents.display import visible
 from optio_agents.errors import ConnectError
+from optio_agents.hosts.environment import credentials_in
 from optio_agents.hosts.ssh.config import SSHConfig
+from optio_agents.supervision.kinds.named import ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -134,7 +136,7 @@ async def _facts(ssh: SSHConfig | None) -> dict[str, list[str]]:
     for line in said.decode("utf-8", "replace").splitlines():
         name, _, value = line.partition(" ")
         facts.setdefault(name, []).append(value)
-    return facts
+    return facts | {"withheld": sorted(credentials_in(login))}
 
 
 def judge(facts: Mapping[str, list[str]]) -> Iterator[Finding]:
@@ -168,6 +170,30 @@ def judge(facts: Mapping[str, list[str]]) -> Iterator[Finding]:
     yield from _claude(first("claude"), first("claude_login"))
     if others := facts.get("agent"):
         yield Finding("ok", f"other agents there: {', '.join(others)}")
+    for name in facts.get("agent_out", ()):
+        keys = " or ".join(f"--env {key}" for key in ROWS[name].keys) if name in ROWS else ""
+        mend = f"run `{name}` there once and log in" + (
+            f", or hand over a key: {keys}" if keys else ""
+        )
+        yield Finding("note", f"{name} is there, not logged in", mend)
+    yield from _keys(facts)
+
+
+def _keys(facts: Mapping[str, list[str]]) -> Iterator[Finding]:
+    """Credentials that its user has there, and that no run passes on."""
+    places = dict[str, set[str]]()
+    for words in facts.get("profile_key", ()):
+        name, _, file = words.partition(" ")
+        places.setdefault(f"in {file}", set()).add(name)
+    known = set[str]().union(*places.values())
+    if others := set(facts.get("withheld", ())) - known:
+        places["at login"] = others
+    for where, names in places.items():
+        yield Finding(
+            "note",
+            f"{', '.join(sorted(names))}: set {where}, and a run does not pass that on",
+            "hand over your own by name (--env NAME) or from a file (--env-file), or log in there",
+        )
 
 
 def _languages(python: str, perl: str) -> Iterator[Finding]:
