@@ -12,6 +12,8 @@ from typing import Any
 import anyio
 import pytest
 
+from optio_agents.cli.verbs import sessions as verbs
+from optio_agents.hosts.ssh.config import SSHConfig
 from optio_agents.testing.proxy import FaultProxy
 from tests.support.hosts.sshd import SshLogin
 from tests.support.terminal import Desk
@@ -225,6 +227,60 @@ async def test_a_log_on_a_host_is_watched_over_a_link_that_breaks(
     told = [json.loads(line) for line in (first + rest).splitlines()]
     assert [one["kind"] for one in told] == ["status", "status", "error"]
     assert (desk.home / "told").read_text().encode() == first + rest
+
+
+async def test_hosts_are_asked_at_once_and_one_that_is_away_hides_none(box: Desk) -> None:
+    async def poisoned(client: anyio.abc.SocketStream) -> None:
+        async with client:
+            await client.send(b"SSH-2.0-no\r\n" + bytes(range(256)) * 40)
+
+    steps = agent(box, "STATUS: 40% far", "hear")
+    run = ("run", "--detach", "--name", "far", "--host", "box", "--", *steps)
+    assert (await box.runs(*run)).returncode == 0
+    assert (await box.runs("run", "--", "agent", "DONE: here")).returncode == 0
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listener.serve, poisoned)
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        asked = await box.runs("ls", "--host", "--host", f"127.0.0.1:{port}", "--json")
+        tasks.cancel_scope.cancel()
+    found = [json.loads(line) for line in asked.stdout.splitlines()]
+    (far,) = [one for one in found if one.get("name") == "far"]
+    (here,) = [one for one in found if one["host"] == "local"]
+    assert (asked.returncode, asked.stderr.count("\n")) == (4, 1)
+    assert f"127.0.0.1:{port}" in asked.stderr
+    assert (far["state"], far["over"]) == ("running", False)
+    assert (here["state"], here["over"]) == ("exited", True)
+    shown = await box.runs("ls", "--host", "--running")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert re.search(r"^far +unattended, .*: working ", shown.stdout, re.MULTILINE)
+    assert here["session"] not in shown.stdout
+    assert (await box.runs("stop", "far")).returncode == 0
+
+
+async def test_a_host_that_never_answers_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verbs, "_ASKING", 0.2)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+    async def silent(client: anyio.abc.SocketStream) -> None:
+        async with client:
+            await anyio.sleep_forever()
+
+    with anyio.fail_after(BOUND):
+        async with (
+            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(listener.serve, silent)
+            port = listener.extra(anyio.abc.SocketAttribute.local_port)
+            host = SSHConfig("127.0.0.1", port=port, config=None, agent_path=None)
+            assert await verbs._ask_hosts({"x": host}, every=False) == ([], 4)  # noqa: SLF001
+            tasks.cancel_scope.cancel()
+    assert "did not answer within 0.2 s" in capsys.readouterr().err
 
 
 def _quoted(words: list[str]) -> str:

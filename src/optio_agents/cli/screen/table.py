@@ -32,7 +32,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WHOLE
     columns = {
         "session": [row.get("name") or row["session"] for row in rows],
-        "state": [f"{row['state']}{', verified' if row.get('verified') else ''}" for row in rows],
+        "state": [
+            f"{row.get('shown') or row['state']}{', verified' if row.get('verified') else ''}"
+            for row in rows
+        ],
         "done": [_progress(row, bar=width >= 100) for row in rows],
         "age": [_age(time.time() - row["at"]) if row["at"] else "" for row in rows],
         "cost": [f"${row['usd']:.2f}" if row.get("usd") is not None else "" for row in rows],

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
-from optio_agents.cli.options import SessionId, host_options, session_argument, ssh_of
+from optio_agents.cli import exits
+from optio_agents.cli.exits import sentence
+from optio_agents.cli.options import SessionId, host_key_option, session_argument, ssh_of
 from optio_agents.cli.output import as_json
 from optio_agents.cli.screen.records import (
     Record,
@@ -23,11 +25,12 @@ from optio_agents.cli.screen.records import (
     words,
 )
 from optio_agents.cli.screen.table import table
+from optio_agents.concurrency import task_group
 from optio_agents.display import visible
 from optio_agents.errors import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from optio_agents.agents import Found
     from optio_agents.hosts.host import Host
@@ -40,24 +43,42 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PAGE = 1000
 
 
+_EVERY = "every host"  # that the journal knows: nobody types this
+_ASKING = 15.0  # seconds for one host
+
+
 @click.command(epilog="Example:  optio-agents ls --running")
-@host_options
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    is_flag=False,
+    flag_value=_EVERY,
+    metavar="[USER@BOX]",
+    help="Ask this host what runs there; without a name, all hosts of the journal.",
+)
+@host_key_option
 @click.option("--running", is_flag=True, help="Only those that are not over.")
 @click.option("--waiting", is_flag=True, help="Only those that wait for a person.")
 @click.option("--json", "as_lines", is_flag=True, help='One session per line, `"v": 1`.')
-def ls(host: str | None, host_key: str, running: bool, waiting: bool, as_lines: bool) -> None:
-    """List the sessions of the journal, or those found on a host, whose journal may be lost."""
-    ssh = ssh_of(host, policy=host_key) if host else None
-    every = anyio.run(_found_on, ssh) if ssh else anyio.run(_known)
+def ls(hosts: tuple[str, ...], host_key: str, running: bool, waiting: bool, as_lines: bool) -> int:
+    """List the sessions of the journal, or those found on hosts, whose journal may be lost."""
+    code = exits.DONE
+    if hosts:
+        named = {one: ssh_of(one, policy=host_key) for one in hosts if one != _EVERY}
+        every, code = anyio.run(_ask_hosts, named, _EVERY in hosts)
+    else:
+        every = anyio.run(_known)
     rows = [
         row for row in every if not (running and row["over"]) and not (waiting and not row["waits"])
     ]
     for line in map(as_json, rows) if as_lines else table(rows) if rows else ():
         click.echo(line)
     if not every and not as_lines:
-        click.echo("no sessions; `optio-agents demo` makes one")
+        click.echo("no sessions there" if hosts else "no sessions; `optio-agents demo` makes one")
     elif not rows and not as_lines:
         click.echo(f"none of {len(every)} sessions")
+    return code
 
 
 async def _known() -> list[Record]:
@@ -68,33 +89,71 @@ async def _known() -> list[Record]:
         return [of_session(one, last.get(one.id)) for one in await store.sessions()]
 
 
-async def _found_on(ssh: SSHConfig) -> list[Record]:
-    from optio_agents.agents import find_sessions
-    from optio_agents.hosts.host import make_host
+async def _ask_hosts(named: Mapping[str, SSHConfig], every: bool) -> tuple[list[Record], int]:
+    """What is on these hosts, all asked at once, and the exit code: one that fails is said."""
+    from optio_agents.hosts.host import Host, make_host
+    from optio_agents.store import Store
+    from optio_agents.supervision.sessions import host_of
     from optio_agents.supervision.supervise import TASKS
 
-    async with make_host(ssh, taskdir=TASKS) as host:
-        found = await find_sessions(host, TASKS)
-        return [_found(one, host) for one in found]
+    async with Store() as store:
+        last, sessions = await store.last_words(), await store.sessions()
+    known = {(one.host, one.taskdir): of_session(one, last.get(one.id)) for one in sessions}
+    hosts = {ssh.name: make_host(ssh, taskdir=TASKS) for ssh in named.values()}
+    for one in sessions if every else ():
+        if one.host not in hosts:
+            hosts[one.host] = Host(host_of(one).machine, TASKS)
+    found, codes = dict[str, list[Record]](), [exits.DONE]
+
+    async def ask(name: str, host: Host) -> None:
+        try:
+            with anyio.fail_after(_ASKING):
+                found[name] = await _found_on(host, known)
+        except Exception as error:  # of a host that says what it likes, too: the others are shown
+            words = sentence(error)
+            if isinstance(error, TimeoutError):
+                words = f"{name} did not answer within {_ASKING:g} s"
+            click.echo(f"optio-agents: {words}", err=True)
+            codes.append(exits.exit_code(error))
+
+    async with task_group() as tasks:
+        for name, host in hosts.items():
+            tasks.start_soon(ask, name, host)
+    return [row for name in hosts for row in found.get(name, ())], max(codes)
 
 
-def _found(one: Found, host: Host) -> Record:
+async def _found_on(host: Host, known: Mapping[tuple[str, str], Record]) -> list[Record]:
+    from optio_agents.agents import find_sessions
+    from optio_agents.supervision.supervise import TASKS
+
+    async with host:
+        return [_found(one, host, known) for one in await find_sessions(host, TASKS)]
+
+
+def _found(one: Found, host: Host, known: Mapping[tuple[str, str], Record]) -> Record:
+    """It as its host has it; *known* are those of our journal, which knows more of them."""
     from optio_agents.supervision.sessions import stored_of
 
-    known, taskdir = None, posixpath.dirname(one.directory)
+    taskdir = posixpath.dirname(one.directory)
+    over = one.state in ("exited", "lost", "rebooted", "never-started")
+    if ours := known.get((host.machine.name, taskdir)):
+        agrees = over == ours["over"]
+        shown = ours["state"] if agrees else f"{one.state} there; here {ours['state']}"
+        return {**ours, "state": one.state, "over": over, "shown": shown}
+    meta = None
     with suppress(AgentError):  # it may have written that itself
-        known = stored_of(host, one.meta.get("meta", {}))
+        meta = stored_of(host, one.meta.get("meta", {}))
     return record(
         "session",
-        session=known.id if known else one.session or posixpath.basename(taskdir),
-        at=known.created_at if known else 0.0,
+        session=meta.id if meta else one.session or posixpath.basename(taskdir),
+        at=meta.created_at if meta else 0.0,
         host=host.machine.name,
         taskdir=taskdir,
         outcome=None,
         state=one.state,
-        over=one.state in ("exited", "lost", "rebooted", "never-started"),
+        over=over,
         waits=False,
-        text=known.facts["title"] if known else None,
+        text=meta.facts["title"] if meta else None,
         summary=None,
         ended_at=None,
     )
