@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from optio_agents.conversation import PermissionDecision, PermissionRequest
+    from optio_agents.store import StoredSession
     from optio_agents.supervision.events import SessionEvent
 
     from .records import Record
@@ -35,8 +36,8 @@ class View(Protocol):
         """Puts a question to whoever sits here, if anybody; cancelled when answered elsewhere."""
 
     @property
-    def names(self) -> dict[str, str]:
-        """What sessions are called, by their ids; whoever knows a name puts it there."""
+    def known(self) -> dict[str, StoredSession]:
+        """How the journal has sessions, by their ids; whoever has read it puts them there."""
 
     @property
     def spoiled(self) -> bool:
@@ -79,7 +80,7 @@ class LinesView:
     def __init__(self, *, as_lines: bool) -> None:
         self._json, self._repeats = as_lines, Repeats()
         self.spoiled = False
-        self.names: dict[str, str] = {}
+        self.known: dict[str, StoredSession] = {}
 
     def shown(
         self, sessions: Iterable[str], leave: Callable[[], None]

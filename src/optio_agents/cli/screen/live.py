@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from optio_agents.conversation import PermissionDecision, PermissionRequest
+    from optio_agents.store import StoredSession
 
     from .lines import Ask
     from .records import Record
@@ -118,7 +119,7 @@ class LiveView:
     def __init__(self) -> None:
         self._console = Console(highlight=False, markup=False)
         self._rows: dict[str, _Row] = {}
-        self.names: dict[str, str] = {}
+        self.known: dict[str, StoredSession] = {}
         self._chosen = self._opened = ""  # sessions; of several
         self._leave: Callable[[], None] | None = None
         self._repeats = Repeats()
@@ -134,7 +135,7 @@ class LiveView:
 
     @contextmanager
     def shown(self, sessions: Iterable[str], leave: Callable[[], None]) -> Iterator[None]:
-        self._rows = {session: _Row(session) for session in sessions}
+        self._rows = {session: self._row(session) for session in sessions}
         self._leave, self._chosen = leave, next(iter(self._rows), "")
         with self._live, keys(self._pressed):
             self._tick()
@@ -146,7 +147,9 @@ class LiveView:
                 self._live.refresh()
 
     def observe(self, session: str, event: events.SessionEvent) -> None:
-        self._rows.setdefault(session, _Row(session)).see(event)
+        if session not in self._rows:
+            self._rows[session] = self._row(session)
+        self._rows[session].see(event)
         for record in self._repeats.drop(records_of(event, session)):
             if not self._seen_otherwise(record):
                 style = _STYLES.get(record["kind"], "dim")
@@ -257,7 +260,15 @@ class LiveView:
         return Group(*self._asking.draw(height - shown - 3), table, *below)
 
     def _called(self, session: str) -> str:
-        return visible(self.names.get(session) or session, limit=24)
+        known = self.known.get(session)
+        return visible((known and known.facts.get("name")) or session, limit=24)
+
+    def _row(self, session: str) -> _Row:
+        """How it stands by the journal, until something is heard of it."""
+        if (known := self.known.get(session)) is None:
+            return _Row(session)
+        title, state = str(known.facts.get("title") or session), known.state
+        return _Row(title, known.created_at, state.percent, str(state), waits=state.needs_person)
 
     def _hint(self, hidden: int) -> str:
         more = f"{hidden} more · " if hidden > 0 else ""

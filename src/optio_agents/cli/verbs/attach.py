@@ -72,7 +72,7 @@ async def _attach(name: str | None, host_key: str, keep: bool, options: CommandO
 async def _open(terminal: Terminal) -> dict[str, Run]:
     """The sessions that are not over."""
     found = [one for one in await terminal.store.sessions() if not one.over]
-    terminal.view.names.update({one.id: one.facts.get("name") or one.id for one in found})
+    terminal.view.known.update({one.id: one for one in found})
     return {one.id: _own_or_watch for one in found}
 
 
