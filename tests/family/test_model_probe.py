@@ -105,7 +105,7 @@ async def test_what_was_found_is_kept_for_a_day():
 
 
 def test_a_model_that_was_not_asked_stays_as_it_is():
-    models = [{"id": "a", "disabled": False}, {"id": "b"}, {"id": "c"}]
+    models = [{"id": "a"}, {"id": "b"}, {"id": "c"}]
     shown = model_probe.apply_probe(models, {"a": True, "b": False}, reason="not in your plan")
     off = {"id": "b", "disabled": True, "disabledReason": "not in your plan"}
     assert shown == [{"id": "a", "disabled": False}, off, {"id": "c"}]

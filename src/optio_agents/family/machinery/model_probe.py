@@ -136,8 +136,11 @@ def apply_probe(
     models: Iterable[Mapping[str, Any]], usable: Mapping[str, bool], *, reason: str
 ) -> list[dict[str, Any]]:
     """*models* as they are shown to be chosen from, those that cannot be used disabled."""
-    off = {"disabled": True, "disabledReason": reason}
-    return [{**one, **({} if usable.get(one.get("id", ""), True) else off)} for one in models]
+    told = {
+        model: {"disabled": False} if can else {"disabled": True, "disabledReason": reason}
+        for model, can in usable.items()
+    }
+    return [{**one, **told.get(one.get("id", ""), {})} for one in models]
 
 
 def probe_cache_key(resolved_seed_id: object, config_seed_id: object) -> str | None:
