@@ -244,6 +244,9 @@ async def test_nothing_is_said_to_a_conversation_that_is_closed(agent, steer):
         with pytest.raises(ConversationClosed):
             await attempt
     assert (agent.said, events) == ([], [])
+    steering.close()
+    steering.close()
+    assert agent.handlers == []
 
 
 def test_what_nobody_declared_is_unsafe():

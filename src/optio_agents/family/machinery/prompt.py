@@ -60,7 +60,7 @@ to the person as your progress. What did not work is completed, too, with `(fail
 Where an item has room for a description, say there what you are going to do, or what came of it."""
 
 _SYSTEM = f"""\
-(A message on your input channel that begins with `{SYSTEM_MESSAGE_PREFIX.strip()}` comes from \
+(Messages on your input channel that begin with `{SYSTEM_MESSAGE_PREFIX.strip()}` originate from \
 the harness of this session, not from a person.)
 
 """

@@ -247,8 +247,9 @@ class Steering:
             await asyncio.wait(set(self._tasks))
 
     def close(self) -> None:
-        """See no more events."""
+        """See no more events. Twice is fine."""
         self._leave()
+        self._leave = lambda: None
 
     # What happens
 
