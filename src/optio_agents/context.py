@@ -21,6 +21,7 @@ from typing import (
 )
 
 from optio_agents.hosts.commands import RunResult
+from optio_agents.hosts.scripting import LEAVES, script
 
 from .display import visible
 from .errors import CommandFailed as HostCommandError
@@ -335,14 +336,6 @@ class HookContext:
 
 
 _SKIPPED = "already up to date"  # what hosts of other makes report of a copy not made
-_LEAVES = 3
-# What is there of the directory $at leads to one below $top.
-_STAYS_BELOW = f"""
-top=$(cd -P -- "$top" && pwd -P) || exit 0
-until [ -d "$at" ] || [ ! "$at" ]; do at=${{at%/*}}; done
-at=$(cd -P -- "$at/" && pwd -P) || exit 0
-case ${{at%/}}/ in "${{top%/}}"/*) ;; *) exit {_LEAVES} ;; esac
-"""
 
 
 def _is_whole(source: Any) -> bool:
@@ -352,9 +345,9 @@ def _is_whole(source: Any) -> bool:
 
 async def refuse_links(host: Host, top: str, target: str) -> None:
     """Raise ValueError where a directory on the way to *target* is a link that leaves *top*."""
-    named = f"top={shlex.quote(top)} at={shlex.quote(posixpath.dirname(target))}"
-    checked = await host.run_command(f"{named}\n{_STAYS_BELOW}", cwd="/")
-    if checked.exit_code == _LEAVES:
+    args = shlex.join((top, posixpath.dirname(target)))
+    command = f"set -- {args}\n{script('hosts/below')}"  # it may be a host of another make
+    if (await host.run_command(command, cwd="/")).exit_code == LEAVES:
         raise ValueError(f"{target!r} leaves the work directory over a link")
 
 

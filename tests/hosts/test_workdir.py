@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from optio_agents.errors import WorkDirRefused
+from optio_agents.errors import FileRefused, WorkDirRefused
 from optio_agents.hosts.host import Host, LocalHost
 from optio_agents.hosts.workdir import open_channel
 from tests.support.components import needs
@@ -307,3 +307,31 @@ def _git(where: Path, *words: str) -> str:
         timeout=BOUND,
     )
     return done.stdout.decode()
+
+
+@both_ways
+async def test_what_is_written_below_the_work_directory_stays_there(ground: Ground) -> None:
+    """A directory on the way may be a link of the agent's."""
+    outside = ground.directory / "outside"
+    async with ground.host("task") as host:
+        await host.setup_workdir()
+        await host.ask('mkdir "$1"; ln -s "$1" "$2/out"; mkdir "$2/in"', str(outside), host.workdir)
+        for path in "out/x", "out/new/x", "in/../out/x", "../x":
+            with pytest.raises(FileRefused, match="leads out"):
+                await host.write_text(path, "mine")
+        await host.write_text("in/new/x", "mine")
+        assert (await host.fetch_bytes_from_host("in/new/x")) == b"mine"
+        assert names(outside) == []
+
+
+@both_ways
+async def test_to_remove_a_link_changes_nothing_where_it_leads(ground: Ground) -> None:
+    """Also where the agent has locked the directory in which it stands."""
+    outside = ground.directory / "outside"
+    async with ground.host("task") as host:
+        await host.setup_workdir()
+        lock = 'mkdir "$1"; : >"$1/x"; chmod 400 "$1/x"; rm -r workdir; ln -s "$1" workdir; chmod 500 .'
+        await host.ask(f'cd "$2" && {lock}', str(outside), host.taskdir)
+        await host.cleanup_taskdir()
+        assert (outside / "x").stat().st_mode & 0o777 == 0o400
+        assert not Path(host.taskdir).exists()

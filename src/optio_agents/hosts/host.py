@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from optio_agents.errors import OptioAgentsError, WorkDirRefused
+from optio_agents.errors import FileRefused, OptioAgentsError, WorkDirRefused
 from optio_agents.framing.batches import LINE_LIMIT, FollowOptions
 from optio_agents.hosts import commands, launched
 from optio_agents.hosts.files.archive import archive, restore
@@ -20,7 +20,7 @@ from optio_agents.hosts.files.confined import open_confined
 from .files.fetch import fetch
 from .files.progress import as_percent
 from .files.put import put
-from .scripting import refusal, script
+from .scripting import LEAVES, refusal, script
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -238,8 +238,16 @@ class Host:
         await self._run("hosts/workdir-setup")
 
     async def write_text(self, relpath: str, content: str) -> None:
-        """Write a file in the work directory, whole or not at all."""
-        await self.put_file_to_host(content.encode(), await self.path(relpath))
+        """Write a file in the work directory, whole or not at all.
+
+        Raises FileRefused where it would land outside, over a link of the agent's.
+        """
+        where = await self.path(relpath)
+        if "/" in relpath and not relpath.startswith(("/", "~")):
+            folder = posixpath.dirname(where)
+            if (await self.ask("hosts/below.sh", self.workdir, folder)).exit_code == LEAVES:
+                raise FileRefused(where, "outside", f"leads out of {self.workdir}")
+        await self.put_file_to_host(content.encode(), where)
 
     async def put_file_to_host(
         self,

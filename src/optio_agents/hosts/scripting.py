@@ -148,6 +148,7 @@ async def _read_all(read: Callable[[], Awaitable[bytes]], into: bytearray) -> No
             raise HostError(f"an answer is longer than {LONGEST} bytes")
 
 
+LEAVES = 3  # how below.sh ends for a directory that is elsewhere
 REFUSED = 64  # how a script ends that refused, with a line "REASON SENTENCE" on its stderr
 _REFUSAL = re.compile(
     r"^(missing|directory|special|outside|linked|too-large|unreadable|changed|inline|cut|taken|"

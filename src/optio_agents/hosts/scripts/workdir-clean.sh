@@ -5,6 +5,7 @@ refuse_while_alive "$1" "$3/optio.log" "${4-}" "${5-}"
 taken "$1" || exit 0
 enter_taskdir "$1"
 ours || refuse foreign "$1 was not made by optio-agents; it stays as it is"
+chmod 700 . || exit
 if [ "$2" ] && [ -f claimed ]; then
     task=$(pwd -P && echo .) && task=${task%??}
     ( # what was handed over stays with the user

@@ -62,8 +62,8 @@ carriers() { # TEXT TEXT: a process that has one of these in its environment
     return 0
 }
 
-remove() { # DIR: also what took the rights to itself away
-    rm -rf -- "$1" 2>/dev/null || { chmod -R u+rwx -- "$1" && rm -rf -- "$1"; }
+remove() { # DIR: also what took the rights to itself away; of a link, nothing but that
+    rm -rf -- "$1" 2>/dev/null || { [ ! -L "$1" ] && chmod -R u+rwx -- "$1" && rm -rf -- "$1"; }
 }
 
 taken() { # NAME: something stands there, be it a link that leads nowhere
