@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -105,6 +106,12 @@ class OnDemand:
 QUICK = 0.2  # seconds: for what a person waits for
 SLOW = 1.0
 _SLEPT = 5.0  # seconds: a tick later than this was no busy loop
+
+
+def uptime() -> float:
+    """Seconds that go on while we sleep, as those of other machines do."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
 
 _timers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[float, SharedTimer]] = (
     WeakKeyDictionary()

@@ -45,6 +45,18 @@ async def test_a_second_owner_is_refused_and_told_who_the_first_is(host):
             assert lease.epoch == 2
 
 
+async def test_a_clock_that_was_set_back_keeps_a_lease_for_a_minute_and_not_for_ever(host):
+    async with with_agent(host) as agent, agent.own("before", journal="a"):
+        silent(agent, seconds=-3600)
+        for _ in range(2):
+            with pytest.raises(AlreadyOwned):
+                async with agent.own("eager", journal="b"):
+                    pass
+            silent(agent, seconds=40)
+        async with agent.own("eager", journal="b") as lease:
+            assert lease.epoch == 2
+
+
 async def test_the_same_journal_reclaims_at_once_and_the_former_owner_finds_out(host):
     async with with_agent(host) as agent, agent.own("before the crash", journal="j") as old:
         async with agent.own("after it", journal="j") as new:

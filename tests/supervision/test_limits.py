@@ -33,6 +33,19 @@ def claude(office: Office, api: ModelServer, *steps: dict[str, Any]) -> Claude:
     )
 
 
+async def test_a_clock_that_is_set_back_gives_no_more_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    journal = MemoryJournal("s1")
+    journal.append(recordable(SessionBegan("h", "/t", "", resumed=False, by="us"), time.time() - 9))
+    meter = SessionMeter(max_time=9.3)
+    await meter.recall(journal)
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    with anyio.fail_after(BOUND):
+        result = await meter.within(anyio.sleep_forever)
+    assert "within 9.3 s" in str(result)
+
+
 TALKS = {"text": "I have a question."}
 DONE = {"tool": "Bash", "input": {"command": "echo 'DONE: all' >> optio.log"}}
 

@@ -14,14 +14,13 @@ import json
 import os
 import re
 import secrets
-import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
 
-from optio_agents.concurrency import task_group
-from optio_agents.errors import AgentError, AlreadyOwned, HostError, NameTaken
+from optio_agents.concurrency import task_group, uptime
+from optio_agents.errors import AgentError, AlreadyOwned, NameTaken, OptioAgentsError
 from optio_agents.framing.batches import FollowOptions
 from optio_agents.hosts.retrying import retrying
 
@@ -44,7 +43,7 @@ class Lease:
         self.epoch, self.lost = epoch, anyio.Event()
         self.successor = f"owner/{epoch + 1:010d}"  # comes to be when another claims the lease
         self._directory, self._session = directory, session
-        self._confirmed = _now()
+        self._confirmed = uptime()
 
     async def hold(self) -> None:
         """Return if we may dispatch now; never, once another does: cancel it then.
@@ -53,7 +52,7 @@ class Lease:
         """
         if self._directory.machine.is_local and self._is_taken_here():
             self.lost.set()
-        elif _now() - self._confirmed > _TRUSTED:
+        elif uptime() - self._confirmed > _TRUSTED:
             await self._renew()
         if self.lost.is_set():
             await anyio.sleep_forever()
@@ -66,7 +65,7 @@ class Lease:
 
         Raises AlreadyOwned when a later epoch is claimed, HostLost, ConnectError.
         """
-        before = _now()
+        before = uptime()
         try:
             await self._ask("touch")
         except AlreadyOwned:
@@ -86,14 +85,14 @@ class Lease:
     async def watch(self) -> None:
         """Have the host say at once that another has claimed it."""
         path = f"{self._directory.path}/{self.successor}"
-        with suppress(HostError):  # a renewal finds out, too
+        with suppress(OptioAgentsError):  # a renewal finds out, too
             async with self._directory.machine.follow(path, None, FollowOptions()) as batches:
                 async for _ in batches:
                     self.lost.set()
                     return
 
     async def _renew(self) -> None:
-        with suppress(AlreadyOwned, HostError):
+        with suppress(OptioAgentsError):  # what is wrong there is not for us to tell
             await retrying(self._directory.machine, self.confirm)
 
     async def _ask(self, verb: str) -> None:
@@ -122,15 +121,10 @@ async def lease(
                 await _give_back(lease)
 
 
-def _now() -> float:
-    """Seconds that go on while we sleep: the host's do, too."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
 async def _give_back(lease: Lease) -> None:
     try:
         await lease.release()
-    except (AlreadyOwned, HostError):
+    except OptioAgentsError:
         return  # another has it, or gets it after a minute of our silence
 
 

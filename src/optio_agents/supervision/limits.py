@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import anyio
 
-from optio_agents.concurrency import QUICK, every, task_group
+from optio_agents.concurrency import QUICK, every, task_group, uptime
 from optio_agents.session.outcome import AtLimit
 
 from .events import AgentRestarted, SessionBegan, TurnEnded, event_of
@@ -36,7 +36,7 @@ class SessionMeter:
     ) -> None:
         self._max_usd, self._max_turns, self._max_time = max_usd, max_turns, max_time
         self._stops = at_limit == "stop"
-        self._began = time.time()
+        self._from, self._spent = uptime(), 0.0  # what was spent before then
         self._summed, self._total = 0.0, 0.0  # of what turns cost; as the agent itself has it
         self.turns = 0
         self.reached = anyio.Event()
@@ -47,19 +47,27 @@ class SessionMeter:
         """What all its turns have cost, as far as anybody knows."""
         return max(self._summed, self._total)
 
+    @property
+    def _elapsed(self) -> float:
+        """Seconds since it began; a clock that is set meanwhile changes nothing."""
+        return self._spent + uptime() - self._from
+
     async def recall(self, records: SessionRecords) -> int:
         """Count what earlier supervisors have recorded; how often they have restarted it."""
         after = restarts = 0
+        began = now = time.time()
         while rows := await records.events(after):
             for row in rows:
                 after = row.number
                 match event_of(row) if row.kind in _COUNTED else None:
                     case SessionBegan(at=at):
-                        self._began = min(self._began, at)
+                        began = min(began, at)
                     case TurnEnded(turn):
                         self.add(turn)
                     case AgentRestarted(count):
                         restarts = count
+        self._from, self._spent = uptime(), now - began
+        self._check()
         return restarts
 
     def add(self, turn: TurnResult) -> None:
@@ -82,7 +90,7 @@ class SessionMeter:
             self._reach(f"it has cost ${self.usd:.2f}, and may cost ${self._max_usd:.2f}")
         elif self._max_turns is not None and self.turns >= self._max_turns:
             self._reach(f"it has ended {self.turns} turns without DONE, as many as it may")
-        elif self._max_time is not None and time.time() - self._began >= self._max_time:
+        elif self._max_time is not None and self._elapsed >= self._max_time:
             self._reach(f"it has not been done within {self._max_time:g} s")
 
     def _reach(self, words: str) -> None:

@@ -27,6 +27,7 @@ esac
 if [ "$last" ]; then
   holder "$last"
   age=$(($(date +%s) - $(stat -c %Y "owner/$last")))
+  [ $age -ge 0 ] || touch "owner/$last" # the clock was set back: its silence begins now
   [ "$3" = take ] || [ "$journal" = "$6" ] || [ $age -ge 60 ] || refuse taken "$owner"
 fi
 number=${last#"${last%%[1-9]*}"}
