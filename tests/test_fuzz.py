@@ -5,20 +5,37 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from optio_agents.conversation import json_lines
+from optio_agents.agents import input, lease  # noqa: A004 - as the module is called
+from optio_agents.agents.launch import read_meta
+from optio_agents.agents.status import parse_status
+from optio_agents.cli.output import as_json
+from optio_agents.cli.screen import live, questions
+from optio_agents.cli.screen.records import plain, records_of
+from optio_agents.cli.verbs import sessions
+from optio_agents.cli.verbs.transcript import read_output
+from optio_agents.conversation import PermissionDecision, json_lines
+from optio_agents.conversation.acp.dialect import AcpDialect, AcpSetup
 from optio_agents.conversation.claude import stream_json
-from optio_agents.display import visible
-from optio_agents.errors import FileRefused
+from optio_agents.conversation.claude.dialect import ClaudeDialect
+from optio_agents.conversation.codex.dialect import CodexDialect, CodexSetup
+from optio_agents.conversation.dialect import Dialect, PermissionAsked, TurnOver
+from optio_agents.conversation.wire import OutputLines
+from optio_agents.display import Secrets, visible
+from optio_agents.errors import AgentError, FileRefused
 from optio_agents.framing.cursor import Cursor
 from optio_agents.framing.lines import LineSplitter
 from optio_agents.hosts.files import confined
+from optio_agents.hosts.host import Host
 from optio_agents.hosts.local import LocalMachine
 from optio_agents.protocol.events import UnknownLine
 from optio_agents.protocol.features import ProtocolFeatures
@@ -26,9 +43,17 @@ from optio_agents.protocol.keywords import KEYWORDS
 from optio_agents.protocol.parser import format_log_line, parse_log_line
 from optio_agents.store import Store, StoredSession
 from optio_agents.store.memory import MemoryJournal
-from optio_agents.store.records import Delivery, Entry
+from optio_agents.store.records import Delivery, Entry, is_session_id
+from optio_agents.supervision import OpenRequest, RequestOpened, TurnEnded
+from optio_agents.supervision.events import AgentEvent
+from optio_agents.supervision.kinds import conversing
+from optio_agents.supervision.kinds.conversing import kept_turn
+from optio_agents.supervision.limits import SessionMeter
+from optio_agents.supervision.recording import Recording
+from optio_agents.supervision.sessions import stored_of
+from optio_agents.testing import transcript
 from tests.support.chance import Chance
-from tests.support.fuzzing import Fuzzer, seconds
+from tests.support.fuzzing import Fuzzer, seconds, warped
 
 ALL = ProtocolFeatures(browser="redirect", client_messages=True, caller_messages=True)
 LINES = [
@@ -43,6 +68,9 @@ MESSAGES = [
     b'{"type":"result","subtype":"success","is_error":true,"user_message_uuids":["a"]}',
     b'{"type":"control_request","request_id":"r","request":{"subtype":"can_use_tool"}}',
     b"[" * 5000,
+    b'{"type":"assistant","message":{"content":' + b"[" * 600 + b"]" * 600 + b"}}",
+    b'{"type":"control_request","request_id":"r","request":{"subtype":"can_use_tool",'
+    b'"tool_name":"Bash","input":{"a":' + b"[" * 600 + b"]" * 600 + b"}}}",
     b'{"a":1}{"b":2}',
     b"nonsense \xff",
     stream_json.user_message("/clear \U0001f600 \u2028", "uuid-1"),
@@ -163,12 +191,143 @@ async def same_as_memory(data: bytes, path: Path) -> None:
         assert await stored.start() == await memory.start()
 
 
+# What comes from an agent, or from its host, and is read as JSON
+
+
+def lines_of(agent: str) -> list[bytes]:
+    """What that agent has said in our recordings, a recording each."""
+    texts = (transcript.Transcript.named(name) for name in transcript.names(agent))
+    heard = ([one.message for one in text.entries if one.who == "heard"] for text in texts)
+    return [agent.encode() + b"\n" + b"\n".join(map(json_of, lines[:40])) for lines in heard]
+
+
+def json_of(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+def events_in(data: bytes) -> list[bytes]:
+    """The lines of *data*, and what JSON stands in them with other values here and there."""
+    dice, lines = random.Random(data), list[bytes]()
+    for line in data.split(b"\n"):
+        try:
+            lines.append(json_of(warped(json.loads(line), dice)))
+        except (ValueError, RecursionError):
+            lines.append(line)
+    return lines
+
+
+DIALECTS: dict[bytes, Callable[[], Dialect]] = {
+    b"": lambda: ClaudeDialect(echoes=True),
+    b"codex": lambda: CodexDialect(CodexSetup("/work")),
+    b"gemini": lambda: AcpDialect(AcpSetup("/work")),
+}
+SECRETS = Secrets({"TOKEN": "hunter2-hunter2"})
+DECISIONS = PermissionDecision("allow"), PermissionDecision("deny", message="no")
+
+
+def whatever_it_says_is_read_kept_and_shown(data: bytes, place: Path) -> None:
+    agent, *lines = events_in(data)
+    dialect = DIALECTS.get(agent, DIALECTS[b""])()
+    dialect.sent("a")
+    output = OutputLines(lines, len(data), range(len(lines)))
+    events, facts = dialect.read(output, 0.0)
+    assert all(isinstance(event, dict) for event in events)
+    happened = [AgentEvent(SECRETS.hide_in(event)) for event in events]
+    for fact in facts:
+        match fact:
+            case PermissionAsked(request):
+                asked = OpenRequest.of(request)
+                happened.append(RequestOpened(request, asked.digest))
+                for decision in (*DECISIONS, questions.reply(request, {"q": "a"})):
+                    with suppress(ValueError):  # it cannot be told that
+                        assert dialect.permission_answer(request, decision).count(b"\n") == 1
+                shown = asked.hiding(SECRETS).request
+                for text in questions.heading(shown), questions.block(questions.body(shown), 80):
+                    assert all(line.isprintable() for line in text.split("\n"))
+            case TurnOver(turn):
+                happened.append(TurnEnded(kept_turn(turn, ("total_cost_usd", "result"), SECRETS)))
+    row = live._Row("title")  # noqa: SLF001
+    for event in happened:
+        row.see(event)
+        assert list(row.cells())
+        for record in records_of(event, "s1"):
+            assert plain(record).isprintable()
+            assert json.loads(as_json(record), parse_constant=pytest.fail)
+    if len(data) % 8 == 0:  # a journal takes a while
+        (place / "journal.sqlite3").unlink(missing_ok=True)
+        asyncio.run(kept_and_told(happened, place / "journal.sqlite3"))
+
+
+async def kept_and_told(happened: list[Any], path: Path) -> None:
+    async with Store(path) as store:
+        await store.add(StoredSession("s1", 0.0, "local", "/t", {"agent": "claude"}))
+        recording = Recording(store.journal("s1", SECRETS), SECRETS, by="us")
+        for event in happened:
+            if not isinstance(event, AgentEvent):
+                await recording.add(event)
+        meter = SessionMeter(max_usd=1e300)
+        await meter.recall(recording.records)
+        assert f"{meter.usd:.2f}"
+        found = [event async for event in recording.recorded(0)]
+        assert len(found) <= len(happened)
+        await store.last_words()
+        story = await sessions._happened(store, "s1")  # noqa: SLF001
+        assert all(sessions._in_words(one) for one in story)  # noqa: SLF001
+
+
+def files_of_a_session_are_what_they_should_be_or_refused(data: bytes, _: Path) -> None:
+    lines = events_in(data)
+    for line in lines:
+        with suppress(AgentError):
+            meta = read_meta(line)
+            assert {type(meta[name]) for name in ("session", "cwd", "log", "deliverables")} == {str}
+            stored = stored_of(Host(LocalMachine(), "/t"), meta["meta"])
+            assert is_session_id(stored.id)
+            assert stored.facts["title"] == stored.facts["title"][:500]
+        for name, text in conversing._queued([line]):  # noqa: SLF001
+            assert "/" not in name
+            assert isinstance(text, str)
+        assert input._answer(line)[0]  # noqa: SLF001
+        assert lease._name_in(line.decode("utf-8", "replace"))  # noqa: SLF001
+    for passage in read_output(BytesIO(b"\n".join(lines))):
+        assert isinstance(passage.text, str)
+    with suppress(ValueError, KeyError):
+        status = parse_status(data.decode("utf-8", "replace"))
+        assert status.end() is None or not status.running
+        assert status.quiet_for >= 0
+
+
+META = {
+    "v": 1, "session": "s.1", "argv": ["x"], "cwd": "/w", "log": "/w/optio.log",
+    "deliverables": "/w/deliverables",
+    "meta": {
+        "id": "s1", "created_at": 1.0, "agent": "claude", "program": "claude", "title": "t",
+        "features": {"browser": "redirect"}, "hidden": ["TOKEN"], "rules": {"max_usd": 1.0},
+        "setup": {"session": "x"}, "sealed": "00ff",
+    },
+}  # fmt: skip
+FILES = [
+    json_of(META),
+    json_of({"name": "0001-aa", "text": "hello"}),
+    b'4 "somebody"\nyes\n',
+    b'"process 1 on box"',
+    b"state running\ncode \ntag a.1\npid 1 2 b\nsizes 1 2\nfree 9\nquiet -5\n",
+    b"state exited\ncode 0\nsizes 1\nfree x\nquiet nan",
+    json_of({"type": "assistant", "message": {"content": [{"type": "text", "text": "x"}]}}),
+]
+
 TARGETS: dict[str, tuple[Callable[[bytes, Path], None], list[bytes], int]] = {
     # name: the invariant, samples, and how many times cheaper than the dearest one it is
     "parser": (parser_is_total, LINES, 50),
     "splitter": (splitter_is_that_of_python, [b"\1\2\3\0abc\n\ndef", *LINES], 50),
     "stream_json": (codec_survives, MESSAGES, 20),
     "paths": (nothing_outside_is_opened, [bytes([i, i, 0]) for i in range(12)], 1),
+    "agents": (
+        whatever_it_says_is_read_kept_and_shown,
+        [*lines_of(""), *lines_of("codex"), *lines_of("gemini"), *(b"\n" + m for m in MESSAGES)],
+        1,
+    ),
+    "files": (files_of_a_session_are_what_they_should_be_or_refused, FILES, 10),
     "store": (store_is_like_memory, [bytes(range(0, 160, 7)), bytes(40)], 1),
 }
 

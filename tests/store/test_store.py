@@ -562,3 +562,22 @@ async def test_lines_whose_cursor_cannot_be_kept_are_not_kept_either(tmp_path: P
         with pytest.raises(StoreError, match="disk I/O error"):
             await journal.record([Entry("optio.log", 0, 5, "DONE", "done")], Lost(), bytes(8))
         assert (await journal.start()) == await MemoryJournal().start()
+
+
+async def test_what_no_json_holds_and_no_database_takes_spoils_no_row(path: Path) -> None:
+    """An agent chooses its numbers and the names of its requests."""
+    async with Store(path) as store:
+        await store.add(SESSION)
+        journal = store.journal(SESSION.id)
+        raw = {"total_cost_usd": float("nan"), "more": [float("inf"), 1]}
+        odd = Recordable("request", {"id": "\ud800"}, 1.0, key="\ud800")
+        await asyncio.gather(
+            journal.append(odd),
+            journal.append(Recordable("turn", {"raw": raw, "cost": 0.5}, 2.0, key="t1")),
+            journal.record([line(9)], behind([line(9)]), b""),
+        )
+        assert [row.value for row in await journal.open_requests()] == [{"id": "\ud800"}]
+        known = await store.events(SESSION.id)
+        assert [row.kind for row in known] == ["request", "turn", "status"]
+        assert known[1].value["raw"] == {"total_cost_usd": None, "more": [None, 1]}
+        assert (await store.last_words())[SESSION.id].cost == 0.5

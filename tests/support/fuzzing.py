@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +107,27 @@ def _repeat(data: bytearray, dice: random.Random, _: Sequence[bytes]) -> None:
     at = _place(data, dice)
     piece = bytes(data[at : at + dice.randint(1, 4)])
     data[at:at] = piece * dice.choice((2, 10, 1000))
+
+
+_VALUES: tuple[Any, ...] = (
+    None, True, -1, 0.5, float("nan"), float("inf"), 10**400, "", "r1", "\ud800", "\x1b[2J\u202e",
+    [], {}, [[]], {"a": []}, "x" * 5000,
+)  # fmt: skip
+
+
+def warped(value: Any, dice: random.Random) -> Any:
+    """*value* as JSON knows values, with something else in a few of its places."""
+    if dice.random() < 0.06:
+        return dice.choice(_VALUES)
+    match value:
+        case dict():
+            kept = {name: warped(inner, dice) for name, inner in value.items()}
+            if kept and dice.random() < 0.05:
+                del kept[dice.choice(list(kept))]
+            return kept
+        case list():
+            return [warped(inner, dice) for inner in value * dice.choice((1, 1, 1, 2))]
+    return value
 
 
 _MUTATIONS: tuple[Callable[[bytearray, random.Random, Sequence[bytes]], None], ...] = (

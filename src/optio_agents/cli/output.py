@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import stat
 import sys
@@ -33,24 +32,15 @@ def as_json(record: Mapping[str, Any]) -> str:
     try:
         return _dumps(record)
     except ValueError:  # what an agent wrote may hold it, and JSON cannot
-        return _dumps(_finite(record))
+        from optio_agents.protocol.strict_json import finite
+
+        return _dumps(finite(record))
 
 
 def _dumps(record: Any) -> str:
     return json.dumps(
         record, ensure_ascii=True, separators=(",", ":"), default=str, allow_nan=False
     )
-
-
-def _finite(value: Any) -> Any:
-    match value:
-        case float() if not math.isfinite(value):
-            return None
-        case dict():
-            return {name: _finite(inner) for name, inner in value.items()}
-        case list() | tuple():
-            return [_finite(inner) for inner in value]
-    return value
 
 
 def open_closed() -> None:

@@ -16,6 +16,7 @@ from .contract import Event
 
 LINE_LIMIT = 64 << 20  # bytes of a line: a Write call's input is on one
 
+_DEEPEST = 200  # lists and objects in one another: as many as the fast parser takes
 _EXCERPT = 200  # characters of an unreadable line that its event quotes
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # half the time of json.loads
 
@@ -91,7 +92,24 @@ def _parse(text: str) -> list[Event]:
         return [_unreadable("not JSON", text)] if text and not text.isspace() else []
     except RecursionError:
         return [_unreadable("nested too deep", text)]
+    if _is_deep(value):
+        return [_unreadable("nested too deep", text)]
     return [value] if type(value) is dict else [_unreadable("not an object", text)]
+
+
+def _is_deep(value: object) -> bool:
+    """Whoever walks through it would run out of stack."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _unreadable(reason: str, text: str, **more: object) -> Event:

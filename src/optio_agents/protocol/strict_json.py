@@ -3,9 +3,11 @@
 import json
 import math
 import re
-from typing import NoReturn
+import sys
+from typing import Any, NoReturn
 
 DEPTH = 64
+_LARGEST = sys.float_info.max
 
 # A string is skipped in one step, closed or not, so that no input is looked at twice.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
@@ -54,3 +56,15 @@ def _refuse(literal: str) -> NoReturn:
 
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
+def finite(value: Any) -> Any:
+    """*value* with null for each number that JSON, or a float, cannot hold: agents write those."""
+    match value:
+        case float() | int():
+            return value if abs(value) <= _LARGEST else None  # nor is NaN
+        case dict():
+            return {name: finite(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [finite(inner) for inner in value]
+    return value

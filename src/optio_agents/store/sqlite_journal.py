@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from optio_agents.framing.cursor import Cursor
+from optio_agents.protocol.strict_json import finite
 
 from .records import (
     ACCEPTED,
@@ -336,7 +337,7 @@ class SessionJournal:
     def _end(self, database: sqlite3.Connection, result: SessionResult) -> None:
         # Deliverables and lines stand in tables of their own.
         shown = self._secrets.hide_in(asdict(replace(result, deliverables=(), cursor=None)))
-        whole = json.dumps(shown, default=str)
+        whole = _json(shown)
         database.execute(
             "UPDATE sessions SET ended_at=?, outcome=?, summary=?, result=? WHERE id=?",
             (result.ended_at, result.outcome, shown["summary"], whole, self.session),
@@ -349,8 +350,8 @@ class SessionJournal:
     def _appending(
         self, event: Recordable, state: SessionState | None
     ) -> Callable[[sqlite3.Connection], None]:
-        value = json.dumps(self._secrets.hide_in(event.value), default=str)
-        row = (self.session, event.at, event.kind, event.key, value)
+        value = _json(self._secrets.hide_in(event.value))
+        row = (self.session, event.at, event.kind, _text(event.key), value)
         stands = state and json.dumps(self._secrets.hide_in(asdict(state)))
 
         def work(database: sqlite3.Connection) -> None:
@@ -374,7 +375,7 @@ class SessionJournal:
 
     async def note(self, kind: str, key: str, value: Any) -> None:
         """Keep *value* under (*kind*, *key*); the same key again replaces it."""
-        text = json.dumps(self._secrets.hide_in(value))
+        text = _json(self._secrets.hide_in(value))
         await self._file.write(
             lambda database: database.execute(
                 "INSERT OR REPLACE INTO notes (session, kind, key, value, at) VALUES (?,?,?,?,?)",
@@ -386,6 +387,19 @@ class SessionJournal:
         """The value that was last kept of that kind; None without one."""
         found = await self._file.read(lambda database: notes(database, self.session, kind))
         return found[-1].value if found else None
+
+
+def _json(value: Any) -> str:
+    """*value* as SQLite reads it, too."""
+    try:
+        return json.dumps(value, default=str, allow_nan=False)
+    except ValueError:  # what an agent wrote may hold NaN
+        return json.dumps(finite(value), default=str)
+
+
+def _text(key: str) -> str:
+    """*key*, which an agent may have chosen, as text that a database takes."""
+    return key.encode("utf-8", "backslashreplace").decode()
 
 
 # What is kept once: a message of one name, a turn, a decision about what is open.

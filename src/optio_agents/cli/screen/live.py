@@ -23,6 +23,7 @@ from rich.text import Text
 
 from optio_agents.display import visible, visible_block
 from optio_agents.protocol.events import StatusEvent
+from optio_agents.protocol.strict_json import finite
 from optio_agents.supervision import events
 
 from .asking import Asking
@@ -91,14 +92,14 @@ class _Row:
                 self.state, self.waits = str(state), state.needs_person
                 self.percent = self.percent if state.percent is None else state.percent
             case events.AgentEvent({"type": "result", "total_cost_usd": float() | int() as cost}):
-                self.cost = cost
+                self.cost = finite(cost)
             case events.SessionEnded(result):
                 self.state, self.over, self.waits = result.outcome, time.time(), False
                 self.percent = 100 if result.outcome == "done" else self.percent
 
     @property
     def elapsed(self) -> str:
-        minutes, seconds = divmod(int((self.over or time.time()) - self.began), 60)
+        minutes, seconds = divmod(max(0, int((self.over or time.time()) - self.began)), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 

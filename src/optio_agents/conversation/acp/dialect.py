@@ -162,7 +162,10 @@ class AcpDialect:
             return
         self.session_id = session
         modes = _dict(answer.get("modes"))
-        known = [one.get("id") for one in modes.get("availableModes") or () if type(one) is dict]
+        offers = modes.get("availableModes")
+        known = (
+            [one.get("id") for one in offers if type(one) is dict] if type(offers) is list else []
+        )
         wanted: Sequence[str] = (self._setup.mode,) if self._setup.mode else self._traits.asks
         mode = next((one for one in wanted if one in known), None)
         if mode is not None and mode != modes.get("currentModeId"):
@@ -245,7 +248,7 @@ class AcpDialect:
             return
         known = self._calls.setdefault(call, {})
         known.update({name: value for name, value in update.items() if name in _KEPT and value})
-        if status in {"in_progress", "completed", "failed"}:  # somebody has answered
+        if status in ("in_progress", "completed", "failed"):  # somebody has answered
             for name, (_, about) in list(self._open.items()):
                 if about == call:
                     yield self._settle(name)

@@ -85,7 +85,7 @@ def behavior_of(answer: bytes, request: PermissionRequest | None = None) -> str:
             return "deny"
         case [{"result": {"outcome": {"outcome": "selected", "optionId": chosen}}}]:
             params = request.raw.get("params") if request is not None else None
-            for option in params.get("options") or () if isinstance(params, dict) else ():
+            for option in _list(params.get("options")) if isinstance(params, dict) else ():
                 if isinstance(option, dict) and option.get("optionId") == chosen:
                     return "allow" if str(option.get("kind")).startswith("allow") else "deny"
     return "settled"
@@ -121,11 +121,13 @@ def permission_request(
     call = params.get("toolCall") if isinstance(params, dict) else None
     about: dict[str, Any] = {**known, **(call if isinstance(call, dict) else {})}
     contents = [*_list(known.get("content")), *_list(about.get("content"))]
-    texts = _distinct([text for block in contents if (text := text_of(block))])
+    texts = list(dict.fromkeys(text for block in contents if (text := text_of(block))))
     given = about.get("rawInput") or known.get("rawInput") or _object_in(texts[:1])
     shown: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
-    if changes := [one for block in contents if (one := _change(block))]:
-        shown.setdefault("changes", _distinct(changes))
+    if changes := list(dict.fromkeys(one for block in contents if (one := _change(block)))):
+        shown.setdefault(
+            "changes", [dict(zip(("path", "old", "new"), one, strict=True)) for one in changes]
+        )
     if texts and not isinstance(given, dict):
         shown["details"] = "\n".join(texts)
     if isinstance(title := about.get("title"), str) and title not in shown.values():
@@ -149,15 +151,11 @@ def _object_in(texts: list[str]) -> dict[str, Any] | None:
     return None
 
 
-def _distinct(values: list[Any]) -> list[Any]:
-    return [value for n, value in enumerate(values) if value not in values[:n]]
-
-
-def _change(block: object) -> dict[str, Any] | None:
+def _change(block: object) -> tuple[str, str | None, str] | None:
     match block:
         case {"type": "diff", "path": str(path), "newText": str(new), **rest}:
             old = rest.get("oldText")
-            return {"path": path, "old": old if isinstance(old, str) else None, "new": new}
+            return path, old if isinstance(old, str) else None, new
     return None
 
 

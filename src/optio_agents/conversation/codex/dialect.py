@@ -257,7 +257,9 @@ class CodexDialect:
     def _judge(self, turn: dict[str, Any], event: Event) -> TurnResult:
         status = turn.get("status")
         evidence, usage = f"status {str(status)[:60]}", self._usage
-        said = [one for one in turn.get("items") or () if _dict(one).get("type") == "agentMessage"]
+        items = turn.get("items")
+        every = items if isinstance(items, list) else []
+        said = [one for one in every if _dict(one).get("type") == "agentMessage"]
         last = said[-1].get("text") if said else None
         text = last if isinstance(last, str) and last else self._text
         if status == "interrupted":
