@@ -1,17 +1,28 @@
 """An agent that cannot be seen just now is neither dead nor anybody's to clear away."""
 
-# ruff: noqa: ASYNC240  # nobody else needs the event loop meanwhile
+# ruff: noqa: ASYNC220, ASYNC240  # nobody else needs the event loop meanwhile
 
 import os
+import re
 import shutil
 import signal
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from optio_agents.errors import AgentError, AgentExited, AgentUnseen, AlreadyOwned
+from optio_agents import agents
+from optio_agents.agents import Lease
+from optio_agents.errors import (
+    AgentError,
+    AgentExited,
+    AgentUnseen,
+    AlreadyOwned,
+    OptioAgentsError,
+)
 from optio_agents.store import Store
 from optio_agents.store.records import SessionResult
 from optio_agents.supervision import Command, events as happened, find_session
@@ -19,7 +30,7 @@ from optio_agents.supervision.sessions import prune
 from optio_agents.supervision.supervise import supervise
 from optio_agents.testing.scripted import scripted_agent
 from tests.support.hosts.hosts import Ground
-from tests.support.proc import kill, tagged, wait_until
+from tests.support.proc import kill, process, tagged, wait_until
 from tests.support.sessions.supervising import PLAIN, Case, Office, case, office
 
 __all__ = ["case", "office"]  # fixtures
@@ -197,26 +208,155 @@ async def test_whoever_is_starting_it_is_not_told_that_it_never_started(office: 
             assert not (await store.session("mine")).over
 
 
+def put_away(session: Path) -> None:
+    session.rename(session.with_name("away"))
+
+
+def swap_for_a_link(session: Path) -> None:
+    put_away(session)
+    session.symlink_to("away")
+
+
+def damage(session: Path) -> None:
+    put_away(session)
+    shutil.copytree(session.with_name("away"), session, ignore=lambda *_: ["bell", "pipe", "tag"])
+
+
+def put_back(session: Path) -> None:
+    if session.is_symlink():
+        session.unlink()
+    elif session.exists():
+        shutil.rmtree(session)
+    session.with_name("away").rename(session)
+
+
+HEARS = "STATUS: on", "hear", "DONE: all"
+
+
+@pytest.mark.parametrize("hide", [put_away, swap_for_a_link, damage])
 async def test_a_directory_that_goes_away_meanwhile_ends_nothing(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    office: Office, monkeypatch: pytest.MonkeyPatch, hide: Callable[[Path], None]
 ) -> None:
     monkeypatch.setattr("optio_agents.supervision.supervisor._LOOKING", 0.2)
-    session, away = Path(office.taskdir, "session"), Path(office.taskdir, "away")
-    spec = Command(scripted_agent("STATUS: on", "hear", "DONE: all"), env=PLAIN, env_base="empty")
+    session = Path(office.taskdir, "session")
+    spec = Command(scripted_agent(*HEARS), env=PLAIN, env_base="empty")
 
     def see(seen: happened.SessionEvent) -> None:
         if isinstance(seen, happened.LogLine):
-            session.rename(away)
+            hide(session)
 
     with anyio.fail_after(BOUND):
         async with office.store() as store:
             async with office.host() as host:
                 with pytest.raises(AgentUnseen, match="stays open"):
                     await supervise(host, spec, store=store, session="mine", observer=see)
-            assert not (await store.session("mine")).over
-            away.rename(session)
+            known = await store.session("mine")
+            assert (known.over, known.outcome) == (False, "failed")
+            assert re.search("no session in|is a link|to another session", str(known.summary))
+            put_back(session)
             assert tagged(office.tag())
             async with find_session("mine", store=store) as live:
                 await live.send("go on")
             result = await supervise(None, resume="mine", store=store)
     assert (result.outcome, result.summary) == ("done", "all")
+
+
+@pytest.mark.parametrize("hide", [put_away, swap_for_a_link])
+async def test_a_renewal_that_meets_another_directory_ends_nothing(
+    office: Office, monkeypatch: pytest.MonkeyPatch, hide: Callable[[Path], None]
+) -> None:
+    """The lease is the owner's all the same: nobody can have taken it there."""
+    renewed, failed = anyio.Event(), anyio.Event()
+
+    async def confirm(lease: Lease) -> None:
+        try:
+            await confirms(lease)
+            renewed.set()
+        except OptioAgentsError:
+            failed.set()
+            raise
+
+    confirms = Lease.confirm
+    monkeypatch.setattr(Lease, "confirm", confirm)
+    monkeypatch.setattr("optio_agents.agents.lease._RENEWED", 0.1)
+    session = Path(office.taskdir, "session")
+    spec = Command(scripted_agent(*HEARS), env=PLAIN, env_base="empty")
+    with anyio.fail_after(BOUND):
+        async with office.host() as host, supervise(host, spec) as live:
+            await renewed.wait()  # by then all that begins with a look at it has begun
+            hide(session)
+            await failed.wait()
+            put_back(session)
+            await live.send("go on")
+            result = await live.result()
+    assert (result.outcome, result.summary) == ("done", "all")
+
+
+@pytest.mark.parametrize("ground", ["local", "me"], indirect=True)
+@pytest.mark.parametrize("hide", [put_away, swap_for_a_link, shutil.rmtree])
+async def test_what_cannot_be_seen_can_be_stopped(case: Case, hide: Callable[[Path], None]) -> None:
+    """Our journal knows the agent; what else is said to it has to wait."""
+    async with Store(case.directory / "j.sqlite3") as store:
+        with anyio.fail_after(BOUND):
+            async with case.ground.host("task") as host:
+                await detached(host, store, "run sleep 1000", session="mine")
+            tag = case.file("tag").read_text().strip()
+            wait_until(lambda: any(one.name == "sleep" for one in tagged(tag)))
+            hide(Path(case.taskdir, "session"))
+            async with find_session("mine", store=store) as live:
+                for verb in live.send("hello"), live.interrupt(), live.read_requests():
+                    with pytest.raises((AgentUnseen, AgentError)):
+                        await verb
+                assert not (await store.session("mine")).over
+                assert (await live.stop(grace=0.5)).empty
+            assert not tagged(tag)
+            assert (await store.session("mine")).outcome == "cancelled"
+
+
+@pytest.mark.parametrize("ground", ["local"], indirect=True)
+async def test_an_agent_of_which_nothing_tells_the_process_runs_until_its_end(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither our journal nor its files: what carries its tag lives, so it is not over."""
+    monkeypatch.setattr("optio_agents.agents.agent._LOOKING", 0.2)
+    async with Store(case.directory / "j.sqlite3") as store:
+        with anyio.fail_after(BOUND):
+            async with case.ground.host("task") as host:
+                await detached(host, store, "hear", "STATUS: heard", "run sleep 1000")
+                launcher = int(case.file("launcher").read_text().split()[0])
+                os.kill(launcher, signal.SIGKILL)
+                for name in "pid", "launcher":
+                    case.file(name).unlink()
+                case.file("exit").write_text("0\n")
+                async with agents.adopt(host) as agent:
+                    agent.detach()
+                    status = await agent.status()
+                    assert (status.state, status.process) == ("running-without-launcher", None)
+                    tag = tag_of(case)
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(agent.wait)
+                        await anyio.sleep(0.5)
+                        kill(*tagged(tag))
+
+
+@pytest.mark.parametrize("ground", ["local"], indirect=True)
+@pytest.mark.parametrize("name", ["launcher", "pid"])
+async def test_a_stop_ends_nobody_whom_only_a_file_of_the_agents_names(
+    case: Case, name: str
+) -> None:
+    bystander = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    try:
+        pid, start = bystander.pid, process(bystander.pid).start_time
+        async with Store(case.directory / "j.sqlite3") as store:
+            with anyio.fail_after(BOUND):
+                async with case.ground.host("task") as host:
+                    await detached(host, store, "hear")
+                    *_, boot = case.file("pid").read_text().split()
+                    case.file(name).write_text(f"{pid} {start} {boot}\n")
+                    async with agents.adopt(host) as agent:
+                        assert (await agent.stop(grace=0.5)).empty
+                assert not tagged(tag_of(case))
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()

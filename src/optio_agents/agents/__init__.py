@@ -98,6 +98,7 @@ __all__ = [
     "StopReport",
     "adopt",
     "find_sessions",
+    "recall",
     "start",
 ]
 
@@ -161,7 +162,8 @@ async def start(
     try:
         with anyio.CancelScope(shield=True), anyio.move_on_after(_STARTING) as starting:
             try:
-                agent.process = await retrying(host.machine, lambda: launch(directory, plan))
+                agent.known = await retrying(host.machine, lambda: launch(directory, plan))
+                agent.process = agent.known
                 if agent.process is None:  # a repeat: the first one was heard
                     agent.process = (await agent.status()).process
             except HostKeyRefused as error:  # the host let us in before: it may have done it
@@ -189,12 +191,22 @@ async def adopt(
     if start is not None:
         if agent.session != start.session:
             raise WorkDirRefused(f"{directory.path} holds another session: {agent.session}")
-        agent.process = start.process
+        agent.known = agent.process = start.process
     agent.process = agent.process or (await agent.status()).process
     try:
         yield agent
     finally:
         await agent.leave()
+
+
+def recall(host: Host, start: Start) -> Agent:
+    """The agent of *start* where nothing else is known of it: it can be stopped, and no more."""
+    directory = Directory(host.machine, f"{host.taskdir}/session")
+    known = {"session": start.session, "cwd": host.workdir, "log": "", "deliverables": ""}
+    agent = Agent(host, directory, {**known, "meta": {}})
+    agent.known = agent.process = start.process
+    agent.detach()
+    return agent
 
 
 async def find_sessions(host: Host, base: str) -> list[Found]:

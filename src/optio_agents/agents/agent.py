@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _STOPPING = 30.0  # seconds that leaving the block may take
+_LOOKING = 20.0  # seconds between looks at an agent of which nobody knows which process it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Agent:
 
     def __init__(self, host: Host, directory: Directory, meta: Mapping[str, Any]) -> None:
         self.process: ProcessId | None = None
+        self.known: ProcessId | None = None  # the same, where more than its files say so
         self.session = str(meta["session"])
         self.directory = directory.path
         self.cwd = str(meta["cwd"])
@@ -132,10 +134,14 @@ class Agent:
         while True:
             if end := (await self.status()).end():
                 return end
-            async with self._host.follow(f"{self.directory}/exit", process=self.process) as batches:
-                async for _ in batches:
-                    if end := (await self.status()).end():
-                        return end
+            unheard = _LOOKING if self.process is None else float("inf")
+            with anyio.move_on_after(unheard):
+                async with self._host.follow(
+                    f"{self.directory}/exit", process=self.process
+                ) as batches:
+                    async for _ in batches:
+                        if end := (await self.status()).end():
+                            return end
 
     async def signal(self, name: str, *, group: bool = True) -> None:
         """Send a signal, as "INT", to the agent's process group, or to it alone.
@@ -165,7 +171,9 @@ class Agent:
             raise
         except (AgentError, FileRefused) as error:  # it may have removed its own session
             _log.warning("stopping %s by its tag alone: %s", self.session, error)
-        roots = [_root(found) for found in (self.process, launcher) if found]
+        roots = [_root(self.known)] if self.known else []
+        named = (self.process, launcher) if not roots else (launcher,)  # by files of the agent's
+        roots += [f"?{_root(found)}" for found in named if found]
         anchor = _root(launcher) if launcher else "-"
         args = [f"OPTIO_SESSION={self.session}", f"{grace:g}", anchor, *roots]
         async with self._machine.shell(script("hosts/stop"), args) as process:

@@ -88,6 +88,7 @@ class Recording:
         self.records, self.by, self.bell = records, by, Bell()
         self.state = SessionState("starting", since=time.time(), by=by)
         self.leaving: Leaving | None = None
+        self.unseen = ""  # why its agent cannot be seen any more, where we are cut off for that
         self.result: SessionResult | None = None
         self.ended: SessionEnded | None = None
         self.open: dict[str, OpenRequest] = {}  # by id, in the order asked
@@ -96,7 +97,7 @@ class Recording:
         self._end_recorded = False
         self.secrets = secrets
         self._stands: tuple[StatePhase, str, float | None] = ("starting", "", None)
-        self._down: str | None = None
+        self.down: str | None = None  # why its host is away
         self._checking = False
         self._settled = False  # how it ends, and the agent has only to leave
         self._reports = False  # it has written a STATUS
@@ -143,7 +144,8 @@ class Recording:
         if result.outcome == "cancelled" and self.leaving == "detached":
             result = replace(result, outcome="detached", summary="the agent goes on without us")
         if result.outcome == "cancelled" and self.leaving == "cut off":
-            result = replace(result, outcome="failed", summary="it cannot be seen now")
+            words = f"it cannot be seen now: {self.unseen}"
+            result = replace(result, outcome="failed", summary=words)
         self.result = result
         if self.may_go_on(result):
             return  # there is more to come, unless its supervisor finds otherwise
@@ -214,7 +216,7 @@ class Recording:
     def link(self, state: LinkState, reason: str) -> None:
         """The way to the host is another than before."""
         self.post(LinkChanged(state, reason))
-        self._down = None if state in ("new", "up", "closed") else reason or state
+        self.down = None if state in ("new", "up", "closed") else reason or state
         self._restate()
 
     async def decided(self, request: str) -> None:
@@ -257,8 +259,8 @@ class Recording:
             phase, detail = "working", "it is about to leave"
         elif phase == "idle" and asyncio.get_running_loop().time() < self._idle_from:
             phase = "working"
-        if self._down is not None:
-            phase, detail, until = "link down", self._down, None
+        if self.down is not None:
+            phase, detail, until = "link down", self.down, None
         was = self.state
         if (phase, detail, until) != (was.phase, was.detail, was.until) and was.phase != "over":
             self.state = SessionState(phase, detail, time.time(), was.percent, until, self.by)

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from optio_agents.agents.launch import Start
-from optio_agents.errors import AgentError, AgentUnseen, FileRefused, OptioAgentsError
+from optio_agents.errors import (
+    AgentError,
+    AgentUnseen,
+    FileRefused,
+    OptioAgentsError,
+    WorkDirRefused,
+)
 from optio_agents.hosts.environment import credentials_in
 from optio_agents.hosts.host import Host, make_host
 from optio_agents.hosts.machine import ProcessId
@@ -318,8 +324,14 @@ async def never_started(store: Store, session: StoredSession) -> bool:
     )
 
 
-def unseen(session: str, host: str, error: FileRefused) -> AgentUnseen:
-    """What to raise where the directory of *session* is not there, and nothing is over."""
+def is_hidden(agent: Agent, error: Exception) -> bool:
+    """Whether *error* says that there is nothing to be seen of *agent*: no word of its end."""
+    gone = isinstance(error, FileRefused) and error.path == agent.directory
+    return gone or isinstance(error, WorkDirRefused)
+
+
+def unseen(session: str, host: str, error: Exception) -> AgentUnseen:
+    """What to raise where the directory of *session* cannot be seen, and nothing is over."""
     return AgentUnseen(
         f"{host}: the agent of session {session} cannot be seen now ({error}); it may be at work "
         "all the same, and the session stays open: resume it later"

@@ -14,7 +14,6 @@ from optio_agents.concurrency import task_group
 from optio_agents.errors import (
     AgentExited,
     AlreadyOwned,
-    FileRefused,
     HostError,
     HostUnreachable,
     OptioAgentsError,
@@ -29,7 +28,7 @@ from optio_agents.store.records import SessionResult
 from .events import AgentRestarted, Notice
 from .kinds import PermissionPolicy, kind_named
 from .limits import SessionMeter
-from .sessions import owner_name, unseen
+from .sessions import is_hidden, owner_name, unseen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -192,9 +191,11 @@ class Supervision:
                 ):
                     self._owner.reach(agent, link)
                     return await self._driven(agent, link, lease)
-        except HostError as error:
-            agent.detach()  # it goes on, and can be found again when its host can
-            if isinstance(error, FileRefused) and error.path == agent.directory:
+        except OptioAgentsError as error:
+            hidden = self._recording.unseen or is_hidden(agent, error)
+            if hidden or isinstance(error, HostError):
+                agent.detach()  # it goes on, and can be found again when its host can
+            if hidden:
                 raise unseen(self._recording.session, self._host.machine.name, error) from error
             raise
         finally:
@@ -356,7 +357,10 @@ class Supervision:
             await anyio.sleep(_LOOKING)
             try:
                 notices = (await agent.status()).notices
-            except FileRefused:  # its directory is away, which is not its end
+            except AlreadyOwned:  # the lease tells, too
+                return
+            except OptioAgentsError as error:  # it cannot be seen, which is not its end
+                self._recording.unseen = str(error)
                 self._leave(agent, "cut off")
                 raise
             for notice in notices:

@@ -1,5 +1,5 @@
 # How the agent of the session directory that we are in is.
-# shellcheck shell=sh disable=SC2034
+# shellcheck shell=sh disable=SC2034,SC2154
 IFS= read -r boot </proc/sys/kernel/random/boot_id
 
 runs() { # PID START BOOT -> $pid: that very process runs, and is more than a zombie
@@ -19,6 +19,17 @@ at_work() { # [PID START BOOT]: so does the agent; who knows which one it is nee
   if [ "${1-}" ]; then runs "$@"; else standing pid; fi
 }
 
+carried() { # by a process: the tag of this session, in its environment
+  for environ in /proc/[0-9]*/environ; do
+    tr '\0' '\n' 2>/dev/null <"$environ" | grep -qxF -- "OPTIO_SESSION=$tag" && return
+  done 2>/dev/null
+  return 1
+}
+
+unsure() { # [PID START BOOT]: its files do not even say which process it is, and something lives
+  [ ! "${1-}" ] && [ ! -s pid ] && carried
+}
+
 look() { # [PID START BOOT] -> $state $code; the exit file counts only when the process is gone
   turn=0 code='' state=lost
   until [ $turn -gt 40 ]; do
@@ -28,12 +39,18 @@ look() { # [PID START BOOT] -> $state $code; the exit file counts only when the 
       return
     fi
     if [ -f exit ] && read -r code 2>/dev/null <./exit; then
+      ! unsure "$@" || break
       state=exited
       return
     fi
     turn=$((turn + 1))
     if standing launcher; then sleep 0.05 2>/dev/null || sleep 1; else turn=$((turn + 20)); fi
   done
+  if unsure "$@"; then
+    state=running-without-launcher code=''
+    ! standing launcher || state=running
+    return
+  fi
   its_boot=${3-}
   if [ "$its_boot" ] || { [ -f launcher ] && read -r _ _ its_boot <launcher; }; then
     [ "$its_boot" = "$boot" ] || state=rebooted

@@ -1,13 +1,15 @@
-# NAME=VALUE GRACE ANCHOR|- [PID:START ...]
+# NAME=VALUE GRACE ANCHOR|- [[?]PID:START ...]
 # Ends every process of ours that carries NAME=VALUE in its environment, is one of the roots, or
-# belongs to such a one by parent, process group or session. TERM, GRACE seconds, then STOP and
+# belongs to such a one by parent, process group or session. A root with a ? in front, and the
+# ANCHOR, were named by files of the agent's: one that lives without NAME=VALUE is somebody else's,
+# and stays out of it. TERM, GRACE seconds, then STOP and
 # KILL until six scans in a row find none: one walk over /proc is no snapshot. ANCHOR (PID:START)
 # may outlive the rest by a second, so that it can write down how that ended; if it is a child
 # subreaper, nothing escapes it, however fast it forks.
 # Exit 0: nothing is left. Exit 1: survivors, one "PID COMMAND" a line.
 tag=$1 grace=$2 anchor=$3
 shift 3
-known=" $* " told=" " uid=$(id -u)
+told=" " uid=$(id -u)
 
 if printf 'a\0b\0' | grep -qszxF a 2>/dev/null; then
   tagged() { grep -lszxF -- "$tag" /proc/[0-9]*/environ 2>/dev/null; }
@@ -69,6 +71,9 @@ standing() { # PID:START still runs
   set -- "$1" ${stat##*) }
   [ "${21}" = "${1#*:}" ] && [ "$2" != Z ] && [ "$2" != X ]
 }
+another() { # PID:START: it runs, and is not of this tag
+  standing "$1" && ! tr '\0' '\n' 2>/dev/null <"/proc/${1%:*}/environ" | grep -qxF -- "$tag"
+}
 # What walks over /proc too slowly to see is a child of the anchor as soon as its parent is gone.
 # Only builtins here, or it would fork faster than it dies.
 hunt() { # SIGNAL: succeeds if there was something to send it to
@@ -104,6 +109,12 @@ above=" $$ " p=$$
 while [ "${p:-0}" -gt 1 ]; do
   above="$above$p " p=$(sed -n 's/^PPid:[^0-9]*//p' "/proc/$p/status" 2>/dev/null)
 done
+known=" "
+for root; do
+  case $root in \?*) root=${root#?} && another "$root" && continue ;; esac
+  known="$known$root "
+done
+! another "$anchor" || anchor=-
 standing "$anchor" || anchor=- # it has ended, and written down how
 nursery=/proc/${anchor%:*}/task/${anchor%:*}/children
 clock
