@@ -286,7 +286,7 @@ def files_of_a_session_are_what_they_should_be_or_refused(data: bytes, _: Path) 
             assert stored.facts["title"] == stored.facts["title"][:500]
         for name, text in conversing._queued([line]):  # noqa: SLF001
             assert "/" not in name
-            assert isinstance(text, str)
+            assert isinstance(text, str | dict)
         assert input._answer(line)[0]  # noqa: SLF001
         assert lease._name_in(line.decode("utf-8", "replace"))  # noqa: SLF001
     for passage in read_output(BytesIO(b"\n".join(lines))):

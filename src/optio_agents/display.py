@@ -134,6 +134,34 @@ class Secrets:
                 return [self.hide_in(inner) for inner in value]
         return value
 
+    def put_back(self, value: Any, source: Any) -> Any:
+        """*value*, whose texts were taken from *source* with its values hidden, as it has them."""
+        whole = {self.hide(text): text for text in _texts(source)} if self._forms else {}
+
+        def put(inner: Any) -> Any:
+            match inner:
+                case str():
+                    return whole.get(inner, inner)
+                case Mapping():
+                    return {put(key): put(one) for key, one in inner.items()}
+                case list() | tuple():
+                    return [put(one) for one in inner]
+            return inner
+
+        return put(value)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case Mapping():
+            for key, inner in value.items():
+                yield from (*_texts(key), *_texts(inner))
+        case list() | tuple():
+            for inner in value:
+                yield from _texts(inner)
+
 
 def _forms(value: str) -> Iterator[str]:
     """How *value*, and what of it is a secret by itself, may be written."""

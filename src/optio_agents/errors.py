@@ -126,7 +126,7 @@ class TransferFailed(HostError):
 
 
 class JournalChanged(HostError):
-    """A file that only ever grows was replaced or cut: somebody else wrote to our journal."""
+    """A file that only ever grows, an agent's output, was replaced or cut."""
 
 
 class AgentUnseen(HostError):

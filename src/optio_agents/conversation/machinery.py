@@ -419,9 +419,9 @@ class AgentConversation:
     # -- how it is
 
     @property
-    def unusable(self) -> AgentUnusable | None:
-        """Why it cannot be talked to though it lives, if it has said so."""
-        return self._failed if isinstance(self._failed, AgentUnusable) else None
+    def unusable(self) -> OptioAgentsError | None:
+        """Why it cannot be talked to, or is not read any further, though it may live."""
+        return self._failed
 
     @property
     def agent(self) -> Agent | None:

@@ -181,7 +181,9 @@ class Framer:
 
     def _change(self, what: str) -> None:
         if self._journal and self.read:
-            raise JournalChanged(f"the journal {what} when {self.read} bytes of it were read")
+            raise JournalChanged(
+                f"the agent's output {what} when {self.read} bytes of it were read"
+            )
 
     def _renew(self) -> None:
         self._change("was replaced or cut")

@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, asdict, dataclass, fields
+from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, assert_never
 
 from optio_agents.conversation.contract import PermissionRequest, TokenUsage, TurnResult
@@ -40,6 +40,7 @@ from optio_agents.store.records import (
 
 if TYPE_CHECKING:
     from optio_agents.conversation.contract import PermissionDecision
+    from optio_agents.display import Secrets
     from optio_agents.hosts.machine import LinkState
     from optio_agents.store.records import StoredEvent
 
@@ -262,6 +263,11 @@ class OpenRequest:
         Who approves it approves this and nothing else.
         """
         return cls(request, _digest(request.tool_name, request.input, request.raw))
+
+    def hiding(self, secrets: Secrets) -> OpenRequest:
+        """The same to be shown: the digest stands for what it really is."""
+        given, raw = secrets.hide_in(self.request.input), secrets.hide_in(self.request.raw)
+        return replace(self, request=replace(self.request, input=given, raw=raw))
 
     def was_shown_as(self, digest: str, decision: PermissionDecision) -> bool:
         """Whether who saw what *digest* stands for may decide so.

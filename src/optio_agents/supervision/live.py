@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
@@ -22,7 +23,13 @@ import anyio
 from optio_agents import agents
 from optio_agents.concurrency import task_group
 from optio_agents.display import Secrets
-from optio_agents.errors import AgentError, AlreadyOwned
+from optio_agents.errors import (
+    AgentError,
+    AgentUnseen,
+    AlreadyOwned,
+    FileRefused,
+    WorkDirRefused,
+)
 from optio_agents.framing.cursor import Cursor
 from optio_agents.store import Store
 from optio_agents.store.records import RESUMABLE, SessionResult, over
@@ -41,7 +48,7 @@ from .events import (
 )
 from .kinds import kind_named
 from .recording import SLOWLY, Bell, ringing
-from .sessions import Facts, host_of, known_start, owner_name
+from .sessions import Facts, host_of, known_start, owner_name, unseen
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -49,8 +56,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from optio_agents.agents import Agent, StopReport
-    from optio_agents.conversation.contract import PermissionDecision
+    from optio_agents.conversation.contract import PermissionDecision, PermissionRequest
     from optio_agents.framing.batches import Batches
+    from optio_agents.hosts.host import Host
     from optio_agents.store import StoredSession
     from optio_agents.store.records import SessionRecords, SessionState
 
@@ -78,6 +86,7 @@ class Position(Protocol):
     @property
     def requests(self) -> tuple[OpenRequest, ...]: ...
     async def reach(self) -> tuple[Agent, Reach]: ...
+    async def reach_to_stop(self) -> Agent: ...
     async def add(self, event: Written) -> None: ...
     async def detach(self) -> None: ...
     async def stopped(self) -> None: ...
@@ -183,7 +192,9 @@ class Session:
         if not found[0].was_shown_as(request.digest, decision):
             name = request.request.id
             raise AgentError(f"request {name!r} is not what was shown: look at it again")
-        answer = await reach.answer(found[0].request, decision, by=by or owner_name())
+        asked = found[0].request
+        decision = _in_its_words(decision, asked, self.secrets)
+        answer = await reach.answer(asked, decision, by=by or owner_name())
         if answer.won:
             await self._position.add(
                 RequestDecided(request.request.id, decision.behavior, answer.by)
@@ -195,8 +206,11 @@ class Session:
         await self._position.detach()
 
     async def stop(self, *, grace: float = 5.0) -> StopReport:
-        """End the agent and all that it started; the session counts as cancelled then."""
-        agent, _ = await self._position.reach()
+        """End the agent and all that it started; the session counts as cancelled then.
+
+        Also where its directory cannot be seen, as long as our journal knows the agent.
+        """
+        agent = await self._position.reach_to_stop()
         records = self._position.records
         await records.note("stop", "", {"by": owner_name()})
         report = None
@@ -212,6 +226,19 @@ class Session:
     async def result(self) -> SessionResult:
         """How it ended, once it has. Raises as `supervise` does; elsewhere, nothing of that."""
         return await self._position.result()
+
+
+def _in_its_words(
+    decision: PermissionDecision, asked: PermissionRequest, secrets: Secrets
+) -> PermissionDecision:
+    """*decision* for the agent: whoever made it was shown no credential that *asked* names."""
+    if not secrets:
+        return decision
+    return replace(
+        decision,
+        updated_input=secrets.put_back(decision.updated_input, asked.input),
+        updated_permissions=secrets.put_back(decision.updated_permissions, asked.raw),
+    )
 
 
 # In the owner's process
@@ -319,6 +346,9 @@ class Owned:
             raise AgentError("the session is over") from self._owner.error
         return self._owner.agent, self._owner.link
 
+    async def reach_to_stop(self) -> Agent:
+        return (await self.reach())[0]
+
     async def add(self, event: Written) -> None:
         await self._recording.add(event)
 
@@ -349,7 +379,7 @@ async def find_session(
 
     *store* is the journal, or where its file is.
 
-    Raises NoSuchSession; verbs raise FileRefused where its agent is not there.
+    Raises NoSuchSession; verbs raise AgentUnseen where nothing of its agent can be seen.
     """
     async with AsyncExitStack() as stack, task_group() as tasks:
         if not isinstance(store, Store):
@@ -375,6 +405,7 @@ class Visitor:
         self._bell = Bell()
         self._reaching = anyio.Lock()
         self._reached: tuple[Agent, Reach] | None = None
+        self._host: Host | None = None
         self._last = 0.0  # when something happened last
         self.requests: tuple[OpenRequest, ...] = ()
 
@@ -427,12 +458,26 @@ class Visitor:
                 self._reached = await self._meet()
         return self._reached
 
+    async def reach_to_stop(self) -> Agent:
+        try:
+            return (await self.reach())[0]
+        except (AgentUnseen, WorkDirRefused):
+            start = await known_start(self._store, self.id)
+            if start is None or self._host is None:
+                raise
+            return agents.recall(self._host, start)
+
     async def _meet(self) -> tuple[Agent, Reach]:
         stored = self._stored
         facts, kind = Facts.read(stored.facts), kind_named(Facts.read(stored.facts).agent)
         start = await known_start(self._store, stored.id)
-        host = await self._stack.enter_async_context(host_of(stored))
-        agent = await self._stack.enter_async_context(agents.adopt(host, start=start))
+        if self._host is None:
+            self._host = await self._stack.enter_async_context(host_of(stored))
+        host = self._host
+        try:
+            agent = await self._stack.enter_async_context(agents.adopt(host, start=start))
+        except FileRefused as error:
+            raise unseen(stored.id, stored.host, error) from error
         agent.detach()
         self.secrets = Secrets(await credentials_of(host, agent, facts.hidden, self.records))
         self.records = self._store.journal(stored.id, self.secrets)

@@ -193,10 +193,10 @@ def _confirm(what: str) -> None:
 async def _decide(session: str, name: str | None, decide: Decide) -> None:
     """Show the request, and say what *decide* makes of it, unless it is another one by then."""
     async with _found(session) as live:
-        shown = _the_one(await live.read_requests(), name)
+        shown = _the_one(await live.read_requests(), name).hiding(live.secrets)
         click.echo(f"{questions.heading(shown.request)}:")
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
-        click.echo(questions.block(live.secrets.hide(questions.body(shown.request)), width))
+        click.echo(questions.block(questions.body(shown.request), width))
         decision = decide(shown)
         answered = await live.answer(shown, decision, by=operator_name())
     if not answered.won:

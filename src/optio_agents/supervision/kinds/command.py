@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from optio_agents.errors import AgentError
+from optio_agents.hosts.scripting import os_bytes
 from optio_agents.protocol.prompt import compose_agents_md
 
 from . import FIRST, Startup, say_once, teach
@@ -117,7 +118,7 @@ class CommandLink:
         self._agent = agent
 
     async def send(self, name: str | None, text: str) -> str:
-        return await say_once(self._agent, name, f"{text}\n".encode())
+        return await say_once(self._agent, name, os_bytes(f"{text}\n"))
 
     async def interrupt(self) -> None:
         await self._agent.signal("INT")

@@ -28,13 +28,23 @@ from optio_agents.concurrency import every, task_group
 from optio_agents.context import SYSTEM_MESSAGE_PREFIX
 from optio_agents.conversation.contract import (
     NOBODY_ANSWERED,
+    ConversationClosed,
     PermissionDecision,
     TurnResult,
 )
 from optio_agents.conversation.exchange import ControlRefused
 from optio_agents.conversation.machinery import AgentConversation
 from optio_agents.conversation.wire_agent import AgentWire, open_requests, sent_before
-from optio_agents.errors import AgentError, OptioAgentsError, StoreError
+from optio_agents.errors import (
+    AgentError,
+    AlreadyOwned,
+    JournalChanged,
+    OptioAgentsError,
+    StoreError,
+    TransferFailed,
+)
+from optio_agents.hosts.retrying import retrying
+from optio_agents.protocol.strict_json import finite
 from optio_agents.supervision.events import (
     AnswerOutcome,
     Notice,
@@ -46,7 +56,7 @@ from optio_agents.supervision.events import (
 from optio_agents.supervision.recording import Bell
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from optio_agents.agents import Agent
     from optio_agents.conversation.contract import (
@@ -124,6 +134,9 @@ async def connect(
     known = await recording.records.noted("output") or {}
     if known.get("agent", agent.session) != agent.session:  # of an earlier start
         known = {}
+    elif (await agent.status()).stdout_size < (known.get("cursor") or {}).get("offset", 0):
+        turns = known.get("turns", 0)  # it was cut: those that were counted stand there no more
+        known = {**known, "before": turns, "events": 0}
     link = kind_of_link(agent, conversation, recording, asking, wording, known=known)
     link.left_open = {row.value["id"] for row in await recording.records.open_requests()}
     conversation.on_event(link.take)
@@ -131,9 +144,9 @@ async def connect(
     conversation.on_permission_request(link.decide)
     conversation.on_tool_call(link.serve)
     async with task_group() as tasks:
-        tasks.start_soon(link.listen)
-        tasks.start_soon(link.say_queued)
-        tasks.start_soon(link.wait_out_limits)
+        tasks.start_soon(link.run, link.listen)
+        tasks.start_soon(link.run, link.say_queued)
+        tasks.start_soon(link.run, link.wait_out_limits)
         yield link
         tasks.cancel_scope.cancel()
 
@@ -174,10 +187,14 @@ class ConversationReach:
 
     async def requests(self) -> tuple[OpenRequest, ...]:
         with anyio.fail_after(_READING):
-            found = await open_requests(
-                self._agent, self._wording.dialect(self._agent), self._place
-            )
+            try:
+                found = await self._open_requests(self._place)
+            except JournalChanged:  # it was cut since: what is there by now
+                found = await self._open_requests(None)
         return tuple(map(OpenRequest.of, found))
+
+    async def _open_requests(self, place: Cursor | None) -> list[PermissionRequest]:
+        return await open_requests(self._agent, self._wording.dialect(self._agent), place)
 
     async def answer(
         self, request: PermissionRequest, decision: PermissionDecision, *, by: str
@@ -216,7 +233,8 @@ class ConversationLink(ConversationReach):
         self._noted_session: str | None = None
         self._hook: Any = None
         self._todos = 0  # changes of its list that were passed on
-        self._known, self._events, self._turns = known, 0, 0  # earlier owners recorded the first
+        self._known, self._events = known, 0  # earlier owners recorded the first
+        self._turns = int(known.get("before", 0))
         self.left_open: set[str] = set()  # what an earlier owner did not see decided
         self._deciding: dict[str, tuple[anyio.CancelScope, list[RequestDecided]]] = {}
         self._over = self._all_read = False
@@ -257,8 +275,8 @@ class ConversationLink(ConversationReach):
             if self._over and not conversation.is_pending():
                 return None  # it would wait for ever for what else is to be done
             await self._bell.next.wait()
-        if (unusable := conversation.unusable) is not None:
-            raise unusable
+        if (failed := conversation.unusable or self._failed) is not None:
+            raise failed
         return await self._agent.wait()
 
     def busy(self) -> bool:
@@ -270,6 +288,17 @@ class ConversationLink(ConversationReach):
 
     async def close(self) -> None:
         await self._conversation.close()
+
+    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do *work*; what it raises the body raises, or it would look like a cancellation."""
+        try:
+            await work()
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._failed = error
+        self._bell.ring()
 
     async def listen(self) -> None:
         """Read what it says until it has ended."""
@@ -286,7 +315,10 @@ class ConversationLink(ConversationReach):
         self._stand()
         if self._noted_session != self._conversation.session_id:
             self._noted_session = self._conversation.session_id
-            await self._recording.records.note("conversation", "", self._noted_session)
+            try:
+                await self._recording.records.note("conversation", "", self._noted_session)
+            except StoreError as error:
+                self._fail(error)
         self._bell.ring()
 
     def _tell_todos(self) -> None:
@@ -304,7 +336,7 @@ class ConversationLink(ConversationReach):
 
     async def say_queued(self) -> None:
         """Say what waits in the queue, in order, each when the agent can hear it."""
-        with suppress(OptioAgentsError):  # the reader meets it, too, and tells
+        with suppress(ConversationClosed, AlreadyOwned):  # nobody hears it, or another says it
             done = set(await self._agent.names_said())
             async with self._agent.follow_queue() as batches:
                 async for batch in batches:
@@ -313,7 +345,7 @@ class ConversationLink(ConversationReach):
                             continue
                         done.add(name)
                         if isinstance(what, str):
-                            await self._conversation.pass_on(self._uuid(name), what, name=name)
+                            await self._insist(name, what)
                         else:
                             await self._set(name, what)
 
@@ -326,6 +358,15 @@ class ConversationLink(ConversationReach):
                 why = error
             if why is not None:
                 await self._recording.add(Notice(f"{control} was not set: {why}"))
+
+    async def _insist(self, name: str, text: str) -> None:
+        """Say it, however often there is no room for it there."""
+        await retrying(
+            None,  # the wire waits for the link
+            lambda: self._conversation.pass_on(self._uuid(name), text, name=name),
+            passes=lambda error: isinstance(error, TransferFailed),
+            failing=lambda error: _log.warning("a message is said again: %s", error),
+        )
 
     async def wait_out_limits(self) -> None:
         """Where a turn has ended at a usage limit, have it go on when that is over."""
@@ -372,7 +413,7 @@ class ConversationLink(ConversationReach):
 
     async def end_turn(self, turn: TurnResult) -> None:
         """However it ended; the next one waits until this one is kept."""
-        turn = _kept(turn, self._wording.kept, self._recording.secrets)
+        turn = kept_turn(turn, self._wording.kept, self._recording.secrets)
         self._turns += 1
         self._failures = 0 if turn.ok else self._failures + 1
         self.trouble = None if turn.outcome in _HARMLESS else turn.failure
@@ -380,6 +421,7 @@ class ConversationLink(ConversationReach):
         place = conversation.cursor
         read = {
             "agent": self._agent.session,
+            "before": self._known.get("before", 0),
             "turns": self._turns,
             "events": self._events,
             "cursor": place and asdict(place),
@@ -417,7 +459,7 @@ class ConversationLink(ConversationReach):
             return await served.call(call)
         words = f"{self._wording.label} waits for {call.name}, which this supervisor does not have"
         self._recording.post(Notice(words))
-        with anyio.CancelScope() as patience, _patient(self._asking.timeout, patience.cancel):
+        with anyio.CancelScope() as patience, self._patient(patience.cancel):
             await anyio.sleep_forever()
         raise AgentError(f"nobody serves {call.name}")
 
@@ -428,7 +470,11 @@ class ConversationLink(ConversationReach):
             return PermissionDecision("allow")
         opened = OpenRequest.of(request)
         self.left_open.discard(request.id)
-        await self._recording.add(RequestOpened(request, opened.digest))
+        try:
+            await self._recording.add(RequestOpened(request, opened.digest))
+        except StoreError as error:  # nobody denies what nobody could be shown
+            self._fail(error)
+            await anyio.sleep_forever()
         self._stand()
         decided = list[RequestDecided]()
         async with task_group() as tasks:
@@ -443,7 +489,8 @@ class ConversationLink(ConversationReach):
             finally:
                 del self._deciding[request.id]
                 asking.cancel()
-                if self._recording.leaving is None:  # else it stays open
+                unread = self._conversation.unusable is not None
+                if self._recording.leaving is None and not unread:  # else it stays open
                     with anyio.CancelScope(shield=True):
                         known = decided[0] if decided else await self._settled(request)
                         await self._recording.add(known)
@@ -456,13 +503,30 @@ class ConversationLink(ConversationReach):
             asking.cancel()
 
     async def _ask(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
-        with anyio.CancelScope() as patience, _patient(self._asking.timeout, patience.cancel):
+        with anyio.CancelScope() as patience, self._patient(patience.cancel):
             if self._asking.handler is None:
                 await anyio.sleep_forever()
             else:
                 answer = self._asking.handler(request)
                 return await answer if isawaitable(answer) else answer, self._asking.by
         return PermissionDecision("deny", message=NOBODY_ANSWERED), "nobody"
+
+    @contextmanager
+    def _patient(self, tired: Callable[[], None]) -> Iterator[None]:
+        """Call *tired* once the block has lasted so long that somebody could have answered."""
+        left = self._asking.timeout
+
+        def beat(awake: float) -> None:
+            nonlocal left
+            left -= 0.0 if self._recording.down else awake
+            if left <= 0:
+                tired()
+
+        leave = every(_BEAT, beat)
+        try:
+            yield
+        finally:
+            leave()
 
     async def _settled(self, request: PermissionRequest) -> RequestDecided:
         """Who has decided in our place: somebody at another terminal, or the agent itself."""
@@ -474,7 +538,7 @@ class ConversationLink(ConversationReach):
         return RequestDecided(request.id, "settled", "another terminal, or the agent itself")
 
 
-def _kept(turn: TurnResult, names: Sequence[str], secrets: Secrets) -> TurnResult:
+def kept_turn(turn: TurnResult, names: Sequence[str], secrets: Secrets) -> TurnResult:
     """As much of it as is recorded; what is hidden is hidden before it is cut."""
 
     def cut(value: Any) -> Any:
@@ -489,7 +553,7 @@ def _kept(turn: TurnResult, names: Sequence[str], secrets: Secrets) -> TurnResul
         usage=turn.usage,
         cost=turn.cost,
         evidence=cut(turn.evidence),
-        raw={name: cut(raw[name]) for name in names if name in raw} or None,
+        raw=finite({name: cut(raw[name]) for name in names if name in raw}) or None,
     )
 
 
@@ -499,21 +563,3 @@ def _gist(request: PermissionRequest, secrets: Secrets) -> str:
     about = next((str(request.input[name]) for name in known if name in request.input), "")
     about = secrets.hide(about)
     return f"{request.tool_name} `{about[:200]}`" if about else request.tool_name
-
-
-@contextmanager
-def _patient(seconds: float, tired: Callable[[], None]) -> Iterator[None]:
-    """Call *tired* once the block has lasted *seconds* in which we were awake."""
-    left = seconds
-
-    def beat(awake: float) -> None:
-        nonlocal left
-        left -= awake
-        if left <= 0:
-            tired()
-
-    leave = every(_BEAT, beat)
-    try:
-        yield
-    finally:
-        leave()

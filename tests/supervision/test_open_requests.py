@@ -1,0 +1,178 @@
+"""What an agent has asked stays open until somebody, or the agent itself, has settled it."""
+
+# ruff: noqa: ASYNC240, PT012  # nobody else needs the event loop; a block is a live session
+
+import os
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from optio_agents.conversation import PermissionDecision, answer_questions
+from optio_agents.errors import JournalChanged, StoreError
+from optio_agents.hosts import make_host
+from optio_agents.store import Store
+from optio_agents.supervision import Claude, events as happened, find_session
+from optio_agents.supervision.supervise import supervise
+from optio_agents.testing.model_server import ModelServer, scripted
+from optio_agents.testing.proxy import FaultProxy
+from tests.support.claude.claude_cli import OFF, executable, surroundings
+from tests.support.hosts.disks import disk_at
+from tests.support.hosts.hosts import ssh_config
+from tests.support.sessions.supervising import Office, Watching
+from tests.support.timeouts import BOUND
+
+MAKES = {"tool": "Bash", "input": {"command": "touch made"}}
+DONE = {"tool": "Bash", "input": {"command": "echo 'DONE: all' >> optio.log"}}
+ENDS = DONE, {"text": "That is all."}
+ALLOW = PermissionDecision("allow")
+
+
+def claude(root: Path, api: ModelServer, *steps: dict[str, Any], **env: str) -> Claude:
+    env = {**surroundings(root, api), **env}
+    return Claude(scripted(*steps), options=OFF, executable=executable(), env=env, env_base="empty")
+
+
+async def the_request(live: Any) -> Any:
+    """The first that it makes known."""
+    async for seen in live.events():
+        if isinstance(seen, happened.RequestOpened):
+            return seen
+    raise AssertionError("it asked for nothing")
+
+
+async def test_when_its_output_is_cut_the_session_says_so_and_what_it_asked_stays_open(
+    office: Office,
+) -> None:
+    watching = Watching()
+    with anyio.fail_after(BOUND):
+        async with ModelServer().serve() as api, office.store() as store:
+            spec = claude(office.directory, api, {"text": "one"})
+            async with office.host() as host:
+                with pytest.raises(JournalChanged, match="output was replaced or cut"):
+                    async with supervise(
+                        host, spec, store=store, session="mine", observer=watching
+                    ) as live:
+                        await watching.until(lambda: watching.of(happened.TurnEnded))
+                        await live.send(scripted(MAKES, *ENDS))
+                        await watching.until(lambda: live.requests)
+                        os.truncate(f"{office.taskdir}/session/stdout", 0)
+                        await live.result()
+            assert watching.of(happened.RequestDecided) == []
+            known = await store.session("mine")
+            assert (known.over, known.outcome) == (False, "failed")
+            assert "output was replaced or cut" in str(known.summary)
+            again = Watching()
+            async with supervise(None, resume="mine", store=store, observer=again) as live:
+                await live.interrupt()
+                await live.send(scripted(*ENDS))
+                result = await live.result()
+            turns = [row.value for row in await store.events("mine") if row.kind == "turn"]
+    assert (result.outcome, result.summary) == ("done", "all")
+    assert [turn["text"] for turn in turns if turn["text"]] == ["one", "That is all."]
+
+
+async def test_time_in_which_nobody_could_be_asked_denies_nothing(
+    ssh_login: Any, sshd: Any, office: Office
+) -> None:
+    async with FaultProxy(sshd.host, sshd.port) as proxy, ModelServer().serve() as api:
+        config = ssh_config(ssh_login(port=proxy.port), keepalive=0.3, login_timeout=1)
+        watching = Watching()
+        with anyio.fail_after(BOUND):
+            async with make_host(config, taskdir=office.taskdir) as host:
+                spec = claude(office.directory, api, MAKES, *ENDS)
+                running = supervise(host, spec, permission_timeout=2.0, observer=watching)
+                async with running as live:
+                    await watching.until(lambda: live.requests)
+                    proxy.refuse()
+                    proxy.cut()
+                    await watching.until(lambda: live.state.phase == "link down")
+                    await anyio.sleep(3.0)
+                    assert live.requests
+                    proxy.accept()
+                    await watching.until(lambda: watching.of(happened.RequestDecided))
+                    (decided,) = watching.of(happened.RequestDecided)
+                    assert (decided.behavior, decided.by) == ("deny", "nobody")
+                    up = [one.at for one in watching.of(happened.LinkChanged) if one.state == "up"]
+                    assert decided.at > up[-1]
+                    await live.stop()
+
+
+async def test_a_question_that_names_a_credential_is_shown_without_it_and_answered_with_it(
+    office: Office,
+) -> None:
+    """The agent finds its answer by the words of its question."""
+    secret = "hunter2-hunter2-hunter2"
+    question, label = f"Is {secret} right?", f"Yes, {secret}"
+    asked = [
+        {
+            "question": question,
+            "header": "Key",
+            "multiSelect": False,
+            "options": [{"label": label, "description": "d"}, {"label": "No", "description": "d"}],
+        }
+    ]
+    asks = {"tool": "AskUserQuestion", "input": {"questions": asked}}
+    with anyio.fail_after(BOUND):
+        async with ModelServer().serve() as api, office.store() as store, office.host() as host:
+            spec = claude(office.directory, api, asks, MAKES, *ENDS, MY_TOKEN=secret)
+            async with supervise(host, spec, store=store, session="mine") as live:
+                opened = await the_request(live)
+                (shown,) = opened.request.input["questions"]
+                assert shown["question"] == "Is [MY_TOKEN] right?"
+                answers = {shown["question"]: shown["options"][0]["label"]}
+                decision = answer_questions(opened.request, answers)
+                async with find_session("mine", store=store) as elsewhere:
+                    asked_here = happened.OpenRequest(opened.request, opened.digest)
+                    assert (await elsewhere.answer(asked_here, decision)).won
+                async for seen in live.events():
+                    if isinstance(seen, happened.RequestOpened) and seen.request.id != (
+                        opened.request.id
+                    ):
+                        break
+                await live.answer(happened.OpenRequest(seen.request, seen.digest), ALLOW)
+                result = await live.result()
+    assert result.outcome == "done"
+    heard = [str(one["messages"]) for one in api.requests if label in str(one["messages"])]
+    assert any(f'"{question}"="{label}"' in text or label in text for text in heard)
+
+
+async def test_what_cannot_be_written_down_is_denied_by_nobody(office: Office) -> None:
+    """A full disk of ours is no answer: the agent waits, and who resumes it is asked."""
+    with (
+        anyio.fail_after(BOUND),
+        disk_at(office.directory / "disk") as disk,
+    ):
+        ballast = disk / "ballast"
+        async with ModelServer().serve() as api, Store(disk / "j.sqlite3") as store:
+            waits = {"text": "I wait.", "hold": "waiting"}
+            spec = claude(office.directory, api, waits)
+            watching = Watching()
+            async with office.host() as host:
+                with pytest.raises(StoreError, match="full"):
+                    async with supervise(
+                        host, spec, store=store, session="mine", observer=watching
+                    ) as live:
+                        await api.held("waiting")
+                        await live.send(scripted(MAKES, *ENDS))
+                        _fill(ballast)
+                        api.release("waiting")
+                        await live.result()
+            ballast.unlink()
+            assert not (await store.session("mine")).over
+            async with supervise(None, resume="mine", store=store) as live:
+                opened = await the_request(live)
+                await live.answer(happened.OpenRequest(opened.request, opened.digest), ALLOW)
+                result = await live.result()
+    assert (result.outcome, result.summary) == ("done", "all")
+    assert Path(office.taskdir, "workdir/made").exists()
+
+
+def _fill(ballast: Path) -> None:
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            return
