@@ -330,8 +330,8 @@ async def test_to_remove_a_link_changes_nothing_where_it_leads(ground: Ground) -
     outside = ground.directory / "outside"
     async with ground.host("task") as host:
         await host.setup_workdir()
-        lock = 'mkdir "$1"; : >"$1/x"; chmod 400 "$1/x"; rm -r workdir; ln -s "$1" workdir; chmod 500 .'
-        await host.ask(f'cd "$2" && {lock}', str(outside), host.taskdir)
+        swap = 'mkdir "$1"; : >"$1/x"; chmod 400 "$1/x"; rm -r workdir; ln -s "$1" workdir'
+        await host.ask(f'cd "$2" && {swap}; chmod 500 .', str(outside), host.taskdir)
         await host.cleanup_taskdir()
         assert (outside / "x").stat().st_mode & 0o777 == 0o400
         assert not Path(host.taskdir).exists()
