@@ -32,6 +32,7 @@ from .outcome import (
     Decision,
     Done,
     Exited,
+    Failed,
     Interrupted,
     RefusedDone,
     Reported,
@@ -467,6 +468,8 @@ class Run:
         except StoreError:
             if isinstance(verdict, Done | Cancelled):
                 raise
-            _log.exception("how the session ended could not be recorded")
+            told = isinstance(verdict, Failed) and isinstance(verdict.error, StoreError)
+            how = logging.DEBUG if told else logging.ERROR
+            _log.log(how, "how the session ended could not be recorded", exc_info=True)
         host = getattr(getattr(self.host, "machine", None), "name", "the host")
         return result, error_of(verdict, result, host=host, stderr=stderr)

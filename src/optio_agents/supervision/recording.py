@@ -290,7 +290,8 @@ class Recording:
                 if result.outcome not in RESUMABLE:
                     await forget_key(self.records)
             except StoreError as error:
-                _log.warning("the end of session %s is not recorded: %s", self.session, error)
+                if str(error) != result.summary:  # else that is the end
+                    _log.warning("the end of session %s is not recorded: %s", self.session, error)
         self.bell.ring()
 
     async def close(self) -> None:

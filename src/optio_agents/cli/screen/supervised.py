@@ -22,7 +22,7 @@ from optio_agents.cli.exits import sentence
 from optio_agents.cli.output import mute, noticing_silence, warnings
 from optio_agents.concurrency import task_group
 from optio_agents.display import visible
-from optio_agents.errors import HostUnreachable, OptioAgentsError, SessionFailed
+from optio_agents.errors import HostUnreachable, OptioAgentsError, SessionFailed, StoreError
 from optio_agents.store.records import SessionResult
 from optio_agents.supervision.events import OpenRequest, RequestDecided, RequestOpened, StateChanged
 from optio_agents.supervision.supervise import supervise
@@ -369,6 +369,8 @@ async def _to_its_end(shown: ShownSession, run: Run, *, alone: bool) -> int:
             say(f"once it is back: optio-agents attach {shown.session}")
         return exits.exit_code(failed)
     except OptioAgentsError as error:
+        if isinstance(error, StoreError) and shown.began:
+            say(f"the agent goes on; once that is mended: optio-agents attach {shown.session}")
         if alone:
             raise
         say(f"{shown.session}: {sentence(error)}")  # the others go on

@@ -8,7 +8,10 @@ case $2,$1 in
         fi
         ;;
 esac
-CDPATH='' cd -P -- "$1" || exit
+CDPATH='' cd -P -- "$1" 2>/dev/null || {
+    echo "it is not there, or cannot be entered" >&2
+    exit 1
+}
 if [ "$2" = start ]; then
     if [ -L deliverables ] || [ ! -d deliverables ]; then
         rm -f deliverables && mkdir deliverables || exit
