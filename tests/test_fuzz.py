@@ -46,7 +46,7 @@ from optio_agents.store.memory import MemoryJournal
 from optio_agents.store.records import Delivery, Entry, is_session_id
 from optio_agents.supervision import OpenRequest, RequestOpened, TurnEnded
 from optio_agents.supervision.events import AgentEvent
-from optio_agents.supervision.kinds import conversing
+from optio_agents.supervision.kinds import conversing, kind_named
 from optio_agents.supervision.kinds.conversing import kept_turn
 from optio_agents.supervision.limits import SessionMeter
 from optio_agents.supervision.recording import Recording
@@ -228,6 +228,9 @@ DECISIONS = PermissionDecision("allow"), PermissionDecision("deny", message="no"
 def whatever_it_says_is_read_kept_and_shown(data: bytes, place: Path) -> None:
     agent, *lines = events_in(data)
     dialect = DIALECTS.get(agent, DIALECTS[b""])()
+    reader = kind_named({b"codex": "codex", b"gemini": "acp"}.get(agent, "claude")).passages()
+    for passage in read_output(BytesIO(b"\n".join(lines)), reader):
+        assert all(isinstance(text, str) for text in passage)
     dialect.sent("a")
     output = OutputLines(lines, len(data), range(len(lines)))
     events, facts = dialect.read(output, 0.0)
@@ -289,8 +292,9 @@ def files_of_a_session_are_what_they_should_be_or_refused(data: bytes, _: Path) 
             assert isinstance(text, str | dict)
         assert input._answer(line)[0]  # noqa: SLF001
         assert lease._name_in(line.decode("utf-8", "replace"))  # noqa: SLF001
-    for passage in read_output(BytesIO(b"\n".join(lines))):
-        assert isinstance(passage.text, str)
+    for kind in "command", "claude", "codex", "acp":
+        for passage in read_output(BytesIO(b"\n".join(lines)), kind_named(kind).passages()):
+            assert all(isinstance(text, str) for text in passage)
     with suppress(ValueError, KeyError):
         status = parse_status(data.decode("utf-8", "replace"))
         assert status.end() is None or not status.running

@@ -10,6 +10,7 @@ import json
 import posixpath
 import re
 import tempfile
+from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 import anyio
@@ -19,7 +20,8 @@ from optio_agents.cli.options import session_argument
 from optio_agents.cli.output import as_json
 from optio_agents.cli.screen.records import record
 from optio_agents.conversation.dialect import Passage
-from optio_agents.display import visible, visible_block
+from optio_agents.display import Secrets, visible, visible_block
+from optio_agents.errors import OptioAgentsError
 from optio_agents.framing.lines import LineSplitter
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def transcript(session: str, form: str) -> None:
     Of a plain command, what it printed. It may be running, or over and not pruned.
     """
     with tempfile.TemporaryFile() as output:
-        stored = anyio.run(_bring, session, output)
+        stored, secrets = anyio.run(_bring, session, output)
         output.seek(0)
         show = {"text": _text, "markdown": _markdown, "html": _html, "json": _json}[form]
         title = f"{stored.id} {stored.facts.get('title') or ''}".strip()
@@ -58,21 +60,35 @@ def transcript(session: str, form: str) -> None:
         elif form == "markdown":
             click.echo(f"# {visible(title)}\n")
         for passage in read_output(output, reader_of(stored)):
-            click.echo(show(passage))
+            who, text, change = passage
+            click.echo(show(Passage(who, secrets.hide(text), secrets.hide(change))))
         if form == "html":
             click.echo("</body></html>")
 
 
-async def _bring(beginning: str, output: BinaryIO) -> StoredSession:
+async def _bring(beginning: str, output: BinaryIO) -> tuple[StoredSession, Secrets]:
+    """The session and its output; and its credentials, as far as anybody knows them still."""
+    from optio_agents import agents
     from optio_agents.store import Store
-    from optio_agents.supervision.sessions import host_of
+    from optio_agents.supervision.credentials import credentials_of
+    from optio_agents.supervision.sessions import Facts, host_of
 
+    values: dict[str, str] = {}
     async with Store() as store:
         session = await store.session(beginning)
-    async with host_of(session) as host:
-        directory = posixpath.join(session.taskdir, "session")
-        await host.fetch_file(posixpath.join(directory, "stdout"), output, root=directory)
-    return session
+        async with host_of(session) as host:
+            directory = posixpath.join(session.taskdir, "session")
+            await host.fetch_file(posixpath.join(directory, "stdout"), output, root=directory)
+            if hidden := Facts.read(session.facts).hidden:
+                with suppress(OptioAgentsError):
+                    async with agents.adopt(host) as agent:
+                        agent.detach()
+                        records = store.journal(session.id)
+                        values = await credentials_of(host, agent, hidden, records)
+    if unknown := sorted(set(hidden) - values.keys()):
+        words = f"nobody knows these any more, so they may stand here: {', '.join(unknown)}"
+        click.echo(f"optio-agents: {visible(words)}", err=True)
+    return session, Secrets(values)
 
 
 def reader_of(session: StoredSession) -> PassageReader:
