@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import venv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,10 +50,29 @@ def copied() -> Path:
     return target
 
 
+def installed(tree: Path) -> None:
+    """Give it an environment of its own, with our packages and *tree* in place of our source.
+
+    Whatever a test starts, in whatever environment, runs the copy: the command, too.
+    """
+    venv.create(tree / ".venv", symlinks=True)
+    python = tree / ".venv/bin/python"
+    (site,) = tree.glob(".venv/lib/python*/site-packages")
+    ours = next(path for path in sys.path if Path(path).name == "site-packages")
+    (site / "copy.pth").write_text(f"{tree / 'src'}\n{ours}\n")
+    command = python.with_name("optio-agents")
+    command.write_text(
+        f"#!{python}\nimport sys\nfrom optio_agents.cli import main\nsys.exit(main())\n"
+    )
+    command.chmod(0o755)
+
+
 def red(tree: Path, suite: tuple[str, ...]) -> str | None:
     """The report of *suite* if it fails there, None if it is green."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *suite]
-    environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    python = tree / ".venv/bin/python"
+    command = [str(python), "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *suite]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("PYTHONPATH", None)
     try:
         ran = subprocess.run(
             command, cwd=tree, env=environment, capture_output=True, text=True, timeout=PATIENCE
@@ -90,6 +110,7 @@ def main(names: list[str]) -> int:
     """Plant them all, or those named; 1 if any survives."""
     chosen = [one for one in MUTANTS if not names or any(name in one.name for name in names)]
     tree = copied()
+    installed(tree)
     try:
         for suite in {one.suite for one in chosen}:
             if found := red(tree, suite):
