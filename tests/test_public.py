@@ -43,6 +43,10 @@ PUBLIC = """
     SessionControlsConfigMixin TOOL_VERBOSITIES Text ThinkingVerbosity ToolVerbosity UsageWindow
     WelcomeCard
     WelcomeConfigMixin check_text is_limited resolve_mcp_servers resolve_text
+
+    BUSY_SEND_VALUES BusySend BusySendDeclaration ControlOption EMPTY NAV_KEYS SendOutcome
+    SessionControl Steering TOOL_VERBOSITIES resolve_busy_send send_key_to_tmux
+    send_text_to_tmux serialized start_input_listener
 """
 # What the outside imports from exactly there.
 HOMES = {

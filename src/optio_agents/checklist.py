@@ -62,6 +62,7 @@ class TodoUpdate:
     source: Source = "tool"
     patches: Sequence[TodoFieldPatch] = ()
     remove_ids: Sequence[str] = ()
+    steps: Sequence[TodoUpdate] = ()  # further changes, in order
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ class TodoProgress:
             self._patch(patch)
         if update.remove_ids:
             self.items = [item for item in self.items if item.id not in update.remove_ids]
+        for step in update.steps:
+            self.apply(step)
         self.changes += self.widget_items() != before
         return self.report()
 

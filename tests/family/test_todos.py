@@ -131,6 +131,14 @@ async def test_each_change_is_reported_once_and_the_latest_list_published_last()
     assert context.lists[-1] == []
 
 
+def test_several_changes_of_one_event_are_made_in_order() -> None:
+    first = TodoUpdate([TodoItem("1", "a", "pending")], merge=False)
+    then = TodoUpdate([TodoItem("1", "", "completed")], merge=True)
+    progress = TodoProgress()
+    progress.apply(TodoUpdate([], merge=True, steps=(first, then)))
+    assert [(item.text, item.status) for item in progress.items] == [("a", "completed")]
+
+
 async def test_a_replay_corrects_what_was_kept_and_is_reported_once() -> None:
     place, before = Place(), todos.TodoTracker(todos.extract_acp_todo, Context())
     before.observe(plan(("a", "completed"), ("b", "pending")))

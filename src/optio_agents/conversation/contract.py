@@ -272,9 +272,6 @@ class Conversation(Protocol):
     def on_message(self, handler: MessageHandler) -> Unsubscribe:
         """Call *handler* with the final text of each completed turn, and of no other."""
 
-    def on_turn(self, handler: TurnHandler) -> Unsubscribe:
-        """Call *handler* with the end of each turn from now on, however it ended."""
-
     def on_permission_request(self, handler: PermissionHandler) -> Unsubscribe:
         """Let *handler* decide, also about requests that wait already. A later one replaces it."""
 

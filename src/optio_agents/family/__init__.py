@@ -15,17 +15,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .machinery.input_listener import *
+    from .machinery.steering import *
+    from .machinery.tmux_input import *
     from .values.account import *
     from .values.agent_info import *
     from .values.config_types import *
     from .values.custom_controls import *
     from .values.mcp import *
+    from .values.session_controls import *
     from .values.text import *
 
 HOMES = {
     name: home
     for home, names in {
-        "account": "AccountInfo UsageWindow is_limited",
+        "account": "EMPTY AccountInfo UsageWindow is_limited",
         "agent_info": "AgentInfo",
         "config_types": """
             AllowedDir BlobCryptoConfigMixin ClaustrumConfigMixin ConversationMode
@@ -35,8 +39,14 @@ HOMES = {
         "custom_controls": """
             ControlSettings CustomControl CustomControlsConfigMixin CustomOption
         """,
+        "input_listener": "serialized start_input_listener",
         "mcp": "McpConfigMixin McpServer McpServersProvider resolve_mcp_servers",
+        "session_controls": "ControlOption SessionControl",
+        "steering": """
+            BUSY_SEND_VALUES BusySend BusySendDeclaration SendOutcome Steering resolve_busy_send
+        """,
         "text": "Text check_text resolve_text",
+        "tmux_input": "NAV_KEYS send_key_to_tmux send_text_to_tmux",
     }.items()
     for name in names.split()
 }
@@ -45,5 +55,5 @@ __all__ = sorted(HOMES)
 
 def __getattr__(name: str) -> object:
     if name in HOMES:
-        return getattr(import_module(f".values.{HOMES[name]}", __name__), name)
+        return getattr(import_module(f"optio_agents.{HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

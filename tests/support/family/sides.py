@@ -39,6 +39,7 @@ BESIDE = (
     "pytest-timeout>=2.3",
 )
 _ONE_TEST = 60  # seconds
+_PLUGIN = "optio_family_fixtures"
 
 _IMPORT = """
 import importlib, importlib.util, json, pkgutil, sys
@@ -91,10 +92,15 @@ class Side:
         tests = _tests_of(engine)
         with tempfile.TemporaryDirectory(prefix="of", dir="/tmp") as place:
             report = Path(place, "report.xml")
-            options = ["-q", "-p", "tests.support.family.fixtures", "-o", "asyncio_mode=auto"]
+            options = ["-q", "-p", _PLUGIN, "-o", "asyncio_mode=auto"]
             options += ["-p", "no:cacheprovider", f"--timeout={_ONE_TEST}", f"--junitxml={report}"]
+            options.append("--continue-on-collection-errors")
             targets = list(chosen) or ["tests"]
-            self._run(["-m", "pytest", *options, *targets], cwd=tests, home=place, seconds=seconds)
+            ran = self._run(
+                ["-m", "pytest", *options, *targets], cwd=tests, home=place, seconds=seconds
+            )
+            if not report.exists():
+                raise Unavailable(f"the tests of {engine} did not run: {ran.stderr[-400:]}")
             cases = ElementTree.parse(report).iter("testcase")
             return {f"{one.get('classname')}::{one.get('name')}": _outcome(one) for one in cases}
 
@@ -129,10 +135,10 @@ def _loopback_alone() -> tuple[str, ...]:
 
 @once
 def _plugin() -> Path:
-    """Where `tests.support.family.fixtures` is found, and none of our other modules."""
+    """Where our fixtures are found, under a name of their own, and nothing else of ours."""
     place = cache() / "family" / "plugin"
-    (place / "tests" / "support" / "family").mkdir(parents=True, exist_ok=True)
-    shutil.copy(Path(__file__).with_name("fixtures.py"), place / "tests" / "support" / "family")
+    place.mkdir(parents=True, exist_ok=True)
+    shutil.copy(Path(__file__).with_name("fixtures.py"), place / f"{_PLUGIN}.py")
     return place
 
 

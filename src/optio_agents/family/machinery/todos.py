@@ -83,7 +83,7 @@ class TodoTracker:
             self.progress.apply(update)
         self._changed()
 
-    def begin_replay(self, *, reconcile: bool) -> None:
+    def begin_replay(self, *, reconcile: bool = False) -> None:
         """What comes now was said before: nothing of it is reported until `end_replay`.
 
         *reconcile*: a list that was restored keeps its rows, and only their state is corrected.

@@ -30,8 +30,10 @@ __all__ = [
 
 ConversationMode: TypeAlias = Literal["iframe", "conversation"]
 ThinkingVerbosity: TypeAlias = Literal["hidden", "visible"]
-ToolVerbosity: TypeAlias = Literal["hidden", "description-only", "verbose"]
-TOOL_VERBOSITIES: tuple[str, ...] = get_args(ToolVerbosity)
+ToolVerbosity: TypeAlias = Literal[
+    "silent", "description-while-active", "description-only", "verbose"
+]
+TOOL_VERBOSITIES = frozenset(get_args(ToolVerbosity))
 
 SeedProvider: TypeAlias = Callable[[str], Awaitable[str | None]]
 """`provider(process_id)`: the seed whose login the task uses, None for none."""

@@ -20,8 +20,8 @@ __all__ = [
 ]
 
 SINGLE_OPTION_REASON = "There is only one to choose from."
-MODEL_DESCRIPTION = "Which model answers?"
-EFFORT_DESCRIPTION = "How much does the model think before it answers?"
+MODEL_DESCRIPTION = "Which model answers here?"
+EFFORT_DESCRIPTION = "How much is the model to think before it answers?"
 
 Kind: TypeAlias = Literal["select", "segmented", "slider", "boolean"]
 
@@ -120,7 +120,7 @@ def model_control(
         options=options,
         disabled=single,
         why_disabled=SINGLE_OPTION_REASON if single else None,
-        inline_descriptions=any(option.description for option in options),
+        inline_descriptions=True,
     )
 
 
@@ -128,7 +128,7 @@ def effort_control(
     *,
     levels: Sequence[str],
     current: str | None,
-    label: str = "Reasoning effort",
+    label: str = "Effort",
     description: str = EFFORT_DESCRIPTION,
     disabled: bool = False,
     why_disabled: str | None = None,
