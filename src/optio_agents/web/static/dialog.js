@@ -22,7 +22,9 @@ export const ask = (title, text, yes, kind = 'main') => show(title, el('p', { cl
 export async function prompt(title, value, note) {
   const input = el('input', { type: 'text', value, 'aria-label': title, maxlength: 40 });
   input.addEventListener('keydown', (event) => {
-    if (event.key === 'Enter') dialog().querySelector('.main').click();
+    if (event.key !== 'Enter') return;
+    event.preventDefault(); // or what has the focus next takes it, too
+    dialog().querySelector('.main').click();
   });
   return show(title, el('div', {}, el('p', {}, note), input), [['Cancel', () => null], ['Keep', () => input.value, 'main']]);
 }

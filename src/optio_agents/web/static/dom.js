@@ -4,10 +4,10 @@ const SVG = 'http://www.w3.org/2000/svg';
 
 function fill(node, props, children) {
   for (const [name, value] of Object.entries(props || {})) {
-    if (value === undefined || value === null || value === false) continue;
+    if (value === undefined || value === null || (value === false && !name.startsWith('aria-'))) continue;
     if (name.startsWith('on')) node.addEventListener(name.slice(2), value);
     else if (name === 'value' || name === 'checked' || name === 'disabled') node[name] = value;
-    else node.setAttribute(name, value === true ? '' : value);
+    else node.setAttribute(name, value === true && !name.startsWith('aria-') ? '' : value);
   }
   node.append(...children.flat(3).filter((one) => one !== undefined && one !== null && one !== false));
   return node;

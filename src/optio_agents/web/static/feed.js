@@ -14,6 +14,7 @@ export class Feed {
     this.from = 0;
     this.to = 0;
     this.follows = true;
+    this.top = 0;
     this.list = el('ol', { class: 'feed', 'aria-label': label });
     this.first = el('button', { type: 'button', onclick: () => this.toBegin() }, 'From the beginning');
     this.before = el('button', { type: 'button', onclick: () => this.earlier() });
@@ -21,6 +22,7 @@ export class Feed {
     this.newer = el('button', { type: 'button', class: 'newer', hidden: true, onclick: () => this.toEnd() });
     this.pane = el('div', { class: 'pane', tabindex: '0', role: 'region', 'aria-label': label, onscroll: () => this.scrolled() }, this.above, this.list, this.newer);
     this.later = soon(() => this.flush());
+    new ResizeObserver(() => { if (this.follows) this.pane.scrollTop = this.pane.scrollHeight; this.top = this.pane.scrollTop; }).observe(this.pane);
   }
 
   push(item) {
@@ -31,8 +33,10 @@ export class Feed {
   scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.pane;
     const end = scrollHeight - scrollTop - clientHeight < NEAR;
-    this.follows = end && this.to === this.items.length;
-    if (end && this.to < this.items.length && !this.filling) this.append(Math.min(this.items.length, this.to + STEP));
+    if (end && this.to === this.items.length) this.follows = true;
+    else if (scrollTop < this.top - 1) this.follows = false; // by a person; what is added only grows
+    this.top = scrollTop;
+    if (end && !this.follows && this.to < this.items.length && !this.filling) this.append(Math.min(this.items.length, this.to + STEP));
     this.tell();
   }
 
@@ -47,6 +51,7 @@ export class Feed {
       this.append(length);
       if (this.to - this.from > MOST) this.drop(this.to - this.from - STEP);
       this.pane.scrollTop = this.pane.scrollHeight;
+      this.top = this.pane.scrollTop;
     } else if (this.to - this.from < MOST) {
       this.append(Math.min(length, this.from + MOST));
     }

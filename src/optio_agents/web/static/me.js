@@ -11,7 +11,7 @@ export async function introduce() {
   const button = document.getElementById('me');
   const { name } = await get('/api/about');
   fallback = name;
-  const show = () => { button.textContent = me(); button.setAttribute('aria-label', `You are ${me()}; change it`); };
+  const show = () => { button.textContent = `You: ${me()}`; button.setAttribute('aria-label', `You are ${me()}; change it`); };
   button.onclick = async () => {
     const said = await prompt('Who are you?', me(), 'Others read this beside what you decide.');
     if (said !== null) localStorage.setItem('me', said.trim());

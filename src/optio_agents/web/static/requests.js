@@ -38,7 +38,10 @@ export class Requests {
   }
 
   add(asked) {
-    const card = new Card(this.session, asked, () => { this.cards.delete(asked.request); this.tidy(); });
+    const card = new Card(this.session, asked, {
+      gone: () => { this.cards.delete(asked.request); this.tidy(); },
+      settled: () => this.cards.forEach((other) => other.renew()), // they have moved
+    });
     this.cards.set(asked.request, card);
     this.node.append(card.node);
     this.node.hidden = false;
@@ -55,10 +58,11 @@ export class Requests {
 }
 
 class Card {
-  constructor(session, asked, gone) {
-    Object.assign(this, { session, asked, gone, read: false, once: key() });
+  constructor(session, asked, on) {
+    Object.assign(this, { session, asked, on, read: false, once: key() });
     const head = `heading-${asked.request}`;
     const end = el('span', { class: 'end' });
+    this.end = end;
     this.body = asked.questions.length ? el('div', { class: 'asks' }, asked.questions.map((one, i) => this.question(one, i)), end)
       : el('div', { class: 'asks', tabindex: '0', role: 'region', 'aria-label': 'All that is asked' }, el('pre', {}, asked.body), end);
     this.note = el('p', { class: 'note', role: 'status' });
@@ -109,6 +113,14 @@ class Card {
     }, MOMENT);
   }
 
+  renew() {
+    if (this.settled) return;
+    this.read = false;
+    this.busy(false);
+    this.watching.unobserve(this.end);
+    this.watching.observe(this.end);
+  }
+
   say(words) {
     this.note.textContent = words;
   }
@@ -148,9 +160,10 @@ class Card {
     this.busy(true);
     this.allow.disabled = true;
     this.node.classList.add('settled');
+    this.on.settled();
     this.say(words || `decided: ${behavior} by ${by}`);
     clearTimeout(this.leaving);
-    this.leaving = setTimeout(() => { this.close(); this.node.remove(); this.gone(); }, 8000);
+    this.leaving = setTimeout(() => { this.close(); this.node.remove(); this.on.gone(); }, 8000);
   }
 
   close() {

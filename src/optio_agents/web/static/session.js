@@ -173,10 +173,13 @@ export function session(main, id, tab = 'log', wanted = '') {
 }
 
 const PROSE = new Set(['answer']);
+const LONG = 500; // characters that are shown of what is no prose, until it is opened
 
 function entry(record) {
   const { kind: what, words, at, by } = record;
-  const text = PROSE.has(what) ? markdown(words) : el('span', { class: 'words' }, by && what === 'sent' ? `${by}: ` : '', words);
+  const text = PROSE.has(what) ? markdown(words)
+    : words.length > LONG ? el('details', { class: 'words' }, el('summary', {}, `${words.slice(0, 200)}…`), words)
+      : el('span', { class: 'words' }, by && what === 'sent' ? `${by}: ` : '', words);
   return el('li', { class: `entry ${what}`, 'data-number': record.number },
     el('time', { datetime: new Date(at * 1000).toISOString(), title: day(at) }, clock(at)),
     el('span', { class: 'kind' }, what.replace('_', ' ')), text);

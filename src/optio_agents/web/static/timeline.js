@@ -4,6 +4,7 @@ import { clear, clock, day, el, soon, span, svg } from './dom.js';
 
 const HEIGHT = 92;
 const LANES = { state: 8, tools: 40, asked: 56, made: 72 }; // y of each, in pixels
+const GUTTER = 46; // pixels, for the names of the lanes
 const MARKS = { // lane, and the shape's class
   permission: ['asked', 'question'], question: ['asked', 'question'], decision: ['asked', 'decision'],
   attention: ['asked', 'attention'], sent: ['asked', 'sent'],
@@ -64,8 +65,8 @@ export class Timeline {
     if (!width || !this.first) return;
     const now = this.over ? this.last : Math.max(this.last, Date.now() / 1000);
     const length = Math.max(1, now - this.first);
-    const x = (at) => 4 + ((at - this.first) / length) * (width - 8);
-    const parts = [];
+    const x = (at) => GUTTER + ((at - this.first) / length) * (width - GUTTER - 8);
+    const parts = Object.entries(LANES).map(([name, y]) => svg('text', { x: 6, y: y + (name === 'state' ? 10 : 4), class: 'lane' }, name));
     this.bars.forEach((bar, i) => {
       if (bar.kind === 'end') return;
       const until = this.bars[i + 1]?.at ?? now;
