@@ -86,6 +86,7 @@ class Secrets:
     """Values that are replaced by `[NAME]`; the longest first, so that none shines through."""
 
     def __init__(self, named: Mapping[str, str] | None = None) -> None:
+        self.values = dict(named or {})
         self._names: dict[str, str] = {}
         for name, value in (named or {}).items():
             for form in _forms(value):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from inspect import isawaitable
@@ -109,3 +110,84 @@ def _in_words(error: Any) -> str:
         ": ".join(filter(None, (".".join(map(str, one["loc"])), one["msg"])))
         for one in error.errors()
     )
+
+
+# What an answer must be
+
+
+class AnswerShape:
+    """The value that an answer must have: a type as pydantic knows types, or a JSON schema."""
+
+    def __init__(self, wanted: Any) -> None:
+        """Raises ValueError where it is a JSON schema, and nothing is there to check it with."""
+        if isinstance(wanted, Mapping):
+            self.schema, self._check = dict(wanted), _schema_check(wanted)
+            return
+        from pydantic import TypeAdapter
+
+        adapter = TypeAdapter[Any](wanted)
+        self.schema, self._check = _without_titles(adapter.json_schema()), _type_check(adapter)
+
+    @property
+    def instructions(self) -> str:
+        """What asks an agent for it."""
+        schema = json.dumps(self.schema, ensure_ascii=False)
+        return f"Answer with JSON alone, no words around it, that fits this JSON schema:\n{schema}"
+
+    def read(self, text: str) -> Any:
+        """The value that stands in *text*; words and a code fence around it are forgiven.
+
+        Raises ValueError, which says what is wrong with it.
+        """
+        return self.check(_json_in(text))
+
+    def check(self, value: Any) -> Any:
+        """*value*, which came of JSON, as it is wanted. Raises ValueError."""
+        return self._check(value)
+
+
+def _type_check(adapter: Any) -> Callable[[Any], Any]:
+    from pydantic import ValidationError
+
+    def check(value: Any) -> Any:
+        try:
+            return adapter.validate_python(value)
+        except ValidationError as error:
+            raise ValueError(_in_words(error)) from None
+
+    return check
+
+
+def _schema_check(schema: Mapping[str, Any]) -> Callable[[Any], Any]:
+    try:
+        from jsonschema import SchemaError, ValidationError, validators
+    except ImportError:
+        words = "to check a JSON schema, install jsonschema; a type needs nothing more"
+        raise ValueError(words) from None
+    kind = validators.validator_for(schema)
+    try:
+        kind.check_schema(schema)
+    except SchemaError as error:
+        raise ValueError(f"this is no JSON schema: {error.message}") from None
+    validator = kind(schema)
+
+    def check(value: Any) -> Any:
+        try:
+            validator.validate(value)
+        except ValidationError as error:
+            raise ValueError(f"{error.json_path}: {error.message}") from None
+        return value
+
+    return check
+
+
+def _json_in(text: str) -> Any:
+    fenced = re.findall(r"```(?:json)?\s*\n(.*?)```", text, re.DOTALL)
+    begins = re.search(r"[\[{]", text)
+    within = text[begins.start() : max(text.rfind("]"), text.rfind("}")) + 1] if begins else ""
+    for candidate in (text, *reversed(fenced), within):
+        try:
+            return json.loads(candidate)
+        except (ValueError, RecursionError):
+            continue
+    raise ValueError("it is no JSON")

@@ -81,7 +81,7 @@ class Curt:
                 yield TurnOver(turn, tuple(answered))
                 yield LimitChanged(None)
 
-    def message(self, uuid, text, *, command):
+    def message(self, uuid, text, *, command, attachments=()):
         return encode({"say": text, "uuid": uuid, "in": self.session_id})
 
     def steering(self, request_id, text):

@@ -158,18 +158,18 @@ class Approvals:
             match question:
                 case ReplyOwed(request_id, place, data):
                     name = answer_names(place, request_id)[0]
-                    self._start(name, self._insist(wire.answer, name, data))
+                    self.start(name, self._insist(wire.answer, name, data))
                 case CallAsked(call) if self._calls.get(call.request_id) is not call:
                     pass  # settled by now
                 case CallAsked(call, reply):
-                    self._start(call.request_id, self._answer_call(wire, call, reply))
+                    self.start(call.request_id, self._answer_call(wire, call, reply))
                 case PermissionAsked(request) if self._open.get(request.id) is not request:
                     pass  # settled by now
                 case PermissionAsked(request) if self._name_given(request.place, request.id):
                     # by somebody who may have died before it was said: said again, it is said once
-                    self._start(request.id, self._insist(self._answer, wire, request, None))
+                    self.start(request.id, self._insist(self._answer, wire, request, None))
                 case PermissionAsked(request):
-                    self._start(request.id, self._decide(wire, request))
+                    self.start(request.id, self._decide(wire, request))
 
     async def answer(
         self, wire: Wire, request: PermissionRequest, decision: object, *, by: str
@@ -202,7 +202,9 @@ class Approvals:
         """The name under which this was answered before, if it was."""
         return next(filter(self._answered, answer_names(place, request_id)), None)
 
-    def _start(self, key: str, work: Coroutine[Any, Any, Any]) -> None:
+    def start(self, key: str, work: Coroutine[Any, Any, Any]) -> None:
+        """Do *work* in a task that `end` cancels."""
+
         async def run() -> None:
             try:
                 await work
@@ -259,15 +261,9 @@ class Approvals:
         except TransferFailed:
             self._open[request.id] = request
             raise
-        if taken.won:
-            self._pass_on(request, decision)
+        if taken.won and self._on_denial and (words := reason_of(request, decision)):
+            await self._on_denial(request, words)
         return by if taken.won else taken.by
-
-    def _pass_on(self, request: PermissionRequest, decision: object) -> None:
-        match decision:
-            case PermissionDecision("deny", _, str(reason)) if self._on_denial and reason.strip():
-                if reason != NOBODY_ANSWERED:
-                    self._start(f"reason-{request.names[0]}", self._on_denial(request, reason))
 
     async def _decide(self, wire: Wire, request: PermissionRequest) -> None:
         asking = asyncio.get_running_loop().create_task(self._ask(request))
@@ -293,6 +289,15 @@ class Approvals:
         assert handler is not None
         result = handler(request)
         return await result if isawaitable(result) else result
+
+
+def reason_of(request: PermissionRequest, decision: object) -> str:
+    """Why *decision* denies *request*, as a message that tells it; "" where it gives no reason."""
+    match decision:
+        case PermissionDecision("deny", _, str(reason)) if reason.strip():
+            about = next((str(value) for value in request.input.values()), request.tool_name)
+            return "" if reason == NOBODY_ANSWERED else f"I denied {about[:200]}: {reason}"
+    return ""
 
 
 def _outcome(asking: asyncio.Task[object]) -> object:

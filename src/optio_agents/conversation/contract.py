@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from optio_agents.errors import AgentError
@@ -152,6 +153,69 @@ TurnOutcome: TypeAlias = Literal[
 
 
 @dataclass(frozen=True, slots=True)
+class ToolServer:
+    """An MCP server that the agent uses by itself: at *url*, or *command* on its host.
+
+    Values of *headers* and *env* reach the agent by its environment, where it has a way to take
+    them from there, and stand in no command line.
+    """
+
+    name: str
+    url: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    command: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if (self.url is None) == (not self.command) or isinstance(self.command, str):
+            raise ValueError("an MCP server has either a url or a command, a list")
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.name):
+            raise ValueError(f"no MCP server can have the name {self.name!r}")
+
+    @property
+    def header_variables(self) -> dict[str, str]:
+        """For each header, the variable that its value is in."""
+        name = self.name.upper().replace("-", "_")
+        return {one: f"OPTIO_MCP_{name}_{n}_TOKEN" for n, one in enumerate(self.headers)}
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """All values that it needs in the agent's environment."""
+        given = {self.header_variables[one]: value for one, value in self.headers.items()}
+        return {**self.env, **given}
+
+
+def tool_servers(given: Sequence[Any]) -> tuple[ToolServer, ...]:
+    """Each of *given* as one of ours: a `ToolServer`, its fields, or whatever has name and url."""
+    return tuple(
+        one
+        if isinstance(one, ToolServer)
+        else ToolServer(**one)
+        if isinstance(one, Mapping)
+        else ToolServer(one.name, one.url, one.headers)
+        for one in given
+    )
+
+
+def variables_of(servers: Sequence[ToolServer]) -> dict[str, str]:
+    """What *servers* need in an agent's environment. Raises ValueError where two differ in it."""
+    found = dict[str, str]()
+    for server in servers:
+        for name, value in server.variables.items():
+            if found.setdefault(name, value) != value:
+                raise ValueError(f"two MCP servers want different values of {name}")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class ContextUsage:
+    """How full the model's context is, in tokens."""
+
+    used: int
+    size: int | None = None  # of all of it, where it is known
+
+
+@dataclass(frozen=True, slots=True)
 class TokenUsage:
     """Of one turn; None where the agent does not say."""
 
@@ -172,6 +236,7 @@ class TurnResult:
     cost: float | None = None  # of this turn, in US dollars; None where nobody can know it
     evidence: str = ""
     raw: Event | None = None  # the backend's own end of the turn; None where it never told one
+    value: Any = None  # what `ask(returns=…)` wanted, checked
 
     @property
     def ok(self) -> bool:

@@ -43,7 +43,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from optio_agents.checklist import TodoUpdate
 
-from .contract import Event, PermissionRequest, ToolCall, TurnResult
+from .contract import Attachment, ContextUsage, Event, PermissionRequest, ToolCall, TurnResult
 from .wire import OutputLines
 
 
@@ -202,11 +202,23 @@ class Dialect(Protocol):
     def controls(self) -> Sequence[str]:
         """What may be set of it while it runs, by its own words: its model, its mode."""
 
+    @property
+    def context(self) -> ContextUsage | None:
+        """How full its context is, as far as it says so unasked."""
+
+    def piece(self, event: Event) -> str:
+        """What *event* adds to what the agent is saying; "" for most."""
+
     def read(self, output: OutputLines, now: float) -> Reading:
         """Decode the next lines. *now*: seconds since the epoch at which they were read."""
 
-    def message(self, uuid: str, text: str, *, command: bool) -> bytes:
-        """Encode what the user says, as plain text; *command* lets the agent carry out `/…`."""
+    def message(
+        self, uuid: str, text: str, *, command: bool, attachments: Sequence[Attachment] = ()
+    ) -> bytes:
+        """Encode what the user says, as plain text; *command* lets the agent carry out `/…`.
+
+        Raises ValueError for an attachment that this agent cannot be shown.
+        """
 
     def steering(self, request_id: str, text: str) -> bytes:
         """Say *text* into the turn that runs, where `ready` is false meanwhile.

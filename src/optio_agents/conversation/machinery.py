@@ -16,8 +16,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict, assert_never
 from uuid import UUID, uuid4
 
@@ -26,12 +27,16 @@ import anyio
 from optio_agents.checklist import TodoProgress
 from optio_agents.concurrency import name_library
 from optio_agents.errors import NameTaken, OptioAgentsError
+from optio_agents.schemas import AnswerShape
 
 from .approvals import Approvals, CallHandler
 from .contract import (
+    Attachment,
     CloseReason,
+    ContextUsage,
     ConversationClosed,
     ConversationState,
+    Event,
     EventHandler,
     Interrupted,
     MessageHandler,
@@ -59,6 +64,7 @@ from .dialect import (
 )
 from .exchange import (
     AgentUnusable,
+    AnswerUnfit,
     ControlRefused,
     Exchange,
     has_failed,
@@ -112,6 +118,8 @@ class AgentConversation:
             by=by,
             on_denial=None if dialect.carries_reasons else self._tell_reason,
         )
+        # who passes on why a request was denied, where its answer cannot say so
+        self.pass_reason: Callable[[PermissionRequest, str], Awaitable[None]] | None = None
         self._sending = anyio.Lock()  # first come, first served
         self._subscriptions = Subscriptions()
         self._exchange = Exchange()
@@ -240,6 +248,18 @@ class AgentConversation:
         """Call *handler* with the final text of each completed turn; others have none."""
         return self._subscriptions.messages.add(handler, skip=False)
 
+    def on_text(self, handler: MessageHandler) -> Unsubscribe:
+        """Call *handler* with each piece of what the agent says, as it says it.
+
+        Claude does so where it was started with *partial_messages*.
+        """
+
+        def take(event: Event) -> Awaitable[None] | None:
+            text = self._dialect.piece(event)
+            return handler(text) if text else None
+
+        return self.on_event(take)
+
     def on_turn(self, handler: TurnHandler) -> Unsubscribe:
         """Call *handler* with the end of each turn, however it ended; also of lost ones."""
         return self._subscriptions.turns.add(handler, skip=False)
@@ -262,37 +282,80 @@ class AgentConversation:
 
     # -- what we say
 
-    async def send(self, text: str, *, command: bool = False, uuid: str | None = None) -> str:
+    async def send(
+        self,
+        text: str,
+        *,
+        command: bool = False,
+        attachments: Sequence[Attachment] = (),
+        uuid: str | None = None,
+    ) -> str:
         """Say *text*; returns its uuid when it is kept for the agent. Raises ConversationClosed.
 
         It is plain text, unless *command* lets the agent carry out `/…` and read in `@…`. While
         the agent starts, and while a turn runs that it would harm, it waits, in the order of the
         calls; cancel it to wait no longer. Under one *uuid* it is said once, however often this
-        is asked for; to a detached agent by however many processes, too. ValueError for no UUID.
+        is asked for; to a detached agent by however many processes, too. ValueError for no UUID,
+        and for *attachments* that this agent cannot be shown.
         """
         if uuid is None:
             name, uuid = None, str(uuid4())
         else:
             uuid = str(UUID(uuid))
             name = f"id-{uuid}"
-        await self._send(uuid, text, command=command, name=name)
+        await self._send(uuid, text, command=command, name=name, attachments=attachments)
         return uuid
 
-    async def ask(self, text: str, *, command: bool = False) -> TurnResult:
+    async def ask(
+        self,
+        text: str,
+        *,
+        command: bool = False,
+        attachments: Sequence[Attachment] = (),
+        returns: Any = None,
+        tries: int = 3,
+    ) -> TurnResult:
         """Say *text* and wait for the turn that answers it, which may have failed.
 
-        Cancel it to wait no longer. Raises ConversationClosed when the agent ends before.
+        *returns* is what a completed one must answer: a type (of pydantic's, a dataclass,
+        `list[int]`, …) or a JSON schema. Checked, it is the turn's `value`; what does not fit is
+        asked for again, at most *tries* times in all. Cancel it to wait no longer.
+        Raises ConversationClosed when the agent ends before, AnswerUnfit when no answer fitted.
         """
+        if returns is None:
+            return await self._ask(text, command=command, attachments=attachments)
+        shape = AnswerShape(returns)
+        words, wrong = f"{text}\n\n{shape.instructions}", ""
+        for _ in range(tries):
+            turn = await self._ask(words, command=command, attachments=attachments)
+            if not turn.ok:
+                return turn
+            try:
+                return replace(turn, value=shape.read(turn.text))
+            except ValueError as error:
+                wrong = str(error)
+            words, attachments = f"This did not fit ({wrong}). {shape.instructions}", ()
+        raise AnswerUnfit(f"{self._label} did not answer as it was asked to: {wrong}")
+
+    async def _ask(self, text: str, **options: Any) -> TurnResult:
         uuid = str(uuid4())
         with self._exchange.awaiting_turn(uuid) as answer:
-            await self._send(uuid, text, command=command)
+            await self._send(uuid, text, **options)
             return await answer
 
     async def pass_on(self, uuid: str, text: str, *, name: str) -> None:
         """Say *text*, which was kept under *name* before, as `send` does: once for that name."""
         await self._send(uuid, text, command=False, name=name)
 
-    async def _send(self, uuid: str, text: str, *, command: bool, name: str | None = None) -> None:
+    async def _send(
+        self,
+        uuid: str,
+        text: str,
+        *,
+        command: bool,
+        name: str | None = None,
+        attachments: Sequence[Attachment] = (),
+    ) -> None:
         async with self._sending:
             wire = self._attached()
             if self._exchange.was_sent(uuid):
@@ -300,7 +363,7 @@ class AgentConversation:
             if not self._dialect.ready:
                 await self._until(lambda: self._dialect.ready or self.closed)
                 wire = self._attached()
-            data = self._dialect.message(uuid, text, command=command)
+            data = self._dialect.message(uuid, text, command=command, attachments=attachments)
             self._exchange.send(uuid, text)  # first: its echo may be faster than our return
             self._dialect.sent(uuid)
         try:
@@ -316,10 +379,14 @@ class AgentConversation:
             self._exchange.doubt(uuid)
             raise
 
-    async def _tell_reason(self, request: PermissionRequest, reason: str) -> None:
-        """Why *request* was denied, as the next message: its answer could not say so."""
-        about = next((str(value) for value in request.input.values()), request.tool_name)
-        await self._send(str(uuid4()), f"I denied {about[:200]}: {reason}", command=False)
+    async def _tell_reason(self, request: PermissionRequest, words: str) -> None:
+        if self.pass_reason is not None:
+            await self.pass_reason(request, words)
+        else:  # it may wait for the end of the turn
+            self._approvals.start(f"reason-{request.id}", self._say(words))
+
+    async def _say(self, words: str) -> None:
+        await self._send(str(uuid4()), words, command=False)
 
     async def steer(self, text: str) -> None:
         """Say *text* into the turn that runs; at most 60 s.
@@ -454,6 +521,10 @@ class AgentConversation:
     def session_id(self) -> str | None:
         """The agent's own, by which it can go on later; known from the first turn on."""
         return self._dialect.session_id
+
+    async def context_usage(self) -> ContextUsage | None:
+        """How full the model's context is, as far as the agent says; None where it does not."""
+        return self._dialect.context
 
     @property
     def cursor(self) -> Cursor | None:

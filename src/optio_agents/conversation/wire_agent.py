@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from optio_agents.agents.input import request_name
+from optio_agents.agents.input import next_name, request_name
 from optio_agents.concurrency import task_group
 from optio_agents.errors import InputClosed
 
 from .contract import ConversationClosed, PermissionRequest, Unconfirmed
-from .dialect import Dialect, PermissionAsked, PermissionSettled
+from .dialect import ControlAnswered, Dialect, Fact, PermissionAsked, PermissionSettled
+from .exchange import ControlRefused
 from .wire import AnswerTaken, OutputLines, ProcessEnd
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .machinery import AgentConversation
 
 
+_CONTROL = 60.0  # s that a live agent may take to acknowledge
 _EXCERPT = 2000  # bytes of a message that its sender's successor gets to see
 
 
@@ -137,18 +139,76 @@ async def open_requests(
     turn: no request outlives its turn. As long as that takes: bound it.
     """
     found = dict[str, PermissionRequest]()
+
+    def take(fact: Fact) -> bool:
+        match fact:
+            case PermissionAsked(request):
+                found[request.id] = request
+            case PermissionSettled(request_id):
+                found.pop(request_id, None)
+        return False
+
+    await _read(agent, dialect, after, take)
+    answered = await AgentWire(agent, line_limit=dialect.line_limit).answered()
+    return [one for one in found.values() if not any(map(answered, one.names))]
+
+
+async def steer(
+    agent: Agent,
+    dialect: Dialect,
+    text: str,
+    message_of: Callable[[bytes], Unconfirmed | None],
+) -> str:
+    """Say *text* into the turn that runs, by the journal alone; returns its name.
+
+    As long as reading all of it takes, and 60 s. Raises ControlRefused where no turn runs, or the
+    agent hears nothing meanwhile.
+    """
+    name, answers = next_name(), list[ControlAnswered]()
+    asked = f"optio-{name}"
+
+    def take(fact: Fact) -> bool:
+        if isinstance(fact, ControlAnswered) and fact.request_id == asked:
+            answers.append(fact)
+        return bool(answers)
+
+    for message in await sent_before(agent, message_of):
+        dialect.sent(message.uuid)
+    place = await _read(agent, dialect, None, take)
+    if not dialect.running:
+        raise ControlRefused("it has no turn to be steered: send it a message")
+    try:
+        data = dialect.steering(asked, text)
+    except ValueError as error:
+        raise ControlRefused(str(error)) from error
+    await agent.say(data, name=name)
+    with anyio.move_on_after(_CONTROL):
+        await _read(agent, dialect, place, take, on=True)
+    if not answers or answers[0].refused is not None:
+        raise ControlRefused((answers and answers[0].refused) or "it did not say that it heard")
+    return name
+
+
+async def _read(
+    agent: Agent,
+    dialect: Dialect,
+    after: Cursor | None,
+    take: Callable[[Fact], bool],
+    *,
+    on: bool = False,
+) -> Cursor | None:
+    """Give each fact behind *after* to *take* until that has enough, and the place behind it.
+
+    Only what is there by now, unless it is to go *on*.
+    """
     start = 0 if after is None else after.offset
     async with agent.follow_stdout(after, limit=dialect.line_limit) as batches:
-        batches.finish()
+        if not on:
+            batches.finish()
         async for batch in batches:
             places = [start, *batch.ends[:-1]]
             output = OutputLines(batch.lines, batch.ends[-1] - start, places, batch.cut)
-            for fact in dialect.read(output, 0.0).facts:
-                match fact:
-                    case PermissionAsked(request):
-                        found[request.id] = request
-                    case PermissionSettled(request_id):
-                        found.pop(request_id, None)
-            start = batch.ends[-1]
-    answered = await AgentWire(agent, line_limit=dialect.line_limit).answered()
-    return [one for one in found.values() if not any(map(answered, one.names))]
+            start, after = batch.ends[-1], batch.cursor
+            if [fact for fact in dialect.read(output, 0.0).facts if take(fact)]:
+                break
+    return after

@@ -12,11 +12,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from optio_agents.conversation import json_rpc
-from optio_agents.conversation.contract import Event, PermissionDecision, PermissionRequest
+from optio_agents.conversation.contract import (
+    Attachment,
+    ContextUsage,
+    Event,
+    PermissionDecision,
+    PermissionRequest,
+    ToolServer,
+)
 from optio_agents.conversation.dialect import (
     Fact,
     Limit,
@@ -54,8 +61,10 @@ class AcpSetup:
 
     cwd: str  # absolute
     continues: str | None = None  # a session of the agent's own to go on with
+    fork: bool = False  # in a copy of it
     mode: str | None = None  # instead of the one that asks
     unattended: bool = False  # nobody's approval is promised: any mode will do
+    mcp_servers: Sequence[ToolServer] = ()
 
 
 class AcpDialect:
@@ -77,6 +86,9 @@ class AcpDialect:
         self._text = TurnText()
         self._tokens = 0
         self._usable = False
+        self.context: ContextUsage | None = None
+        self._steers = False  # it hears what is said in its turn
+        self._prompts: dict[str, Any] = {}  # what they may hold
         self.session_id: str | None = None
         self.agent: Event = {}  # what it says of itself
 
@@ -91,6 +103,20 @@ class AcpDialect:
     @property
     def busy(self) -> bool:
         return bool(self._flight)
+
+    def piece(self, event: Event) -> str:
+        match event:
+            case {
+                "method": "session/update",
+                "params": {
+                    "update": {
+                        "sessionUpdate": "agent_message_chunk",
+                        "content": {"text": str(text)},
+                    }
+                },
+            }:
+                return text
+        return ""
 
     # -- what it says
 
@@ -119,7 +145,9 @@ class AcpDialect:
             yield from self._in_mode(event)
         elif isinstance(request_id, str) and ("result" in event or "error" in event):
             if request_id.startswith(CONTROL):
-                yield control_answered(request_id, event)
+                answered = control_answered(request_id, event)
+                idle = answered.value.get("outcome") == "promptRequired"
+                yield replace(answered, refused="no turn runs") if idle else answered
             else:  # all else that we ask is a prompt
                 yield from self._over(request_id, event)
 
@@ -130,18 +158,33 @@ class AcpDialect:
             case {"protocolVersion": 1, **rest}:
                 self.agent = _dict(rest.get("agentInfo"))
                 self._traits = traits_of(self.agent.get("name"))
-                yield from self._enter(_dict(rest.get("agentCapabilities")), place)
+                able = _dict(rest.get("agentCapabilities"))
+                more = _dict(_dict(rest.get("_meta")).get("steering"))
+                self._steers = more.get("supported") is True
+                self._prompts = _dict(able.get("promptCapabilities"))
+                yield from self._enter(able, place)
             case {"protocolVersion": version}:
                 yield Unusable(f"it speaks version {str(version)[:20]} of ACP, and we version 1")
             case _:
                 yield Unusable(f"it refused to begin: {failure_of(event.get('error'))}")
 
     def _enter(self, able: dict[str, Any], place: int) -> Iterator[Fact]:
-        params: dict[str, object] = {"cwd": self._setup.cwd, "mcpServers": []}
+        servers = self._setup.mcp_servers
+        if any(one.url for one in servers) and not _dict(able.get("mcpCapabilities")).get("http"):
+            yield Unusable("it uses no MCP servers over HTTP")
+            return
+        listed = [wire.mcp_server(one) for one in servers]
+        params: dict[str, object] = {"cwd": self._setup.cwd, "mcpServers": listed}
         verb = "session/new"
         if (past := self._setup.continues) is not None:
             params["sessionId"] = past
-            if "resume" in _dict(able.get("sessionCapabilities")):
+            verbs = _dict(able.get("sessionCapabilities"))
+            if self._setup.fork:
+                verb = "session/fork"
+                if "fork" not in verbs:
+                    yield Unusable("it cannot make a copy of a session of its own")
+                    return
+            elif "resume" in verbs:
                 verb = "session/resume"
             elif able.get("loadSession") is True:
                 verb, self._loads = "session/load", True
@@ -229,6 +272,11 @@ class AcpDialect:
                 self._text.say(update.get("messageId"), text, self._traits)
         elif kind == "tool_call" or kind == "tool_call_update":
             return [*self._read_one(), *self._use(update)]
+        elif kind == "usage_update":
+            used, size = update.get("used"), update.get("size")
+            if type(used) is int:
+                self.context = ContextUsage(used, size if type(size) is int else None)
+            return ()
         elif kind != "agent_thought_chunk" and kind != "plan":
             return ()
         return self._read_one() if self._unread else ()
@@ -271,12 +319,17 @@ class AcpDialect:
 
     # -- what we say
 
-    def message(self, uuid: str, text: str, *, command: bool) -> bytes:
+    def message(
+        self, uuid: str, text: str, *, command: bool, attachments: Sequence[Attachment] = ()
+    ) -> bytes:
         assert self.session_id is not None  # it is ready
-        guarded = f"{self._traits.slash}{text}" if text.lstrip().startswith("/") else text
-        return wire.prompt(self.session_id, uuid, text if command else guarded)
+        if text.lstrip().startswith("/") and not command:
+            text = f"{self._traits.slash}{text}"
+        return wire.prompt(self.session_id, uuid, text, attachments, self._prompts)
 
     def steering(self, request_id: str, text: str) -> bytes:
+        if self._steers and self.session_id is not None:
+            return wire.steer(self.session_id, request_id, text)
         raise ValueError(
             "this agent hears nothing while a turn runs: send waits until it has ended"
         )

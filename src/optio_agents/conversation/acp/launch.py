@@ -30,6 +30,7 @@ async def acp_agent(
     *,
     cwd: str | None = None,
     continues: str | None = None,
+    fork: bool = False,
     mode: str | None = None,
     env: Mapping[str, str] | None = None,
     env_base: EnvBase = "login",
@@ -39,9 +40,9 @@ async def acp_agent(
 ) -> AsyncIterator[AgentConversation]:
     """Converse with a new agent on *host* that speaks ACP; leaving the block ends it.
 
-    *continues* goes on with a session of its own (`conversation.session_id`), *mode* chooses one
-    of its modes instead of the one that asks. Only `detach` leaves it running, for
-    `acp_agent_adopt`. Raises what `agents.start` raises.
+    *continues* goes on with a session of its own (`conversation.session_id`), or with *fork* in a
+    copy of it, *mode* chooses one of its modes instead of the one that asks. Only `detach` leaves
+    it running, for `acp_agent_adopt`. Raises what `agents.start` raises.
     """
     options.setdefault("agent_label", argv[0].rpartition("/")[2])
     async with (
@@ -56,7 +57,9 @@ async def acp_agent(
             first_input=FIRST_INPUT,
             meta=meta,
         ) as agent,
-        acp_agent_adopt(agent, continues=continues, mode=mode, **options) as conversation,
+        acp_agent_adopt(
+            agent, continues=continues, fork=fork, mode=mode, **options
+        ) as conversation,
         conversation.leaving(),
     ):
         yield conversation
@@ -68,6 +71,7 @@ async def acp_agent_adopt(
     *,
     cursor: Cursor | None = None,
     continues: str | None = None,
+    fork: bool = False,
     mode: str | None = None,
     **options: Unpack[ConversationOptions],
 ) -> AsyncIterator[AgentConversation]:
@@ -76,7 +80,7 @@ async def acp_agent_adopt(
     Events behind *cursor* are handed over, all of them without one. Open requests are offered
     again, answered ones are not. Leaving the block leaves the agent as it is.
     """
-    setup = AcpSetup(agent.cwd, continues=continues, mode=mode)
+    setup = AcpSetup(agent.cwd, continues=continues, fork=fork, mode=mode)
     options.setdefault("agent_label", "the agent")
     conversation = AgentConversation(AcpDialect(setup), **options)
     async with converse(agent, conversation, message_of, cursor=cursor):

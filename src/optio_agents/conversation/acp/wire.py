@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import quote
 
 from optio_agents.conversation import json_rpc
 from optio_agents.conversation.contract import (
+    Attachment,
     Event,
     PermissionDecision,
     PermissionRequest,
+    ToolServer,
     Unconfirmed,
 )
 from optio_agents.conversation.json_lines import decode
@@ -33,15 +38,60 @@ def initialize() -> bytes:
     )
 
 
-def prompt(session: str, uuid: str, text: str) -> bytes:
+def prompt(
+    session: str,
+    uuid: str,
+    text: str,
+    attachments: Sequence[Attachment] = (),
+    able: Mapping[str, Any] = MappingProxyType({}),
+) -> bytes:
+    """*able*: what its prompts may hold. Raises ValueError for an attachment that they cannot."""
     # the uuid stands in front, so that the first bytes of a kept message name it
-    blocks = [{"type": "text", "text": text}]
+    blocks = [{"type": "text", "text": text}, *(_block(file, able) for file in attachments)]
     return json_rpc.request(uuid, PROMPT, sessionId=session, prompt=blocks)
+
+
+def _block(file: Attachment, able: Mapping[str, Any]) -> dict[str, Any]:
+    kind, name = file.media_type, file.name or "attachment"
+    if file.data is None:  # all take a link
+        return {"type": "resource_link", "uri": file.url, "name": name, "mimeType": kind}
+    data = base64.b64encode(file.data).decode("ascii")
+    sense = kind.partition("/")[0]
+    if sense in {"image", "audio"} and able.get(sense) is True:
+        return {"type": sense, "mimeType": kind, "data": data}
+    if able.get("embeddedContext") is not True or sense in {"image", "audio"}:
+        raise ValueError(f"this agent cannot be shown a file of type {kind}: put it on its host")
+    about = {"uri": f"attachment:///{quote(name)}", "mimeType": kind}
+    if sense == "text":
+        text = file.data.decode(errors="replace")
+        return {"type": "resource", "resource": {**about, "text": text}}
+    return {"type": "resource", "resource": {**about, "blob": data}}
 
 
 def message_of(front: bytes) -> Unconfirmed | None:
     """The message that *front* begins, if it is one of the user's."""
     return json_rpc.message_of(front, PROMPT)
+
+
+def mcp_server(server: ToolServer) -> dict[str, Any]:
+    """As a new session is told of it."""
+    if server.url is not None:
+        headers = [{"name": name, "value": value} for name, value in server.headers.items()]
+        return {"type": "http", "name": server.name, "url": server.url, "headers": headers}
+    program, *args = server.command
+    env = [{"name": name, "value": value} for name, value in server.env.items()]
+    return {"name": server.name, "command": program, "args": args, "env": env}
+
+
+def steer(session: str, request_id: str, text: str) -> bytes:
+    """Say *text* into the turn that runs, and never begin one by that."""
+    return json_rpc.request(
+        request_id,
+        "_session/steering",
+        sessionId=session,
+        prompt=[{"type": "text", "text": text}],
+        _meta={"steering": {"idleBehavior": "promptRequired"}},
+    )
 
 
 def cancel(session: str) -> bytes:

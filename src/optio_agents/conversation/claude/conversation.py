@@ -6,13 +6,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from optio_agents.conversation.approvals import Served
-from optio_agents.conversation.contract import AgentTool, Hook, Unconfirmed
+from optio_agents.conversation.contract import (
+    AgentTool,
+    Attachment,
+    ContextUsage,
+    Hook,
+    Unconfirmed,
+)
 from optio_agents.conversation.exchange import ControlRefused as ControlRefused
 from optio_agents.conversation.machinery import AgentConversation
 from optio_agents.conversation.wire import Wire
 
 from .dialect import ClaudeDialect, PermissionMode as PermissionMode
 from .models import ClaudeTurnResult, Init, RateLimit, Usage
+from .stream_json import control_request
 from .tools import listed
 
 
@@ -70,12 +77,22 @@ class ClaudeCodeConversation(AgentConversation):
             self._dialect = ClaudeDialect(resumed=resumed, echoes=echoes, tools=self._tools)
         super().attach_wire(wire, sent=sent)
 
-    async def ask(self, text: str, *, command: bool = False) -> ClaudeTurnResult:
+    async def ask(
+        self,
+        text: str,
+        *,
+        command: bool = False,
+        attachments: Sequence[Attachment] = (),
+        returns: Any = None,
+        tries: int = 3,
+    ) -> ClaudeTurnResult:
         """Say *text* and wait for the turn that answers it, which may have failed.
 
-        Cancel it to wait no longer. Raises ConversationClosed when the CLI ends before.
+        As of every agent, with all that the CLI says of the turn.
         """
-        turn = await super().ask(text, command=command)
+        turn = await super().ask(
+            text, command=command, attachments=attachments, returns=returns, tries=tries
+        )
         assert isinstance(turn, ClaudeTurnResult)
         return turn
 
@@ -86,6 +103,15 @@ class ClaudeCodeConversation(AgentConversation):
     async def set_permission_mode(self, mode: PermissionMode) -> None:
         """From the next tool on. Raises ControlRefused, ValueError."""
         await self.set_control("permission_mode", mode)
+
+    async def context_usage(self) -> ContextUsage | None:
+        """How full the model's context is, by asking the CLI. Raises ControlRefused."""
+        what = "get_context_usage"
+        told = await self.control(what, lambda id_: control_request(id_, what, detail="summary"))
+        used, size = told.get("totalTokens"), told.get("maxTokens")
+        if type(used) is not int:
+            return None
+        return ContextUsage(used, size if type(size) is int else None)
 
     @property
     def init(self) -> Init | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias, get_args
 
-from optio_agents.conversation.contract import Event, PermissionRequest
+from optio_agents.conversation.contract import Attachment, Event, PermissionRequest
 from optio_agents.conversation.dialect import (
     ControlAnswered,
     Fact,
@@ -76,6 +76,18 @@ class ClaudeDialect:
     @property
     def rate_limit(self) -> RateLimit | None:
         return RateLimit.model_validate(self._limits) if self._limits else None
+
+    context = None  # it is asked for it
+
+    def piece(self, event: Event) -> str:
+        match event:
+            case {
+                "type": "stream_event",
+                "parent_tool_use_id": None,
+                "event": {"delta": {"type": "text_delta", "text": str(text)}},
+            }:
+                return text
+        return ""
 
     # -- what it says
 
@@ -148,10 +160,13 @@ class ClaudeDialect:
 
     # -- what we say
 
-    def message(self, uuid: str, text: str, *, command: bool) -> bytes:
+    def message(
+        self, uuid: str, text: str, *, command: bool, attachments: Sequence[Attachment] = ()
+    ) -> bytes:
+        data = user_message(text, uuid, command=command, attachments=attachments)
         if command:
             self._commands.add(uuid)
-        return user_message(text, uuid, command=command)
+        return data
 
     def steering(self, request_id: str, text: str) -> bytes:
         raise ValueError("messages reach its turn as they are sent")

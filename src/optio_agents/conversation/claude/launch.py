@@ -14,7 +14,14 @@ import anyio
 from optio_agents import agents
 from optio_agents.concurrency import task_group
 from optio_agents.conversation.approvals import Served
-from optio_agents.conversation.contract import AgentTool, Hook, Unconfirmed
+from optio_agents.conversation.contract import (
+    AgentTool,
+    Hook,
+    ToolServer,
+    Unconfirmed,
+    tool_servers,
+    variables_of,
+)
 from optio_agents.conversation.json_lines import LINE_LIMIT
 from optio_agents.conversation.machinery import ConversationOptions
 from optio_agents.conversation.wire_agent import AgentWire, sent_before
@@ -23,7 +30,7 @@ from optio_agents.hosts.workdir import ready_workdir
 
 from .conversation import ClaudeCodeConversation, PermissionMode
 from .stream_json import control_request, message_of, user_message
-from .tools import initialize_fields, rules_for
+from .tools import initialize_fields, mcp_config, rules_for
 
 if TYPE_CHECKING:
     from optio_agents.agents import Agent
@@ -94,23 +101,31 @@ def plan_launch(
     permission_mode: PermissionMode | None = None,
     allowed_tools: Sequence[str] | None = None,
     resume: str | None = None,
+    fork: bool = False,
     append_system_prompt: str | None = None,
     env: Mapping[str, str] | None = None,
     executable: str = "claude",
     arguments: Sequence[str] = (),
     served: Served | None = None,
+    partial_messages: bool = False,
+    max_usd: float | None = None,
+    mcp_servers: Sequence[ToolServer] = (),
 ) -> Launch:
     """Decide everything about a start; *arguments* are further ones for the CLI."""
-    served = served or Served()
+    served, mcp_servers = served or Served(), tool_servers(mcp_servers)
     allowed = [*(allowed_tools or ()), *rules_for(served)]
     options = {
         "model": model,
         "permission-mode": permission_mode,
         "allowed-tools": ",".join(allowed) if allowed else None,
         "resume": resume,  # never --session-id: one that was used is refused
+        "max-budget-usd": max_usd,
+        "mcp-config": mcp_config(mcp_servers) if mcp_servers else None,
     }
     # the = form: a value that begins with a dash is no option
     named = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    named += ["--fork-session"] if fork else []
+    named += ["--include-partial-messages"] if partial_messages else []
     fields = initialize_fields(served)
     if append_system_prompt:
         fields["appendSystemPrompt"] = append_system_prompt
@@ -119,7 +134,7 @@ def plan_launch(
     first += [(f"{_FIRST}-b", user_message(one.text, one.uuid)) for one in sent]
     return Launch(
         (executable, *ARGUMENTS, *named, *arguments),
-        {**ENVIRONMENT, **(env or {})},
+        {**ENVIRONMENT, **variables_of(mcp_servers), **(env or {})},
         tuple(first),
         sent,
         resume is not None,
@@ -150,11 +165,15 @@ async def claude_code(
     permission_mode: PermissionMode | None = None,
     allowed_tools: Sequence[str] | None = None,
     resume: str | None = None,
+    fork: bool = False,
     append_system_prompt: str | None = None,
     env: Mapping[str, str] | None = None,
     env_base: EnvBase = "login",
     executable: str = "claude",
     arguments: Sequence[str] = (),
+    partial_messages: bool = False,
+    max_usd: float | None = None,
+    mcp_servers: Sequence[ToolServer] = (),
     session_dir: str | None = None,
     meta: Mapping[str, object] | None = None,
     **options: Unpack[ClaudeOptions],
@@ -162,9 +181,11 @@ async def claude_code(
     """Converse with a new claude CLI on *host*, in *cwd*; leaving the block ends it.
 
     Without *cwd* it works in the work directory of *host*, which is made where it is missing.
-    *resume* continues a CLI session (`conversation.session_id`). Only `detach` leaves it
-    running, for `claude_code_adopt`. *options* are those of `ClaudeCodeConversation`; its *tools*
-    are functions of ours, which the CLI calls over its own stream.
+    *resume* continues a CLI session (`conversation.session_id`), with *fork* in a copy of it. Only
+    `detach` leaves it running, for `claude_code_adopt`. *options* are those of
+    `ClaudeCodeConversation`; its *tools* are functions of ours, which the CLI calls over its own
+    stream. *partial_messages* lets it tell what it says piece by piece (`on_text`), *max_usd* is
+    what it may cost until it ends by that.
     Raises RootRefused and what `agents.start` raises.
     """
     launch = plan_launch(
@@ -173,11 +194,15 @@ async def claude_code(
         permission_mode=permission_mode,
         allowed_tools=allowed_tools,
         resume=resume,
+        fork=fork,
         append_system_prompt=append_system_prompt,
         env=env,
         executable=executable,
         arguments=arguments,
         served=Served.of(options.get("tools", ()), options.get("hooks", ())),
+        partial_messages=partial_messages,
+        max_usd=max_usd,
+        mcp_servers=mcp_servers,
     )
     await check_root(host, launch, env_base=env_base)
     if cwd is None:

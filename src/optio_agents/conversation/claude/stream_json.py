@@ -5,12 +5,14 @@ A malformed line ends the CLI, so everything that goes in is built here.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from optio_agents.conversation.contract import (
+    Attachment,
     Event,
     PermissionDecision,
     PermissionRequest,
@@ -22,26 +24,49 @@ from optio_agents.conversation.json_lines import decode, encode
 
 _SAID = re.compile(  # what `user_message` writes, cut anywhere in its text
     r'\{"type":"user","uuid":"(?P<uuid>[^"\\]+)",(?:"client_composed":true,)?'
-    r'"message":\{"role":"user","content":"(?P<text>(?:[^"\\]|\\u[0-9a-f]{4}|\\[^u])*)'
+    r'"message":\{"role":"user","content":(?:\[\{"type":"text","text":)?"(?P<text>(?:[^"\\]|\\u[0-9a-f]{4}|\\[^u])*)'
 )
 
 
-def user_message(text: str, uuid: str, *, command: bool = False) -> bytes:
+def user_message(
+    text: str, uuid: str, *, command: bool = False, attachments: Sequence[Attachment] = ()
+) -> bytes:
     """What the user says: plain text, unless *command* lets the CLI carry out /… and @….
 
     `client_composed` is what says so from 2.1.248 on; before, only a text that does not begin
-    with a slash is safe, so one that does gets a space in front.
+    with a slash is safe, so one that does gets a space in front. Raises ValueError for an
+    attachment that the model's API does not take.
     """
-    if command:
-        return _user({"uuid": uuid}, text)
-    guarded = f" {text}" if text.startswith("/") else text
-    return _user({"uuid": uuid, "client_composed": True}, guarded)
-
-
-def _user(fields: Mapping[str, object], text: str) -> bytes:
+    fields: dict[str, object] = {"uuid": uuid} if command else {"uuid": uuid, **_PLAIN}
+    content: object = f" {text}" if text.startswith("/") and not command else text
+    if attachments:
+        content = [{"type": "text", "text": content}, *map(_attached, attachments)]
     # the uuid stands in front, so that the first bytes of a kept message name it
-    message = {"role": "user", "content": text}
+    message = {"role": "user", "content": content}
     return encode({"type": "user", **fields, "message": message})
+
+
+_PLAIN = {"client_composed": True}
+
+
+def _attached(file: Attachment) -> dict[str, object]:
+    """A block of the model's API."""
+    kind = file.media_type
+    block: dict[str, object] = {"type": "image" if kind.startswith("image/") else "document"}
+    if file.data is None:
+        source: dict[str, object] = {"type": "url", "url": file.url}
+    elif kind.startswith("text/"):
+        text = file.data.decode(errors="replace")
+        source = {"type": "text", "media_type": "text/plain", "data": text}
+    else:
+        data = base64.b64encode(file.data).decode("ascii")
+        source = {"type": "base64", "media_type": kind, "data": data}
+    if block["type"] == "document":
+        if file.data is not None and kind != "application/pdf" and not kind.startswith("text/"):
+            raise ValueError(f"claude cannot be shown a file of type {kind}: put it on its host")
+        if file.name:
+            block["title"] = file.name
+    return {**block, "source": source}
 
 
 def message_of(front: bytes) -> Unconfirmed | None:

@@ -13,7 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from optio_agents.conversation.contract import Attachment, Event, PermissionDecision, ToolCall
+from optio_agents.conversation.contract import (
+    Attachment,
+    Event,
+    PermissionDecision,
+    ToolCall,
+    ToolServer,
+)
 from optio_agents.conversation.dialect import CallAsked, ReplyOwed
 from optio_agents.conversation.json_rpc import METHOD_NOT_FOUND
 
@@ -24,6 +30,20 @@ if TYPE_CHECKING:
 
 
 SERVER = "optio"  # what the CLI calls us; a tool's whole name is mcp__optio__NAME
+
+
+def mcp_config(servers: Sequence[ToolServer]) -> str:
+    """What tells the CLI of *servers*; it puts in values of its environment itself."""
+    told = dict[str, dict[str, object]]()
+    for one in servers:
+        if one.url is not None:
+            headers = {name: f"${{{known}}}" for name, known in one.header_variables.items()}
+            told[one.name] = {"type": "http", "url": one.url, "headers": headers}
+        else:
+            env = {name: f"${{{name}}}" for name in one.env}
+            program, *args = one.command
+            told[one.name] = {"type": "stdio", "command": program, "args": args, "env": env}
+    return json.dumps({"mcpServers": told})
 
 
 def rules_for(served: Served) -> list[str]:

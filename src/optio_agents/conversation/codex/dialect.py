@@ -7,13 +7,20 @@ completed here, too: nothing marks it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from optio_agents.checklist import todo_update_from_payload
 from optio_agents.conversation import json_rpc
-from optio_agents.conversation.contract import Event, PermissionRequest, TokenUsage, TurnResult
+from optio_agents.conversation.contract import (
+    Attachment,
+    ContextUsage,
+    Event,
+    PermissionRequest,
+    TokenUsage,
+    TurnResult,
+)
 from optio_agents.conversation.dialect import (
     Fact,
     Limit,
@@ -68,6 +75,7 @@ class CodexDialect:
         self._resets: float | None = None  # when what the account may use is renewed, if it is used
         self._cancelled = False
         self._settings = dict[str, str]()  # that go along with messages
+        self.context: ContextUsage | None = None
         self.session_id: str | None = None
 
     @property
@@ -81,6 +89,12 @@ class CodexDialect:
     @property
     def busy(self) -> bool:
         return self.running
+
+    def piece(self, event: Event) -> str:
+        match event:
+            case {"method": "item/agentMessage/delta", "params": {"delta": str(text)}}:
+                return text
+        return ""
 
     # -- what it says
 
@@ -193,8 +207,12 @@ class CodexDialect:
     def _count(self, params: dict[str, Any]) -> None:
         if "rateLimits" in params:
             self._resets = _resets(_dict(params["rateLimits"]))
-        else:
-            self._usage = _usage(_dict(_dict(params.get("tokenUsage")).get("last")), self._usage)
+            return
+        tokens = _dict(params.get("tokenUsage"))
+        last, size = _dict(tokens.get("last")), tokens.get("modelContextWindow")
+        self._usage = _usage(last, self._usage)
+        if type(used := last.get("totalTokens")) is int:
+            self.context = ContextUsage(used, size if type(size) is int else None)
 
     def _item(self, value: object, *, over: bool) -> Iterator[Fact]:
         item = _dict(value)
@@ -290,9 +308,11 @@ class CodexDialect:
 
     # -- what we say
 
-    def message(self, uuid: str, text: str, *, command: bool) -> bytes:
+    def message(
+        self, uuid: str, text: str, *, command: bool, attachments: Sequence[Attachment] = ()
+    ) -> bytes:
         assert self.session_id is not None  # it is ready; it carries out no commands
-        return wire.message(self.session_id, uuid, text, self._settings)
+        return wire.message(self.session_id, uuid, text, self._settings, attachments)
 
     def steering(self, request_id: str, text: str) -> bytes:
         return wire.steer(self.session_id or "", self._turn or "", request_id, text)

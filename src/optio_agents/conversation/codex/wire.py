@@ -5,15 +5,18 @@ One byte beyond UTF-8 in its input ends it without a word, so all that goes in i
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from optio_agents.conversation import json_rpc
 from optio_agents.conversation.contract import (
+    Attachment,
     Event,
     PermissionDecision,
     PermissionRequest,
+    ToolServer,
     Unconfirmed,
 )
 from optio_agents.conversation.dialect import Passage
@@ -28,6 +31,24 @@ COMMAND = "item/commandExecution/requestApproval"
 CHANGE = "item/fileChange/requestApproval"
 
 
+def mcp_options(servers: Sequence[ToolServer]) -> list[str]:
+    """The options that tell its program of *servers*; values come by its environment."""
+    options = dict[str, str]()
+    for one in servers:
+        about = f"mcp_servers.{one.name}"
+        if one.url is not None:
+            known = one.header_variables.items()
+            pairs = ", ".join(f"{json.dumps(name)} = {json.dumps(value)}" for name, value in known)
+            options[f"{about}.url"] = json.dumps(one.url)
+            options[f"{about}.env_http_headers"] = f"{{{pairs}}}"
+        else:
+            options[f"{about}.command"] = json.dumps(one.command[0])
+            options[f"{about}.args"] = json.dumps(list(one.command[1:]))
+            options[f"{about}.env_vars"] = json.dumps(list(one.env))
+    # texts and lists of texts are the same in TOML as in JSON
+    return [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+
+
 def initialize() -> bytes:
     """The first thing said, once in the life of a process: a second time is an error."""
     about = {"name": "optio-agents", "title": "optio-agents", "version": "1"}
@@ -38,11 +59,26 @@ def initialized() -> bytes:
     return json_rpc.notification("initialized")
 
 
-def message(thread: str, uuid: str, text: str, settings: Mapping[str, str]) -> bytes:
+def message(
+    thread: str,
+    uuid: str,
+    text: str,
+    settings: Mapping[str, str],
+    attachments: Sequence[Attachment] = (),
+) -> bytes:
+    """Raises ValueError for an attachment that is no image."""
     # the uuid stands in front, so that the first bytes of a kept message name it
     about = {"threadId": thread, "clientUserMessageId": uuid}
-    blocks = [{"type": "text", "text": text}]
+    blocks = [{"type": "text", "text": text}, *map(_image, attachments)]
     return json_rpc.request(uuid, TURN, **about, input=blocks, **settings)
+
+
+def _image(file: Attachment) -> dict[str, str]:
+    if not file.media_type.startswith("image/"):
+        words = f"codex cannot be shown a file of type {file.media_type}: put it on its host"
+        raise ValueError(words)
+    data = base64.b64encode(file.data or b"").decode("ascii")
+    return {"type": "image", "url": file.url or f"data:{file.media_type};base64,{data}"}
 
 
 def message_of(front: bytes) -> Unconfirmed | None:

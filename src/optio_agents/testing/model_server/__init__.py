@@ -12,6 +12,7 @@ forks and parallel sessions need nothing of it.
     {"text": "hello"}                                  says it and ends its turn
     {"text": "hello", "chunks": 5}                     in as many pieces
     {"shell": "true"}                                  uses the agent's tool for commands
+    {"write": "/abs/a.txt", "content": "…"}            uses the agent's tool for files
     {"tool": "Bash", "input": {"command": "true"}}     uses a tool; "tools": [...] several at once
     {"error": 529, "message": "…", "retry_after": 2}   fails; with "retries": 2 only that often;
                                                        "headers" go along

@@ -21,6 +21,12 @@ _SHELLS = {  # what agents call their tool for commands, and its argument
     "run_shell_command": "command",
     "exec_command": "cmd",
 }
+_WRITERS = {  # likewise their tool that writes a file: its path, and its text
+    "Write": ("file_path", "content"),
+    "write_file": ("file_path", "content"),
+    "write": ("filePath", "content"),
+    "create": ("path", "file_text"),
+}
 _ESCALATED = {"sandbox_permissions": "require_escalated", "justification": "May it run?"}
 
 
@@ -51,6 +57,13 @@ def _uses(step: Step, tools: Mapping[str, Body]) -> list[tuple[str, Body]]:
         name = next((known for known in _SHELLS if known in tools), "Bash")
         given = {_SHELLS.get(name, "command"): step["shell"]}
         return [(name, {**_missing(tools.get(name, {})), **given, **_more(name)})]
+    if "write" in step:
+        name = next((known for known in _WRITERS if known in tools), "Write")
+        schema = tools.get(name, {})
+        path, text = _WRITERS[name]
+        if path not in (schema.get("properties") or {path}):
+            path = "path"
+        return [(name, {**_missing(schema), path: step["write"], text: step["content"]})]
     wanted = step.get("tools", [step] if "tool" in step else [])
     return [(one["tool"], dict(one["input"])) for one in wanted]
 
