@@ -15,6 +15,7 @@ import pytest
 from optio_agents.conversation import PermissionDecision
 from optio_agents.errors import AgentError, AgentExited
 from optio_agents.supervision import Acp, Codex, Gemini, Kimi, events as happened, find_session
+from optio_agents.supervision.kinds.acp import NAMED
 from optio_agents.supervision.kinds.named import ROWS
 from optio_agents.supervision.supervise import supervise
 from optio_agents.testing.model_server import ModelServer, scripted
@@ -28,8 +29,7 @@ ALLOW, DENY = PermissionDecision("allow"), PermissionDecision("deny")
 
 def spec_of(name: str, root: Path, model: ModelServer, *steps: dict[str, Any], **more: Any) -> Any:
     agent = AGENTS[name]
-    known = {"codex": Codex, "gemini": Gemini, "kimi": Kimi}
-    return known[name](
+    return {**NAMED, "codex": Codex}[name](
         scripted(*steps),
         executable=agent.argv()[0],
         env={**agent.surroundings(root, model), **more},

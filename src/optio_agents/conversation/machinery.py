@@ -251,7 +251,7 @@ class AgentConversation:
     def on_text(self, handler: MessageHandler) -> Unsubscribe:
         """Call *handler* with each piece of what the agent says, as it says it.
 
-        Claude does so where it was started with *partial_messages*.
+        Some do so only where they were started for that (*partial_messages*).
         """
 
         def take(event: Event) -> Awaitable[None] | None:

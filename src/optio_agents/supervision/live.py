@@ -154,8 +154,14 @@ class Session:
         return name
 
     async def steer(self, text: str) -> str:
-        """Say *text* into the turn that runs, where the agent can hear it there."""
-        return await self.send(text)
+        """Say *text* into the turn that runs; at most 60 s. Returns the name it was kept under.
+
+        Raises AgentError where no turn runs, or the agent hears nothing meanwhile: then `send`.
+        """
+        _, reach = await self._position.reach()
+        name = await reach.steer(text)
+        await self._position.add(MessageSent(name, text, owner_name()))
+        return name
 
     async def interrupt(self, *, by: str | None = None) -> None:
         """End the turn that runs; a plain command gets SIGINT. Everybody is told by whom."""
@@ -200,6 +206,11 @@ class Session:
                 RequestDecided(request.request.id, decision.behavior, answer.by)
             )
         return answer
+
+    async def conversation(self) -> str | None:
+        """The agent's own id of its conversation, for `continues=` of another; None: none yet."""
+        found: str | None = await self._position.records.noted("conversation")
+        return found
 
     async def detach(self) -> None:
         """Let the agent go on without us; `find_session` and `resume` find it again."""

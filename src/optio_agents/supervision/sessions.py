@@ -225,6 +225,30 @@ def host_of(session: StoredSession, machine: Machine | None = None) -> Host:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class PastSession:
+    """A session that is over, as another goes on with it: where, and with which conversation."""
+
+    agent: str  # the name of its kind
+    program: str
+    conversation: str  # the agent's own id of it
+    ssh: SSHConfig | None
+    cwd: str
+
+
+async def past_session(store: Store, beginning: str) -> PastSession:
+    """The session whose id begins so. Raises NoSuchSession, AgentError where nothing can go on."""
+    stored = await store.session(beginning)
+    facts = Facts.read(stored.facts)
+    if not stored.over:
+        raise AgentError(f"session {stored.id} is not over: send it a message, or attach")
+    conversation = await store.journal(stored.id).noted("conversation")
+    if not isinstance(conversation, str) or not conversation:
+        raise AgentError(f"session {stored.id} has no conversation that could go on")
+    cwd = facts.cwd or f"{stored.taskdir}/workdir"
+    return PastSession(facts.agent, facts.program, conversation, _ssh_from(facts.ssh), cwd)
+
+
 def stored_of(host: Host, meta: Mapping[str, Any]) -> StoredSession:
     """A session of which only its host still knows. Raises AgentError."""
     refused = f"the agent in {host.taskdir} belongs to no session of ours"

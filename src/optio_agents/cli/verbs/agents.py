@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 if TYPE_CHECKING:
     from optio_agents.hosts.ssh.config import SSHConfig
     from optio_agents.supervision.kinds import AgentSpec
+    from optio_agents.supervision.sessions import PastSession
 
 
 LIST = "list"
@@ -50,19 +51,31 @@ class AgentName(click.types.StringParamType):
         return [CompletionItem(name) for name in (*ROWS, LIST) if name.startswith(incomplete)]
 
 
-def other_spec(agent: str, prompt: str, model: str | None, env: Mapping[str, str]) -> AgentSpec:
+def agent_of(past: PastSession) -> str:
+    """The name of the agent that had *past*. Raises click.UsageError where it has none."""
+    from optio_agents.supervision.kinds.named import ROWS
+
+    for row in ROWS.values():
+        if row.kind == past.agent and row.program == past.program.rpartition("/")[2]:
+            return row.name
+    raise click.UsageError(f"say which agent it was: --agent 'acp:{past.program} …'")
+
+
+def other_spec(
+    agent: str, prompt: str, model: str | None, env: Mapping[str, str], **past: Any
+) -> AgentSpec:
     """What `--agent` names, if it is not claude. Raises click.UsageError."""
     from optio_agents.supervision import Acp, Codex
     from optio_agents.supervision.kinds.acp import NAMED
 
     if agent == "codex":
-        return Codex(prompt, model=model, env=env)
+        return Codex(prompt, model=model, env=env, **past)
     if agent.startswith(ACP):
         if model:
             raise click.UsageError(f"{agent} is given its model in its own command")
-        return Acp(shlex.split(agent.removeprefix(ACP)), prompt, env=env)
+        return Acp(shlex.split(agent.removeprefix(ACP)), prompt, env=env, **past)
     try:
-        return NAMED[agent](prompt, model=model, env=env)
+        return NAMED[agent](prompt, model=model, env=env, **past)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 

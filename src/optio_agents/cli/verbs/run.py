@@ -14,13 +14,14 @@ from click.core import ParameterSource
 from optio_agents.cli import exits
 from optio_agents.cli.options import (
     CommandOptions,
+    SessionId,
     host_options,
     named_environment,
     ssh_of,
     supervision_options,
 )
 from optio_agents.cli.output import warnings
-from optio_agents.cli.verbs.agents import LIST, AgentName, list_agents, other_spec
+from optio_agents.cli.verbs.agents import LIST, AgentName, agent_of, list_agents, other_spec
 from optio_agents.display import Secrets
 from optio_agents.hosts.environment import credentials_in
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from optio_agents.session.options import Deliverable, DeliverableFileCallback
     from optio_agents.store.records import SessionResult
     from optio_agents.supervision.kinds import AgentSpec
+    from optio_agents.supervision.sessions import PastSession
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +208,14 @@ def rule_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     is_flag=True,
     help="Close a command's input behind PROMPT, for one that reads it to its end.",
 )
+@click.option(
+    "--continue",
+    "continues",
+    metavar="ID",
+    type=SessionId(),
+    help="Go on with what a session of yours that is over has said and done, where it was.",
+)
+@click.option("--fork", is_flag=True, help="--continue in a copy, where the agent can make one.")
 @click.option("--title", help="What the session is about.")
 @click.option("--name", help="What to call it, wherever an ID is asked for.")
 @click.option("--detach", is_flag=True, help="Start it, and come back with `attach`.")
@@ -228,6 +238,8 @@ def run(
     env: tuple[str, ...],
     env_file: Path | None,
     end_input: bool,
+    continues: str | None,
+    fork: bool,
     title: str | None,
     name: str | None,
     **rest: Any,
@@ -245,6 +257,12 @@ def run(
         rest["worktree"], prompt = _branch(worktree, prompt, command, cwd)
     text = " ".join(prompt) or None
     given = named_environment(env, env_file, os.environ)
+    ended = _past(continues, fork=fork, elsewhere=bool(host or cwd or command))
+    ssh = ended.ssh if ended else ssh_of(host, policy=host_key) if host else None
+    cwd = ended.cwd if ended else cwd
+    past: dict[str, Any] = {"continues": ended.conversation, "fork": fork} if ended else {}
+    named = ctx.get_parameter_source("agent") in _GIVEN
+    agent = agent_of(ended) if ended and not named else agent
     secrets = Secrets(credentials_in(given))
     warnings.hide(secrets)
     spec: AgentSpec
@@ -253,7 +271,7 @@ def run(
             raise click.UsageError("--model and --allow are claude's, not a command's")
         spec = Command(command, prompt=text, reads_to_end=end_input, env=given)
     elif agent == LIST:
-        return anyio.run(list_agents, ssh_of(host, policy=host_key) if host else None)
+        return anyio.run(list_agents, ssh)
     elif text is None:
         raise click.UsageError("say what to do: run PROMPT, or run -- COMMAND")
     elif permission == "deny" and allow:
@@ -262,12 +280,14 @@ def run(
         if permission == "accept-edits" or allow:
             raise click.UsageError("--permission accept-edits and --allow are claude's alone")
         ours = ctx.get_parameter_source("model") in _GIVEN
-        spec = other_spec(agent, text, model if ours else None, given)
+        spec = other_spec(agent, text, model if ours else None, given, **past)
     else:
         mode: PermissionMode | None = None
         if permission == "accept-edits":
             mode, permission = "acceptEdits", "ask"
-        spec = Claude(text, model=model, permission_mode=mode, allowed_tools=allow, env=given)
+        spec = Claude(
+            text, model=model, permission_mode=mode, allowed_tools=allow, env=given, **past
+        )
     rules = {
         name: value
         for name in (*RULES, "journal_limit", "worktree")
@@ -276,7 +296,7 @@ def run(
     new = NewSession(
         spec=spec,
         rules=rules,
-        ssh=ssh_of(host, policy=host_key) if host else None,
+        ssh=ssh,
         cwd=cwd,
         title=secrets.hide(title or text or " ".join(command)).strip().partition("\n")[0][:_TITLE],
         name=name,
@@ -295,6 +315,25 @@ def _branch(
     if " " in word or not (prompt or command):
         return True, (word, *prompt)
     return word, prompt
+
+
+def _past(session: str | None, *, fork: bool, elsewhere: bool) -> PastSession | None:
+    """The session that `--continue` names, if it names one. Raises click.UsageError."""
+    from optio_agents.store import Store
+    from optio_agents.supervision.sessions import past_session
+
+    if session is None and fork:
+        raise click.UsageError("--fork is for --continue")
+    if session is None:
+        return None
+    if elsewhere:
+        raise click.UsageError("--continue goes on where the session was, with its agent")
+
+    async def find(beginning: str) -> PastSession:
+        async with Store() as store:
+            return await past_session(store, beginning)
+
+    return anyio.run(find, session)
 
 
 # `optio-agents demo`: a scripted agent does all that an agent may do, supervised for real.

@@ -7,12 +7,17 @@ the session's own directory keep; nothing outside this package branches on that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import posixpath
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from optio_agents.conversation.contract import tool_servers, variables_of
 from optio_agents.errors import AgentError, NameTaken
 from optio_agents.protocol.prompt import after_done, build_log_channel_prompt
 
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
 
 
 KINDS = ("command", "claude", "acp", "codex")
+NO_VALUES: Mapping[str, str] = MappingProxyType({})
 SETUP = "setup"  # where in the meta of a session on its host `Startup.meta` is
 FIRST = f"{'0' * 20}-prompt"  # sorts in front of every message that is named by the clock
 
@@ -71,6 +77,12 @@ class Reach(Protocol):
         """Say *text* under *name*, once however often, and by whomever, this is asked for.
 
         Without a name each time counts. Returns the name.
+        """
+
+    async def steer(self, text: str) -> str:
+        """Say *text* into the turn that runs; returns its name.
+
+        Raises AgentError where that cannot be.
         """
 
     async def interrupt(self) -> None:
@@ -197,6 +209,13 @@ def teach(host: Host, protocol: LogProtocol, *, replies: bool = True, checked: b
     )
 
 
+def with_servers(spec: Any) -> None:
+    """What its MCP servers need is of the environment of *spec*, which is about to be made."""
+    servers = tool_servers(spec.mcp_servers)
+    object.__setattr__(spec, "mcp_servers", servers)
+    object.__setattr__(spec, "env", {**variables_of(servers), **spec.env})
+
+
 def setup_of(agent: Agent) -> Mapping[str, Any]:
     """What `Startup.meta` was. The agent could write there, too: look at what is in it."""
     found = agent.meta.get(SETUP)
@@ -207,6 +226,46 @@ def text_in(setup: Mapping[str, Any], name: str) -> str | None:
     """The text of that name in *setup*."""
     found = setup.get(name)
     return found if isinstance(found, str) and found else None
+
+
+_ENTRY = re.compile(r"(?:printf '%s\\n'|echo) '[^'\n\r]*' >> (?P<log>[^\n\r]+)")
+_FILES = (
+    "path",
+    "file_path",
+    "filePath",
+    "filepath",
+    "absolute_path",
+)  # what tools call the file they write
+
+
+def is_report(agent: Agent, command: object) -> bool:
+    """*command* appends one entry to the log of this session, as it was taught, and no more."""
+    found = _ENTRY.fullmatch(command) if isinstance(command, str) else None
+    return found is not None and found["log"] in {shlex.quote(log) for log in _logs(agent)}
+
+
+def delivered_to(agent: Agent, shown: Mapping[str, Any]) -> tuple[str, ...]:
+    """The directories of deliverables of this session, where a file is all that is to be changed.
+
+    Every path that is shown must lie there; none if one does not.
+    """
+    changes = shown.get("changes")
+    paths = [one.get("path") for one in changes or () if isinstance(one, dict)]
+    paths += [shown[name] for name in _FILES if name in shown]
+    roots = {f"{posixpath.dirname(log)}/deliverables" for log in _logs(agent)}
+    found = [_root_of(posixpath.join(agent.cwd, str(path)), roots) for path in paths]
+    return tuple({root for root in found if root}) if all(found) else ()
+
+
+def _root_of(path: str, roots: Iterable[str]) -> str | None:
+    if posixpath.normpath(path) != path:
+        return None
+    return next((root for root in roots if path.startswith(f"{root}/")), None)
+
+
+def _logs(agent: Agent) -> list[str]:
+    logs = setup_of(agent).get("logs")
+    return [one for one in logs if isinstance(one, str)] if isinstance(logs, list) else []
 
 
 async def check_program(host: Host, program: str, env: Mapping[str, str], how: str) -> None:

@@ -6,13 +6,25 @@ prompt. It is loaded when there is such an agent, not before.
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from . import FIRST, Startup, check_program, setup_of, teach, text_in
+from optio_agents.conversation.contract import ToolServer
+
+from . import (
+    FIRST,
+    NO_VALUES,
+    Startup,
+    check_program,
+    delivered_to,
+    is_report,
+    setup_of,
+    teach,
+    text_in,
+    with_servers,
+)
 from .conversing import ConversationLink, ConversationReach, connect
 from .named import ROWS, AgentRow
 
@@ -37,8 +49,9 @@ class Acp:
     """Any agent that speaks ACP over its standard input and output, as *argv* starts it.
 
     It is put into a mode that asks before it does something, or into *mode*. *continues* goes on
-    with a session of the agent's own. Values in *env* are not stored anywhere, and those whose
-    names look like credentials are hidden from all we record.
+    with a session of the agent's own, with *fork* in a copy of it, where it can make one. Values in
+    *env* are not stored anywhere, and those whose names look like credentials are hidden from all
+    we record.
     """
 
     kind: ClassVar[str] = "acp"
@@ -47,12 +60,15 @@ class Acp:
     _: KW_ONLY
     mode: str | None = None
     continues: str | None = None
+    fork: bool = False
+    mcp_servers: Sequence[ToolServer] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     env_base: EnvBase = "login"
 
     def __post_init__(self) -> None:
         if isinstance(self.argv, str) or not self.argv:
             raise ValueError("argv is a list of at least one argument")
+        with_servers(self)
 
     @property
     def row(self) -> AgentRow | None:
@@ -72,6 +88,8 @@ class _NamedAcp:
     model: str | None = None
     mode: str | None = None
     continues: str | None = None
+    fork: bool = False
+    mcp_servers: Sequence[ToolServer] = ()
     options: Sequence[str] = ()
     executable: str | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -80,6 +98,7 @@ class _NamedAcp:
     def __post_init__(self) -> None:
         if self.model and not (self.row.model_option or self.row.model_variable):
             raise ValueError(f"{self.name} takes its model from its own settings")
+        with_servers(self)
 
     @property
     def row(self) -> AgentRow:
@@ -159,6 +178,11 @@ class AcpKind:
             "label": spec.row.name if spec.row is not None else spec.argv[0].rpartition("/")[2],
             "mode": spec.mode,
             "continues": spec.continues,
+            "fork": spec.fork,
+            "mcp": [
+                {**asdict(one), "headers": one.header_variables, "env": list(one.env)}
+                for one in spec.mcp_servers
+            ],
             "logs": [f"{logdir}/optio.log" for logdir in dict.fromkeys((host.logdir, real))],
         }
         first = (
@@ -177,7 +201,7 @@ class AcpKind:
     def again(self, spec: Acp | _NamedAcp, words: str, conversation: str | None) -> Acp | _NamedAcp:
         if conversation is None:  # it has not said a word yet
             return replace(spec, prompt="\n\n".join(filter(None, (words, spec.prompt))))
-        return replace(spec, prompt=words, continues=conversation)
+        return replace(spec, prompt=words, continues=conversation, fork=False)
 
     def restored(self, name: str, data: Mapping[str, Any]) -> Acp | _NamedAcp:
         classes = {one.__name__: one for one in (Acp, *NAMED.values())}
@@ -209,12 +233,18 @@ class AcpWording:
         by_key = f", or hand over a key, as with --env {keys}" if keys else ""
         self.login = f"log in on that host with its own command{by_key}"
 
-    def dialect(self, agent: Agent) -> Dialect:
+    def dialect(self, agent: Agent, values: Mapping[str, str] = NO_VALUES) -> Dialect:
         from optio_agents.conversation.acp.dialect import AcpDialect, AcpSetup
 
         setup = setup_of(agent)
         return AcpDialect(
-            AcpSetup(agent.cwd, continues=text_in(setup, "continues"), mode=text_in(setup, "mode"))
+            AcpSetup(
+                agent.cwd,
+                continues=text_in(setup, "continues"),
+                fork=setup.get("fork") is True,
+                mode=text_in(setup, "mode"),
+                mcp_servers=list(_servers(setup.get("mcp"), values)),
+            )
         )
 
     def message_of(self, front: bytes) -> Unconfirmed | None:
@@ -235,17 +265,17 @@ class AcpWording:
     def reports(self, agent: Agent, request: PermissionRequest) -> bool:
         return is_report(agent, request.input.get("command"))
 
+    def delivers(self, agent: Agent, request: PermissionRequest) -> Sequence[str]:
+        return delivered_to(agent, request.input) if request.tool_name == "edit" else ()
 
-_ENTRY = re.compile(r"(?:printf '%s\\n'|echo) '[^'\n\r]*' >> (?P<log>[^\n\r]+)")
 
-
-def is_report(agent: Agent, command: object) -> bool:
-    """*command* appends one entry to the log of this session, as it was taught, and no more."""
-    logs = setup_of(agent).get("logs")
-    found = _ENTRY.fullmatch(command) if isinstance(command, str) else None
-    if found is None or not isinstance(logs, list):
-        return False
-    return found["log"] in {shlex.quote(log) for log in logs if isinstance(log, str)}
+def _servers(kept: object, values: Mapping[str, str]) -> Iterator[ToolServer]:
+    """What `plan` has kept of them, with their values put in."""
+    for one in kept if isinstance(kept, list) else ():
+        with suppress(TypeError, ValueError, AttributeError):  # the agent could write there, too
+            headers = {name: values.get(known, "") for name, known in one["headers"].items()}
+            env = {name: values.get(name, "") for name in one["env"]}
+            yield ToolServer(**{**one, "headers": headers, "env": env})
 
 
 KIND = AcpKind()

@@ -11,7 +11,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
-from . import Startup, check_program, say_once, setup_of, teach
+from . import NO_VALUES, Startup, check_program, say_once, setup_of, teach, with_servers
 from .conversing import ConversationLink, ConversationReach, connect
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from optio_agents.agents import Agent
     from optio_agents.conversation.approvals import Served
     from optio_agents.conversation.claude import PermissionMode
-    from optio_agents.conversation.contract import PermissionRequest, Unconfirmed
+    from optio_agents.conversation.contract import PermissionRequest, ToolServer, Unconfirmed
     from optio_agents.conversation.dialect import Dialect, PassageReader
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.environment import EnvBase
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 class Claude:
     """The claude CLI. It is told how to use the log by its system prompt.
 
-    *options* are further arguments for it; never put a secret there. Values in *env* are not
-    stored anywhere, and those whose names look like credentials are hidden from all we record.
+    *continues* goes on with a session of its own, with *fork* in a copy of it. *options* are
+    further arguments for it; never put a secret there. Values in *env* are not stored anywhere, and
+    those whose names look like credentials are hidden from all we record.
     """
 
     kind: ClassVar[str] = "claude"
@@ -45,10 +46,19 @@ class Claude:
     model: str | None = None
     permission_mode: PermissionMode | None = None
     allowed_tools: Sequence[str] = ()
+    continues: str | None = None
+    fork: bool = False
+    partial_messages: bool = False  # let it tell what it says piece by piece
+    mcp_servers: Sequence[ToolServer] = ()
     options: Sequence[str] = ()
     executable: str = "claude"
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     env_base: EnvBase = "login"
+
+    def __post_init__(self) -> None:
+        if self.fork and self.continues is None:
+            raise ValueError("say which session it continues, in a copy of it")
+        with_servers(self)
 
 
 class ClaudeKind:
@@ -89,6 +99,10 @@ class ClaudeKind:
             model=spec.model,
             permission_mode=spec.permission_mode,
             allowed_tools=[*spec.allowed_tools, *reporting_rules(host.logdir, real)],
+            resume=spec.continues,
+            fork=spec.fork,
+            partial_messages=spec.partial_messages,
+            mcp_servers=spec.mcp_servers,
             append_system_prompt=teach(host, protocol, checked=checked),
             env=spec.env,
             executable=spec.executable,
@@ -96,14 +110,15 @@ class ClaudeKind:
             served=served,
         )
         await check_root(host, launch, env_base=spec.env_base)
-        setup = {"tools": listed(served)} if served else {}
+        setup: dict[str, object] = {"tools": listed(served)} if served else {}
+        if launch.resumed:
+            setup["resumed"] = True  # so what its first turn costs cannot be known
         return Startup(launch.argv, launch.env, launch.first_input, meta=setup)
 
     def again(self, spec: Claude, words: str, conversation: str | None) -> Claude:
         if conversation is None:  # it has not said a word yet
             return replace(spec, prompt="\n\n".join(filter(None, (words, spec.prompt))))
-        options = [one for one in spec.options if not one.startswith("--resume=")]
-        return replace(spec, prompt=words, options=[*options, f"--resume={conversation}"])
+        return replace(spec, prompt=words, continues=conversation, fork=False)
 
     def restored(self, name: str, data: Mapping[str, Any]) -> Claude:
         return Claude(**data)
@@ -132,11 +147,14 @@ class ClaudeWording:
         "--env ANTHROPIC_API_KEY"
     )
 
-    def dialect(self, agent: Agent) -> Dialect:
+    def dialect(self, agent: Agent, values: Mapping[str, str] = NO_VALUES) -> Dialect:
         from optio_agents.conversation.claude.dialect import ClaudeDialect
 
-        tools = setup_of(agent).get("tools")
-        return ClaudeDialect(echoes=True, tools=tools if isinstance(tools, list) else ())
+        setup = setup_of(agent)
+        tools, resumed = setup.get("tools"), setup.get("resumed") is True
+        return ClaudeDialect(
+            resumed=resumed, echoes=True, tools=tools if isinstance(tools, list) else ()
+        )
 
     def message_of(self, front: bytes) -> Unconfirmed | None:
         from optio_agents.conversation.claude.stream_json import message_of
@@ -156,6 +174,9 @@ class ClaudeWording:
     def reports(self, agent: Agent, request: PermissionRequest) -> bool:
         return False  # rules of its own let it report
 
+    def delivers(self, agent: Agent, request: PermissionRequest) -> Sequence[str]:
+        return ()  # and deliver
+
 
 class ClaudeReach(ConversationReach):
     """It has a queue of its own, and is interrupted by a request that names no turn."""
@@ -166,6 +187,9 @@ class ClaudeReach(ConversationReach):
         return await say_once(
             self._agent, name, user_message(text, self._uuid(name) if name else str(uuid4()))
         )
+
+    async def steer(self, text: str) -> str:
+        return await self.send(None, text)  # it takes it into its turn
 
     async def interrupt(self) -> None:
         from optio_agents.conversation.claude.stream_json import control_request
@@ -181,7 +205,7 @@ class ClaudeReach(ConversationReach):
 class ClaudeLink(ConversationLink):
     """The conversation of one session, as its owner has it."""
 
-    send = ClaudeReach.send
+    send, steer = ClaudeReach.send, ClaudeReach.steer
 
     async def set_control(self, control_id: str, value: str) -> None:
         await self._conversation.set_control(control_id, value)

@@ -11,8 +11,18 @@ from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 
-from . import FIRST, Startup, check_program, setup_of, teach, text_in
-from .acp import is_report
+from . import (
+    FIRST,
+    NO_VALUES,
+    Startup,
+    check_program,
+    delivered_to,
+    is_report,
+    setup_of,
+    teach,
+    text_in,
+    with_servers,
+)
 from .conversing import ConversationLink, ConversationReach, connect
 from .named import ROWS
 
@@ -22,7 +32,7 @@ if TYPE_CHECKING:
     from optio_agents.agents import Agent
     from optio_agents.conversation.approvals import Served
     from optio_agents.conversation.codex.wire import Sandbox
-    from optio_agents.conversation.contract import PermissionRequest, Unconfirmed
+    from optio_agents.conversation.contract import PermissionRequest, ToolServer, Unconfirmed
     from optio_agents.conversation.dialect import Dialect, PassageReader
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.environment import EnvBase
@@ -49,10 +59,16 @@ class Codex:
     sandbox: Sandbox = "workspace-write"
     continues: str | None = None
     fork: bool = False
+    mcp_servers: Sequence[ToolServer] = ()
     options: Sequence[str] = ()
     executable: str = "codex"
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     env_base: EnvBase = "login"
+
+    def __post_init__(self) -> None:
+        if self.fork and self.continues is None:
+            raise ValueError("say which thread it continues, in a copy of it")
+        with_servers(self)
 
 
 class CodexKind:
@@ -81,6 +97,7 @@ class CodexKind:
         served: Served | None = None,
     ) -> Startup:
         from optio_agents.conversation.codex.launch import FIRST_INPUT
+        from optio_agents.conversation.codex.wire import mcp_options
 
         setup = {
             "model": spec.model,
@@ -91,7 +108,7 @@ class CodexKind:
             "logs": [f"{logdir}/optio.log" for logdir in dict.fromkeys((host.logdir, real))],
         }
         return Startup(
-            (spec.executable, *spec.options, "app-server"),
+            (spec.executable, *spec.options, *mcp_options(spec.mcp_servers), "app-server"),
             spec.env,
             FIRST_INPUT,
             queued=[(FIRST, spec.prompt)] if spec.prompt else [],
@@ -101,7 +118,7 @@ class CodexKind:
     def again(self, spec: Codex, words: str, conversation: str | None) -> Codex:
         if conversation is None:  # it has not said a word yet
             return replace(spec, prompt="\n\n".join(filter(None, (words, spec.prompt))))
-        return replace(spec, prompt=words, continues=conversation)
+        return replace(spec, prompt=words, continues=conversation, fork=False)
 
     def restored(self, name: str, data: Mapping[str, Any]) -> Codex:
         return Codex(**data)
@@ -127,7 +144,7 @@ class CodexWording:
     kept = ()
     login = "log in on that host with `codex login`, or hand over a key: --env OPENAI_API_KEY"
 
-    def dialect(self, agent: Agent) -> Dialect:
+    def dialect(self, agent: Agent, values: Mapping[str, str] = NO_VALUES) -> Dialect:
         from optio_agents.conversation.codex import wire
         from optio_agents.conversation.codex.dialect import CodexDialect, CodexSetup
 
@@ -167,6 +184,21 @@ class CodexWording:
                 case ["/bin/bash" | "bash" | "/bin/sh", "-lc" | "-c", inner]:
                     return is_report(agent, inner)
         return is_report(agent, command)
+
+    def delivers(self, agent: Agent, request: PermissionRequest) -> Sequence[str]:
+        changes = request.input.get("changes") or ()
+        if request.tool_name != "file change" or any(map(_moves, changes)):
+            return ()
+        return delivered_to(agent, request.input)
+
+
+def _moves(change: object) -> bool:
+    """It does more than to write the file at its path."""
+    kind = change.get("kind") if isinstance(change, dict) else None
+    match kind:
+        case {"type": "add"} | {"type": "update", "move_path": None} | "add":
+            return False
+    return True
 
 
 WORDING = CodexWording()

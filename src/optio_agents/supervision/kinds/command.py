@@ -120,6 +120,9 @@ class CommandLink:
     async def send(self, name: str | None, text: str) -> str:
         return await say_once(self._agent, name, os_bytes(f"{text}\n"))
 
+    async def steer(self, text: str) -> str:
+        raise AgentError("a plain program has no turns to be steered: send it a message")
+
     async def interrupt(self) -> None:
         await self._agent.signal("INT")
 

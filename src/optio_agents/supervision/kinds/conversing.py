@@ -23,9 +23,10 @@ from uuid import NAMESPACE_URL, uuid5
 
 import anyio
 
-from optio_agents.agents.input import check_name, next_name
+from optio_agents.agents.input import check_name, next_name, request_name
 from optio_agents.concurrency import every, task_group
 from optio_agents.context import SYSTEM_MESSAGE_PREFIX
+from optio_agents.conversation.approvals import reason_of
 from optio_agents.conversation.contract import (
     NOBODY_ANSWERED,
     ConversationClosed,
@@ -34,7 +35,7 @@ from optio_agents.conversation.contract import (
 )
 from optio_agents.conversation.exchange import ControlRefused
 from optio_agents.conversation.machinery import AgentConversation
-from optio_agents.conversation.wire_agent import AgentWire, open_requests, sent_before
+from optio_agents.conversation.wire_agent import AgentWire, open_requests, sent_before, steer
 from optio_agents.errors import (
     AgentError,
     AlreadyOwned,
@@ -47,6 +48,7 @@ from optio_agents.hosts.retrying import retrying
 from optio_agents.protocol.strict_json import finite
 from optio_agents.supervision.events import (
     AnswerOutcome,
+    MessageSent,
     Notice,
     OpenRequest,
     RequestDecided,
@@ -100,8 +102,8 @@ class Wording(Protocol):
     def login(self) -> str:
         """What to do where it is not logged in."""
 
-    def dialect(self, agent: Agent) -> Dialect:
-        """A new one, to which nothing was said."""
+    def dialect(self, agent: Agent, values: Mapping[str, str] = ...) -> Dialect:
+        """A new one, to which nothing was said; *values* are those of credentials, by name."""
 
     def message_of(self, front: bytes) -> Unconfirmed | None: ...
     def permission_answer(self, request: PermissionRequest, decision: object) -> bytes: ...
@@ -110,6 +112,12 @@ class Wording(Protocol):
 
     def reports(self, agent: Agent, request: PermissionRequest) -> bool:
         """All that it asks for is to append an entry to its own log."""
+
+    def delivers(self, agent: Agent, request: PermissionRequest) -> Sequence[str]:
+        """The deliverables of this session, where it asks for no more than to write a file there.
+
+        None for all else.
+        """
 
     @property
     def kept(self) -> Sequence[str]:
@@ -125,7 +133,7 @@ async def connect(
     kind_of_link: type[Link],
 ) -> AsyncIterator[Link]:
     """Go along with *agent*, which speaks *wording*, while the block lasts."""
-    dialect = wording.dialect(agent)
+    dialect = wording.dialect(agent, recording.secrets.values)
     conversation = AgentConversation(
         dialect, agent_label=wording.label, permission_timeout=NEVER, by=asking.by
     )
@@ -143,6 +151,7 @@ async def connect(
     conversation.on_turn(link.end_turn)
     conversation.on_permission_request(link.decide)
     conversation.on_tool_call(link.serve)
+    conversation.pass_reason = link.pass_reason
     async with task_group() as tasks:
         tasks.start_soon(link.run, link.listen)
         tasks.start_soon(link.run, link.say_queued)
@@ -167,6 +176,10 @@ class ConversationReach:
         name = name or next_name()
         await self._agent.queue(name, text)
         return name
+
+    async def steer(self, text: str) -> str:
+        dialect = self._wording.dialect(self._agent)
+        return await steer(self._agent, dialect, text, self._wording.message_of)
 
     async def interrupt(self) -> None:
         dialect = self._wording.dialect(self._agent)
@@ -199,9 +212,17 @@ class ConversationReach:
     async def answer(
         self, request: PermissionRequest, decision: PermissionDecision, *, by: str
     ) -> AnswerOutcome:
+        dialect = self._wording.dialect(self._agent)
         data = self._wording.permission_answer(request, decision)
         answered = await self._agent.answer(request.names[0], data, by=by)
+        words = "" if dialect.carries_reasons else reason_of(request, decision)
+        if answered.won and words:
+            await self.pass_reason(request, words)
         return AnswerOutcome(answered.won, answered.by)
+
+    async def pass_reason(self, request: PermissionRequest, words: str) -> None:
+        """Why *request* was denied, as the next message: its answer could not say so."""
+        await self._agent.queue(f"reason-{request_name(request.names[0])}", words)
 
 
 def _queued(lines: Sequence[bytes]) -> Iterator[tuple[str, str | dict[str, Any]]]:
@@ -244,6 +265,10 @@ class ConversationLink(ConversationReach):
         self._bell = Bell()
         self.trouble: str | None = None
 
+    async def steer(self, text: str) -> str:
+        await self._conversation.steer(text)
+        return next_name()
+
     async def interrupt(self) -> None:
         await self._conversation.interrupt()
 
@@ -263,6 +288,11 @@ class ConversationLink(ConversationReach):
                 decided.append(RequestDecided(request.id, decision.behavior, by))
             asking.cancel()
         return answer
+
+    async def pass_reason(self, request: PermissionRequest, words: str) -> None:
+        await super().pass_reason(request, words)
+        name = f"reason-{request_name(request.names[0])}"
+        await self._recording.add(MessageSent(name, words, self._asking.by))
 
     async def reply(self, name: str, text: str) -> None:
         await self.send(name or None, text)
@@ -466,7 +496,7 @@ class ConversationLink(ConversationReach):
     # Letting a person decide, here or at another terminal, and writing down what is open
 
     async def decide(self, request: PermissionRequest) -> PermissionDecision:
-        if self._wording.reports(self._agent, request):
+        if self._wording.reports(self._agent, request) or await self._delivers(request):
             return PermissionDecision("allow")
         opened = OpenRequest.of(request)
         self.left_open.discard(request.id)
@@ -483,6 +513,12 @@ class ConversationLink(ConversationReach):
             tasks.start_soon(self._decided_elsewhere, request.id, asking)
             try:
                 decision, by = await self._ask(request)
+                try:
+                    self._wording.permission_answer(request, decision)
+                except ValueError as error:  # it cannot be told that: so it is not
+                    words = f"denied: {error}"
+                    self._recording.post(Notice(f"{request.tool_name} was {words}"))
+                    decision = PermissionDecision("deny", message=words)
                 behavior = getattr(decision, "behavior", "deny")
                 decided.append(RequestDecided(request.id, behavior, by))
                 return decision
@@ -495,6 +531,11 @@ class ConversationLink(ConversationReach):
                         known = decided[0] if decided else await self._settled(request)
                         await self._recording.add(known)
         return PermissionDecision("deny")  # nobody wants it any more
+
+    async def _delivers(self, request: PermissionRequest) -> bool:
+        """It writes into its own deliverables, and no link there leads out of them."""
+        roots = self._wording.delivers(self._agent, request)
+        return bool(roots) and not (await self._agent.query("links", *roots)).strip()
 
     async def _decided_elsewhere(self, request: str, asking: anyio.CancelScope) -> None:
         """The agent itself tells only once the tool that was allowed has ended."""
