@@ -10,6 +10,7 @@ import pytest
 from optio_agents.cli.app import run_command
 from optio_agents.cli.verbs import doctor
 from optio_agents.cli.verbs.doctor import Finding, ignored_options, judge
+from optio_agents.store import Store, StoredSession
 
 HEALTHY = {
     "system": ["Linux 6.1"],
@@ -29,6 +30,20 @@ HEALTHY = {
 
 def findings(**facts: list[str]) -> list[Finding]:
     return list(judge({**HEALTHY, **facts}))
+
+
+async def test_it_tells_how_much_of_an_allowance_was_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    async with Store() as store:
+        for session, used in ("a", 20), ("b", 42):
+            facts = {"program": "/bin/claude"}
+            await store.add(StoredSession(session, 0.0, "local", f"/t/{session}", facts))
+            usage = [{"label": "week", "pct": used}, {"label": "five_hour", "pct": 3}]
+            await store.journal(session).note("usage", "claude", usage)
+    (found,) = await doctor._used(None)  # noqa: SLF001 - it needs no machine
+    assert found.words.startswith("claude has used week 42% of its allowance, as it said on 20")
 
 
 def test_a_healthy_host_has_nothing_to_mend() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 from hypothesis import given, strategies as st
 
@@ -271,6 +272,18 @@ def test_nothing_that_it_writes_raises(events):
     ear.greet()
     ear.begin()
     ear.hear(*events, ask(0), *events)
+
+
+def test_how_much_of_an_allowance_is_used_is_named_by_the_length_of_its_window():
+    ear = Ear()
+    ear.greet()
+    week = {"usedPercent": 68, "windowDurationMins": 10080, "resetsAt": 1784650946}
+    limits = {"primary": week, "secondary": {"usedPercent": 1.5, "resetsAt": 1e300}}
+    (used,) = ear.hear(news("account/rateLimits/updated", rateLimits=limits))
+    told = [(window.label, window.pct, window.resets_at) for window in used.windows]
+    assert told[0] == ("168h", 68.0, datetime.fromtimestamp(1784650946, UTC))
+    assert told[1] == ("secondary", 1.5, None)
+    assert ear.hear(news("account/rateLimits/updated", rateLimits={"primary": None})) == []
 
 
 def test_its_plan_is_a_list_of_tasks():

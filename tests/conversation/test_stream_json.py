@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from optio_agents.conversation import PermissionDecision, PermissionRequest
-from optio_agents.conversation.claude.models import ClaudeTurnResult
+from optio_agents.conversation.claude.models import ClaudeTurnResult, windows_of
 from optio_agents.conversation.claude.permissions import (
     PermissionLedger,
     allow_for_session,
@@ -535,3 +535,18 @@ def test_what_was_read_and_is_not_answered_when_nothing_waits_was_dropped():
 def test_an_end_is_told_in_one_sentence(end, words):
     last = TurnResult(outcome="failed", failure="API Error", raw={})
     assert str(reason_ended("claude", end, last, asked=False)) == words
+
+
+@pytest.mark.parametrize(
+    ("told", "windows"),
+    [
+        ({"unifiedWindows": {"five_hour": {"utilization": 0.93}}}, [("five_hour", 93.0)]),
+        ({"status": "rejected", "rateLimitType": "seven_day"}, [("seven_day", 100.0)]),
+        ({"rateLimitType": "seven_day", "utilization": 0.5}, [("seven_day", 50.0)]),
+        ({"status": "allowed", "resetsAt": 1}, []),
+        ({"unifiedWindows": {"x": 3, "y": {"utilization": "z"}}}, []),
+        ({"unifiedWindows": [], "rateLimitType": 3}, []),
+    ],
+)
+def test_how_much_of_an_allowance_is_used_is_taken_as_far_as_it_is_told(told, windows):
+    assert [(one.label, one.pct) for one in windows_of(told)] == windows

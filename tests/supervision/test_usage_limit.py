@@ -6,6 +6,7 @@ from typing import Any
 import anyio
 import pytest
 
+from optio_agents.cli.screen.table import fullest
 from optio_agents.errors import SessionLimitReached
 from optio_agents.supervision import Claude, StateChanged, events as happened
 from optio_agents.supervision.kinds import conversing
@@ -63,6 +64,10 @@ async def test_it_waits_and_goes_on_when_the_limit_is_over(office: Office) -> No
                 await watching.until(lambda: any(map(limited, watching.seen)))
                 api.scripts["plan"] = ENDS
                 result = await session.result()
+            (window,) = (await store.last_words())[result.session].usage
+    assert (window["label"], window["pct"]) == ("five_hour", 100.0)
+    assert fullest([window]) == "", "it has begun again"
+    assert fullest([{**window, "resets_at": None}]) == "five_hour 100%"
     (state,) = {one.state.until: one.state for one in watching.seen if limited(one)}.values()
     assert str(state).startswith("usage limit until ")
     assert state.until is not None

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from optio_agents.errors import AgentError
@@ -139,6 +140,45 @@ class Hook:
     def name(self) -> str:
         """The same in every process that serves it."""
         return f"{self.event}:{getattr(self.function, '__name__', type(self.function).__name__)}"
+
+
+@dataclass(frozen=True)
+class UsageWindow:
+    """A span of time in which so much may be used; of one model, or of all."""
+
+    label: str
+    pct: float | None
+    resets_at: datetime | None
+    model: str | None = None
+
+    @classmethod
+    def until(cls, label: str, pct: float, resets_at: object) -> UsageWindow:
+        """*resets_at*: seconds since the epoch, as an agent has written them."""
+        if isinstance(resets_at, int | float) and 0 < resets_at < 1e11:
+            return cls(label, pct, datetime.fromtimestamp(resets_at, UTC))
+        return cls(label, pct, None)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "label": self.label,
+            "pct": self.pct,
+            "resets_at": self.resets_at and self.resets_at.isoformat(),
+            "model": self.model,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> UsageWindow:
+        at = data.get("resets_at")
+        return cls(
+            data["label"],
+            data.get("pct"),
+            datetime.fromisoformat(at) if isinstance(at, str) else at,
+            data.get("model"),
+        )
+
+    @property
+    def used_up(self) -> bool:
+        return self.pct is not None and self.pct >= 100.0
 
 
 TurnOutcome: TypeAlias = Literal[

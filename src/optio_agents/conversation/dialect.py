@@ -25,6 +25,7 @@ The facts, in the order of a turn:
   names it: the agent's own word that it is done, no mark of an error, a limit, a refusal or an
   abort beside it, and something to show: text, or a tool used. Whatever stop reason it does not
   know is not completed. The machinery itself reports what the process took with it as lost.
+- `AllowanceUsed`: how much of its account's allowance is used up, as far as it says.
 - `ListChanged`: it has changed its own list of what it has to do.
 - `ControlAnswered`: it answers a request of ours that somebody waits for.
 - `Unusable`: nothing can ever be said to it (no login, no mode in which it asks). The machinery
@@ -43,7 +44,15 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from optio_agents.checklist import TodoUpdate
 
-from .contract import Attachment, ContextUsage, Event, PermissionRequest, ToolCall, TurnResult
+from .contract import (
+    Attachment,
+    ContextUsage,
+    Event,
+    PermissionRequest,
+    ToolCall,
+    TurnResult,
+    UsageWindow,
+)
 from .wire import OutputLines
 
 
@@ -117,6 +126,13 @@ class TurnOver:
 
 
 @dataclass(frozen=True, slots=True)
+class AllowanceUsed:
+    """How much of what its account may use is used up."""
+
+    windows: Sequence[UsageWindow]
+
+
+@dataclass(frozen=True, slots=True)
 class ListChanged:
     """Its own list of what it has to do is another than before."""
 
@@ -148,6 +164,7 @@ Fact: TypeAlias = (
     | ReplyOwed
     | LimitChanged
     | TurnOver
+    | AllowanceUsed
     | ListChanged
     | ControlAnswered
     | Unusable

@@ -46,8 +46,10 @@ from .contract import (
     TurnResult,
     Unconfirmed,
     Unsubscribe,
+    UsageWindow,
 )
 from .dialect import (
+    AllowanceUsed,
     CallAsked,
     ControlAnswered,
     Dialect,
@@ -123,6 +125,7 @@ class AgentConversation:
         self._sending = anyio.Lock()  # first come, first served
         self._subscriptions = Subscriptions()
         self._exchange = Exchange()
+        self.windows: tuple[UsageWindow, ...] = ()  # of its account, as far as it says
         self.todos = TodoProgress()  # what the agent says that it has to do
         self._spoke = False  # the agent has said something
         self._changed = asyncio.Event()
@@ -588,6 +591,8 @@ class AgentConversation:
                 case TurnOver(turn):
                     turns.append(turn)
                     self._exchange.feed(fact)
+                case AllowanceUsed(windows):
+                    self.windows = tuple(windows)
                 case ListChanged(update):
                     self.todos.apply(update)
                 case MessageRead() | ControlAnswered() | LimitChanged():

@@ -381,6 +381,8 @@ class LastWords:
 
     line: str | None = None  # the last of its log
     cost: float | None = None  # US dollars, of all its turns, where that is known
+    usage: Any = None  # how much of its account's allowance is used, as it last said
+    usage_at: float | None = None  # when that was
 
 
 @dataclass(frozen=True, slots=True)

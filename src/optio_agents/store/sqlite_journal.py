@@ -98,18 +98,25 @@ def last_event(database: sqlite3.Connection, session: str) -> float | None:
 def last_words(database: sqlite3.Connection, only: str | None = None) -> dict[str, LastWords]:
     """Of each session: one look into an index for each, however much was recorded."""
     turns = "FROM events WHERE session=s.id AND kind='turn' AND file IS NULL"
+    usage = "FROM notes WHERE session=s.id AND kind='usage' ORDER BY at DESC LIMIT 1"
     rows = database.execute(
         "SELECT id, (SELECT line FROM events WHERE session=s.id AND file IS NOT NULL"
         " ORDER BY number DESC LIMIT 1),"
         # an agent's own sum has its past runs in it
         f" coalesce((SELECT json_extract(value, '$.raw.total_cost_usd') {turns}"
-        f" ORDER BY number DESC LIMIT 1), (SELECT sum(json_extract(value, '$.cost')) {turns}))"
+        f" ORDER BY number DESC LIMIT 1), (SELECT sum(json_extract(value, '$.cost')) {turns})),"
+        f" (SELECT value {usage}), (SELECT at {usage})"
         f" FROM sessions s {'' if only is None else 'WHERE id=?'}",
         () if only is None else (only,),
     )
     return {
-        id_: LastWords(line, cost if isinstance(cost, int | float) else None)
-        for id_, line, cost in rows
+        id_: LastWords(
+            line,
+            cost if isinstance(cost, int | float) else None,
+            json.loads(usage) if usage else None,
+            at,
+        )
+        for id_, line, cost, usage, at in rows
     }
 
 

@@ -199,6 +199,7 @@ def of_session(session: StoredSession, last: LastWords | None = None) -> Record:
         name=session.facts.get("name") or None,
         agent=session.facts.get("program"),
         usd=last and last.cost,
+        usage=last and last.usage,
         last=(over and session.summary) or _words_of(last),
         text=session.facts.get("title"),
         summary=session.summary,

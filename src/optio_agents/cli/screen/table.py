@@ -10,6 +10,7 @@ import posixpath
 import shutil
 import sys
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -39,6 +40,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "done": [_progress(row, bar=width >= 100) for row in rows],
         "age": [_age(time.time() - row["at"]) if row["at"] else "" for row in rows],
         "cost": [f"${row['usd']:.2f}" if row.get("usd") is not None else "" for row in rows],
+        "limit": ["" if row["over"] else fullest(row.get("usage")) for row in rows],
         "agent": [posixpath.basename(row.get("agent") or "") for row in rows],
         "host": [row["host"] for row in rows],
         "last words": [row.get("last") or row.get("text") or "" for row in rows],
@@ -63,6 +65,20 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         cells = {head: cells[number] for head, cells in shown.items()}
         lines.append(_line(cells, widths, colour=_colour(row)))
     return lines
+
+
+def fullest(usage: Any) -> str:
+    """Of the windows of an account's allowance, as they were recorded, the one most used up."""
+    now = datetime.now(UTC).isoformat()
+    known = [
+        one
+        for one in usage or ()
+        if isinstance(one.get("pct"), int | float) and (one.get("resets_at") or now) >= now
+    ]
+    if not known:
+        return ""
+    window = max(known, key=lambda one: one["pct"])
+    return f"{window['label']} {window['pct']:.0f}%"
 
 
 def _line(cells: Mapping[str, str], widths: Mapping[str, int], colour: str | None = None) -> str:

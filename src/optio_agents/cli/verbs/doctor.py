@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+import posixpath
 import re
+import time
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -67,7 +69,7 @@ def doctor(box: str | None, host: str | None, host_key: str) -> int:
     """Check this machine, or a host, for what supervising agents needs; exit 1 if it is lacking."""
     ssh = ssh_of(box or host or "", policy=host_key) if box or host else None
     code = exits.DONE
-    for finding in [*_here(ssh), *anyio.run(_there, ssh)]:
+    for finding in [*_here(ssh), *anyio.run(_there, ssh), *anyio.run(_used, ssh)]:
         click.echo(f"{finding.state:<5} {visible(finding.words)}")
         if finding.mend:
             click.echo(f"      {finding.mend}")
@@ -110,6 +112,31 @@ async def _there(ssh: SSHConfig | None) -> list[Finding]:
     except ConnectError as error:
         return [Finding("bad", sentence(error), unreachable=True)]
     return [_reached(name, ssh), *judge(facts)]
+
+
+async def _used(ssh: SSHConfig | None) -> list[Finding]:
+    """How much of their accounts' allowances the agents there had used when they last said so."""
+    from optio_agents.cli.screen.table import fullest
+    from optio_agents.store import Store
+
+    told = dict[str, tuple[float, str]]()
+    async with Store() as store:
+        last = await store.last_words()
+        for session in await store.sessions():
+            known = last.get(session.id)
+            if known is None or session.host != (ssh.name if ssh else "local"):
+                continue
+            if (words := fullest(known.usage)) and known.usage_at is not None:
+                program = posixpath.basename(session.facts.get("program") or "the agent")
+                told[program] = max(told.get(program, (0.0, "")), (known.usage_at, words))
+    return [
+        Finding("ok", f"{program} has used {words} of its allowance, as it said {_when(at)}")
+        for program, (at, words) in told.items()
+    ]
+
+
+def _when(at: float) -> str:
+    return time.strftime("on %Y-%m-%d at %H:%M", time.localtime(at))
 
 
 def _reached(name: str, ssh: SSHConfig | None) -> Finding:

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 from optio_agents.conversation.contract import Attachment, Event, PermissionRequest
 from optio_agents.conversation.dialect import (
+    AllowanceUsed,
     ControlAnswered,
     Fact,
     Limit,
@@ -20,7 +21,7 @@ from optio_agents.conversation.dialect import (
 from optio_agents.conversation.json_lines import LINE_LIMIT, read_events
 from optio_agents.conversation.wire import OutputLines
 
-from .models import ClaudeTurnResult, Init, RateLimit, Usage, number
+from .models import ClaudeTurnResult, Init, RateLimit, Usage, number, windows_of
 from .permissions import PermissionLedger
 from .stream_json import control_request, permission_answer, user_message
 from .todos import TaskReader
@@ -131,12 +132,14 @@ class ClaudeDialect:
         self.usage = self.usage.plus(turn)
         return TurnOver(turn, end.answered)
 
-    def _limit(self, event: Event, now: float) -> Iterator[LimitChanged]:
+    def _limit(self, event: Event, now: float) -> Iterator[LimitChanged | AllowanceUsed]:
         """Whether the model's API turns the CLI away, as far as it says: also behind a turn."""
         limit: Limit | None = None
         match event:
             case {"type": "rate_limit_event", "rate_limit_info": dict(info)}:
                 self._limits = info
+                if windows := windows_of(info):
+                    yield AllowanceUsed(windows)
                 if info.get("status") == "rejected":
                     limit = Limit(number(info.get("resetsAt")), "usage limit")
             case {"type": "system", "subtype": "api_retry", "error_status": 429}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler
 from pydantic.functional_validators import WrapValidator
 
-from optio_agents.conversation.contract import Event, TokenUsage, TurnResult
+from optio_agents.conversation.contract import Event, TokenUsage, TurnResult, UsageWindow
 from optio_agents.errors import AgentError
 
 from .turns import TurnEnd, judge
@@ -180,6 +181,20 @@ class RateLimit(_Spoken):
     status: Maybe[str] = None  # "allowed", "allowed_warning", "rejected"
     resets_at: Maybe[float] = Field(default=None, alias="resetsAt")  # s since the epoch
     kind: Maybe[str] = Field(default=None, alias="rateLimitType")
+
+
+def windows_of(info: Mapping[str, Any]) -> list[UsageWindow]:
+    """What a rate limit event tells of the account's windows; they are named as the CLI does."""
+    told, kind = info.get("unifiedWindows"), info.get("rateLimitType")
+    windows = dict(told) if isinstance(told, dict) else {}
+    if not windows and isinstance(kind, str):
+        used = 1.0 if info.get("status") == "rejected" else info.get("utilization")
+        windows = {kind: {**info, "utilization": used}}
+    return [
+        UsageWindow.until(str(name)[:40], round(100 * used, 1), window.get("resetsAt"))
+        for name, window in windows.items()
+        if isinstance(window, dict) and (used := number(window.get("utilization"))) is not None
+    ]
 
 
 class ApiRetry(_Spoken):

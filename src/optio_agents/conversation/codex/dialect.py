@@ -22,6 +22,7 @@ from optio_agents.conversation.contract import (
     TurnResult,
 )
 from optio_agents.conversation.dialect import (
+    AllowanceUsed,
     Fact,
     Limit,
     LimitChanged,
@@ -196,6 +197,8 @@ class CodexDialect:
                     yield self._settle(str(asked))
             case "thread/tokenUsage/updated" | "account/rateLimits/updated":
                 self._count(params)
+                if windows := wire.windows_of(params):
+                    yield AllowanceUsed(windows)
             case "error" if params.get("willRetry") is True:
                 self._limited = True
                 yield LimitChanged(Limit(None, failure_of(params.get("error"))))

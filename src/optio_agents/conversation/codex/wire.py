@@ -18,6 +18,7 @@ from optio_agents.conversation.contract import (
     PermissionRequest,
     ToolServer,
     Unconfirmed,
+    UsageWindow,
 )
 from optio_agents.conversation.dialect import Passage
 from optio_agents.conversation.json_lines import decode
@@ -141,6 +142,18 @@ def permission_request(
     changes = item.get("changes")  # the request itself names none
     shown["changes"] = changes if isinstance(changes, list) else []
     return PermissionRequest("file change", shown, event, str(request_id), place)
+
+
+def windows_of(params: Mapping[str, Any]) -> list[UsageWindow]:
+    """The windows of the account's allowance, each named by its length."""
+    limits, found = params.get("rateLimits"), list[UsageWindow]()
+    for name in ("primary", "secondary"):
+        match limits.get(name) if isinstance(limits, dict) else None:
+            case {"usedPercent": int() | float() as used, **rest}:
+                minutes = rest.get("windowDurationMins")
+                label = f"{minutes // 60}h" if type(minutes) is int else name
+                found.append(UsageWindow.until(label, float(used), rest.get("resetsAt")))
+    return found
 
 
 _SHOWN = ("command", "cwd", "reason", "networkApprovalContext", "grantRoot")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from optio_agents.conversation.contract import UsageWindow
+
 __all__ = [
     "EMPTY",
     "AccountInfo",
@@ -17,40 +19,6 @@ __all__ = [
     "any_usable",
     "is_limited",
 ]
-
-_FULL = 100.0  # percent
-
-
-@dataclass(frozen=True)
-class UsageWindow:
-    """A span of time in which so much may be used; of one model, or of all."""
-
-    label: str
-    pct: float | None
-    resets_at: datetime | None
-    model: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "label": self.label,
-            "pct": self.pct,
-            "resets_at": self.resets_at and self.resets_at.isoformat(),
-            "model": self.model,
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> UsageWindow:
-        at = data.get("resets_at")
-        return cls(
-            data["label"],
-            data.get("pct"),
-            datetime.fromisoformat(at) if isinstance(at, str) else at,
-            data.get("model"),
-        )
-
-    @property
-    def used_up(self) -> bool:
-        return self.pct is not None and self.pct >= _FULL
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         PermissionRequest,
         ToolCall,
         Unconfirmed,
+        UsageWindow,
     )
     from optio_agents.conversation.dialect import Dialect
     from optio_agents.display import Secrets
@@ -253,6 +254,7 @@ class ConversationLink(ConversationReach):
         self._conversation, self._recording, self._asking = conversation, recording, asking
         self._noted_session: str | None = None
         self._hook: Any = None
+        self._windows: tuple[UsageWindow, ...] = ()
         self._todos = 0  # changes of its list that were passed on
         self._known, self._events = known, 0  # earlier owners recorded the first
         self._turns = int(known.get("before", 0))
@@ -342,6 +344,10 @@ class ConversationLink(ConversationReach):
         if self._events > self._known.get("events", 0):
             self._recording.moment(event)
         self._tell_todos()
+        if self._conversation.windows != self._windows:
+            self._windows = self._conversation.windows
+            told = [window.to_dict() for window in self._windows]
+            await self._recording.records.note("usage", self._wording.label, told)
         self._stand()
         if self._noted_session != self._conversation.session_id:
             self._noted_session = self._conversation.session_id
