@@ -517,8 +517,8 @@ MUTANTS = (
     Mutant(
         "requests of models take up no slot",
         SRC + "team/participants/model_loop.py",
-        "async with self._kernel.slots, self._request(tools=tools) as stream:",
-        "async with self._request(tools=tools) as stream:",
+        "            async with self._kernel.slots:\n                with",
+        "            if True:\n                with",
         ("tests/team/test_models.py", "-k", "no_slot"),
     ),
     Mutant(

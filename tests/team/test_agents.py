@@ -1,6 +1,7 @@
 """Coding agents as participants: real processes on this machine."""
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -10,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from optio_agents.supervision import Claude, Command
+from optio_agents.store import Store
+from optio_agents.supervision import Claude, Command, find_session
 from optio_agents.supervision.sessions import task_directory
-from optio_agents.team import CallFailed, Team, TurnContext, agent
+from optio_agents.team import CallFailed, Limits, Team, TurnContext, agent
 from optio_agents.team.participants.agents import session_of
-from optio_agents.testing.model_server import ModelServer
+from optio_agents.testing.model_server import ModelServer, scripted
 from optio_agents.testing.scripted import scripted_agent
 from tests.support.claude.claude_cli import OFF, executable, surroundings
 from tests.support.proc import tagged
@@ -181,6 +183,55 @@ async def test_claude_asks_the_approver_of_the_team(tmp_path: Path) -> None:
             assert str(await team.call("coder", "Write it")) == "I wrote it."
     assert (tmp_path / "made").read_text() == "hello"
     assert ["Write" in question for question in asked] == [True]
+
+
+async def test_a_shared_agent_keeps_its_session_and_its_turns_queue(tmp_path: Path) -> None:
+    async with ModelServer().serve() as api:
+        coder = agent(claude(tmp_path, api, {"text": "one"}), shared=True)
+        async with Team({"coder": coder}, store=tmp_path / "journal.sqlite3") as team:
+            first = team.call("coder", "First")
+            second = team.call("coder", scripted({"text": "two"}))
+            assert [str(await turn) for turn in (first, second)] == ["one", "two"]
+            assert first.row.ended is not None
+            assert second.row.started is not None
+            assert second.row.started >= first.row.ended
+        async with Team({"coder": coder}, store=tmp_path / "journal.sqlite3") as team:
+            assert str(await team.call("coder", scripted({"text": "three"}))) == "three"
+        said = json.dumps(max(api.requests, key=lambda asked: len(json.dumps(asked))))
+        assert all(word in said for word in ("First", "two"))
+        async with Store(tmp_path / "journal.sqlite3") as store:
+            [session] = await store.sessions()
+            async with find_session(session.id, store=store) as live:
+                await live.stop()
+
+
+async def test_a_shared_agent_of_a_team_without_a_store_ends_with_it(tmp_path: Path) -> None:
+    async with ModelServer().serve() as api:
+        coder = agent(claude(tmp_path, api, {"text": "one"}), shared=True)
+        async with Team({"coder": coder}) as team:
+            assert str(await team.call("coder", "First")) == "one"
+            assert at_work("team.coder_1")
+            assert str(await team.call("coder", scripted({"text": "two"}))) == "two"
+        assert at_work("team.coder_1") == []
+    with pytest.raises(ValueError, match="shared"):
+        agent(Command(["true"]), shared=True, ends="done")
+
+
+async def test_limits_hold_for_agents(tmp_path: Path) -> None:
+    async with ModelServer().serve() as api:
+        coder = agent(claude(tmp_path, api, {"text": "one"}))
+
+        async def twice(ctx: TurnContext) -> str:
+            await ctx.call("coder", "x")
+            return str(await ctx.call("coder", "y"))
+
+        people = {"coder": coder, "twice": twice}
+        async with Team(people, limits=Limits(steps=1), store=tmp_path / "journal.sqlite3") as team:
+            turn = team.call("twice")
+            with pytest.raises(CallFailed, match="limit steps"):
+                await turn
+            used = [status.used.get("steps") for status in await team.turns(name="coder")]
+    assert used == [1, None]
 
 
 def test_the_session_of_a_turn_is_named_by_it() -> None:

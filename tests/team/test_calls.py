@@ -559,3 +559,38 @@ async def test_pg_20_a_queue_is_data_and_goes_on_elsewhere() -> None:
         loaded = await team.load(kept)
         assert {str(await turn) for turn in loaded} >= {"done 1", "done 2"}
         assert [turn.metadata["n"] for turn in loaded][-1] == 2
+
+
+async def test_pg_12_arguments_may_be_computed_late() -> None:
+    who = "early"
+    gate = asyncio.Event()
+
+    async def waits(ctx: TurnContext) -> str:
+        if ctx.text == "first":
+            await gate.wait()
+        return str(ctx.message.value or ctx.text)
+
+    async with Team({"a": waits}, shared=["a"]) as team:
+        first = team.call("a", "first")
+        text = team.call("a", lambda: f"hello {who}")
+        value = team.call("a", {"who": lambda: who, "n": 1})
+        await asyncio.sleep(0)
+        who = "late"
+        gate.set()
+        await first
+        assert str(await text) == "hello late"
+        assert (await value).text == "{'who': 'late', 'n': 1}"
+
+
+async def test_ma_37_a_call_is_opened_and_sent_to_twice() -> None:
+    async def echo(ctx: TurnContext) -> AsyncIterator[str]:
+        async for message in ctx.incoming():
+            yield f"echo {message}"
+
+    async with Team({"echo": echo}) as team:
+        turn = team.open("echo")
+        await turn.send("one")
+        await turn.send("two")
+        await turn.finish()
+        assert [str(message) async for message in turn] == ["echo one", "echo two"]
+        assert str(await team.call("echo", "three")) == "echo three"

@@ -34,6 +34,7 @@ from optio_agents.team import (
     tool,
 )
 from optio_agents.testing.scripted_model import Asked, scripted_model
+from tests.support.timeouts import BOUND
 
 FORMATS = {
     "openai-chat": "/chat/completions",
@@ -478,6 +479,54 @@ async def test_ag_40_ag_35_limits_of_steps_and_tokens_end_with_a_summary(limit: 
     assert (turn.status, turn.failure().kind) == ("limit", limit)
     assert status.text == "in short: seen"
     assert "tools" not in api.requests[2].body
+
+
+async def test_ag_40_a_limit_of_time_ends_with_a_summary() -> None:
+    async def slow(_: Any) -> str:
+        await asyncio.sleep(BOUND)
+        return "late"
+
+    async with scripted_model(slow, "in short: nothing") as api:
+        async with Team({"a": chat(api)}, limits=Limits(seconds=0.5)) as team:
+            turn = team.call("a", "x")
+            with pytest.raises(CallFailed, match="limit seconds"):
+                await turn
+            status = await team.status(turn.id)
+    assert (turn.status, turn.failure().kind, status.text) == (
+        "limit",
+        "seconds",
+        "in short: nothing",
+    )
+
+
+async def test_what_runs_when_the_time_is_over_is_told_to_the_model_as_such() -> None:
+    @tool
+    async def wait() -> str:
+        await asyncio.sleep(BOUND)
+        return "done"
+
+    async with scripted_model(use("wait"), "in short: waited") as api:
+        async with Team({"a": chat(api, tools=[wait])}, limits=Limits(seconds=0.8)) as team:
+            turn = team.call("a", "x")
+            await turn.wait_over()
+            assert (await team.status(turn.id)).text == "in short: waited"
+    assert "the time was over before this was done" in json.dumps(api.requests[1].body)
+
+
+async def test_a_limit_of_money_counts_and_refuses_who_has_no_price() -> None:
+    async with scripted_model(use("call", name="b", message="x"), "in short", "again") as api:
+        known = model("openai-chat:gpt-4o", base_url=api.url)
+        people = {"a": known, "b": chat(api)}
+        async with Team(people, limits=Limits(usd=0.00001)) as team:
+            turn = team.call("b", "x")
+            with pytest.raises(CallFailed, match="limit usd: what openai-chat:m costs") as caught:
+                await turn
+            assert (caught.value.status, caught.value.kind, api.requests) == ("limit", "usd", [])
+            turn = team.call("a", "x")
+            with pytest.raises(CallFailed, match="reached the limit usd"):
+                await turn
+            assert turn.used["usd"] > 0.00001
+            assert (await team.status(turn.id)).text == "in short"
 
 
 async def test_ag_41_a_result_says_how_it_ended_and_what_it_cost() -> None:

@@ -8,8 +8,9 @@
     print(team.run("research", "watching files"))
 
 Read `team` (the way in), `turn` (what a caller holds), `context` (what a participant holds),
-`calls` (the verbs), `kernel` (how turns are run); `messages`, `events`, `errors`, `limits` and
-`hooks` are the values; `stores/` is the seam to where turns are kept, `participants/` who works.
+`calls` (the verbs), `kernel` (how turns are run); `messages`, `errors` and `limits` are the values;
+`participants/` is who works, `stores/` where turns are kept (`journal` reads them without a team),
+`observing/` how others see it, `mcp/` the verbs and tools of programs that are not ours.
 """
 
 from .context import TurnContext, Wake
@@ -24,7 +25,9 @@ from .errors import (
     ProviderFailed,
     TeamError,
 )
-from .events import (
+from .limits import Limits, every
+from .messages import Attachment, Message
+from .observing.events import (
     AgentSpoke,
     Called,
     Concluded,
@@ -39,8 +42,6 @@ from .events import (
     ToolReturned,
     Woke,
 )
-from .limits import Limits, every
-from .messages import Attachment, Message
 from .participants.agents import agent
 from .participants.human import human
 from .participants.model import model

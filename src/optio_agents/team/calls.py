@@ -11,7 +11,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -76,10 +76,16 @@ class Calls:
         for name in extra.get("names", (extra["again"][0],) if "again" in extra else (to,)):
             self.check(name, kept.get("only"), caller)
         self._check_limits(to, kept, number, parent)
-        message = self._message(to, text, parent, options.get("attachments", ()))
+        files = options.get("attachments", ())
+        late = _is_late(text)
+        if late:
+            kept["late"] = True
+        message = self._message(to, "" if late else text, parent, files)
         turn = self._kernel.make(
             to, message, id=id, parent=parent, options=kept, returns=options.get("returns")
         )
+        if late:
+            turn.late = lambda: self._message(to, _computed(text), parent, files)
         turn.endless = when is not None and when.times is None
         if not options.get("lazy"):
             self._kernel.start(turn)
@@ -249,26 +255,8 @@ class Calls:
         return self.status_of(await self._row(turn))
 
     def status_of(self, row: Row) -> Status:
-        result = row.result or {}
         handle = self._kernel.turns.get(row.id)
-        messages = tuple(map(Message.load, result.get("messages", ())))
-        if handle is not None and not messages:
-            messages = handle.messages()
-        error = result.get("error") or {}
-        return Status(
-            row.id,
-            row.name,
-            row.state,
-            "\n\n".join(message.text for message in messages),
-            f"{error['kind']}: {error['text']}" if error else "",
-            row.parent,
-            row.created,
-            row.started,
-            row.ended,
-            row.options.get("metadata"),
-            result.get("used", {}),
-            messages,
-        )
+        return Status.of(row, () if handle is None else handle.messages())
 
     async def exchange(self, root: str) -> tuple[Message, ...]:
         """All that was said in the tree of a turn, in order of time."""
@@ -289,6 +277,19 @@ class Calls:
         return tuple(message for *_, message in sorted(found, key=lambda entry: entry[:2]))
 
 
+def _is_late(text: Any) -> bool:
+    """Whether it is to be computed when the turn begins."""
+    if isinstance(text, str | Message):
+        return False
+    return callable(text) or (isinstance(text, Mapping) and any(map(callable, text.values())))
+
+
+def _computed(text: Any) -> Any:
+    if callable(text):
+        return text()
+    return {name: one() if callable(one) else one for name, one in text.items()}
+
+
 def _given(options: CallOptions) -> dict[str, Any]:
     """What goes along with a call, as JSON."""
     kept: dict[str, Any] = {}
@@ -302,6 +303,8 @@ def _given(options: CallOptions) -> dict[str, Any]:
         kept["settings"] = dict(settings)
     if (metadata := options.get("metadata")) is not None:
         kept["metadata"] = plain(metadata)
+    if options.get("open"):
+        kept["open"] = True
     if (returns := options.get("returns")) is not None:
         from pydantic import TypeAdapter
 

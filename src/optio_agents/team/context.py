@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from .errors import CallFailed, LimitReached, NoParticipant, OutcomeUnknown
-from .events import Consulted, Sent, Slept, Stream
+from .errors import CallFailed, LimitReached, NoParticipant, OutcomeUnknown, TeamError
 from .messages import Attachment, Message, plain
+from .observing.events import Consulted, Sent, Slept, Stream
 from .turn import CallOptions, Status, Suspend, Turn, Worker
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class TurnContext:
         "claim",
         "kernel",
         "message",
+        "stays",
         "tools",
         "turn",
         "used",
@@ -64,6 +65,7 @@ class TurnContext:
         self.message: Message = turn.message
         self.changes: Stream[None] = Stream()  # rings when a child ends or mail comes
         self.used: dict[str, float] = {}
+        self.stays = False  # it cannot run again from its top: while it waits it keeps its task
         self.tools = turn.tools
         self._called = self._sleeps = self._asks = self._tells = self._reads = self._seen = 0
         self._onces: dict[str, asyncio.Task[Any]] | None = None
@@ -159,7 +161,10 @@ class TurnContext:
             await self.changes.more()
 
     async def receive(self, *, timeout: float | None = None) -> Message | None:  # noqa: ASYNC109
-        """The next message sent to this turn; None when none came within *timeout* seconds."""
+        """The next message sent to this turn; None when none came within *timeout* seconds.
+
+        Also None when whoever opened the turn has finished.
+        """
         self._reads += 1
         key = f"read:{self._reads}"
         due = None
@@ -167,8 +172,8 @@ class TurnContext:
             due = await self.record(f"{key}:due", time.time() + timeout)
         while key not in self.claim.records:
             for number, item in enumerate(self.claim.mail[self._seen :], self._seen + 1):
-                if "message" in item:
-                    await self.record(key, number)
+                if "message" in item or "finished" in item:
+                    await self.record(key, number if "message" in item else -1)
                     break
             else:
                 if due is not None and time.time() >= due:
@@ -180,6 +185,14 @@ class TurnContext:
             return None
         self._seen = upto
         return Message.load(self.claim.mail[upto - 1]["message"])
+
+    async def incoming(self) -> AsyncIterator[Message]:
+        """What this turn was called with; of one that was opened, what is sent to it to the end."""
+        if not self.options.get("open"):
+            yield self.message
+            return
+        while (message := await self.receive()) is not None:
+            yield message
 
     # Time
 
@@ -240,8 +253,11 @@ class TurnContext:
         """Let something happen: within this task for a moment, else by giving the turn back."""
         seen = len(self.claim.mail)  # by whoever found that there is nothing for it yet
         left = float("inf") if due is None else due - time.time()
-        if left <= LINGER and not mail:
+        if not mail and (left <= LINGER or self.stays):
             await asyncio.sleep(left)
+            return
+        if self.stays:
+            await self._more(left)
             return
         asleep = [turn for turn in turns if turn.status == "sleeping"]
         soon = mail and (left <= LINGER or not asleep)
@@ -253,7 +269,7 @@ class TurnContext:
     async def _more(self, seconds: float) -> bool:
         """Whether a child ended or mail came within so long."""
         try:
-            async with asyncio.timeout(max(seconds, 0.0)):
+            async with asyncio.timeout(max(seconds, 0.0) if seconds < float("inf") else None):
                 await self.changes.more()
         except TimeoutError:
             return False
@@ -355,6 +371,19 @@ class TurnContext:
         store = self.kernel.store
         kept = records[key] = await store.record(self.claim, key, value)
         return kept
+
+    async def settle_message(self) -> None:
+        """Compute the message that was to be computed when the turn begins, once."""
+        kept, turn = self.claim.records.get("late"), self.turn
+        if kept is None:
+            if turn.late is None:
+                raise TeamError(
+                    f"what {turn.name} (turn {turn.id}) is called with was to be computed by a "
+                    "process that is gone",
+                    turn=turn.id,
+                )
+            kept = await self.record("late", turn.late().dump())
+        self.message = turn.message = Message.load(kept)
 
     def said(self, to: str, text: str) -> None:
         turn = self.turn

@@ -15,19 +15,20 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterable, Coroutine, Mapping, Sequence
-from inspect import isawaitable
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from optio_agents.errors import OptioAgentsError, StoreError
 
 from .context import TurnContext
-from .errors import Diverged, LimitReached, Lost, NoParticipant, TeamError
-from .events import Called, Returned, Woke
-from .hooks import Hooks
-from .messages import Message, plain
+from .errors import Diverged, Lost, NoParticipant, TeamError
+from .messages import Message
+from .observing.events import Called, Returned, Woke
+from .observing.hooks import Hooks
+from .observing.telemetry import Tracing
 from .stores import OVER, Claim, Row, TurnStore
-from .turn import Draft, Suspend, Turn, current, error_of
+from .turn import Suspend, Turn, current, error_of
+from .work import as_message, end_of, hook_end, work_on
 
 if TYPE_CHECKING:
     from .participants import Participant
@@ -48,14 +49,19 @@ class Kernel:
         store: TurnStore,
         hooks: Hooks,
         at_once: int,
+        team: str,
     ) -> None:
-        self.participants, self.store, self.hooks = participants, store, hooks
+        self.participants, self.store, self.hooks, self.team = participants, store, hooks, team
         self.calls: Any = None  # for the contexts
         self.shared = frozenset(name for name, one in participants.items() if one.shared)
+        self.people = frozenset(
+            name for name, one in participants.items() if getattr(one, "person", False)
+        )
         self.slots = asyncio.Semaphore(at_once)
+        self.tracing = Tracing()
         self.turns: dict[str, Turn] = {}  # those that are not over, and what they called
         self.contexts: dict[str, Any] = {}  # those that run here
-        self.spent: dict[str, dict[str, float]] = {}  # by root
+        self.spent: dict[str, Any] = {}  # what each tree has used, by its root
         self._watched: dict[str, Turn] = {}  # those that somebody here waits for, and run elsewhere
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._unread: list[Turn] = []
@@ -135,6 +141,10 @@ class Kernel:
         ident = id or secrets.token_hex(6)
         above = None if parent is None else parent.id
         root = ident if parent is None else parent.row.root
+        if to in self.people:
+            options["person"] = True
+        if self.tracing:
+            options["trace"] = self.tracing.here()
         place = self.store.place if self.participants[to].local else None
         row = Row(ident, to, {}, above, root, options, place)
         turn = self.turns[ident] = Turn(self, row, message, parent, returns)
@@ -152,7 +162,7 @@ class Kernel:
         row = turn.row
         try:
             if self.hooks and (changed := await self.hooks.run("before_turn", turn, turn.message)):
-                turn.message = _as_message(changed, turn.message)
+                turn.message = as_message(changed, turn.message)
             row.message = turn.message.dump()
             put = await self.store.put(row, claim=row.name not in self.shared)
             if not put.new:
@@ -184,12 +194,13 @@ class Kernel:
         current.set(context)
         turn.changed("running")
         try:
-            status, error, cause = await self._finish(context)
-            if status == "sleeping":
-                return
+            worked = await work_on(self, context)
+            if worked.pause is not None:
+                return await self._suspend(context, worked.pause)
+            status, error = worked.status, worked.error
             messages: Sequence[Message] = turn.messages()
             if self.hooks:
-                messages = await self._after(turn, status, messages, error)
+                messages = await hook_end(self.hooks, turn, status, messages, error)
             result: dict[str, Any] = {"messages": [message.dump() for message in messages]}
             if error is not None:
                 result["error"] = error
@@ -199,7 +210,7 @@ class Kernel:
                 result["tools"] = turn.tools
             await self._end(claim, status, result)
             turn.row.result, turn.row.ended = result, time.time()
-            self._conclude(turn, status, messages, error, cause)
+            self._conclude(turn, status, messages, error, worked.cause)
         except Lost:
             rows = await self.store.look(id=turn.id)
             if rows and rows[0].state in OVER:
@@ -210,105 +221,9 @@ class Kernel:
             if self.contexts.get(turn.id) is context:
                 del self.contexts[turn.id]
 
-    async def _finish(
-        self, context: TurnContext
-    ) -> tuple[str, dict[str, Any] | None, BaseException | None]:
-        """Run the participant: how it ended, and why if not well."""
-        turn = context.turn
-        end = _end_of(turn)
-        if end is not None and end <= time.time():  # it slept so long
-            return *_failed(turn, TimeoutError(), end), None
-        try:
-            if end is None:
-                await self._answer(context)
-            else:
-                async with asyncio.timeout(end - time.time()):
-                    await self._answer(context)
-        except (Suspend, BaseExceptionGroup) as raised:
-            pause = _pause_in(raised)
-            if pause is not None:
-                await self._suspend(context, pause)
-                return "sleeping", None, None
-            if not isinstance(raised, Exception):
-                raise
-            return "failed", error_of(raised), raised
-        except asyncio.CancelledError:
-            rows = await asyncio.shield(self.store.look(id=turn.id))
-            if not rows or rows[0].state not in OVER:
-                raise
-            raise Lost("cancelled", turn=turn.id) from None
-        except Lost:
-            raise
-        except Exception as error:
-            return *_failed(turn, error, end), error
-        return "completed", None, None
-
-    async def _answer(self, context: TurnContext) -> None:
-        turn, done = context.turn, 0
-        answer = self.participants[turn.name].answer(context)
-        if isinstance(answer, AsyncIterable):
-            async for reply in answer:
-                done = await self._reply(context, reply, done, yielded=True)
-        else:
-            reply = await answer if isawaitable(answer) else answer
-            done = await self._reply(context, reply, done)
-        for piece in turn.pieces.items:
-            if isinstance(piece, Turn):
-                await piece  # its failure is ours
-
-    async def _reply(
-        self, context: TurnContext, reply: Any, done: int, *, yielded: bool = False
-    ) -> int:
-        """Add what was returned or yielded, unless an earlier run did."""
-        turn = context.turn
-        if isinstance(reply, list | tuple):
-            for one in reply:
-                done = await self._reply(context, one, done, yielded=True)
-            return done
-        if reply is None and not yielded:
-            return done
-        if done >= len(turn.pieces.items):
-            if not isinstance(reply, Turn | Draft):
-                reply = self._message(turn, reply)
-                if self.hooks:
-                    reply = await self.hooks.change("value", turn, reply)
-            turn.add(reply)
-        return done + 1
-
-    def _message(self, turn: Turn, reply: Any) -> Message:
-        sender, to = turn.row.name, turn.message.sender
-        if isinstance(reply, str):
-            return Message(reply, "return", sender, to, turn=turn.row.id)
-        if isinstance(reply, Message):
-            return reply.but(
-                kind="return", sender=reply.sender or sender, to=reply.to or to, turn=turn.row.id
-            )
-        text = "" if reply is None else reply if isinstance(reply, str) else _text(reply)
-        return Message(text, "return", sender, to, plain(reply), turn=turn.row.id)
-
-    async def _after(
-        self,
-        turn: Turn,
-        status: str,
-        messages: Sequence[Message],
-        error: dict[str, Any] | None,
-    ) -> Sequence[Message]:
-        if status == "timeout":
-            await self.hooks.run("timeout", turn, error)
-        if error is not None:
-            await self.hooks.run("error", turn, error)
-        if status == "completed":
-            changed = await self.hooks.run("after_turn", turn, messages)
-            if changed is not None:
-                one = changed if isinstance(changed, list | tuple) else [changed]
-                messages = [_as_message(m, self._message(turn, "")) for m in one]
-        for message in messages:
-            await self.hooks.run("message", turn, message)
-        return messages
-
     async def _suspend(self, context: TurnContext, pause: Suspend) -> None:
         turn, until = context.turn, pause.until
-        bounds = [end for end in (until, _end_of(turn)) if end is not None]
+        bounds = [end for end in (until, end_of(turn)) if end is not None]
         context.slept(until)
         self.contexts.pop(turn.id, None)
         self._watched[turn.id] = turn
@@ -482,37 +397,6 @@ class Kernel:
         return found[turn]
 
 
-def _end_of(turn: Turn) -> float | None:
-    """When it has to be over, whether by its own bound or by that of its tree."""
-    options = turn.row.options
-    ends = [options["deadline"]] if "deadline" in options else []
-    if "timeout" in options:
-        ends.append((turn.row.started or time.time()) + options["timeout"])
-    return min(ends) if ends else None
-
-
-def _failed(turn: Turn, error: Exception, end: float | None) -> tuple[str, dict[str, Any]]:
-    """How a turn ended that raised, which had until *end*."""
-    options = turn.row.options
-    if isinstance(error, LimitReached):
-        return "limit", {"kind": error.limit, "text": str(error)}
-    if not isinstance(error, TimeoutError) or end is None or time.time() < end:
-        return "failed", error_of(error)
-    if options.get("deadline", float("inf")) <= time.time():
-        seconds = options.get("limits", {}).get("seconds")
-        text = f"{turn.name} (turn {turn.id}) reached the limit seconds: {seconds}"
-        return "limit", {"kind": "seconds", "text": text}
-    text = f"no answer within {options.get('timeout')} seconds"
-    return "timeout", {"kind": "TimeoutError", "text": text}
-
-
-def _pause_in(raised: BaseException) -> Suspend | None:
-    """The wish to sleep in *raised*, unless something else went wrong beside it."""
-    while isinstance(raised, BaseExceptionGroup) and raised.split(Suspend)[1] is None:
-        raised = raised.exceptions[0]
-    return raised if isinstance(raised, Suspend) else None
-
-
 def _check_same(kept: Row, to: str, message: Message, parent: str | None) -> None:
     """Raise Diverged unless *kept* is the turn that is asked for."""
     if kept.name != to or kept.parent != parent:
@@ -541,16 +425,6 @@ def _adopt(parent: Turn, turn: Turn) -> None:
         one = waiting.pop()
         one.events_of_root = parent.events_of_root
         waiting += one.children
-
-
-def _as_message(value: Any, like: Message) -> Message:
-    return value if isinstance(value, Message) else like.but(text=str(value))
-
-
-def _text(value: Any) -> str:
-    import json
-
-    return json.dumps(plain(value), ensure_ascii=False)
 
 
 def _report_unread(turn: Turn) -> None:

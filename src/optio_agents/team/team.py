@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .calls import AGAIN, ALL, APPROVER, Calls, again, everyone
 from .errors import NoParticipant
-from .hooks import Hooks
 from .kernel import Kernel
 from .limits import CAREFUL, Every, Limits
 from .messages import Message
+from .observing.hooks import Hooks
 from .participants import Function, Participant
+from .participants.human import Approver, Human
 from .participants.model import PeerTool
 from .participants.tools import Tool, tool
 from .stores import Row, TurnStore
@@ -41,8 +42,9 @@ class Team:
     Enter it, or `start` and `close` it; `run` does both for a script. With a *store* its turns
     survive the process: whoever starts a team of the same participants on the same store takes up
     what is open. *approve* (a participant's name, or a function of a question that gives a bool or
-    a text) answers what needs approval; nothing within *approve_within* seconds is a no. The turns
-    of a *shared* participant run one after the other.
+    a text) answers what needs approval; nothing within *approve_within* seconds is a no. In a team
+    with agents that names nobody, whoever sits there is asked. The turns of a *shared* participant
+    run one after the other.
     """
 
     def __init__(
@@ -64,13 +66,7 @@ class Team:
         if unknown := set(without) - set(VERBS):
             raise ValueError(f"there are no such verbs: {', '.join(sorted(unknown))}")
         self.name, self.instructions, self.without = name, instructions, frozenset(without)
-        self._participants: dict[str, Participant] = {}
-        for own, one in participants.items():
-            if not _NAME.fullmatch(own) or own in _RESERVED:
-                raise ValueError(f"{own!r} cannot be the name of a participant")
-            self._participants[own] = _participant(one, shared=own in shared)
-        if missing := set(shared) - set(participants):
-            raise NoParticipant(f"no participants {', '.join(sorted(missing))} to be shared")
+        self._participants = dict(_named(participants, shared))
         self.tools = [one if isinstance(one, Tool) else tool(one) for one in tools]
         for one in self.tools:
             if one.name in participants:
@@ -83,9 +79,11 @@ class Team:
         self._participants[AGAIN] = Function(again)
         if approve is not None:
             self._participants[APPROVER] = Function(_approver(approve, participants))
+        elif careful:
+            self._participants[APPROVER] = Approver()
         self._approve_within = approve_within
         self._hooks = Hooks()
-        self._store = _store(store, name)
+        self.store = _store(store, name)
         self._kernel: Kernel | None = None
         self._roots: list[Turn] = []
         self._many = 100
@@ -97,7 +95,9 @@ class Team:
         """Take up what is open in the store, and work from then on until `close`."""
         if self._kernel is not None:
             raise ValueError("the team is started already")
-        kernel = Kernel(self._participants, self._store, self._hooks, self._limits.at_once)
+        kernel = Kernel(
+            self._participants, self.store, self._hooks, self._limits.at_once, self.name
+        )
         self._calls = kernel.calls = Calls(kernel, self._limits, self._approve_within)
         self._calls.tools, self._calls.without = self.tools, self.without
         self._calls.instructions = self.instructions
@@ -172,6 +172,14 @@ class Team:
             self._many = 2 * len(self._roots) + 100
         return turn
 
+    def open(self, to: str, **options: Unpack[CallOptions]) -> Turn:
+        """Call *to* before there is anything to say: `send` to the turn, and then `finish` it.
+
+        The participant reads it by `async for message in ctx.incoming()`.
+        """
+        options["open"] = True
+        return self.call(to, "", **options)
+
     def only(self, *names: str) -> Team:
         """The same team, of which a call sees no more than these, all the way down."""
         for name in names:
@@ -182,6 +190,18 @@ class Team:
         fewer: Team = object.__new__(Team)
         fewer.__dict__ = {**self.__dict__, "_only": list(names)}
         return fewer
+
+    @property
+    def people(self) -> dict[str, Human]:
+        """The persons in it, whoever approves among them."""
+        known = self._participants.items()
+        return {name: one for name, one in known if isinstance(one, Human)}
+
+    def keep_in_journal(self, name: str) -> None:
+        """Have its turns in the journal of this user, as those of the team *name*."""
+        from optio_agents.store import default_path
+
+        self.name, self.store = name, _store(default_path(), name)
 
     @property
     def participants(self) -> list[str]:
@@ -285,6 +305,18 @@ class Team:
     def _running_calls(self) -> Calls:
         assert self._running
         return self._calls
+
+
+def _named(
+    participants: Mapping[str, Any], shared: Collection[str]
+) -> Iterator[tuple[str, Participant]]:
+    """Each under its name. Raises ValueError, and NoParticipant for one that is to be shared."""
+    for name, one in participants.items():
+        if not _NAME.fullmatch(name) or name in _RESERVED:
+            raise ValueError(f"{name!r} cannot be the name of a participant")
+        yield name, _participant(one, shared=name in shared)
+    if missing := set(shared) - set(participants):
+        raise NoParticipant(f"no participants {', '.join(sorted(missing))} to be shared")
 
 
 def _participant(one: Any, *, shared: bool) -> Participant:

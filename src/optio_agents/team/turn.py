@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, TypedDict
 
 from .errors import CallFailed, CallTimedOut, Diverged, TeamError
-from .events import Called, Concluded, Stream, TeamEvent, Token
 from .messages import Message, joined
+from .observing.events import Called, Concluded, Stream, TeamEvent, Token
 from .stores import OVER, Row
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ class Working(Protocol):
     """The context of a turn that runs here."""
 
     turn: Turn
+    stays: bool
 
     def suspend_for_mail(self) -> NoReturn: ...
 
@@ -32,10 +33,12 @@ class Worker(Protocol):
     hooks: Any
     calls: Any
     slots: Any
+    team: str
     store: TurnStore
     contexts: dict[str, Any]
     participants: Any
-    spent: dict[str, dict[str, float]]
+    spent: dict[str, Any]
+    tracing: Any
 
     def start(self, turn: Turn) -> None: ...
     async def cancel(self, turn: str) -> list[str]: ...
@@ -56,6 +59,7 @@ class CallOptions(TypedDict, total=False):
     metadata: Any
     settings: Mapping[str, Any]  # of a model, for this call only: max_tokens, temperature, …
     lazy: bool
+    open: bool  # it is called with nothing yet: what is sent to it counts, until `finish`
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,27 @@ class Status:
     metadata: Any = None
     used: Mapping[str, float] = field(default_factory=dict)
     messages: tuple[Message, ...] = ()
+
+    @classmethod
+    def of(cls, row: Row, messages: tuple[Message, ...] = ()) -> Status:
+        """As it is kept; *messages* are those of a turn that is not over."""
+        result = row.result or {}
+        messages = tuple(map(Message.load, result.get("messages", ()))) or messages
+        error = result.get("error") or {}
+        return cls(
+            row.id,
+            row.name,
+            row.state,
+            "\n\n".join(message.text for message in messages),
+            f"{error['kind']}: {error['text']}" if error else "",
+            row.parent,
+            row.created,
+            row.started,
+            row.ended,
+            row.options.get("metadata"),
+            result.get("used", {}),
+            messages,
+        )
 
 
 class Suspend(BaseException):
@@ -112,6 +137,7 @@ class Turn:
         "endless",
         "error",
         "events_of_root",
+        "late",
         "message",
         "parent",
         "pieces",
@@ -138,6 +164,7 @@ class Turn:
         self.error: dict[str, Any] | None = None
         self.cause: BaseException | None = None
         self._final: Message | None = None
+        self.late: Callable[[], Message] | None = None  # its message, when it begins
         self.tools: list[str] = []
         if parent is not None:
             parent.children.append(self)
@@ -183,7 +210,8 @@ class Turn:
         self._kernel.start(self)
         while self.status not in OVER:
             waiting = current.get()
-            if self.status == "sleeping" and waiting and waiting.turn is self.parent:
+            ours = waiting is not None and waiting.turn is self.parent and not waiting.stays
+            if waiting is not None and ours and self.status == "sleeping":
                 waiting.suspend_for_mail()
             await self.pieces.more()
 
@@ -245,6 +273,13 @@ class Turn:
             await self.pieces.more()
         number: int = await self._kernel.calls.send(self.id, message, key=id)
         return number
+
+    async def finish(self) -> None:
+        """Nothing more will be sent to it: see `Team.open`."""
+        self._kernel.start(self)
+        while not self.written and not self.over:
+            await self.pieces.more()
+        await self._kernel.store.post(self.id, {"finished": True}, key="finished")
 
     async def cancel(self) -> None:
         """End it and all below it; what they started is gone when this returns."""

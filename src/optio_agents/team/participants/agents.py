@@ -5,34 +5,33 @@ at work and goes on with it: its answer, its questions and its calls are read fr
 they were. Cancelling the turn ends the agent with all that it started; closing a durable team
 leaves it at work.
 
-It calls others by lines of its log; what is sent to the turn goes into its input, once.
+What is sent to the turn goes into its input, once. What it asks of others is in `agent_verbs`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import mimetypes
 import tempfile
-from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from optio_agents.team.context import is_yes
 from optio_agents.team.errors import TeamError
-from optio_agents.team.events import AgentSpoke, Stepped
 from optio_agents.team.messages import Attachment, Message
+from optio_agents.team.observing.events import AgentSpoke, Stepped
 from optio_agents.team.stores import OVER
-from optio_agents.team.verbs import VERBS, Finished, dispatch
+
+from .agent_verbs import AgentVerbs, how_to_call
+from .budget import Budget
 
 if TYPE_CHECKING:
-    from optio_agents.conversation.contract import PermissionDecision, PermissionRequest
     from optio_agents.hosts.host import Host
     from optio_agents.hosts.ssh.config import SSHConfig
     from optio_agents.store import Store
+    from optio_agents.store.records import Delivery
     from optio_agents.supervision import Session
     from optio_agents.team.context import TurnContext
 
@@ -51,32 +50,60 @@ class CodingAgent:
     def __init__(
         self, spec: Any, host: Any, *, cwd: str | None, role: str, ends: Ends, shared: bool
     ) -> None:
-        self._spec, self._host, self._cwd, self._ends = spec, _ssh(host), cwd, ends
+        if shared and ends != "answer":
+            raise ValueError("a shared agent goes on after its turns: they end with its answer")
+        self._spec, self._host, self._cwd, self.ends = spec, _ssh(host), cwd, ends
         self.role, self.shared = role, shared
+        self._own: Store | None = None
+        self._until_closed = AsyncExitStack()
 
     def open(self, name: str) -> None:
-        pass
-
-    async def close(self) -> None:
         pass
 
     async def answer(self, context: TurnContext) -> Message:
         from optio_agents.store import Store
 
         path = getattr(context.kernel.store, "path", None)
-        async with AsyncExitStack() as stack:
-            store = None if path is None else await stack.enter_async_context(Store(path))
-            if path is None:
-                files = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            else:
-                files = path.parent / "team" / session_of(context.id)
-            return await AgentTurn(context, store, files, self._ends).run(self)
+        if path is not None:
+            files = path.parent / "team" / session_of(context.id)
+            async with Store(path) as store:
+                return await AgentTurn(self, context, store, files).run()
+        if self.shared:
+            store = self._own = self._own or await self._make_store()
+            return await AgentTurn(self, context, store, store.path.parent / context.id).run()
+        with tempfile.TemporaryDirectory() as place:
+            return await AgentTurn(self, context, None, Path(place)).run()
+
+    async def _make_store(self) -> Store:
+        """Where a session is kept between turns in a team without a journal."""
+        from optio_agents.store import Store
+
+        place = self._until_closed.enter_context(tempfile.TemporaryDirectory())
+        return await self._until_closed.enter_async_context(Store(Path(place, "journal.sqlite3")))
+
+    async def close(self) -> None:
+        from optio_agents.supervision import find_session
+
+        async with self._until_closed:
+            store, self._own = self._own, None
+            for one in await store.sessions() if store else ():
+                if store and not one.over:
+                    async with find_session(one.id, store=store) as session:
+                        await session.stop()
 
     def spec(self, context: TurnContext) -> Any:
         """What is run for this turn."""
         told = [self._spec.prompt, context.options.get("everyone")]
-        told += [context.options.get("instructions"), _how_to_call(context), context.text]
+        how = how_to_call(context, by_tools=self.has_tools)
+        told += [context.options.get("instructions"), how, context.text]
         return replace(self._spec, prompt="\n\n".join(part for part in told if part))
+
+    @property
+    def has_tools(self) -> bool:
+        """It calls functions of ours over its own stream."""
+        from optio_agents.supervision.kinds import kind_named
+
+        return kind_named(self._spec.kind).serves
 
     def make_host(self, session: str) -> Host:
         from optio_agents.hosts.host import make_host
@@ -106,18 +133,27 @@ def agent(
 class AgentTurn:
     """One turn of one agent: its session, from its beginning or from where it stood."""
 
-    def __init__(self, context: TurnContext, store: Store | None, files: Path, ends: Ends) -> None:
-        self._context, self._store, self._files, self._ends = context, store, files, ends
+    def __init__(
+        self, participant: CodingAgent, context: TurnContext, store: Store | None, files: Path
+    ) -> None:
+        self._participant, self._context = participant, context
+        self._store, self._files, self._ends = store, files, participant.ends
+        self._after = 0  # the events of the session up to this one are of earlier turns
+        self._delivered: dict[str, str] = {}
         self._owed: set[str] = set()  # files that were announced and not answered
         self._said: str | None = None
-        self._calls = 0
-        self._finished: Message | None = None
+        self._verbs = AgentVerbs(context)
+        self._budget = Budget(context)
 
-    async def run(self, participant: CodingAgent) -> Message:
+    async def run(self) -> Message:
         from optio_agents.errors import SessionFailed
 
+        self._context.stays = True  # the agent waits, and so do we
+        await self._budget.begin({})
+        if self._context.claim.epoch == 1 and (limit := self._budget.reached()):
+            raise limit
         async with AsyncExitStack() as stack:
-            session = await self._enter(participant, stack)
+            session = await self._enter(stack)
             sender = asyncio.create_task(self._forward(session))
             try:
                 await self._follow(session)
@@ -128,15 +164,19 @@ class AgentTurn:
             except asyncio.CancelledError:
                 if await asyncio.shield(self._goes_on()):
                     await asyncio.shield(session.detach())
+                elif self._participant.shared:
+                    await asyncio.shield(self._give_up(session))
                 raise
             finally:
                 sender.cancel()
                 with suppress(asyncio.CancelledError):
                     await sender
         text = self._said if self._said is not None else result.summary or ""
-        files = tuple(_attached(one.saved) for one in result.deliverables if one.saved)
-        if self._finished is not None:
-            return self._finished.but(attachments=files)
+        if not self._participant.shared:
+            self._delivered = {one.path: one.saved for one in result.deliverables if one.saved}
+        files = tuple(map(_attached, self._delivered.values()))
+        if self._verbs.finished is not None:
+            return self._verbs.finished.but(attachments=files)
         return Message(text, attachments=files)
 
     @property
@@ -149,29 +189,57 @@ class AgentTurn:
         rows = await kernel.store.look(id=self._context.id)
         return kernel.store.durable and bool(rows) and rows[0].state not in OVER
 
-    async def _enter(self, participant: CodingAgent, stack: AsyncExitStack) -> Session:
+    async def _give_up(self, session: Session) -> None:
+        """End what the agent does for this turn, and leave it to those that come."""
+        await session.interrupt()
+        await session.detach()
+
+    async def _enter(self, stack: AsyncExitStack) -> Session:
         from optio_agents.protocol import get_protocol
         from optio_agents.supervision import find_session, supervise
 
-        name, store = session_of(self._context.id), self._store
-        known = [one for one in (await store.sessions() if store else ()) if one.id == name]
+        store, context, participant = self._store, self._context, self._participant
+        name, self._after = await self._place()
+        known = await store.find(name) if store else None
         options: dict[str, Any] = {
             "store": store,
             "protocol": get_protocol(caller_messages=True),
-            "on_caller_message": self._called,
-            "on_permission_request": self._permitted,
+            "on_caller_message": self._verbs.by_line,
+            "on_permission_request": self._verbs.permit,
             "permission_timeout": float("inf"),  # the approver of the team has its own bound
             "save_deliverables_to": self._files,
+            "tools": self._verbs.tools() if participant.has_tools else (),
         }
-        if known and known[0].over and store is not None:
+        if known and known.over and store is not None:
             return await stack.enter_async_context(find_session(name, store=store))
         if known:
-            return await stack.enter_async_context(supervise(None, resume=name, **options))
+            session = await stack.enter_async_context(supervise(None, resume=name, **options))
+            if self._after:
+                await session.send(context.text, id=context.id)
+            return session
         host = await stack.enter_async_context(participant.make_host(name))
-        spec, title = participant.spec(self._context), self._context.name
+        spec, title = participant.spec(context), context.name
         return await stack.enter_async_context(
             supervise(host, spec, session=name, title=title, **options)
         )
+
+    async def _place(self) -> tuple[str, int]:
+        """The session of this turn, and the number of the event behind which the turn begins."""
+        context, store = self._context, self._store
+        if not self._participant.shared or store is None:
+            return session_of(context.id), 0
+        if "session" not in context.claim.records:
+            prefix = session_of(f"{context.kernel.team}.{context.name}")
+            ours = [one for one in await store.sessions() if one.id.startswith(f"{prefix}_")]
+            number = 0
+            if ours and not ours[-1].over:
+                while rows := await store.events(ours[-1].id, after=number):
+                    number = rows[-1].number
+                await context.record("session", [ours[-1].id, number])
+            else:
+                await context.record("session", [f"{prefix}_{len(ours) + 1}", 0])
+        name, number = context.claim.records["session"]
+        return name, number
 
     async def _follow(self, session: Session) -> None:
         """Return once the agent has nothing more to say for this turn.
@@ -185,39 +253,49 @@ class AgentTurn:
         )
 
         turn = self._context.turn
-        async for event in session.events():
+        leave = session.detach if self._participant.shared else session.stop
+        async for event in session.events(self._after):
             match event:
                 case AgentEvent(raw):
                     said = AgentSpoke(turn.id, turn.name, turn.row.parent, dict(raw))
                     turn.emit(said)
                 case DeliveryStep(delivery):
-                    if delivery.taken is None and delivery.reply is None:
-                        self._owed.add(delivery.path)
-                    else:
-                        self._owed.discard(delivery.path)
+                    self._deliver(delivery)
                 case TurnEnded(ended):
                     self._count(ended)
-                    if not ended.ok and self._ends == "answer":
-                        raise AgentFailed(
-                            f"{self._who}: its turn was {ended.outcome}: {ended.failure}",
-                            turn=turn.id,
-                        )
+                    if error := self._wrong(ended):
+                        await leave()
+                        raise error
                     self._said = ended.text or self._said
-                    if self._ends == "answer" and not self._owed and not self._calls:
-                        await session.stop()
-                        return
-            if self._finished is not None:
-                await session.stop()
+                    if self._ends == "answer" and not self._owed and not self._verbs.open:
+                        self._verbs.finished = self._verbs.finished or Message(self._said or "")
+                    elif limit := self._budget.reached():
+                        await leave()
+                        raise limit
+            if self._verbs.finished is not None:
+                await leave()
                 return
+
+    def _deliver(self, delivery: Delivery) -> None:
+        if delivery.saved:
+            self._delivered[delivery.path] = delivery.saved
+        if delivery.taken is None and delivery.reply is None:
+            self._owed.add(delivery.path)
+        else:
+            self._owed.discard(delivery.path)
+
+    def _wrong(self, ended: Any) -> TeamError | None:
+        """Why a turn of the agent's that has *ended* is the end of ours, and no good one."""
+        if not ended.ok and self._ends == "answer":
+            words = f"{self._who}: its turn was {ended.outcome}: {ended.failure}"
+            return AgentFailed(words, turn=self._context.id)
+        return self._budget.unpriced(self._who) if ended.cost is None else None
 
     def _count(self, ended: Any) -> None:
         turn, used = self._context.turn, self._context.used
         usage = ended.usage
         tokens = 0 if usage is None else usage.input_tokens + usage.output_tokens
-        used["steps"] = used.get("steps", 0) + 1
-        used["tokens"] = used.get("tokens", 0) + tokens
-        if ended.cost is not None:
-            used["usd"] = used.get("usd", 0.0) + ended.cost
+        self._budget.add(tokens, ended.cost)
         turn.emit(Stepped(turn.id, turn.name, turn.row.parent, int(used["steps"]), tokens))
 
     async def _forward(self, session: Session) -> None:
@@ -230,52 +308,11 @@ class AgentTurn:
                 words = f"{message.sender} says: {message.text}"
                 await session.send(words, id=f"{self._context.id}:{number}")
 
-    async def _called(self, hook: Any, verb: str, data: object) -> str | None:
-        """The agent uses a verb by a line of its log; the answer goes into its input."""
-        if verb not in VERBS:
-            return f"{verb}: there is no such verb: there are {', '.join(VERBS)}"
-        arguments = dict(data) if isinstance(data, Mapping) else {}
-        name = arguments.pop("id", None) or json.dumps([verb, arguments], sort_keys=True)
-        self._calls += 1
-        try:
-            said = await dispatch(self._context, verb, arguments, key=f"line:{name}")
-        except Finished as finished:
-            self._finished = finished.message
-            return None
-        finally:
-            self._calls -= 1
-        return f"{verb}: {said}"
-
-    async def _permitted(self, request: PermissionRequest) -> PermissionDecision:
-        from optio_agents.conversation.contract import PermissionDecision
-
-        question = f"{self._context.name}: {request.tool_name} {json.dumps(request.input)}"
-        key = request.names[0] if request.names else request.id
-        answer = await self._context.ask(question, key=f"permission:{key}")
-        if is_yes(answer):
-            return PermissionDecision("allow")
-        return PermissionDecision("deny", message=answer.text or "no")
-
 
 def session_of(turn: str) -> str:
     """The id of the session of a turn: its own, where that can be one."""
     plain = turn.replace(".", "_")
     return plain if len(plain) <= 64 else hashlib.sha256(turn.encode()).hexdigest()[:40]
-
-
-def _how_to_call(context: TurnContext) -> str:
-    calls = context.kernel.calls
-    peers = [name for name in calls.visible(context.options.get("only")) if name != context.name]
-    if not peers:
-        return ""
-    roles = "\n".join(f"- {name}: {context.kernel.participants[name].role}" for name in peers)
-    return (
-        "You work with others. To give one of them work, append this line to your log and end "
-        "your turn; the answer comes as a message:\n"
-        'CALLER_MESSAGE: call {"name": "…", "message": "…", "id": "a name of this call"}\n'
-        'To tell your caller something: CALLER_MESSAGE: send {"to": "caller", "message": "…"}\n'
-        f"There are:\n{roles}"
-    )
 
 
 def _attached(saved: str) -> Attachment:

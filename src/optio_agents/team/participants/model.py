@@ -24,6 +24,7 @@ class Model:
     """A model with instructions; make it with `model`."""
 
     local = False
+    grace = 30.0  # seconds to sum up when the time of the tree is over
 
     def __init__(self, name: str, instructions: str, settings: Mapping[str, Any]) -> None:
         self.model, self.instructions, self._all = name, instructions, dict(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from inspect import signature
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from pydantic_ai.messages import (
     ImageUrl,
     ModelMessage,
     ModelRequest,
+    ModelResponse,
     PartDeltaEvent,
     PartStartEvent,
     TextPart,
@@ -26,6 +28,7 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models import infer_model
 from pydantic_ai.providers import infer_provider_class
+from pydantic_ai.usage import RequestUsage
 
 from optio_agents.team.errors import NoCredential
 from optio_agents.team.messages import Attachment, Message
@@ -71,6 +74,26 @@ class Client:
         except ValueError as error:
             raise NoCredential(f"{name}: there is no provider {provider!r}: {error}") from None
         self.window = spec.context_window or self.model.profile.get("context_window")
+
+    @property
+    def priced(self) -> bool:
+        """Whether it is known what it costs."""
+        return self.price(ModelResponse(parts=[], usage=RequestUsage(input_tokens=1))) is not None
+
+    def price(self, response: ModelResponse) -> float | None:
+        """What an answer cost, in US dollars; None where nobody knows."""
+        asked = replace(  # it may tell of another name of the model
+            response,
+            model_name=self.model.model_name,
+            provider_name=self.model.system,
+            provider_url=self.model.base_url,
+        )
+        for one in (response, asked):
+            try:
+                return float(one.cost().total_price)
+            except (LookupError, AssertionError, ValueError):
+                pass
+        return None
 
     async def close(self) -> None:
         async with self.model:  # leaving it closes the connections of its provider

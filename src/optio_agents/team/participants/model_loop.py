@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic_ai.direct import model_request_stream
 from pydantic_ai.exceptions import ModelAPIError, UnexpectedModelBehavior, UserError
@@ -32,15 +32,10 @@ from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
-from optio_agents.team.errors import (
-    CallFailed,
-    LimitReached,
-    OutcomeUnknown,
-    ProviderFailed,
-)
-from optio_agents.team.events import Stepped, Token, ToolCalled, ToolReturned
+from optio_agents.team.errors import LimitReached, ProviderFailed
 from optio_agents.team.messages import Attachment, Message
-from optio_agents.team.stores import OVER
+from optio_agents.team.observing.events import Stepped, Token, ToolCalled, ToolReturned
+from optio_agents.team.participants.budget import Budget
 from optio_agents.team.turn import Draft, validated
 from optio_agents.team.verbs import VERBS, Finished, dispatch, schema
 
@@ -55,11 +50,12 @@ from .model_api import (
     tokens_of,
     words_of,
 )
-from .tools import Tool, ToolRefused, ToolResult, no_lock
+from .tools import Tool, ToolResult, use
 
 if TYPE_CHECKING:
     from optio_agents.team.context import TurnContext
 
+T = TypeVar("T")
 
 _ASKED_AGAIN = 3  # times that an answer may miss the form that was wanted
 _FULL, _TAIL = 0.8, 0.4  # shares of the context window: when it is summed up, and what is kept
@@ -73,6 +69,8 @@ class ModelTurn:
         self._spec, self._client, self._context = spec, client, context
         self._kernel = context.kernel
         self._turn = context.turn
+        self._budget = Budget(context)
+        self._missed = 0  # answers that had not the form that was wanted
         self._log: list[ModelMessage] = []
         calls = self._kernel.calls
         self._tools: dict[str, Tool] = {tool.name: tool for tool in (*calls.tools, *spec.tools)}
@@ -81,13 +79,12 @@ class ModelTurn:
         ]
 
     async def run(self) -> AsyncIterator[Draft]:
-        context, missed = self._context, 0
-        self._log = [*await self._history(), ModelRequest(parts=[prompt(context.message)])]
+        await self._begin()
         step = 0
         while True:
             step += 1
             await self._enter_mail()
-            limit = await self._limit_reached()
+            limit = self._budget.reached()
             if limit is not None:
                 self._say(f"You have reached a limit ({limit}). Sum up what you have, briefly.")
             await self._make_room(step)
@@ -99,7 +96,8 @@ class ModelTurn:
                     else:
                         draft = piece
                         yield piece
-            assert response is not None
+            if response is None:  # the time was over
+                continue
             self._log.append(response)
             uses = [part for part in response.parts if isinstance(part, ToolCallPart)]
             text = "".join(part.content for part in response.parts if isinstance(part, TextPart))
@@ -112,21 +110,36 @@ class ModelTurn:
                 if finished is not None:
                     yield _said(self._message(finished.text, finished))
                     return
-                continue
-            if response.finish_reason in _CUT or not response.parts:
-                _close(draft, None)
-                raise ProviderFailed(
-                    f"{context.name} (turn {context.id}): {self._spec.model} did not complete its "
-                    f"answer: {response.finish_reason or 'it is empty'}",
-                    turn=context.id,
-                )
-            wrong = self._misfit(text)
-            if wrong is None or missed == _ASKED_AGAIN:
-                _close(draft, self._message(text))
+            elif self._takes(response, draft, text):
                 return
-            missed += 1
+
+    async def _begin(self) -> None:
+        """Count what was used before, and build the log up to the first request."""
+        await self._budget.begin(self._used_before())
+        unpriced = self._budget.unpriced(self._spec.model)
+        if unpriced is not None and not self._client.priced:
+            raise unpriced
+        message = self._context.message
+        self._log = [*await self._history(), ModelRequest(parts=[prompt(message)])]
+
+    def _takes(self, response: ModelResponse, draft: Draft | None, text: str) -> bool:
+        """Whether *text* is the answer; else it is asked for again. Raises ProviderFailed."""
+        context = self._context
+        if response.finish_reason in _CUT or not response.parts:
             _close(draft, None)
-            self._say(f"That does not have the form that is wanted: {wrong}. Answer again.")
+            raise ProviderFailed(
+                f"{context.name} (turn {context.id}): {self._spec.model} did not complete its "
+                f"answer: {response.finish_reason or 'it is empty'}",
+                turn=context.id,
+            )
+        wrong = self._misfit(text)
+        if wrong is None or self._missed == _ASKED_AGAIN:
+            _close(draft, self._message(text))
+            return True
+        self._missed += 1
+        _close(draft, None)
+        self._say(f"That does not have the form that is wanted: {wrong}. Answer again.")
+        return False
 
     # Requests
 
@@ -145,18 +158,20 @@ class ModelTurn:
         if hooks:
             await hooks.run("before_step", turn, step)
             self._log = await hooks.change("before_model", turn, self._log)
-        response = ModelResponse(parts=[])
+        response: ModelResponse | None = None
         async with aclosing(self._stream(tools=tools)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Draft):
                     yield piece
                 else:
                     response = piece
+        if response is None:
+            return
         if hooks:
             response = await hooks.change("after_model", turn, response)
         tokens = response.usage.total_tokens
         await context.record(key, ModelMessagesTypeAdapter.dump_python([response], mode="json"))
-        await self._spend(tokens)
+        self._budget.add(tokens, self._client.price(response))
         turn.emit(Stepped(turn.id, turn.name, turn.row.parent, step, tokens))
         if hooks:
             await hooks.run("after_step", turn, step)
@@ -166,15 +181,25 @@ class ModelTurn:
         """One request: the draft of what is said, when it begins, and the answer at its end."""
         context, turn, draft = self._context, self._turn, None
         try:
-            async with self._kernel.slots, self._request(tools=tools) as stream:
-                async for event in stream:
-                    if text := text_of(event):
-                        if draft is None:
-                            draft = Draft()
-                            yield draft
-                        draft.put(text)
-                        turn.emit(Token(turn.id, turn.name, turn.row.parent, text))
-                yield stream.get()
+            async with self._kernel.slots:
+                with self._kernel.tracing.chat(self._spec.model) as span:
+                    # the time is bounded between the events, as whoever reads us shares our task
+                    async with AsyncExitStack() as stack:
+                        request = stack.enter_async_context(self._request(tools=tools))
+                        stream = await self._in_time(request, bounded=tools)
+                        events = aiter(stream)
+                        while event := await self._in_time(anext(events, None), bounded=tools):
+                            if text := text_of(event):
+                                if draft is None:
+                                    draft = Draft()
+                                    yield draft
+                                draft.put(text)
+                                turn.emit(Token(turn.id, turn.name, turn.row.parent, text))
+                    response = stream.get()
+                    self._kernel.tracing.answered(span, response)
+            yield response
+        except TimeoutError:
+            _close(draft, None)
         except (ModelAPIError, UnexpectedModelBehavior, UserError, NotImplementedError) as error:
             _close(draft, None)
             raise ProviderFailed(
@@ -183,6 +208,14 @@ class ModelTurn:
         except BaseException:
             _close(draft, None)
             raise
+
+    async def _in_time(self, work: Awaitable[T], *, bounded: bool) -> T:
+        """Wait for *work* while there is time left for the tree. Raises TimeoutError."""
+        left = self._budget.left()
+        if not bounded or left == float("inf"):
+            return await work
+        async with asyncio.timeout(left):
+            return await work
 
     def _request(self, *, tools: bool) -> Any:
         settings = {**self._spec.settings, **self._context.options.get("settings", {})}
@@ -263,6 +296,14 @@ class ModelTurn:
         else:
             self._log.append(ModelRequest(parts=[part]))
 
+    def _used_before(self) -> dict[str, float]:
+        """By an earlier run of this turn."""
+        kept = [v for k, v in self._context.claim.records.items() if k.startswith("step:")]
+        steps = [one for [one] in map(ModelMessagesTypeAdapter.validate_python, kept)]
+        prices = [self._client.price(one) for one in steps if isinstance(one, ModelResponse)]
+        used = {"steps": float(len(kept)), "tokens": float(sum(map(tokens_of, kept)))}
+        return used | {"usd": sum(one for one in prices if one is not None)} if kept else {}
+
     def _message(self, text: str, like: Message | None = None) -> Message:
         turn = self._turn
         return (like or Message()).but(
@@ -313,83 +354,54 @@ class ModelTurn:
             async for _ in stream:
                 pass
             response = stream.get()
-        await self._spend(response.usage.total_tokens)
+        self._budget.add(response.usage.total_tokens, self._client.price(response))
         return "".join(part.content for part in response.parts if isinstance(part, TextPart))
-
-    # Limits
-
-    async def _budget(self) -> dict[str, float]:
-        root, spent = self._turn.row.root, self._kernel.spent
-        if root not in spent:
-            total = spent[root] = {"steps": 0.0, "tokens": 0.0}
-            if self._context.claim.epoch > 1 or self._turn.row.parent is not None:
-                for row in await self._kernel.store.look(root=root):
-                    for name, count in ((row.result or {}).get("used") or {}).items():
-                        total[name] = total.get(name, 0.0) + count
-            for key, value in self._context.claim.records.items():
-                if key.startswith("step:") and self._turn.row.state not in OVER:
-                    total["steps"] += 1
-                    total["tokens"] += tokens_of(value)
-        return spent[root]
-
-    async def _spend(self, tokens: int) -> None:
-        total, own = await self._budget(), self._context.used
-        if not own:
-            kept = [v for k, v in self._context.claim.records.items() if k.startswith("step:")]
-            own["steps"], own["tokens"] = float(len(kept)), float(sum(map(tokens_of, kept)))
-        else:
-            own["steps"] += 1
-            own["tokens"] += tokens
-        total["steps"] += 1
-        total["tokens"] += tokens
-
-    async def _limit_reached(self) -> LimitReached | None:
-        bounds = self._context.options.get("limits", {})
-        total = await self._budget() if bounds else {}
-        for limit in ("steps", "tokens"):
-            if limit in bounds and total.get(limit, 0) >= bounds[limit]:
-                words = f"{self._turn.name} (turn {self._turn.id}) reached the limit {limit}"
-                return LimitReached(f"{words}: {bounds[limit]}", limit=limit, turn=self._turn.id)
-        return None
 
     # Tools
 
     async def _use(self, step: int, uses: Sequence[ToolCallPart]) -> Message | None:
         """Run all of one reply together and put their results into the log, in order."""
-        work = [self._one(f"{step}:{use.tool_call_id}", use) for use in uses]
-        outcome = await asyncio.gather(*work, return_exceptions=True)
+        work = [self._one(f"{step}:{one.tool_call_id}", one) for one in uses]
+        outcome = await asyncio.gather(*map(self._finished, work), return_exceptions=True)
         finished = next((one.message for one in outcome if isinstance(one, Finished)), None)
         parts: list[Any] = []
         files: list[Any] = []
-        for use, result in zip(uses, outcome, strict=True):
+        for asked, result in zip(uses, outcome, strict=True):
             if isinstance(result, Finished):
                 continue
             if isinstance(result, BaseException):
                 raise result
-            parts.append(ToolReturnPart(use.tool_name, result.text, use.tool_call_id))
+            parts.append(ToolReturnPart(asked.tool_name, result.text, asked.tool_call_id))
             if result.attachments:
-                words = f"The files that {use.tool_name} gave:"
+                words = f"The files that {asked.tool_name} gave:"
                 files.append(prompt(Message(words, attachments=result.attachments)))
         if finished is None:
             self._log.append(ModelRequest(parts=[*parts, *files]))
         return finished
 
-    async def _one(self, key: str, use: ToolCallPart) -> ToolResult:
-        name, turn = use.tool_name, self._turn
+    async def _finished(self, work: Awaitable[ToolResult]) -> ToolResult:
+        try:
+            return await self._in_time(work, bounded=True)
+        except TimeoutError:
+            return ToolResult("error: the time was over before this was done")
+
+    async def _one(self, key: str, asked: ToolCallPart) -> ToolResult:
+        name, turn = asked.tool_name, self._turn
         new = f"used:{key}" not in self._context.claim.records
         try:
-            arguments = arguments_of(use)
+            arguments = arguments_of(asked)
         except ValueError as error:
-            use.args = {"invalid": str(use.args)}
+            asked.args = {"invalid": str(asked.args)}
             return ToolResult(f"error: the arguments of {name} are no JSON: {error}")
-        use.args = arguments
+        asked.args = arguments
         hooks = self._kernel.hooks
         if hooks:
             arguments = await hooks.change("before_tool", turn, arguments, tool=name)
         if new:
             turn.tools.append(name)
             turn.emit(ToolCalled(turn.id, turn.name, turn.row.parent, name, dict(arguments)))
-        result = await self._result(name, arguments, key)
+        with self._kernel.tracing.tool(name, asked.tool_call_id):
+            result = await self._result(name, arguments, key)
         if hooks:
             result = await hooks.change("after_tool", turn, result, tool=name)
         await self._context.record(f"used:{key}", True)
@@ -421,27 +433,7 @@ class ModelTurn:
         if tool.name in VERBS and name == "finish":
             result = await tool.run(context, arguments)
             raise Finished(Message(result.text, value=result.value))
-        free = "ctx" in tool.signature.parameters or tool.ask  # it may wait for others
-
-        async def run() -> dict[str, Any]:
-            try:
-                async with no_lock() if free else self._kernel.slots:
-                    return (await tool.run(context, arguments)).dump()
-            except (ToolRefused, CallFailed) as error:
-                return ToolResult(f"error: {error}").dump()
-            except Exception as error:
-                words = f"error: {name} failed: {type(error).__name__}: {error}"
-                return ToolResult(words).dump()
-
-        try:
-            kept = context.claim.records.get(f"tool:{key}")
-            if kept is None and free:
-                kept = await context.record(f"tool:{key}", await run())
-            elif kept is None:
-                kept = await context.once(f"tool:{key}", run)
-        except OutcomeUnknown as error:
-            return ToolResult(f"error: {error}")
-        return ToolResult.load(kept or {})
+        return await use(tool, context, arguments, key=key)
 
     def _as_messages(self) -> tuple[Message, ...]:
         """The log so far, to be handed to a peer."""

@@ -6,12 +6,14 @@ import asyncio
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints, overload
+from typing import TYPE_CHECKING, Annotated, Any, overload
 
+from optio_agents.schemas import arguments_model, schema_of
 from optio_agents.team.context import is_yes
-from optio_agents.team.errors import TeamError
+from optio_agents.team.errors import CallFailed, OutcomeUnknown, TeamError
 from optio_agents.team.messages import Attachment, Message, freeze, plain
 
 if TYPE_CHECKING:
@@ -87,31 +89,12 @@ class Tool:
         """The JSON schema of the arguments."""
         if self._raw is not None:
             return dict(self._raw)
-        made = _plain_schema(self._model().model_json_schema())
-        kept = {key: made[key] for key in ("properties", "required", "$defs") if key in made}
-        return {"type": "object", "properties": {}, **kept}
+        return schema_of(self._model())
 
     def _model(self) -> Any:
-        from pydantic import ConfigDict, Field, create_model
-
-        hints = get_type_hints(self.function, include_extras=True)
-        described = dict(_described(self._words))
-        fields: dict[str, Any] = {}
-        for name, parameter in self.signature.parameters.items():
-            if name == "ctx" or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
-                continue
-            kind = hints.get(name, Any)
-            words = described.get(name)
-            if get_origin(kind) is Annotated:
-                words = next((one for one in get_args(kind)[1:] if isinstance(one, str)), words)
-            default = parameter.default
-            if name in self.fixed:
-                default = self.fixed[name]
-            elif default is parameter.empty:
-                default = ...
-            fields[name] = (kind, Field(default, description=words))
-        config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-        return create_model(self.name, __config__=config, **fields)
+        return arguments_model(
+            self.function, self._words, without=frozenset({"ctx"}), fixed=self.fixed
+        )
 
     def checked(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """*arguments* as the function wants them. Raises ToolRefused, which says what is wrong."""
@@ -137,7 +120,7 @@ class Tool:
                 raise ToolRefused(f"{self.name} was not allowed: {answer.text}")
         if "ctx" in self.signature.parameters:
             given["ctx"] = context
-        async with no_lock() if self._alone is None else self._alone:
+        async with self._alone or nullcontext():
             async with asyncio.timeout(self.timeout):
                 if inspect.iscoroutinefunction(self.function) or "ctx" in given:
                     value = self.function(**given)
@@ -186,11 +169,6 @@ def as_result(value: Any) -> ToolResult:
     return ToolResult(text, text, freeze(plain(value)))
 
 
-class no_lock:  # noqa: N801
-    async def __aenter__(self) -> None: ...
-    async def __aexit__(self, *_: object) -> None: ...
-
-
 @overload
 def tool(function: Callable[..., Any], /) -> Tool: ...
 @overload
@@ -231,6 +209,36 @@ def skills(folder: str | Path) -> list[Tool]:
     return [_Skills(Path(folder).expanduser())]
 
 
+async def use(
+    tool: Tool, context: TurnContext, arguments: Mapping[str, Any], *, key: str
+) -> ToolResult:
+    """Run it for a turn, once for each *key*; what goes wrong is an error text for who asked.
+
+    It takes up a place among what runs at once, unless it may wait for others.
+    """
+    free = "ctx" in tool.signature.parameters or tool.ask
+
+    async def run() -> dict[str, Any]:
+        try:
+            async with nullcontext() if free else context.kernel.slots:
+                return (await tool.run(context, arguments)).dump()
+        except (ToolRefused, CallFailed) as error:
+            return ToolResult(f"error: {error}").dump()
+        except Exception as error:
+            words = f"error: {tool.name} failed: {type(error).__name__}: {error}"
+            return ToolResult(words).dump()
+
+    try:
+        kept = context.claim.records.get(f"tool:{key}")
+        if kept is None and free:
+            kept = await context.record(f"tool:{key}", await run())
+        elif kept is None:
+            kept = await context.once(f"tool:{key}", run)
+    except OutcomeUnknown as error:
+        return ToolResult(f"error: {error}")
+    return ToolResult.load(kept or {})
+
+
 class _Skills(Tool):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -256,28 +264,3 @@ class _Skills(Tool):
             raise ToolRefused(f"there is no skill {name!r}")
         path = self._folder / name
         return f"(in {path})\n{(path / 'SKILL.md').read_text('utf-8', 'replace')}"
-
-
-def _described(words: str) -> Iterator[tuple[str, str]]:
-    """The parameters that a docstring describes under "Args:"."""
-    _, _, below = words.partition("Args:\n")
-    for line in below.splitlines():
-        found = re.match(r"\s+(\w+)(?:\s*\([^)]*\))?:\s+(.+)", line)
-        if found is None:
-            return
-        yield found[1], found[2]
-
-
-def _plain_schema(value: Any) -> Any:
-    """Without the titles that nobody asked for."""
-    if isinstance(value, dict):
-        return {
-            key: (
-                {name: _plain_schema(one) for name, one in inner.items()}
-                if key in ("properties", "$defs")
-                else _plain_schema(inner)
-            )
-            for key, inner in value.items()
-            if key != "title" or not isinstance(inner, str)
-        }
-    return [_plain_schema(one) for one in value] if isinstance(value, list) else value

@@ -25,7 +25,7 @@ from .workers import Workers
 
 T = TypeVar("T")
 
-_FIELDS = (
+FIELDS = (
     "id, name, message, parent, root, options, place, state, epoch, worker, created, started,"
     " ended, until, after, result"
 )
@@ -164,12 +164,12 @@ class SqliteTurns:
     def _take(self, database: sqlite3.Connection, number: int, now: float) -> Claim:
         [row] = database.execute(
             "UPDATE turns SET state='running', epoch=epoch+1, worker=?,"
-            f" started=coalesce(started, ?) WHERE number=? RETURNING {_FIELDS}",
+            f" started=coalesce(started, ?) WHERE number=? RETURNING {FIELDS}",
             (self._id, now, number),
         ).fetchall()
         kept = database.execute("SELECT key, value FROM turn_records WHERE turn=?", (number,))
         records = {key: json.loads(value) for key, value in kept}
-        found = _row(row)
+        found = row_of(row)
         return Claim(found, found.epoch, records, _mail(database, number, 0))
 
     async def wait(self, seconds: float) -> None:
@@ -346,10 +346,10 @@ class SqliteTurns:
 
     def _rows(self, database: sqlite3.Connection, terms: str, values: tuple[Any, ...]) -> list[Row]:
         found = database.execute(
-            f"SELECT {_FIELDS} FROM turns WHERE team=? AND {terms} ORDER BY number",
+            f"SELECT {FIELDS} FROM turns WHERE team=? AND {terms} ORDER BY number",
             (self._team, *values),
         )
-        return [_row(row) for row in found]
+        return [row_of(row) for row in found]
 
     def _held(self, database: sqlite3.Connection, claim: Claim) -> int:
         number, state, epoch, worker = database.execute(
@@ -474,7 +474,7 @@ def _release(database: sqlite3.Connection, workers: list[str]) -> int:
     ).rowcount
 
 
-def _row(found: tuple[Any, ...]) -> Row:
+def row_of(found: tuple[Any, ...]) -> Row:
     fields = list(found)
     for index in (2, 5, 15):  # message, options, result
         fields[index] = None if fields[index] is None else json.loads(fields[index])

@@ -7,7 +7,7 @@ from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .turn import Turn
+    from optio_agents.team.turn import Turn
 
 POINTS = (
     "before_turn",  # the message; a text or message in its place

@@ -1,0 +1,118 @@
+"""What a coding agent asks of its team: the verbs and tools, and what it wants to be allowed.
+
+It has them over its own stream where it can. Each use has a name there, and the call it makes is
+known by that: one that is open when we die is the same call for whoever adopts the agent. Other
+agents write a line into their log, and read the answer in their input.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from optio_agents.team.context import is_yes
+from optio_agents.team.messages import Message
+from optio_agents.team.verbs import VERBS, Finished, dispatch, schema
+
+from .tools import ToolResult, use
+
+if TYPE_CHECKING:
+    from optio_agents.conversation.contract import PermissionDecision, PermissionRequest
+    from optio_agents.team.context import TurnContext
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTool:
+    """What an agent can use over its own stream; *use* is told its name for this use."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    use: Callable[[str, Mapping[str, Any], str], Awaitable[str | ToolResult]]
+
+    async def call(self, arguments: Mapping[str, Any], *, id: str) -> str | ToolResult:  # noqa: A002
+        return await self.use(self.name, arguments, id)
+
+
+class AgentVerbs:
+    """Of one turn; `open` are the uses that are not answered, `finished` is its last word."""
+
+    def __init__(self, context: TurnContext) -> None:
+        self._context, self.open = context, 0
+        self.finished: Message | None = None
+
+    def tools(self) -> list[StreamTool]:
+        """What the agent has over its stream: the verbs, and the tools of the team."""
+        calls = self._context.kernel.calls
+        ours = {tool.name: tool for tool in calls.tools}
+        verbs = [verb for verb in VERBS if verb not in calls.without and verb not in ours]
+        return [
+            *(StreamTool(verb, VERBS[verb][0], schema(verb), self._use) for verb in verbs),
+            *(
+                StreamTool(one.name, one.description, one.parameters, self._use)
+                for one in ours.values()
+            ),
+        ]
+
+    async def _use(self, name: str, arguments: Mapping[str, Any], key: str) -> str | ToolResult:
+        tool = next((one for one in self._context.kernel.calls.tools if one.name == name), None)
+        self.open += 1
+        try:
+            if tool is None:
+                return await dispatch(self._context, name, arguments, key=f"use:{key}")
+            result = await use(tool, self._context, arguments, key=key)
+            if name != "finish":
+                return result
+            self.finished = Message(result.text, value=result.value)
+        except Finished as finished:
+            self.finished = finished.message
+        finally:
+            self.open -= 1
+        return "Your work is ended."
+
+    async def by_line(self, hook: Any, verb: str, data: object) -> str | None:
+        """The agent uses a verb by a line of its log; the answer goes into its input."""
+        if verb not in VERBS:
+            return f"{verb}: there is no such verb: there are {', '.join(VERBS)}"
+        arguments = dict(data) if isinstance(data, Mapping) else {}
+        name = arguments.pop("id", None) or json.dumps([verb, arguments], sort_keys=True)
+        self.open += 1
+        try:
+            said = await dispatch(self._context, verb, arguments, key=f"line:{name}")
+        except Finished as finished:
+            self.finished = finished.message
+            return None
+        finally:
+            self.open -= 1
+        return f"{verb}: {said}"
+
+    async def permit(self, request: PermissionRequest) -> PermissionDecision:
+        from optio_agents.conversation.contract import PermissionDecision
+
+        question = f"{self._context.name}: {request.tool_name} {json.dumps(request.input)}"
+        key = request.names[0] if request.names else request.id
+        answer = await self._context.ask(question, key=f"permission:{key}")
+        if is_yes(answer):
+            return PermissionDecision("allow")
+        return PermissionDecision("deny", message=answer.text or "no")
+
+
+def how_to_call(context: TurnContext, *, by_tools: bool) -> str:
+    """What it is told of the others."""
+    calls = context.kernel.calls
+    peers = [name for name in calls.visible(context.options.get("only")) if name != context.name]
+    if not peers:
+        return ""
+    roles = "\n".join(f"- {name}: {context.kernel.participants[name].role}" for name in peers)
+    if by_tools:
+        words = "You work with others. Your tool `call` gives one of them work. There are:"
+        return f"{words}\n{roles}"
+    return (
+        "You work with others. To give one of them work, append this line to your log and end "
+        "your turn; the answer comes as a message:\n"
+        'CALLER_MESSAGE: call {"name": "…", "message": "…", "id": "a name of this call"}\n'
+        'To tell your caller something: CALLER_MESSAGE: send {"to": "caller", "message": "…"}\n'
+        f"There are:\n{roles}"
+    )
