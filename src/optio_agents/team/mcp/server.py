@@ -1,0 +1,187 @@
+"""The verbs of one turn over HTTP on loopback, for a program that speaks MCP.
+
+    async def reviewer(ctx):
+        async with serve_verbs(ctx) as endpoint:
+            await run_program(url=endpoint.url, token=endpoint.token)
+
+Whoever has the token of the turn may use its verbs while the block lasts. The n-th use by the n-th
+client is the same call when the participant runs again, as if its function had made it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from optio_agents.team.verbs import VERBS, Finished, dispatch, schema
+
+if TYPE_CHECKING:
+    from optio_agents.team.context import TurnContext
+    from optio_agents.team.messages import Message
+
+_MOST = 1 << 22  # bytes of a request
+_SLOW = 60.0  # seconds for a request to come whole
+_VERSION = "2025-06-18"
+_STATUS = {200: "OK", 202: "Accepted", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden"}
+_STATUS |= {404: "Not Found", 405: "Method Not Allowed", 413: "Content Too Large"}
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class McpEndpoint:
+    """Where the verbs of a turn are to be had, and by which token (`Authorization: Bearer …`)."""
+
+    def __init__(self, context: TurnContext) -> None:
+        self._context = context
+        self.url, self.token = "", secrets.token_urlsafe(32)
+        self.finished: Message | None = None  # what the client finished the work with
+        self._clients: dict[str, int] = {}  # by the id of its session: how often it has called
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, request after request."""
+        try:
+            while True:
+                async with asyncio.timeout(_SLOW):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    line, headers = _parsed(head)
+                    size = int(headers.get("content-length", "0"))
+                    body = await reader.readexactly(size) if size <= _MOST else b""
+                status, answer, more = await self._answer(line, headers, body, size)
+                data = b"" if answer is None else json.dumps(answer).encode()
+                kind = {"content-type": "application/json"} if data else {}
+                fields = {**kind, **more, "content-length": str(len(data))}
+                text = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+                writer.write(f"HTTP/1.1 {status} {_STATUS[status]}\r\n{text}\r\n".encode() + data)
+                await writer.drain()
+                if status >= 400:
+                    return
+        except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # the client has gone, or speaks something else
+        finally:
+            writer.close()
+
+    async def _answer(
+        self, line: list[str], headers: Mapping[str, str], body: bytes, size: int
+    ) -> tuple[int, Any, dict[str, str]]:
+        if status := self._refused(line, headers, size):
+            return status, None, {"www-authenticate": "Bearer"} if status == 401 else {}
+        if line[0] == "DELETE":  # the client has ended its session
+            return 200, None, {}
+        try:
+            asked = json.loads(body)
+        except ValueError:
+            return 400, _error(None, -32700, "this is no JSON"), {}
+        if not isinstance(asked, dict):
+            return 400, _error(None, -32600, "one request at a time"), {}
+        more: dict[str, str] = {}
+        client = headers.get("mcp-session-id", "")
+        if asked.get("method") == "initialize":
+            client = more["mcp-session-id"] = f"{len(self._clients) + 1}-{secrets.token_hex(8)}"
+            self._clients[client] = 0
+        if client not in self._clients:
+            return 404, _error(asked.get("id"), -32000, "say initialize first"), {}
+        if "id" not in asked:  # a notification
+            return 202, None, more
+        return 200, await self._result(client, asked), more
+
+    def _refused(self, line: list[str], headers: Mapping[str, str], size: int) -> int:
+        """The status of what is not served; 0 for what is."""
+        origin = headers.get("origin")
+        given = headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(given.encode(), self.token.encode()):
+            return 401
+        if origin and urlsplit(origin).hostname not in _LOOPBACK:  # a page of somebody's
+            return 403
+        if line[1] != "/mcp":
+            return 404
+        if line[0] not in ("POST", "DELETE"):
+            return 405
+        return 413 if size > _MOST else 0
+
+    async def _result(self, client: str, asked: Mapping[str, Any]) -> Any:
+        params = asked.get("params")
+        params = params if isinstance(params, dict) else {}
+        match asked.get("method"):
+            case "initialize":
+                about = {"name": "optio-agents", "version": "1"}
+                version = params.get("protocolVersion")
+                result: Any = {
+                    "protocolVersion": version if isinstance(version, str) else _VERSION,
+                    "capabilities": {"tools": {}},
+                    "serverInfo": about,
+                }
+            case "ping":
+                result = {}
+            case "tools/list":
+                result = {"tools": [
+                    {"name": verb, "description": VERBS[verb][0], "inputSchema": schema(verb)}
+                    for verb in VERBS
+                ]}  # fmt: skip
+            case "tools/call":
+                result = await self._use(client, params)
+            case method:
+                return _error(asked["id"], -32601, f"there is no method {str(method)[:80]!r} here")
+        return {"jsonrpc": "2.0", "id": asked["id"], "result": result}
+
+    async def _use(self, client: str, params: Mapping[str, Any]) -> Any:
+        given = params.get("arguments")
+        self._clients[client] += 1
+        key = f"mcp:{client.partition('-')[0]}:{self._clients[client]}"
+        try:
+            said = await dispatch(
+                self._context,
+                str(params.get("name")),
+                given if isinstance(given, dict) else {},
+                key=key,
+            )
+        except Finished as finished:
+            self.finished, said = finished.message, "your work is ended"
+        failed = said.startswith("error: ")
+        return {"content": [{"type": "text", "text": said}], "isError": failed}
+
+
+@asynccontextmanager
+async def serve_verbs(context: TurnContext) -> AsyncIterator[McpEndpoint]:
+    """Serve the verbs of the turn of *context* on a loopback port while the block lasts."""
+    endpoint = McpEndpoint(context)
+    open_: set[asyncio.Task[Any]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        open_.add(task)
+        try:
+            await endpoint.serve(reader, writer)
+        finally:
+            open_.discard(task)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    endpoint.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+    stays, context.stays = context.stays, True  # the client waits, and so do we
+    try:
+        yield endpoint
+    finally:
+        context.stays = stays
+        server.close()
+        for task in tuple(open_):
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*open_, return_exceptions=True)
+
+
+def _parsed(head: bytes) -> tuple[list[str], dict[str, str]]:
+    first, *lines = head.decode("latin-1").split("\r\n")
+    pairs = (line.partition(":") for line in lines if line)
+    words = first.split(" ")
+    if len(words) != 3:
+        raise ValueError("no HTTP")
+    return words, {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def _error(ident: Any, code: int, message: str) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": ident, "error": {"code": code, "message": message}}

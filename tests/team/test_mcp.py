@@ -1,0 +1,149 @@
+"""The Model Context Protocol both ways, by the published library."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+
+from optio_agents.team import Team, TurnContext, model
+from optio_agents.team.mcp import McpEndpoint, mcp_tools, serve_verbs
+from optio_agents.testing.scripted_model import scripted_model
+from tests.team.test_agents import echo
+
+SERVER = """
+from mcp.server.mcpserver import MCPServer
+
+server = MCPServer("archive")
+
+@server.tool()
+def search(query: str) -> str:
+    "Search the archive."
+    if query == "fire":
+        raise ValueError("not that")
+    return f"three books on {query}"
+
+server.run()
+"""
+
+
+async def use(endpoint: McpEndpoint, *calls: tuple[str, dict[str, Any]]) -> list[str]:
+    """What a client of the published library gets."""
+    headers = {"authorization": f"Bearer {endpoint.token}"}
+    async with (
+        httpx2.AsyncClient(headers=headers) as http,
+        streamable_http_client(endpoint.url, http_client=http) as streams,
+        ClientSession(*streams) as session,
+    ):
+        await session.initialize()
+        names = [one.name for one in (await session.list_tools()).tools]
+        assert names == ["call", "send", "status", "sleep", "finish"]
+        results = [await session.call_tool(name, arguments) for name, arguments in calls]
+        return [result.content[0].text for result in results]
+
+
+async def test_a_foreign_client_has_the_verbs_of_its_turn() -> None:
+    found: list[str] = []
+
+    async def outside(ctx: TurnContext) -> Any:
+        async with serve_verbs(ctx) as endpoint:
+            found[:] = await use(
+                endpoint,
+                ("call", {"name": "echo", "message": "hi"}),
+                ("call", {"name": "nobody", "message": "x"}),
+                ("finish", {"message": "all done"}),
+            )
+            return endpoint.finished
+
+    async with Team({"outside": outside, "echo": echo}) as team:
+        turn = team.call("outside")
+        assert str(await turn) == "all done"
+    assert found[0] == "[echo]echo hi[/echo]"
+    assert found[1].startswith("error: no participant 'nobody'")
+    assert [child.id for child in turn.children] == [f"{turn.id}.{turn.children[0].id[-13:]}"]
+
+
+async def test_without_the_token_or_from_a_page_nobody_is_served() -> None:
+    async def outside(ctx: TurnContext) -> str:
+        async with serve_verbs(ctx) as endpoint, httpx2.AsyncClient() as http:
+            bearer = {"authorization": f"Bearer {endpoint.token}"}
+            tries: list[dict[str, str]] = [
+                {},
+                {"authorization": "Bearer x"},
+                {**bearer, "origin": "https://evil.example"},
+            ]
+            ask = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}
+            for headers in tries:
+                refused = await http.post(endpoint.url, json=ask, headers=headers)
+                assert refused.status_code in (401, 403)
+            uninvited = await http.post(endpoint.url, json={**ask, "method": "x"}, headers=bearer)
+            assert uninvited.status_code == 404
+            wrong = await http.post(endpoint.url, content=b"{", headers=bearer)
+            assert wrong.status_code == 400
+            assert (await http.get(endpoint.url, headers=bearer)).status_code == 405
+            return "ok"
+
+    async with Team({"outside": outside}) as team:
+        assert str(await team.call("outside")) == "ok"
+
+
+async def test_a_client_that_comes_again_after_a_crash_makes_no_second_child(
+    tmp_path: Path,
+) -> None:
+    asked: list[str] = []
+
+    async def counted(ctx: TurnContext) -> str:
+        asked.append(ctx.text)
+        return ctx.text
+
+    async def outside(ctx: TurnContext) -> str:
+        async with serve_verbs(ctx) as endpoint:
+            [said] = await use(endpoint, ("call", {"name": "counted", "message": "x"}))
+        if len(asked) == ctx.claim.epoch:  # the first time
+            await ctx.record("pause", True)
+            ctx.suspend_for_mail()
+        return said
+
+    async with Team({"outside": outside, "counted": counted}, store=tmp_path / "j") as team:
+        turn = team.call("outside")
+        while turn.status != "sleeping":
+            await turn.pieces.more()
+        await turn.send("go on")
+        assert str(await turn) == "[counted]x[/counted]"
+    assert asked == ["x"]
+
+
+async def test_what_a_server_offers_is_a_tool_of_models(tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(SERVER)
+    replies = [
+        {"call": "books_search", "arguments": {"query": "tea"}},
+        {"call": "books_search", "arguments": {"query": "fire"}},
+        "done",
+    ]
+    command = [sys.executable, str(tmp_path / "server.py")]
+    async with scripted_model(*replies) as api, mcp_tools(command, prefix="books_") as tools:
+        scout = model("openai-chat:m", base_url=api.url)
+        async with Team({"scout": scout}, tools=tools) as team:
+            assert str(await team.call("scout", "find")) == "done"
+            assert (await team.call(tools[0], {"query": "rice"})).text == "three books on rice"
+        first, second, third = (json.dumps(asked.body) for asked in api.requests)
+    assert '"query"' in first
+    assert "three books on tea" in second
+    assert "error: search: " in third
+
+
+def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    import asyncio
+
+    monkeypatch.setitem(sys.modules, "mcp", None)
+
+    async def connect() -> None:
+        async with mcp_tools(["x"]):
+            pass
+
+    with pytest.raises(ImportError, match=r"install optio-agents\[mcp\]"):
+        asyncio.run(connect())
