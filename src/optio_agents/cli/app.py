@@ -41,6 +41,8 @@ VERBS = {
     "answer": ("act", "Answer the agent's question."),
     "stop": ("act", "End an agent and all its processes."),
     "serve": ("optio_agents.web.verb", "Show all sessions on a page, for browsers."),
+    "team": ("teams", "Work with agents, models, people and functions that call one another."),
+    "sit": ("teams", "Answer what a team asks a person."),
     "prompt": ("prompt", "Print the words that teach an agent the log channel."),
     "check": ("check", "Report what an agent did wrong in its log."),
     "help": ("prompt", "Read the guide, a page for each topic."),

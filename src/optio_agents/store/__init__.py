@@ -130,6 +130,11 @@ class Store:
         named = _of_name(found, name)
         return await self._standing(named[0]) if named else None
 
+    async def has_turns(self) -> bool:
+        """Whether a team has ever worked with this journal."""
+        find = "SELECT 1 FROM turns LIMIT 1"
+        return await self._file.read(lambda database: database.execute(find).fetchone() is not None)
+
     async def last_words(self, session: str | None = None) -> dict[str, LastWords]:
         """Of each session, or of one, the last line of its log, and what its turns have cost."""
         return await self._file.read(lambda database: rows.last_words(database, session))

@@ -68,7 +68,7 @@ _MOVES = re.compile("|".join([*map(re.escape, _KEYS), r"\x1b(?![\[O])", r"[\r\n]
 
 
 @dataclass(slots=True)
-class _Row:
+class LiveRow:
     """One session's line."""
 
     title: str
@@ -119,7 +119,7 @@ class LiveView:
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, markup=False)
-        self._rows: dict[str, _Row] = {}
+        self._rows: dict[str, LiveRow] = {}
         self.known: dict[str, StoredSession] = {}
         self._chosen = self._opened = ""  # sessions; of several
         self._leave: Callable[[], None] | None = None
@@ -264,12 +264,12 @@ class LiveView:
         known = self.known.get(session)
         return visible((known and known.facts.get("name")) or session, limit=24)
 
-    def _row(self, session: str) -> _Row:
+    def _row(self, session: str) -> LiveRow:
         """How it stands by the journal, until something is heard of it."""
         if (known := self.known.get(session)) is None:
-            return _Row(session)
+            return LiveRow(session)
         title, state = str(known.facts.get("title") or session), known.state
-        return _Row(title, known.created_at, state.percent, str(state), waits=state.needs_person)
+        return LiveRow(title, known.created_at, state.percent, str(state), waits=state.needs_person)
 
     def _hint(self, hidden: int) -> str:
         more = f"{hidden} more · " if hidden > 0 else ""

@@ -32,7 +32,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The lines that show these records of kind `session`, heads first."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WHOLE
     columns = {
-        "session": [row.get("name") or row["session"] for row in rows],
+        "session": [row.get("name") or row.get("session") or row["turn"] for row in rows],
         "state": [
             f"{row.get('shown') or row['state']}{', verified' if row.get('verified') else ''}"
             for row in rows

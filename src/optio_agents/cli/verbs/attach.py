@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import posixpath
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -46,7 +46,15 @@ def attach(session: str | None, host_key: str, keep: bool, **rest: Any) -> int:
     refuse_inside_a_session()
     if session and keep:
         raise click.UsageError("--keep is for all sessions: leave out the ID")
-    return anyio.run(_attach, session, host_key, keep, CommandOptions(**rest))
+    try:
+        return anyio.run(_attach, session, host_key, keep, CommandOptions(**rest))
+    except NoSuchSession:
+        from .teams.stored import attach_turn
+
+        code = anyio.run(partial(attach_turn, session or "", as_lines=rest["as_lines"]))
+        if code is None:
+            raise
+        return code
 
 
 async def _attach(name: str | None, host_key: str, keep: bool, options: CommandOptions) -> int:
@@ -58,7 +66,7 @@ async def _attach(name: str | None, host_key: str, keep: bool, options: CommandO
         if where:
             ssh = ssh_of(where, policy=host_key)
             session, directory = await _lost(ssh, beginning)
-            runs[session] = functools.partial(_on_host, ssh, directory)
+            runs[session] = partial(_on_host, ssh, directory)
         elif beginning:
             runs[(await terminal.store.session(beginning)).id] = _own_or_watch
         else:

@@ -86,7 +86,12 @@ async def _known() -> list[Record]:
 
     async with Store() as store:
         last = await store.last_words()
-        return [of_session(one, last.get(one.id)) for one in await store.sessions()]
+        found = [of_session(one, last.get(one.id)) for one in await store.sessions()]
+        if await store.has_turns():
+            from .teams.stored import listed_turns
+
+            found = sorted([*found, *await listed_turns()], key=lambda row: row["at"])
+        return found
 
 
 async def _ask_hosts(named: Mapping[str, SSHConfig], every: bool) -> tuple[list[Record], int]:

@@ -1,0 +1,105 @@
+"""`team tree`: who called whom, how each ended, now or as it goes; turns in `ls` and `attach`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from optio_agents.cli import exits
+from optio_agents.cli.output import as_json
+from optio_agents.cli.screen.records import Record, record
+from optio_agents.display import visible, visible_block
+
+if TYPE_CHECKING:
+    from optio_agents.team.stores.journal import StoredTurn
+
+
+@click.command(epilog="Example:  optio-agents team tree -f report-7")
+@click.argument("turn")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the turn is over.")
+@click.option("--json", "as_lines", is_flag=True, help='One turn per line, `"v": 1`.')
+def tree(turn: str, follow: bool, as_lines: bool) -> None:
+    """Print TURN and all that was called below it, as the journal has it."""
+    asyncio.run(_tree(turn, follow, as_lines))
+
+
+async def _tree(beginning: str, follow: bool, as_lines: bool) -> None:
+    from optio_agents.team.stores.journal import TurnJournal
+
+    async with TurnJournal() as journal:
+        turn = await journal.find(beginning)
+        if follow:
+            await _follow(journal, turn, as_lines)
+            return
+        for depth, one in await journal.tree(turn):
+            click.echo(as_json(of_turn(one)) if as_lines else "  " * depth + visible(one.line()))
+        if not as_lines and (result := turn.status.text or turn.status.error):
+            click.echo(f"\n{visible_block(result, limit=1 << 20)}")
+
+
+async def _follow(journal: Any, turn: StoredTurn, as_lines: bool) -> None:
+    """A line for each turn that is new, or stands otherwise than before."""
+    states: dict[str, str] = {}
+    async for found in journal.watch(turn):
+        for depth, one in found:
+            if states.get(one.id) != one.row.state:
+                states[one.id] = one.row.state
+                line = f"{time.strftime('%H:%M:%S')} {'  ' * depth}{visible(one.line())}"
+                click.echo(as_json(of_turn(one)) if as_lines else line)
+
+
+def of_turn(turn: StoredTurn, *, waits: bool = False) -> Record:
+    """A turn as `ls` lists it and a program is told of it."""
+    status, over = turn.status, turn.over
+    outcome = "done" if status.status == "completed" else status.status
+    return record(
+        "team_turn",
+        at=status.created,
+        turn=turn.id,
+        team=turn.team,
+        participant=status.name,
+        parent=status.parent,
+        agent=f"{turn.team}/{status.name}",
+        host="local",
+        state="waits for a person" if waits else status.status,
+        over=over,
+        waits=waits,
+        outcome=outcome if over else None,
+        text=turn.text,
+        last=status.error or status.text or None,
+        usd=status.used.get("usd"),
+        used=dict(status.used),
+        tools=turn.tools,
+        started_at=status.started,
+        ended_at=status.ended,
+    )
+
+
+async def listed_turns() -> list[Record]:
+    """The turns that nobody in a team called."""
+    from optio_agents.team.stores.journal import TurnJournal
+
+    async with TurnJournal() as journal:
+        asked = {(one.turn.team, one.turn.row.root) for one in await journal.questions()}
+        roots = await journal.turns(roots=True)
+        return [of_turn(one, waits=(one.team, one.id) in asked) for one in roots]
+
+
+async def attach_turn(beginning: str, *, as_lines: bool) -> int | None:
+    """Show a turn to its end; None if there is no such turn."""
+    from optio_agents.team.errors import NoParticipant
+    from optio_agents.team.stores.journal import TurnJournal
+
+    async with TurnJournal() as journal:
+        try:
+            turn = await journal.find(beginning)
+        except NoParticipant:
+            return None
+        await _follow(journal, turn, as_lines)
+        status = (await journal.find(turn.id)).status
+        if not as_lines:
+            click.echo(visible_block(status.text or status.error, limit=1 << 20))
+    return exits.DONE if status.status == "completed" else exits.NOT_DONE
