@@ -38,12 +38,13 @@ BOTH = "ms p50, both together"
 async def benchmark(quick: bool) -> AsyncIterator[list[Comparison]]:
     count, times = (20_000, 5) if quick else (200_000, 5)
     with tempfile.TemporaryDirectory() as directory:
-        stream = _stream(Path(directory), count)
+        stream, chunks = _stream(Path(directory), count), _chunks(Path(directory), count)
         speed, memory = [str(stream), str(count)], [str(stream), str(times)]
         async with (
             worker(our_python(), SPEED, *speed) as ours,
             worker(peer_python(PEER), SPEED, *speed) as peer,
             worker(our_python(), MEMORY, *memory) as slow,
+            worker(our_python(), SPEED, str(chunks), str(count), "acp") as acp,
         ):
             yield [
                 Comparison(
@@ -52,6 +53,11 @@ async def benchmark(quick: bool) -> AsyncIterator[list[Comparison]]:
                     peer=peer.round,
                     peer_name="optio-claudecode 0.3.4",
                     figures=[Figure("events/s", ratio_at_least=2.5)],
+                ),
+                Comparison(
+                    title=f"{count:,} chunks of an ACP agent through on_event",
+                    ours=acp.round,
+                    figures=[Figure("events/s", at_least=300_000)],
                 ),
                 Comparison(
                     title=f"{count * times:,} events for a slow subscriber",
@@ -69,6 +75,23 @@ async def benchmark(quick: bool) -> AsyncIterator[list[Comparison]]:
 def _stream(directory: Path, count: int) -> Path:
     stream = directory / "stream"
     stream.write_bytes(b"".join(_events(count)))
+    return stream
+
+
+def _chunks(directory: Path, count: int) -> Path:
+    """What an agent says in one turn, behind its part of the handshake."""
+    session, about = "ses_4711", {"sessionUpdate": "agent_message_chunk", "messageId": "msg_1"}
+    stream = directory / "chunks"
+    with stream.open("w") as lines:
+        greeting = {"protocolVersion": 1, "agentInfo": {"name": "nobody"}}
+        for name, result in ("initialize", greeting), ("session", {"sessionId": session}):
+            answer = {"jsonrpc": "2.0", "id": f"optio-{name}", "result": result}
+            lines.write(json.dumps(answer) + "\n")
+        for n in range(count):
+            update = {**about, "content": {"type": "text", "text": f"some words {n} of it"}}
+            params = {"sessionId": session, "update": update}
+            whole = {"jsonrpc": "2.0", "method": "session/update", "params": params}
+            lines.write(json.dumps(whole) + "\n")
     return stream
 
 

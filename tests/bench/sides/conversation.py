@@ -1,4 +1,4 @@
-"""One side of the conversation benchmark; runs under either package. Arguments: a file, its lines.
+"""One side of the conversation benchmark, for either package. Arguments: a file, its lines, a wire.
 
 The file comes through a pipe, as it would from a CLI.
 """
@@ -7,6 +7,7 @@ import asyncio
 import json
 import sys
 import time
+from typing import Any
 
 try:
     from optio_claudecode.conversation import ClaudeCodeConversation
@@ -16,15 +17,31 @@ except ImportError:
 path, count = sys.argv[1], int(sys.argv[2])
 
 
+def converse() -> Any:
+    if sys.argv[3:] != ["acp"]:
+        return ClaudeCodeConversation()
+    from optio_agents.conversation.acp.dialect import AcpDialect, AcpSetup
+    from optio_agents.conversation.contract import Unconfirmed
+    from optio_agents.conversation.machinery import AgentConversation
+    from optio_agents.conversation.wire_handle import HandleWire
+
+    class Asked(AgentConversation):
+        def attach(self, handle: Any, **_: Any) -> None:
+            wire = HandleWire(handle, line_limit=1 << 20)
+            self.attach_wire(wire, sent=[Unconfirmed("a message", "")])
+
+    return Asked(AcpDialect(AcpSetup("/work")), agent_label="the agent")
+
+
 async def measure() -> float:
     process = await asyncio.create_subprocess_exec(
         "cat", path, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
-    conversation, seen = ClaudeCodeConversation(), 0
+    conversation, seen = converse(), 0
 
     def handle(event: dict) -> None:
         nonlocal seen
-        seen += event["type"] == "stream_event"
+        seen += event.get("type") == "stream_event" or "method" in event
 
     conversation.on_event(handle)
     conversation.attach(process)

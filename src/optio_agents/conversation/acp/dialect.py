@@ -125,10 +125,25 @@ class AcpDialect:
         facts = list[Fact]()
         for index, event in enumerate(events):
             if event.get("method") == "session/update":
-                facts += self._update(event.get("params"))
+                if not self._says_on(event):
+                    facts += self._update(event.get("params"))
             elif "jsonrpc" in event or "id" in event:
                 facts += self._feed(event, output.places[indices[index]])
         return Reading(events, facts)
+
+    def _says_on(self, event: Event) -> bool:
+        """One more chunk of what it is saying, which is most of what comes: read on a short way."""
+        if self._unread or self._loads or not self._flight:
+            return False
+        try:
+            update = event["params"]["update"]
+            if update["sessionUpdate"] != "agent_message_chunk":
+                return False
+            text = update["content"]["text"]
+            self._text.say(update.get("messageId"), text + "", self._traits)
+        except (TypeError, KeyError, IndexError, AttributeError):  # it may be anything
+            return False
+        return True
 
     def _feed(self, event: Event, place: int) -> Iterator[Fact]:
         request_id, method = id_of(event), event.get("method")

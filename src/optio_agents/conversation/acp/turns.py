@@ -25,10 +25,15 @@ _NEEDS_LOGIN = {-32000, 401}
 class TurnText:
     """The chunks of the turn that runs: what of them is the answer, and whether it did a thing."""
 
-    __slots__ = ("_chunks", "_notices", "deeds", "denied")
+    __slots__ = ("_last", "_message", "_notices", "_pieces", "_texts", "deeds", "denied")
 
     def __init__(self) -> None:
-        self._chunks = list[tuple[object, str]]()  # behind the last tool, with their message
+        # Behind the last tool, by message; texts alone, for the collector of garbage walks through
+        # whatever else is kept, again and again.
+        self._texts = dict[str | None, list[str]]()
+        self._message: str | None = None  # that is being said
+        self._last: str | None = None  # likewise, of those that have a name
+        self._pieces = self._texts.setdefault(None, [])  # of it
         self._notices = ""
         self.deeds = 0  # tools that ran to their end
         self.denied = False
@@ -36,19 +41,23 @@ class TurnText:
     def say(self, message: object, text: str, traits: Traits) -> None:
         if traits.notice is not None and traits.notice.match(text.lstrip()):
             self._notices = text.strip()
-        else:
-            self._chunks.append((message, text))
+            return
+        if message != self._message:
+            self._message = message if isinstance(message, str) else None
+            self._last = self._message or self._last
+            self._pieces = self._texts.setdefault(self._message, [])
+        self._pieces.append(text)
 
     def use_tool(self, status: object) -> None:
-        self._chunks.clear()  # what it said before was on the way
+        self._texts.clear()  # what it said before was on the way
+        self._message = self._last = None
+        self._pieces = self._texts.setdefault(None, [])
         self.deeds += status == "completed"
 
     @property
     def answer(self) -> str:
         """Of the last message, where chunks tell theirs."""
-        named = [message for message, _ in self._chunks if message is not None]
-        last = named[-1] if named else None
-        return "".join(text for message, text in self._chunks if message == last)
+        return "".join(self._texts.get(self._last, ()))
 
     @property
     def notices(self) -> str:
