@@ -1,0 +1,39 @@
+"""An engine of the family, unchanged, with its real CLI in a real optio-core: on us."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.components import installed_agent, unavailable
+from tests.support.family import sides
+
+SCRIPT = Path(sides.__file__).with_name("real_engine.py")
+
+
+@pytest.mark.parametrize("engine", ["opencode"])
+def test_its_task_is_driven_to_done_cancelled_and_resumed(engine: str) -> None:
+    program = installed_agent(engine, engine).resolve()
+    try:
+        python = sides.ours().python
+    except sides.Unavailable as error:
+        unavailable(str(error))
+    ran = subprocess.run(
+        [str(python), "-W", "ignore", str(SCRIPT), engine, str(program)],
+        env={"PATH": os.defpath, "HOME": "/nonexistent"},
+        cwd="/tmp",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    facts = json.loads(ran.stdout.splitlines()[-1])
+    nothing: list[str] = []  # is left running
+    assert facts["done"] == ["done", [["r.txt", "forty-two\n"]], ["announced"], nothing]
+    assert facts["cancelled"] == ["cancelled", nothing]
+    assert facts["resumed"] == ["done", nothing]
+    assert facts["remembers"]
