@@ -279,10 +279,12 @@ async def test_a_message_that_nobody_takes_is_reported(sessions, ctx):
         raise ConnectionError("gone")
 
     await sessions.run(ctx, body=body)
-    assert "A message to the agent was not sent: it has no input channel" in ctx.messages
+    assert any("it has no input channel" in message for message in ctx.messages)
     ctx.told.clear()
     await sessions.run(ctx, body=body, agent_sender=sender)
-    assert any("not taken by its input channel: gone" in message for message in ctx.messages)
+    assert any(
+        "its input channel did not take a message: gone" in message for message in ctx.messages
+    )
 
 
 async def test_a_reply_that_nobody_takes_is_reported(sessions, ctx):

@@ -36,7 +36,7 @@ def main() -> int:
     told = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # cleaning up on the way
     seed = random.SystemRandom().getrandbits(32) if told.seed is None else told.seed
-    local, ssh, minutes = (6, 3, 1.5) if told.quick else (500, 100, 10.0)
+    local, ssh, minutes = (6, 3, 4.5) if told.quick else (500, 100, 10.0)
     scale = Scale(
         told.local or local, told.ssh or ssh, 60 * (told.minutes or minutes), quick=told.quick
     )

@@ -36,7 +36,7 @@ class Scale:
     @property
     def quiet(self) -> tuple[float, float]:
         """From then on nothing breaks any more: at once if everything has, and anyway."""
-        return (5 if self.quick else self.within * 0.5), self.within * 0.62
+        return (5, 150) if self.quick else (self.within * 0.5, self.within * 0.62)
 
     @property
     def deaths(self) -> tuple[float, float]:
