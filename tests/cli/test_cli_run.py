@@ -152,6 +152,7 @@ def test_each_ending_has_its_exit_code(
         (("run", "--model", "x", "--", "true"), "are claude's"),
         (("run", "--permission", "deny", "--allow", "Bash", "x"), "allows nothing"),
         (("run", "--env", "API_KEY=1", "x"), "looks like a credential"),
+        (("run", "--fork", "do it"), "--fork is for --continue"),
         (("run", "do it"), "npm install -g @anthropic-ai/claude-code"),
         (("show", "abc"), "no session 'abc'"),
         (("send", "abc", "hi"), "no session 'abc'"),
@@ -547,6 +548,29 @@ async def test_edits_are_accepted_and_the_rest_is_asked_for_as_long_as_said(desk
     assert asked == ["finish"]
     decided = [one for one in records(ran.stdout) if one["kind"] == "decision"]
     assert [(one["behavior"], one["by"]) for one in decided] == [("deny", "nobody")]
+
+
+async def test_a_session_that_is_over_goes_on_in_another_where_it_was(desk: Desk) -> None:
+    done = {"tool": "Bash", "input": {"command": 'echo DONE >> "$OPTIO_LOG"'}}
+    made = {"tool": "Bash", "input": {"command": "echo remembered > made"}}
+    async with ModelServer().serve() as api:
+        flags = [*desk.has_claude(api).split(), "--json", "--permission", "allow-listed"]
+        flags += ["--allow", "Bash"]
+        first = scripted(made, done, {"text": "the first answer"})
+        ran = await desk.runs("run", *flags, "--name", "first", first)
+        assert ran.returncode == 0, ran.stderr
+        held = scripted(
+            {"tool": "Bash", "input": {"command": "cat made"}}, done, {"text": "the second"}
+        )
+        again = await desk.runs("run", *flags, "--continue", "first", "--fork", held)
+        assert again.returncode == 0, again.stderr
+        said = json.dumps(api.requests[-1]["messages"])
+        assert "the first answer" in said
+        assert said.count("remembered") > 1, "it works where the first one did"
+        lost = await desk.runs("run", *flags, "--continue", "first", "--cwd", "x", "on")
+        assert "goes on where the session was" in lost.stderr
+        nobody = await desk.runs("run", *flags, "--continue", "nobody", "on")
+        assert "no session 'nobody'" in nobody.stderr
 
 
 class _Lines:
