@@ -5,11 +5,14 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from optio_agents.team import Team, TurnContext, human
+from optio_agents.supervision import Command
+from optio_agents.team import NoParticipant, Team, TurnContext, agent, human
+from optio_agents.team.stores.journal import Question, TurnJournal
 from tests.support.timeouts import BOUND
 
 
@@ -73,6 +76,49 @@ def test_ma_20_several_lines_at_a_console_are_one_message() -> None:
             said += os.read(ours, 1000)
         process.wait(BOUND)
     os.close(ours)
+
+
+async def test_whoever_answers_first_elsewhere_has_answered(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.sqlite3"
+
+    async def asks(ctx: TurnContext) -> str:
+        return f"{(await ctx.call('ana', 'How many?', returns=int)).value + 1}"
+
+    async def question(turns: TurnJournal) -> Question:
+        async for _ in turns.changes():
+            if found := await turns.questions({"ana"}):
+                return found[0]
+        raise AssertionError
+
+    async with TurnJournal(journal) as turns:
+        async with Team({"asks": asks, "ana": human()}, store=journal) as team:
+            turn = team.call("asks", id="q")
+            asked = await question(turns)
+            assert (asked.turn.text, await turns.questions({"bob"})) == ("How many?", [])
+            assert await turns.answer(asked, "many")
+            while not (again := await question(turns)).refused:
+                pass
+            assert not turn.over
+        # no team is at work now
+        assert await turns.answer(again, "2", by="one")
+        assert not await turns.answer(again, "3", by="two")
+        assert await turns.questions() == []
+        async with Team({"asks": asks, "ana": human()}, store=journal) as team:
+            assert str(await team.call("asks", id="q")) == "3"
+        with pytest.raises(NoParticipant, match="is over"):
+            await turns.answer(again, "4")
+        tree = [(depth, one.row.name) for depth, one in await turns.tree(await turns.find("q"))]
+        assert tree == [(0, "asks"), (1, "ana")]
+        assert [one.id for one in await turns.turns(roots=True)] == ["q"]
+        assert await turns.turns(running=True) == []
+
+
+async def test_in_a_team_with_agents_nobody_there_is_a_no() -> None:
+    async def asks(ctx: TurnContext) -> str:
+        return str(await ctx.ask("May I?"))
+
+    async with Team({"asks": asks, "coder": agent(Command(["true"]))}) as team:
+        assert str(await team.call("asks")) == "no: nobody is there to be asked"
 
 
 async def test_a_question_that_is_cancelled_leaves_the_person_alone() -> None:

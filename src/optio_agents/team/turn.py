@@ -14,6 +14,8 @@ from .observing.events import Called, Concluded, Stream, TeamEvent, Token
 from .stores import OVER, Row
 
 if TYPE_CHECKING:
+    from optio_agents.schemas import AnswerShape
+
     from .messages import Attachment
     from .stores import TurnStore
 
@@ -344,6 +346,20 @@ class Turn:
         if returns is not None:
             self.returns = returns
 
+    def misfit(self, text: str) -> str | None:
+        """What is wrong with *text* as an answer, where one of some form is wanted."""
+        schema = self.row.options.get("returns")
+        if self.returns is None and schema is None:
+            return None
+        try:
+            if self.returns is not None:
+                validated(Message(text), self.returns)
+            elif (shape := _shape(schema)) is not None:  # nobody here has said the type yet
+                shape.check(_json(text))
+        except ValueError as error:
+            return str(error)
+        return None
+
     def refuse(self, error: TeamError) -> None:
         """It is not what was asked for; what is written of it stays as it is."""
         self.conclude("failed", error=error_of(error), cause=error)
@@ -430,17 +446,28 @@ def _typed(message: Message, returns: Any) -> Message:
     return typed
 
 
+def _shape(schema: Any) -> AnswerShape | None:
+    from optio_agents.schemas import AnswerShape
+
+    try:
+        return AnswerShape(schema)
+    except ValueError:  # there is nothing to check it with
+        return None
+
+
+def _json(text: str) -> Any:
+    words = text.strip().removeprefix("```json").removeprefix("```").removesuffix("```")
+    try:
+        return json.loads(words)
+    except ValueError:
+        return text
+
+
 def validated(message: Message, returns: Any) -> Any:
     """The JSON value of *message* as *returns* wants it. Raises ValueError if it does not fit."""
     from pydantic import TypeAdapter
 
-    value = message.value
-    if value is None:
-        text = message.text.strip().removeprefix("```json").removeprefix("```").removesuffix("```")
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = message.text
+    value = _json(message.text) if message.value is None else message.value
     adapter = TypeAdapter(returns)
     return adapter.dump_python(adapter.validate_python(_thawed(value)), mode="json")
 

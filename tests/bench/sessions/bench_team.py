@@ -1,12 +1,16 @@
 """What a turn of a team costs, in memory and in the journal, and what its stream does."""
 
+# ruff: noqa: ASYNC220, ASYNC240  # nobody else needs the event loop meanwhile
+
 from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
@@ -14,7 +18,10 @@ from statistics import median
 import anyio
 
 from optio_agents.team import Message, Team, Token, TurnContext
+from optio_agents.team.stores import Row
+from optio_agents.team.stores.sqlite import SqliteTurns
 from optio_agents.team.turn import Draft
+from optio_agents.team.verbs import dispatch
 from tests.bench import Comparison, Figure
 from tests.bench.peers import environment, our_python
 
@@ -22,6 +29,8 @@ IMPORT = "import, ms over bare Python"
 ONE, MANY = "turn one after the other, us", "turn of many at once, us"
 LIVE, REPLAYED = "token live, us", "token replayed, us"
 WAITING, MORE = "waiting 1 s together, s", "MiB more"
+PEER = "call of a peer by a verb, ms"
+AGAIN = "kill -9 to running again, s"
 
 
 async def _echo(ctx: TurnContext) -> str:
@@ -88,6 +97,57 @@ async def _wait(count: int) -> Mapping[str, float]:
     return {WAITING: took, MORE: more}
 
 
+async def _peers(count: int) -> Mapping[str, float]:
+    """Our share in what an agent waits for when it calls a peer: from its use to the result."""
+    took = list[float]()
+
+    async def calls(ctx: TurnContext) -> str:
+        for number in range(count):
+            began = time.perf_counter()
+            given = {"name": "echo", "message": str(number)}
+            said = await dispatch(ctx, "call", given, key=f"use:{number}")
+            took.append(1000 * (time.perf_counter() - began))
+            assert said == f"[echo]{number}[/echo]"
+        return ""
+
+    with tempfile.TemporaryDirectory() as place:
+        async with Team({"calls": calls, "echo": _echo}, store=Path(place, "j")) as team:
+            await team.call("calls")
+    return {PEER: median(took)}
+
+
+async def _recovery(count: int) -> Mapping[str, float]:
+    """One worker is killed at work; another runs its turn again."""
+    took = list[float]()
+    with tempfile.TemporaryDirectory() as place:
+        journal, marks, folder = Path(place, "j"), Path(place, "marks"), Path(place, "j.workers")
+        marks.touch()
+        command = [sys.executable, "-m", "tests.team.families", str(journal), str(marks)]
+        store = SqliteTurns(journal)
+        await store.open()
+        workers = [subprocess.Popen(command)]
+        await store.put(Row("t", "who", Message("", to="who").dump(), None, "t"))
+        await _until(lambda: len(marks.read_text().splitlines()) > 0)
+        for number in range(count):
+            workers.append(subprocess.Popen(command))
+            await _until(lambda: len(list(folder.glob("*.lock"))) == 3)
+            await asyncio.sleep(0.3)  # until it knows of the other
+            began = time.perf_counter()
+            workers[number].kill()
+            await _until(lambda number=number: len(marks.read_text().splitlines()) > number + 1)
+            took.append(time.perf_counter() - began)
+            workers[number].wait()
+        workers[-1].kill()
+        workers[-1].wait()
+        await store.close()
+    return {AGAIN: median(took)}
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110 - a file tells nobody
+        await asyncio.sleep(0.002)
+
+
 def _resident() -> float:
     """MiB of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / (1 << 20)
@@ -134,6 +194,16 @@ async def benchmark(quick: bool) -> AsyncIterator[list[Comparison]]:
             title=f"{count // 2:,} functions that wait a second",
             ours=lambda: _wait(count // 2),
             figures=[Figure(WAITING, at_most=1.1), Figure(MORE, at_most=10)],
+        ),
+        Comparison(
+            title="a peer called by a verb, in the journal",
+            ours=lambda: _peers(20 if quick else 300),
+            figures=[Figure(PEER, at_most=5)],
+        ),
+        Comparison(
+            title="a worker killed at work",
+            ours=lambda: _recovery(1 if quick else 3),
+            figures=[Figure(AGAIN, at_most=0.5)],
         ),
         Comparison(
             title="import optio_agents.team",

@@ -43,27 +43,20 @@ class Human:
         pass
 
     async def answer(self, context: TurnContext) -> str:
-        from optio_agents.team.messages import Message
-        from optio_agents.team.turn import validated
-
         here = self.is_here(context)
         if here and not _answers(context):
             await self._tell(f"{context.message.sender} asks {context.name}:\n{context.text}")
         refused = 0
         while True:
             text = await self._next(context, refused, here=here)
-            if context.turn.returns is None:
+            wrong = context.turn.misfit(text)
+            if wrong is None:
                 return text
-            try:
-                validated(Message(text), context.turn.returns)
-            except ValueError as error:
-                item = {"refused": str(error)}
-                await context.kernel.store.post(context.id, item, key=f"refused:{refused}")
-                refused += 1
-                if here:
-                    await self._tell(f"That does not fit: {error}\nAgain, please:")
-            else:
-                return text
+            item = {"refused": wrong}
+            await context.kernel.store.post(context.id, item, key=f"refused:{refused}")
+            refused += 1
+            if here:
+                await self._tell(f"That does not fit: {wrong}\nAgain, please:")
 
     def is_here(self, context: TurnContext) -> bool:
         """Whether the person is asked in this process."""

@@ -36,7 +36,7 @@ from optio_agents.team.errors import LimitReached, ProviderFailed
 from optio_agents.team.messages import Attachment, Message
 from optio_agents.team.observing.events import Stepped, Token, ToolCalled, ToolReturned
 from optio_agents.team.participants.budget import Budget
-from optio_agents.team.turn import Draft, validated
+from optio_agents.team.turn import Draft
 from optio_agents.team.verbs import VERBS, Finished, dispatch, schema
 
 from .model_api import (
@@ -132,7 +132,7 @@ class ModelTurn:
                 f"answer: {response.finish_reason or 'it is empty'}",
                 turn=context.id,
             )
-        wrong = self._misfit(text)
+        wrong = self._turn.misfit(text)
         if wrong is None or self._missed == _ASKED_AGAIN:
             _close(draft, self._message(text))
             return True
@@ -309,16 +309,6 @@ class ModelTurn:
         return (like or Message()).but(
             text=text, kind="return", sender=turn.name, to=turn.message.sender, turn=turn.id
         )
-
-    def _misfit(self, text: str) -> str | None:
-        returns = self._turn.returns
-        if returns is None:
-            return None
-        try:
-            validated(Message(text), returns)
-        except ValueError as error:
-            return str(error)
-        return None
 
     async def _make_room(self, step: int) -> None:
         """Sum up the older part of the log, between whole exchanges, when the window is full."""
