@@ -495,14 +495,14 @@ MUTANTS = (
     ),
     Mutant(
         "a stale claim may write",
-        SRC + "team/stores/sqlite.py",
-        '        if (state, epoch, worker) != ("running", claim.epoch, self._id):\n',
+        SRC + "team/stores/table.py",
+        '        if (state, epoch, worker) != ("running", claim.epoch, self.worker):\n',
         "        if False:\n",
         ("tests/team/test_turn_stores.py", "-k", "sqlite"),
     ),
     Mutant(
         "mail does not wake a sleeper",
-        SRC + "team/stores/sqlite.py",
+        SRC + "team/stores/table.py",
         "WHEN state='sleeping' AND mail+1>after THEN",
         "WHEN state='sleeping' AND mail>after THEN",
         ("tests/team/test_turn_stores.py", "-k", "sqlite"),

@@ -50,7 +50,7 @@ from .guard import RequestRefused
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from optio_agents.team.stores.reading import TurnReader
+    from optio_agents.team.stores.journal import TurnJournal
 
     from .guard import Access, Guard
     from .hub import Hub
@@ -70,7 +70,7 @@ _TYPES = {
 class Api:
     """What answers, once `Guard` let it through."""
 
-    def __init__(self, hub: Hub, access: Access, reader: TurnReader, *, patience: float) -> None:
+    def __init__(self, hub: Hub, access: Access, reader: TurnJournal, *, patience: float) -> None:
         self._hub, self._access, self._reader = hub, access, reader
         self._acting = Acting(hub)
         self._patience = patience

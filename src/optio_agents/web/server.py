@@ -19,7 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from optio_agents.concurrency import task_group
-from optio_agents.team.stores.reading import TurnReader
+from optio_agents.team.stores.journal import TurnJournal
 
 from .api import Api
 from .guard import Access, Guard
@@ -90,7 +90,7 @@ async def serve(
     listening = socket.create_server((host, port), family=family)
     name = f"[{host}]" if family == socket.AF_INET6 else host
     port = listening.getsockname()[1]
-    hub, reader = Hub(store), TurnReader(store.path)
+    hub, reader = Hub(store), TurnJournal(store.path)
     api = Api(hub, access, reader, patience=patience)
     api.guard = Guard(api.application(), access, cookie=f"optio-agents-{port}")
     config = uvicorn.Config(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from optio_agents.team.stores import Row
-    from optio_agents.team.stores.reading import TurnReader
+    from optio_agents.team.stores.journal import TurnJournal
 
     from .hub import Hub
 
@@ -48,19 +48,19 @@ def of_turn(row: Row, team: str) -> dict[str, Any]:
     }
 
 
-async def roots(reader: TurnReader) -> list[dict[str, Any]]:
+async def roots(reader: TurnJournal) -> list[dict[str, Any]]:
     """What was asked of teams, the latest first."""
-    return [of_turn(row, team) for team, row in await reader.roots()]
+    return [of_turn(one.row, one.team) for one in await reader.latest()]
 
 
-def tree(hub: Hub, reader: TurnReader, team: str, root: str) -> Callable[[Write], Awaitable[None]]:
+def tree(hub: Hub, reader: TurnJournal, team: str, root: str) -> Callable[[Write], Awaitable[None]]:
     """The turns below *root*, and each of them again when it changes."""
 
     async def work(write: Write) -> None:
         known: dict[str, str] = {}
         while True:
             news = hub.journal.next
-            rows = await reader.tree(team, root)
+            rows = [one.row for one in await reader.family(team, root)]
             found = {row.id: as_json(of_turn(row, team)) for row in rows}
             if changed := [text for turn, text in found.items() if known.get(turn) != text]:
                 known = found

@@ -110,7 +110,18 @@ class TurnJournal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
         await self._file.close()
+
+    async def latest(self, most: int = 200) -> list[StoredTurn]:
+        """The last turns that nobody in a team called, the latest first."""
+        return await self._select("parent IS NULL", (most,), order="number DESC LIMIT ?")
+
+    async def family(self, team: str, root: str, most: int = 5000) -> list[StoredTurn]:
+        """All turns below *root*, and it, the oldest first."""
+        return await self._select("team=? AND root=?", (team, root, most), order="number LIMIT ?")
 
     async def turns(
         self, *, team: str | None = None, running: bool = False, roots: bool = False
@@ -139,7 +150,7 @@ class TurnJournal:
 
     async def tree(self, turn: StoredTurn) -> list[tuple[int, StoredTurn]]:
         """*turn* and all below it, callers before those they called, each with its depth."""
-        family = await self._select("team=? AND root=?", (turn.team, turn.row.root))
+        family = await self.family(turn.team, turn.row.root)
         below: dict[str | None, list[StoredTurn]] = {}
         for one in family:
             below.setdefault(one.row.parent, []).append(one)
@@ -206,12 +217,14 @@ class TurnJournal:
         finally:
             await store.close()
 
-    async def _select(self, terms: str, values: Sequence[Any]) -> list[StoredTurn]:
-        from .sqlite import FIELDS, row_of
+    async def _select(
+        self, terms: str, values: Sequence[Any], *, order: str = "number"
+    ) -> list[StoredTurn]:
+        from .table import FIELDS, row_of
 
         def read(database: sqlite3.Connection) -> list[StoredTurn]:
             rows = database.execute(
-                f"SELECT {FIELDS}, team FROM turns WHERE {terms} ORDER BY number", values
+                f"SELECT {FIELDS}, team FROM turns WHERE {terms} ORDER BY {order}", values
             )
             return [StoredTurn(team, row_of(tuple(rest))) for *rest, team in rows]
 

@@ -17,19 +17,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from optio_agents.team.errors import Lost
-
 from . import Claim, News, Placed, Row
 from .database import Database
+from .table import EVERYONE, TurnTable, mail_of, release
 from .workers import Workers
 
 T = TypeVar("T")
-
-FIELDS = (
-    "id, name, message, parent, root, options, place, state, epoch, worker, created, started,"
-    " ended, until, after, result"
-)
-_EVERYONE = "*"
 
 
 class SqliteTurns:
@@ -45,7 +38,7 @@ class SqliteTurns:
         self._id = secrets.token_hex(8)
         self._bell = asyncio.Event()
         self._bell.set()
-        self._ring: set[str] = set()
+        self._table = TurnTable(self._team, self._id)
         self._until, self._patient = float("inf"), 0.0
         self._died: list[str] = []
         self._database = Database(self.path, every=self._lease / 4, beat=self._renew)
@@ -59,7 +52,7 @@ class SqliteTurns:
         me = self._id
 
         def leave(database: sqlite3.Connection) -> None:
-            _release(database, [me])
+            release(database, [me])
             database.execute("DELETE FROM workers WHERE id=?", (me,))
 
         try:
@@ -100,9 +93,9 @@ class SqliteTurns:
             ).rowcount
             if new:
                 if not claim:
-                    self._ring.add(_EVERYONE)
+                    self._table.ring.add(EVERYONE)
                 return None
-            return self._rows(database, "id=?", (row.id,))[0]
+            return self._table.rows(database, "id=?", (row.id,))[0]
 
         kept = await self._write(work)
         if kept is not None:
@@ -157,20 +150,9 @@ class SqliteTurns:
                 if name in shared:
                     busy.add(name)
                 taken.append(number)
-            return [self._take(database, number, now) for number in taken]
+            return [self._table.take(database, number, now) for number in taken]
 
         return await self._write(work)
-
-    def _take(self, database: sqlite3.Connection, number: int, now: float) -> Claim:
-        [row] = database.execute(
-            "UPDATE turns SET state='running', epoch=epoch+1, worker=?,"
-            f" started=coalesce(started, ?) WHERE number=? RETURNING {FIELDS}",
-            (self._id, now, number),
-        ).fetchall()
-        kept = database.execute("SELECT key, value FROM turn_records WHERE turn=?", (number,))
-        records = {key: json.loads(value) for key, value in kept}
-        found = row_of(row)
-        return Claim(found, found.epoch, records, _mail(database, number, 0))
 
     async def wait(self, seconds: float) -> None:
         until = await self._database.read(
@@ -207,12 +189,12 @@ class SqliteTurns:
             for turn, claim in mine.items():
                 number, epoch, mail = held.get(turn, (0, 0, 0))
                 if epoch != claim.epoch:
-                    state = self._rows(database, "id=?", (turn,))[0].state
+                    state = self._table.rows(database, "id=?", (turn,))[0].state
                     (news.cancelled if state == "cancelled" else news.lost).append(turn)
                 elif mail > len(claim.mail):
-                    news.mail[turn] = _mail(database, number, len(claim.mail))
+                    news.mail[turn] = mail_of(database, number, len(claim.mail))
             if ids != "[]":
-                news.over = self._rows(
+                news.over = self._table.rows(
                     database,
                     "id IN (SELECT value FROM json_each(?)) AND ended IS NOT NULL",
                     (ids,),
@@ -234,7 +216,7 @@ class SqliteTurns:
         text = json.dumps(value)
 
         def work(database: sqlite3.Connection) -> str:
-            number = self._held(database, claim)
+            number = self._table.held(database, claim)
             new = database.execute(
                 "INSERT OR IGNORE INTO turn_records (turn, key, value) VALUES (?,?,?)",
                 (number, key, text),
@@ -250,13 +232,13 @@ class SqliteTurns:
 
     async def sleep(self, claim: Claim, *, after: int | None, until: float | None) -> None:
         def work(database: sqlite3.Connection) -> None:
-            number = self._held(database, claim)
+            number = self._table.held(database, claim)
             database.execute(
                 "UPDATE turns SET epoch=epoch+1, worker=NULL, after=?1, until=?2,"
                 " state=CASE WHEN mail>?1 THEN 'ready' ELSE 'sleeping' END WHERE number=?3",
                 (after, until, number),
             )
-            self._ring.add(_EVERYONE)
+            self._table.ring.add(EVERYONE)
 
         await self._write(work)
 
@@ -269,7 +251,7 @@ class SqliteTurns:
             ).fetchone()
             if found is None:
                 raise KeyError(turn)
-            return self._post(database, found[0], text, key)
+            return self._table.post(database, found[0], text, key)
 
         return await self._write(work)
 
@@ -277,20 +259,20 @@ class SqliteTurns:
         text = json.dumps(result)
 
         def work(database: sqlite3.Connection) -> None:
-            number = self._held(database, claim)
+            number = self._table.held(database, claim)
             database.execute(
                 "UPDATE turns SET state=?, result=?, ended=? WHERE number=?",
                 (state, text, time.time(), number),
             )
             row = claim.row
-            self._tell_parent(database, row.id, row.parent, state)
+            self._table.tell_parent(database, row.id, row.parent, state)
             waiting = database.execute(
                 "SELECT 1 FROM turns WHERE team=? AND state='ready' AND ended IS NULL"
                 " AND name=? LIMIT 1",
                 (self._team, row.name),
             ).fetchone()
             if waiting or row.parent is None:
-                self._ring.add(_EVERYONE if waiting else "others")
+                self._table.ring.add(EVERYONE if waiting else "others")
 
         await self._write(work)
 
@@ -311,8 +293,8 @@ class SqliteTurns:
                     " WHERE number=?",
                     (time.time(), number),
                 )
-                self._tell_parent(database, one, parent, "cancelled")
-            self._ring.add(_EVERYONE)
+                self._table.tell_parent(database, one, parent, "cancelled")
+            self._table.ring.add(EVERYONE)
             return [one for one, *_ in found]
 
         return await self._write(work)
@@ -331,89 +313,28 @@ class SqliteTurns:
             given.append(("state IN (SELECT value FROM json_each(?))", json.dumps(list(states))))
         terms = " AND ".join(term for term, _ in given) or "1"
         values = tuple(value for _, value in given)
-        return await self._database.read(lambda database: self._rows(database, terms, values))
+        return await self._database.read(lambda database: self._table.rows(database, terms, values))
 
     async def mailbox(self, turn: str) -> list[dict[str, Any]]:
         def work(database: sqlite3.Connection) -> list[dict[str, Any]]:
             found = database.execute(
                 "SELECT number FROM turns WHERE team=? AND id=?", (self._team, turn)
             ).fetchone()
-            return _mail(database, found[0], 0) if found else []
+            return mail_of(database, found[0], 0) if found else []
 
         return await self._database.read(work)
-
-    # What happens within a transaction
-
-    def _rows(self, database: sqlite3.Connection, terms: str, values: tuple[Any, ...]) -> list[Row]:
-        found = database.execute(
-            f"SELECT {FIELDS} FROM turns WHERE team=? AND {terms} ORDER BY number",
-            (self._team, *values),
-        )
-        return [row_of(row) for row in found]
-
-    def _held(self, database: sqlite3.Connection, claim: Claim) -> int:
-        number, state, epoch, worker = database.execute(
-            "SELECT number, state, epoch, worker FROM turns WHERE team=? AND id=?",
-            (self._team, claim.row.id),
-        ).fetchone() or (0, "gone", 0, None)
-        if (state, epoch, worker) != ("running", claim.epoch, self._id):
-            raise Lost(f"turn {claim.row.id} is no longer ours: it is {state}", turn=claim.row.id)
-        return int(number)
-
-    def _tell_parent(
-        self, database: sqlite3.Connection, turn: str, parent: str | None, state: str
-    ) -> None:
-        if parent is None:
-            return
-        found = database.execute(
-            "SELECT number FROM turns WHERE team=? AND id=?", (self._team, parent)
-        ).fetchone()
-        if found is not None:
-            item = json.dumps({"end": turn, "state": state})
-            self._post(database, found[0], item, f"end:{turn}", quiet=True)
-
-    def _post(
-        self,
-        database: sqlite3.Connection,
-        number: int,
-        text: str,
-        key: str,
-        *,
-        quiet: bool = False,
-    ) -> int:
-        """*quiet*: a worker here knows it already."""
-        old = database.execute(
-            "SELECT number FROM turn_mail WHERE turn=? AND key=?", (number, key)
-        ).fetchone()
-        if old is not None:
-            return int(old[0])
-        [(place, state, worker)] = database.execute(
-            "UPDATE turns SET mail=mail+1,"
-            " state=CASE WHEN state='sleeping' AND mail+1>after THEN 'ready' ELSE state END"
-            " WHERE number=? RETURNING mail, state, worker",
-            (number,),
-        ).fetchall()
-        database.execute(
-            "INSERT INTO turn_mail (turn, number, key, item, at) VALUES (?,?,?,?,?)",
-            (number, place, key, text, time.time()),
-        )
-        if state == "ready":
-            self._ring.add(_EVERYONE)
-        elif state == "running" and not (quiet and worker == self._id):
-            self._ring.add(worker)
-        return int(place)
 
     # Life
 
     async def _write(self, work: Callable[[sqlite3.Connection], T], *, careful: bool = False) -> T:
         result = await self._database.write(work, careful=careful)
-        if self._ring:
-            rung, self._ring = self._ring, set()
-            if rung & {_EVERYONE, "others"}:
+        if self._table.ring:
+            rung, self._table.ring = self._table.ring, set()
+            if rung & {EVERYONE, "others"}:
                 self._workers.ring(self._workers.others)
             else:
                 self._workers.ring(rung - {self._id})
-            if rung & {_EVERYONE, self._id}:
+            if rung & {EVERYONE, self._id}:
                 self._bell.set()
         return result
 
@@ -444,8 +365,8 @@ class SqliteTurns:
             await self._write(lambda database: self._take_from(database, frozen))
 
     def _take_from(self, database: sqlite3.Connection, workers: list[str]) -> None:
-        if _release(database, workers):
-            self._ring.add(_EVERYONE)
+        if release(database, workers):
+            self._table.ring.add(EVERYONE)
 
     def _on_death(self, worker: str) -> None:
         self._died.append(worker)
@@ -463,26 +384,3 @@ class SqliteTurns:
             await self._write(work)
             for worker in dead:
                 self._workers.bury(worker)
-
-
-def _release(database: sqlite3.Connection, workers: list[str]) -> int:
-    """Make ready what these had claimed; how many that were."""
-    return database.execute(
-        "UPDATE turns SET state='ready', worker=NULL WHERE state='running' AND ended IS NULL"
-        " AND worker IN (SELECT value FROM json_each(?))",
-        (json.dumps(workers),),
-    ).rowcount
-
-
-def row_of(found: tuple[Any, ...]) -> Row:
-    fields = list(found)
-    for index in (2, 5, 15):  # message, options, result
-        fields[index] = None if fields[index] is None else json.loads(fields[index])
-    return Row(*fields)
-
-
-def _mail(database: sqlite3.Connection, number: int, after: int) -> list[dict[str, Any]]:
-    found = database.execute(
-        "SELECT item, at FROM turn_mail WHERE turn=? AND number>? ORDER BY number", (number, after)
-    )
-    return [{**json.loads(item), "at": at} for item, at in found]
