@@ -13,10 +13,12 @@ from pydantic import BaseModel
 
 from optio_agents.conversation import Attachment
 from optio_agents.conversation.exchange import AnswerUnfit
+from optio_agents.hosts.host import LocalHost
 from optio_agents.schemas import AnswerShape
-from optio_agents.testing.model_server import scripted
+from optio_agents.testing.model_server import ModelServer, scripted
 from tests.support.agents.real_agents import AGENTS, over_pipes
 from tests.support.claude import claude_cli
+from tests.support.components import CLAUDE, OLDER_CLAUDE
 from tests.support.timeouts import BOUND
 
 TRIED = ("claude", "codex", "gemini", "kimi")
@@ -46,6 +48,24 @@ async def test_an_answer_that_does_not_fit_is_asked_for_again(agent, tmp_path):
                 await talk.conversation.ask(
                     scripted({"text": "no"}, {"text": "no"}), returns=City, tries=2
                 )
+
+
+@pytest.mark.parametrize("version", [CLAUDE, OLDER_CLAUDE])
+async def test_claude_sees_itself_to_the_answer_that_it_is_started_for(version, tmp_path):
+    """What does not fit it refuses by itself; a model that gives none at all is asked again."""
+    wrong = {"tool": "StructuredOutput", "input": {"name": "Oslo"}}
+    right = {"tool": "StructuredOutput", "input": json.loads(FITS)}
+    with anyio.fail_after(BOUND):
+        async with (
+            ModelServer().serve() as api,
+            LocalHost(str(tmp_path / "task")) as host,
+            claude_cli.journaled(host, tmp_path, api, version=version, returns=City) as talk,
+        ):
+            turn = await talk.conversation.ask(scripted(wrong, right, {"text": "so it is"}))
+            assert turn.value == json.loads(FITS)
+            asked = scripted({"text": "no"}, right, {"text": "so it is"})
+            turn = await talk.conversation.ask(asked, returns=City)
+            assert turn.value == City(name="Oslo", people=700000)
 
 
 async def test_a_turn_that_failed_is_no_answer_and_is_not_asked_again(tmp_path):

@@ -276,7 +276,7 @@ class TurnResult:
     cost: float | None = None  # of this turn, in US dollars; None where nobody can know it
     evidence: str = ""
     raw: Event | None = None  # the backend's own end of the turn; None where it never told one
-    value: Any = None  # what `ask(returns=…)` wanted, checked
+    value: Any = None  # what `ask(returns=…)` wanted, checked; or what the agent gives as a value
 
     @property
     def ok(self) -> bool:

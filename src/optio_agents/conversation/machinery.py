@@ -334,7 +334,10 @@ class AgentConversation:
             if not turn.ok:
                 return turn
             try:
-                return replace(turn, value=shape.read(turn.text))
+                told = turn.value is not None  # as a value, where the wire has a place for one
+                return replace(
+                    turn, value=shape.check(turn.value) if told else shape.read(turn.text)
+                )
             except ValueError as error:
                 wrong = str(error)
             words, attachments = f"This did not fit ({wrong}). {shape.instructions}", ()

@@ -27,6 +27,7 @@ from optio_agents.conversation.machinery import ConversationOptions
 from optio_agents.conversation.wire_agent import AgentWire, sent_before
 from optio_agents.errors import AgentError
 from optio_agents.hosts.workdir import ready_workdir
+from optio_agents.schemas import AnswerShape
 
 from .conversation import ClaudeCodeConversation, PermissionMode
 from .stream_json import control_request, message_of, user_message
@@ -110,6 +111,7 @@ def plan_launch(
     partial_messages: bool = False,
     max_usd: float | None = None,
     mcp_servers: Sequence[ToolServer] = (),
+    returns: Any = None,
 ) -> Launch:
     """Decide everything about a start; *arguments* are further ones for the CLI."""
     served, mcp_servers = served or Served(), tool_servers(mcp_servers)
@@ -127,6 +129,8 @@ def plan_launch(
     named += ["--fork-session"] if fork else []
     named += ["--include-partial-messages"] if partial_messages else []
     fields = initialize_fields(served)
+    if returns is not None:
+        fields["jsonSchema"] = AnswerShape(returns).schema
     if append_system_prompt:
         fields["appendSystemPrompt"] = append_system_prompt
     first = [(f"{_FIRST}-a", control_request("optio-initialize", "initialize", **fields))]
@@ -174,6 +178,7 @@ async def claude_code(
     partial_messages: bool = False,
     max_usd: float | None = None,
     mcp_servers: Sequence[ToolServer] = (),
+    returns: Any = None,
     session_dir: str | None = None,
     meta: Mapping[str, object] | None = None,
     **options: Unpack[ClaudeOptions],
@@ -186,6 +191,8 @@ async def claude_code(
     `ClaudeCodeConversation`; its *tools* are functions of ours, which the CLI calls over its own
     stream. *partial_messages* lets it tell what it says piece by piece (`on_text`), *max_usd* is
     what it may cost until it ends by that.
+    *returns* has the CLI itself see to it that its model answers with such a value, which is each
+    turn's `value` then.
     Raises RootRefused and what `agents.start` raises.
     """
     launch = plan_launch(
@@ -203,6 +210,7 @@ async def claude_code(
         partial_messages=partial_messages,
         max_usd=max_usd,
         mcp_servers=mcp_servers,
+        returns=returns,
     )
     await check_root(host, launch, env_base=env_base)
     if cwd is None:

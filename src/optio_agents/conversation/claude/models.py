@@ -99,6 +99,7 @@ class ClaudeTurnResult(TurnResult):
             cost=cost,
             evidence=evidence,
             raw=event,
+            value=event.get("structured_output"),
             subtype=_typed(event, "subtype", str),
             is_error=bool(event.get("is_error")),
             result=text,
