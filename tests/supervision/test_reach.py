@@ -13,13 +13,14 @@ from typing import Any
 import anyio
 import pytest
 
-from optio_agents.conversation import PermissionDecision
+from optio_agents.conversation import Attachment, PermissionDecision
 from optio_agents.errors import AgentError
 from optio_agents.hosts.host import make_host
 from optio_agents.supervision import Command, events as happened, find_session
 from optio_agents.supervision.sessions import past_session
 from optio_agents.supervision.supervise import supervise
 from optio_agents.testing.model_server import ModelServer, scripted
+from tests.supervision.test_served import PNG
 from tests.supervision.test_supervise_agents import entry, spec_of
 from tests.supervision.test_supervise_claude import claude
 from tests.support.leaks import no_process_left
@@ -102,6 +103,32 @@ async def test_a_turn_is_steered_by_its_owner_and_by_anybody_else(
     assert [one.text for one in watching.of(happened.MessageSent)][-1] == "says the owner"
 
 
+@pytest.mark.parametrize("agent", ["claude", "codex"])
+async def test_an_image_is_sent_by_anybody_and_waits_as_any_message(
+    office: Office, agent: str
+) -> None:
+    watching, image = Watching(), Attachment("image/png", PNG)
+    with anyio.fail_after(BOUND):
+        async with ModelServer().serve() as model, office.store() as store, office.host() as host:
+            spec = spec_for(agent, office, model, {"text": "one", "hold": "x"})
+            async with supervise(host, spec, store=store, observer=watching) as session:
+                await model.held("x")
+                odd = Attachment("x/odd", b"?")
+                async with find_session(session.id, store=store) as other:
+                    if agent == "claude":
+                        with pytest.raises(ValueError, match="cannot be shown"):
+                            await other.send("look", attachments=[odd])
+                    else:
+                        await other.send("look", attachments=[odd])
+                    await other.send("here it is", attachments=[image])
+                model.release("x")
+                while "iVBORw0KGgo" not in json.dumps(model.requests):
+                    await anyio.sleep(0.02)
+                await session.stop()
+    notices = [one.text for one in watching.of(happened.Notice) if "was not said" in one.text]
+    assert len(notices) == (agent == "codex")
+
+
 @pytest.mark.parametrize("agent", ["gemini", "command"])
 async def test_an_agent_that_cannot_be_steered_says_so(office: Office, agent: str) -> None:
     with anyio.fail_after(BOUND):
@@ -156,6 +183,9 @@ async def test_a_reason_outlives_everybody_and_a_changed_input_is_refused(office
     workdir = Path(office.taskdir, "workdir")
     assert not [name for name in ("made", "other") if (workdir / name).exists()]
     assert [one.behavior for one in watching.of(happened.RequestDecided)][-1] == "deny"
+    async with office.store() as store:
+        rows = await store.events(session.id)
+    assert "not on my watch" in str([row.value for row in rows if row.kind == "sent"])
     assert any("other input" in one.text for one in watching.of(happened.Notice))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import posixpath
 import signal as signals
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -82,13 +82,17 @@ class Agent:
         """
         await self._input.end()
 
-    async def queue(self, name: str, text: str) -> None:
+    async def queue(
+        self, name: str, text: str, *, attachments: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         """Keep *text* for whoever owns this session to say as *name*, when the agent can hear it.
 
         It lies in the session directory meanwhile, so it outlives us. Said once, however often it
         is kept under one name. Waits as `say` does. Raises InputClosed, TransferFailed.
+        *attachments* go with it, as they are dumped.
         """
-        await self._input.queue(name, text=text)
+        more = {"attachments": list(attachments)} if attachments else {}
+        await self._input.queue(name, text=text, **more)
 
     async def queue_settings(self, name: str, settings: Mapping[str, str | bool]) -> None:
         """Keep what the owner is to set of the agent, behind what waits to be said, likewise."""

@@ -349,9 +349,11 @@ class AgentConversation:
             await self._send(uuid, text, **options)
             return await answer
 
-    async def pass_on(self, uuid: str, text: str, *, name: str) -> None:
+    async def pass_on(
+        self, uuid: str, text: str, *, name: str, attachments: Sequence[Attachment] = ()
+    ) -> None:
         """Say *text*, which was kept under *name* before, as `send` does: once for that name."""
-        await self._send(uuid, text, command=False, name=name)
+        await self._send(uuid, text, command=False, name=name, attachments=attachments)
 
     async def _send(
         self,

@@ -290,6 +290,7 @@ class AnswerOutcome:
 
     won: bool
     by: str
+    passed_on: str = ""  # the next message, which tells the reason that the answer could not
 
 
 T = TypeVar("T")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 
 from optio_agents import agents
+from optio_agents.agents.input import request_name
 from optio_agents.concurrency import task_group
 from optio_agents.display import Secrets
 from optio_agents.errors import (
@@ -51,12 +52,12 @@ from .recording import SLOWLY, Bell, ringing
 from .sessions import Facts, host_of, known_start, owner_name, unseen
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from optio_agents.agents import Agent, StopReport
-    from optio_agents.conversation.contract import PermissionDecision, PermissionRequest
+    from optio_agents.conversation.contract import Attachment, PermissionDecision, PermissionRequest
     from optio_agents.framing.batches import Batches
     from optio_agents.hosts.host import Host
     from optio_agents.store import StoredSession
@@ -145,11 +146,21 @@ class Session:
         _, reach = await self._position.reach()
         return await reach.requests()
 
-    async def send(self, text: str, *, id: str | None = None) -> str:  # noqa: A002 - as published
-        """Say *text* to the agent, once for each *id*; returns the name it was kept under."""
+    async def send(
+        self,
+        text: str,
+        *,
+        id: str | None = None,  # noqa: A002 - as published
+        attachments: Sequence[Attachment] = (),
+    ) -> str:
+        """Say *text* to the agent, once for each *id*; returns the name it was kept under.
+
+        *attachments* that it cannot be shown raise ValueError, or where that is not known before
+        its turn a notice tells that the message was not said.
+        """
         _, reach = await self._position.reach()
         name = None if id is None else f"id-{hashlib.sha256(id.encode()).hexdigest()[:32]}"
-        name = await reach.send(name, text)
+        name = await reach.send(name, text, attachments)
         await self._position.add(MessageSent(name, text, owner_name()))
         return name
 
@@ -205,6 +216,9 @@ class Session:
             await self._position.add(
                 RequestDecided(request.request.id, decision.behavior, answer.by)
             )
+        if answer.passed_on:
+            name = f"reason-{request_name(request.request.names[0])}"
+            await self._position.add(MessageSent(name, answer.passed_on, answer.by))
         return answer
 
     async def conversation(self) -> str | None:

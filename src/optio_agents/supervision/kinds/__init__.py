@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from optio_agents.agents import Agent
     from optio_agents.conversation.approvals import Served
     from optio_agents.conversation.contract import (
+        Attachment,
         PermissionDecision,
         PermissionHandler,
         PermissionRequest,
@@ -73,10 +74,13 @@ class Startup:
 class Reach(Protocol):
     """Speaking to an agent, whoever supervises it. Everything raises HostError, InputClosed."""
 
-    async def send(self, name: str | None, text: str) -> str:
+    async def send(
+        self, name: str | None, text: str, attachments: Sequence[Attachment] = ()
+    ) -> str:
         """Say *text* under *name*, once however often, and by whomever, this is asked for.
 
-        Without a name each time counts. Returns the name.
+        Without a name each time counts. Returns the name. Raises ValueError for an attachment that
+        it cannot be shown, as far as that is known now.
         """
 
     async def steer(self, text: str) -> str:

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from optio_agents.agents import Agent
     from optio_agents.conversation.approvals import Served
     from optio_agents.conversation.claude import PermissionMode
-    from optio_agents.conversation.contract import PermissionRequest, ToolServer, Unconfirmed
+    from optio_agents.conversation.contract import (
+        Attachment,
+        PermissionRequest,
+        ToolServer,
+        Unconfirmed,
+    )
     from optio_agents.conversation.dialect import Dialect, PassageReader
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.environment import EnvBase
@@ -181,12 +186,14 @@ class ClaudeWording:
 class ClaudeReach(ConversationReach):
     """It has a queue of its own, and is interrupted by a request that names no turn."""
 
-    async def send(self, name: str | None, text: str) -> str:
+    async def send(
+        self, name: str | None, text: str, attachments: Sequence[Attachment] = ()
+    ) -> str:
         from optio_agents.conversation.claude.stream_json import user_message
 
-        return await say_once(
-            self._agent, name, user_message(text, self._uuid(name) if name else str(uuid4()))
-        )
+        uuid = self._uuid(name) if name else str(uuid4())
+        data = user_message(text, uuid, attachments=attachments)
+        return await say_once(self._agent, name, data)
 
     async def steer(self, text: str) -> str:
         return await self.send(None, text)  # it takes it into its turn

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from optio_agents.agents import Agent
     from optio_agents.conversation.approvals import Served
-    from optio_agents.conversation.contract import PermissionDecision, PermissionRequest
+    from optio_agents.conversation.contract import Attachment, PermissionDecision, PermissionRequest
     from optio_agents.conversation.dialect import PassageReader
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.environment import EnvBase
@@ -117,7 +117,11 @@ class CommandLink:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
 
-    async def send(self, name: str | None, text: str) -> str:
+    async def send(
+        self, name: str | None, text: str, attachments: Sequence[Attachment] = ()
+    ) -> str:
+        if attachments:
+            raise ValueError("a plain program is told text alone: put the file on its host")
         return await say_once(self._agent, name, os_bytes(f"{text}\n"))
 
     async def steer(self, text: str) -> str:

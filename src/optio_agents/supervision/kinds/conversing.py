@@ -29,6 +29,7 @@ from optio_agents.context import SYSTEM_MESSAGE_PREFIX
 from optio_agents.conversation.approvals import reason_of
 from optio_agents.conversation.contract import (
     NOBODY_ANSWERED,
+    Attachment,
     ConversationClosed,
     PermissionDecision,
     TurnResult,
@@ -173,9 +174,11 @@ class ConversationReach:
         # the same for the same message of the same session, whoever says it
         return str(uuid5(NAMESPACE_URL, f"optio-agents:{self._session}:{name}"))
 
-    async def send(self, name: str | None, text: str) -> str:
+    async def send(
+        self, name: str | None, text: str, attachments: Sequence[Attachment] = ()
+    ) -> str:
         name = name or next_name()
-        await self._agent.queue(name, text)
+        await self._agent.queue(name, text, attachments=[one.dump() for one in attachments])
         return name
 
     async def steer(self, text: str) -> str:
@@ -219,6 +222,7 @@ class ConversationReach:
         words = "" if dialect.carries_reasons else reason_of(request, decision)
         if answered.won and words:
             await self.pass_reason(request, words)
+            return AnswerOutcome(won=True, by=answered.by, passed_on=words)
         return AnswerOutcome(answered.won, answered.by)
 
     async def pass_reason(self, request: PermissionRequest, words: str) -> None:
@@ -226,13 +230,17 @@ class ConversationReach:
         await self._agent.queue(f"reason-{request_name(request.names[0])}", words)
 
 
-def _queued(lines: Sequence[bytes]) -> Iterator[tuple[str, str | dict[str, Any]]]:
+def _queued(
+    lines: Sequence[bytes],
+) -> Iterator[tuple[str, tuple[str, list[Attachment]] | dict[str, Any]]]:
     """The messages, and what is to be set, in lines of a queue; the agent could write there."""
     for line in lines:
-        with suppress(ValueError, RecursionError):
+        with suppress(ValueError, RecursionError, KeyError, TypeError):
             match json.loads(line or b"null"):
-                case {"name": str(name), "text": str(text)}:
-                    yield check_name(name), text
+                case {"name": str(name), "text": str(text), **more}:
+                    kept: Any = more.get("attachments") or ()
+                    files = [Attachment.load(one) for one in kept]
+                    yield check_name(name), (text, files)
                 case {"name": str(name), "set": dict(settings)}:
                     yield check_name(name), settings
 
@@ -380,8 +388,8 @@ class ConversationLink(ConversationReach):
                         if name in done:
                             continue
                         done.add(name)
-                        if isinstance(what, str):
-                            await self._insist(name, what)
+                        if isinstance(what, tuple):
+                            await self._insist(name, *what)
                         else:
                             await self._set(name, what)
 
@@ -395,14 +403,18 @@ class ConversationLink(ConversationReach):
             if why is not None:
                 await self._recording.add(Notice(f"{control} was not set: {why}"))
 
-    async def _insist(self, name: str, text: str) -> None:
+    async def _insist(self, name: str, text: str, files: Sequence[Attachment]) -> None:
         """Say it, however often there is no room for it there."""
-        await retrying(
-            None,  # the wire waits for the link
-            lambda: self._conversation.pass_on(self._uuid(name), text, name=name),
-            passes=lambda error: isinstance(error, TransferFailed),
-            failing=lambda error: _log.warning("a message is said again: %s", error),
-        )
+        uuid, say = self._uuid(name), self._conversation.pass_on
+        try:
+            await retrying(
+                None,  # the wire waits for the link
+                lambda: say(uuid, text, name=name, attachments=files),
+                passes=lambda error: isinstance(error, TransferFailed),
+                failing=lambda error: _log.warning("a message is said again: %s", error),
+            )
+        except ValueError as error:
+            await self._recording.add(Notice(f"a message was not said: {error}"))
 
     async def wait_out_limits(self) -> None:
         """Where a turn has ended at a usage limit, have it go on when that is over."""
