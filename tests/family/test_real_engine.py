@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.components import installed_agent, unavailable
+from tests.support.components import installed_agent
 from tests.support.family import sides
+from tests.support.family.sides import engines_on_us
 
 SCRIPT = Path(sides.__file__).with_name("real_engine.py")
 
 
-@pytest.mark.parametrize("engine", ["opencode"])
+@pytest.mark.parametrize("engine", ["codex", "opencode"])
 def test_its_task_is_driven_to_done_cancelled_and_resumed(engine: str) -> None:
     program = installed_agent(engine, engine).resolve()
-    try:
-        python = sides.ours().python
-    except sides.Unavailable as error:
-        unavailable(str(error))
+    if engine == "codex":  # which is a script that starts this
+        (program,) = program.parents[2].glob("codex-*/vendor/*/bin/codex")
+    python = engines_on_us().python
     ran = subprocess.run(
         [str(python), "-W", "ignore", str(SCRIPT), engine, str(program)],
         env={"PATH": os.defpath, "HOME": "/nonexistent"},

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,28 +32,60 @@ mkdir -p deliverables; echo forty-two > deliverables/r.txt; \
 echo 'DELIVERABLE: ./deliverables/r.txt' {LOG}"""
 
 
-def opencode(url: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Engine:
+    """What is peculiar to one."""
+
+    settings: Callable[[str], dict[str, Any]]  # of its task, for a model at that address
+    files: Callable[[str, str], dict[str, str]]  # in the work directory, with the address and that
+    cached: str  # where it keeps its CLI, below the home
+    shell: Callable[[str], dict[str, Any]] = lambda command: {"shell": command}
+
+
+def _opencode(url: str) -> dict[str, Any]:
     provider = {"anthropic": {"options": {"baseURL": f"{url}/v1", "apiKey": "dummy-key"}}}
     model = "anthropic/claude-sonnet-4-5"
     settings = {"provider": provider, "model": model, "autoupdate": False}
     return {"opencode_config": settings, "model": model}
 
 
-# What its task wants to be told, the file that makes it logged in, and where its CLI is cached.
-ENGINES: dict[str, tuple[Callable[[str], dict[str, Any]], str, str]] = {
-    "opencode": (
-        opencode,
-        "home/.local/share/opencode/auth.json",
+def _codex_files(url: str, workdir: str) -> dict[str, str]:
+    settings = (
+        'model = "gpt-5"\nmodel_provider = "x"\n[model_providers.x]\nname = "x"\n'
+        f'base_url = "{url}/v1"\nenv_key = "X_KEY"\nwire_api = "responses"\n'
+        f'[projects."{workdir}"]\ntrust_level = "trusted"\n'
+    )
+    return {"home/.codex/config.toml": settings}
+
+
+ENGINES = {
+    "opencode": Engine(
+        _opencode,
+        lambda url, workdir: {
+            "home/.local/share/opencode/auth.json": json.dumps(
+                {"anthropic": {"type": "api", "key": "dummy-key"}}
+            )
+        },
         ".cache/optio-opencode/bin/opencode",
+    ),
+    "codex": Engine(
+        lambda url: {"env": {"X_KEY": "dummy-key"}},
+        _codex_files,
+        ".cache/optio-codex/bin/codex",
+        # by itself the model would ask for more than the engine's sandbox lets it have
+        lambda command: {"tool": "exec_command", "input": {"cmd": command}},
     ),
 }
 
 
 def settle(root: Path, engine: str, program: Path) -> None:
     """A home with the CLI where the engine caches it, and no network to ask for a newer one."""
-    cached = root / "home" / ENGINES[engine][2]
+    cached = root / "home" / ENGINES[engine].cached
     cached.parent.mkdir(parents=True)
     cached.symlink_to(program)
+    actions = importlib.import_module(f"optio_{engine}.host_actions")
+    if pinned := getattr(actions, f"_{engine.upper()}_VERSION", None):
+        cached.with_name(f"{engine}.version").write_text(pinned)
     curl = root / "bin" / "curl"  # fetches the installer, which says that all is up to date
     curl.parent.mkdir()
     curl.write_text(f"#!/bin/sh\nprintf 'echo {engine} ok\\n'\n")
@@ -87,7 +120,7 @@ async def prove(engine: str, program: Path, root: Path) -> dict[str, Any]:
     package = importlib.import_module(f"optio_{engine}")
     config = next(value for name, value in vars(package).items() if name.endswith("TaskConfig"))
     create = getattr(package, f"create_{engine}_task")
-    settings, login, _ = ENGINES[engine]
+    own = ENGINES[engine]
     facts: dict[str, Any] = {}
     optio, deliverables = Optio(), list[Any]()
     await optio.init(mongo_db=AsyncMongoMockClient()["optio"], prefix="t")
@@ -96,8 +129,8 @@ async def prove(engine: str, program: Path, root: Path) -> dict[str, Any]:
         deliverables.append([path, text])
 
     async def log_in(hook: Any) -> None:
-        key = json.dumps({"anthropic": {"type": "api", "key": "dummy-key"}})
-        await hook.copy_file(key.encode(), login)
+        for name, text in own.files(model.url, hook._host.workdir).items():  # noqa: SLF001 - as engines do
+            await hook.copy_file(text.encode(), name)
 
     async def launch(task: str, **options: Any) -> tuple[Any, list[str]]:
         async with asyncio.timeout(BOUND):
@@ -121,14 +154,14 @@ async def prove(engine: str, program: Path, root: Path) -> dict[str, Any]:
                 mode="conversation",
                 on_deliverable=on_deliverable,
                 before_execute=log_in,
-                **settings(model.url),
+                **own.settings(model.url),
             )
             await optio.adhoc_define(create(task, task, options))
 
         conversation, answers = await launch("one")
-        await conversation.send(scripted({"shell": REPORT}, {"text": "announced"}))
+        await conversation.send(scripted(own.shell(REPORT), {"text": "announced"}))
         await until(lambda: deliverables and answers)
-        await conversation.send(scripted({"shell": f"echo 'DONE: all good' {LOG}"}, {"text": "."}))
+        await conversation.send(scripted(own.shell(f"echo 'DONE: all good' {LOG}"), {"text": "."}))
         facts["done"] = [await end("one"), deliverables, answers[:1], left(root)]
 
         conversation, answers = await launch("two")
@@ -144,7 +177,7 @@ async def prove(engine: str, program: Path, root: Path) -> dict[str, Any]:
 
         model.requests.clear()
         conversation, answers = await launch("two", resume=True)
-        await conversation.send(scripted({"shell": f"echo 'DONE: resumed' {LOG}"}, {"text": "."}))
+        await conversation.send(scripted(own.shell(f"echo 'DONE: resumed' {LOG}"), {"text": "."}))
         facts["resumed"] = [await end("two"), left(root)]
         facts["remembers"] = "heron" in json.dumps(model.requests)
     await optio.shutdown(grace_seconds=2.0)
