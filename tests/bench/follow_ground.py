@@ -35,12 +35,6 @@ async def _workers(place: Ground, port: int | None) -> AsyncIterator[tuple[Worke
         yield ours, peer
 
 
-def idle(side: Worker, how: str, files: int, *, quick: bool) -> Measure:
-    """What *files* cost while nothing is written, once two sweeps have settled what was new."""
-    settle, seconds = (0.5, 0.5) if quick else (6, 5)
-    return asking(side)("idle", how, files, settle, seconds)
-
-
 def asking(side: Worker) -> Callable[..., Measure]:
     """Makes measures of words: what `sides.follow` is asked."""
 
