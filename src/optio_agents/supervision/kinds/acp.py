@@ -17,7 +17,6 @@ from . import (
     FIRST,
     NO_VALUES,
     Startup,
-    check_program,
     delivered_to,
     is_report,
     setup_of,
@@ -26,7 +25,7 @@ from . import (
     with_servers,
 )
 from .conversing import ConversationLink, ConversationReach, connect
-from .named import ROWS, AgentRow
+from .named import ROWS, AgentRow, NamedKind
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -146,21 +145,17 @@ class Copilot(_NamedAcp):
 NAMED = {one.name: one for one in (Gemini, OpenCode, Qwen, Kimi, Copilot)}
 
 
-class AcpKind:
+class AcpKind(NamedKind):
     """An agent that one converses with."""
 
     name = "acp"
     serves = False
 
+    def row(self, spec: Acp | _NamedAcp) -> AgentRow | None:
+        return spec.row
+
     def program(self, spec: Acp | _NamedAcp) -> str:
         return spec.argv[0]
-
-    def reads_to_end(self, spec: Acp | _NamedAcp) -> bool:
-        return False
-
-    async def check(self, host: Host, spec: Acp | _NamedAcp) -> None:
-        how = spec.row.install if spec.row is not None else "is it in the PATH there?"
-        await check_program(host, spec.argv[0], spec.env, how)
 
     async def plan(
         self,

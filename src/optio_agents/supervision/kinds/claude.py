@@ -11,8 +11,9 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
-from . import NO_VALUES, Startup, check_program, say_once, setup_of, teach, with_servers
+from . import NO_VALUES, Startup, say_once, setup_of, teach, with_servers
 from .conversing import ConversationLink, ConversationReach, connect
+from .named import NamedKind
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -66,21 +67,11 @@ class Claude:
         with_servers(self)
 
 
-class ClaudeKind:
+class ClaudeKind(NamedKind):
     """An agent that one converses with."""
 
     name = "claude"
     serves = True
-
-    def program(self, spec: Claude) -> str:
-        return spec.executable
-
-    def reads_to_end(self, spec: Claude) -> bool:
-        return False
-
-    async def check(self, host: Host, spec: Claude) -> None:
-        how = "npm install -g @anthropic-ai/claude-code, or see https://claude.com/claude-code"
-        await check_program(host, spec.executable, spec.env, how)
 
     async def plan(
         self,

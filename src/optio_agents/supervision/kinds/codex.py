@@ -15,7 +15,6 @@ from . import (
     FIRST,
     NO_VALUES,
     Startup,
-    check_program,
     delivered_to,
     is_report,
     setup_of,
@@ -24,7 +23,7 @@ from . import (
     with_servers,
 )
 from .conversing import ConversationLink, ConversationReach, connect
-from .named import ROWS
+from .named import NamedKind
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -71,20 +70,11 @@ class Codex:
         with_servers(self)
 
 
-class CodexKind:
+class CodexKind(NamedKind):
     """An agent that one converses with."""
 
     name = "codex"
     serves = False
-
-    def program(self, spec: Codex) -> str:
-        return spec.executable
-
-    def reads_to_end(self, spec: Codex) -> bool:
-        return False
-
-    async def check(self, host: Host, spec: Codex) -> None:
-        await check_program(host, spec.executable, spec.env, ROWS["codex"].install)
 
     async def plan(
         self,

@@ -1,4 +1,4 @@
-"""Agents by name, as data: how each is started, asked for a model, and told apart. Nothing is run.
+"""Agents by name, as data: how each is started, asked for a model, and told apart.
 
 What is peculiar to an agent on its wire stands in `conversation.acp.traits`, by the name that it
 gives itself; here is what must be known before it can say anything.
@@ -8,6 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from . import check_program
+
+if TYPE_CHECKING:
+    from optio_agents.hosts.host import Host
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +104,24 @@ ROWS = {
         ),
     )
 }
+
+
+class NamedKind:
+    """What the kinds have in common whose agents one converses with: a row each says it."""
+
+    name: str
+
+    def row(self, spec: Any) -> AgentRow | None:
+        """None for an agent that nobody here knows."""
+        return ROWS[self.name]
+
+    def program(self, spec: Any) -> str:
+        return str(spec.executable)
+
+    def reads_to_end(self, spec: Any) -> bool:
+        return False
+
+    async def check(self, host: Host, spec: Any) -> None:
+        row = self.row(spec)
+        how = row.install if row is not None else "is it in the PATH there?"
+        await check_program(host, self.program(spec), spec.env, how)
