@@ -407,7 +407,6 @@ async def test_a_line_without_an_end_does_not_starve_the_others(follow, tmp_path
         tasks.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("follow", [*LOCAL, "ssh"], indirect=True)
 async def test_what_was_never_written_need_not_be_read(follow, log):
     log.write_bytes(b"one\ntwo")
     size = 2 << 40

@@ -77,7 +77,9 @@ class Following:
                 self._rung = False
                 chunk = self._next_chunk()
                 self._idle = chunk is None or chunk.at_end or not (chunk.data or chunk.fresh)
-                self._pieces.extend(_pieces(chunk) if chunk is not None else ())
+                if chunk is not None:
+                    many = chunk.data.count(b"\n") > _LINES
+                    self._pieces.extend(_pieces(chunk) if many else (chunk,))
             if self._pieces:
                 self._take(self._pieces.popleft())
             if self._at_end and self._ripe_at is not None:
@@ -89,16 +91,13 @@ class Following:
     def _take(self, chunk: FileChunk) -> None:
         self._ready += self._framer.feed(chunk)
         self._at_end = chunk.at_end or chunk.missing
-        if chunk.data or chunk.fresh:
-            self._note_rest()
+        if chunk.data or chunk.hole or chunk.fresh:
+            rest, now = self._framer.rest_size > 0, self._loop.time()
+            self._rest_since = now if rest else None
+            self._ripe_at = now + RIPE_AFTER if rest and self._options.ripe else None
         if chunk.final:
             self._final = True
             self._close()
-
-    def _note_rest(self) -> None:
-        rest = self._framer.rest_size > 0
-        self._rest_since = self._loop.time() if rest else None
-        self._ripe_at = self._loop.time() + RIPE_AFTER if rest and self._options.ripe else None
 
     def _ripen(self, at: float) -> None:
         """Deliver a rest that reads as a line and has stood for long, as far as anybody knows."""
@@ -109,7 +108,7 @@ class Following:
 
     def _close(self) -> None:
         self._ready += self._framer.close()
-        self._note_rest()
+        self._rest_since = self._ripe_at = None
 
     async def _wait(self) -> None:
         timer = None

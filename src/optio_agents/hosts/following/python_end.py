@@ -15,8 +15,6 @@ from optio_agents.errors import HostError
 from optio_agents.framing.frames import BadFrame, FrameReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from optio_agents.hosts.machine import Process
 
     from .remote_file import RemoteFollowing
@@ -59,7 +57,7 @@ class PythonEnd:
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self._heard: Callable[[], None] = lambda: None
+        self.alive = False
         self._numbers = count(1)  # never used twice: what comes for an old one is dropped
         self._keys: dict[RemoteFollowing, int] = {}
         self._follows: dict[int, RemoteFollowing] = {}
@@ -102,8 +100,7 @@ class PythonEnd:
         if follow in self._keys:
             self._command(do="finish", key=self._keys[follow])
 
-    async def serve(self, heard: Callable[[], None]) -> None:
-        self._heard = heard
+    async def serve(self) -> None:
         await self._process.write(program())
         self._process.divert(self._receive)  # no task stands between a frame and its reader
         async with task_group() as tasks:
@@ -118,7 +115,7 @@ class PythonEnd:
             for key, content in self._frames.feed(data):
                 if follow := self._follows.get(key):
                     follow.put(content)
-            self._heard()
+            self.alive = True
         except BadFrame as error:
             self._complaint = f"the far end of a follow said {error}"
             self._told.set()

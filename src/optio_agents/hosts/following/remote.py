@@ -1,8 +1,9 @@
 """Follow files of a machine behind a link that may break: one far end for all of them.
 
-The far end runs in one script of the machine. It is kept by one task, from the first follow to
-the last: a follow that ends must not take the channel of the others with it. When the link
-breaks, a new far end is started, and every follow goes on behind what it has read.
+The far end runs in one script of the machine; where there is no python3, its shell is asked. One
+task keeps it, from the first follow to the last: a follow that ends must not take the channel of
+the others with it. When the link breaks, a new far end is started, and every follow goes on behind
+what it has read.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class RemoteFollows:
         self._end: FollowChannel | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._by_shell = by_shell  # no python3 there, or none that will do
-        self._heard = False  # from the far end that runs now
+        self._lived = False  # something came from the last far end
 
     @asynccontextmanager
     async def follow(
@@ -73,9 +74,11 @@ class RemoteFollows:
     async def _let_go(self) -> None:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
-            keeper.cancel()
+            if not isinstance(self._end, ShellEnd):
+                keeper.cancel()
             with anyio.move_on_after(_LEAVING, shield=True):
                 await asyncio.wait([keeper])
+            keeper.cancel()
 
     async def _keep(self) -> None:
         """Have a far end for as long as anybody follows."""
@@ -84,12 +87,14 @@ class RemoteFollows:
             try:
                 await reach(self._machine)
                 await self._serve()
+                if self._keeper is not asyncio.current_task():
+                    return None
             except HostKeyRefused as error:
                 return self._fail(error)
             except (HostError, OSError) as error:
                 if self._machine.link.state == "closed":
                     return self._fail(HostLost(f"{self._machine.name} was let go of"))
-                failures = 0 if self._heard else failures + 1
+                failures = 0 if self._lived else failures + 1
                 if failures and not isinstance(error, HostLost | ConnectError):
                     self._by_shell = True  # whatever began there does not work
                 _log.info("%s: following begins again: %s", self._machine.name, error)
@@ -101,40 +106,47 @@ class RemoteFollows:
                 await anyio.sleep(pause * random.uniform(0.5, 1))
 
     async def _serve(self) -> None:
-        self._heard = False
-        args = ["shell" if self._by_shell else "any", str(len(program()))]
+        self._lived = False
+        if self._by_shell:
+            return await self._follow_by(ShellEnd(self._machine))
+        args = [str(len(program()))]
         async with self._machine.shell(script("hosts/following/follow"), args) as process:
             try:
-                self._end = await self._greet(process)
-                for following in self._follows:
-                    following.begin(self._end)
-                await self._end.serve(self._note_life)
+                match await _greeting(process):
+                    case b"python\n":
+                        await self._follow_by(PythonEnd(process))
+                    case b"shell\n":
+                        self._by_shell = True
+                    case other:
+                        raise HostError(f"no far end for following began there, but {other!r}")
             finally:
-                self._end = None
-                for following in self._follows:
-                    following.lose()
                 with anyio.move_on_after(_ENDING, shield=True):
                     await _end(process)
 
-    async def _greet(self, process: Process) -> FollowChannel:
-        greeting = b""
-        while not greeting.endswith(b"\n") and len(greeting) < _GREETING:
-            if not (more := await process.read(1)):
-                break
-            greeting += more
-        if greeting == b"python\n":
-            return PythonEnd(process)
-        if greeting.startswith(b"shell "):
-            return ShellEnd(process, greeting.split()[1].decode())
-        raise HostError(f"no far end for following began there, but {greeting!r}")
-
-    def _note_life(self) -> None:
-        self._heard = True
+    async def _follow_by(self, end: FollowChannel) -> None:
+        self._end = end
+        try:
+            for following in self._follows:
+                following.begin(end)
+            await end.serve()
+        finally:
+            self._end, self._lived = None, end.alive
+            for following in self._follows:
+                following.lose()
 
     def _fail(self, error: Exception) -> None:
         self._keeper = None
         for following in self._follows:
             following.fail(error)
+
+
+async def _greeting(process: Process) -> bytes:
+    greeting = b""
+    while not greeting.endswith(b"\n") and len(greeting) < _GREETING:
+        if not (more := await process.read(1)):
+            break
+        greeting += more
+    return greeting
 
 
 async def _end(process: Process) -> None:

@@ -10,8 +10,6 @@ from optio_agents.framing.frames import Refusal
 from optio_agents.hosts.following import Following
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from optio_agents.framing.batches import FollowOptions
     from optio_agents.framing.compare import FileChunk, Place
     from optio_agents.framing.cursor import Cursor
@@ -19,6 +17,8 @@ if TYPE_CHECKING:
 
 class FollowChannel(Protocol):
     """Our side of a far end that runs."""
+
+    alive: bool  # something came from it
 
     def add(self, follow: RemoteFollowing) -> None:
         """Follow from its place on."""
@@ -32,8 +32,11 @@ class FollowChannel(Protocol):
     def finish(self, follow: RemoteFollowing) -> None:
         """Its writer has ended."""
 
-    async def serve(self, heard: Callable[[], None]) -> None:
-        """Hand out what comes until the link, or the far end, fails: raises HostError."""
+    async def serve(self) -> None:
+        """Hand out what comes until the link, or the far end, fails: raises HostError.
+
+        A shell returns when the last is dropped: a question under way need not be broken off.
+        """
 
 
 class RemoteFollowing(Following):
