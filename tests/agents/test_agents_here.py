@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from optio_agents import agents
-from optio_agents.agents import Agent, input as agent_input
-from optio_agents.agents.input import SMALL
+from optio_agents.agents import Agent
+from optio_agents.agents.input import SMALL, say_here
 from optio_agents.errors import InputClosed, NameTaken, WorkDirRefused
 from optio_agents.hosts.host import LocalHost
 from tests.support.timeouts import BOUND
@@ -28,8 +28,7 @@ def ways(monkeypatch):
         taken.append(say_here(*args))
         return taken[-1]
 
-    say_here = agent_input.say_here
-    monkeypatch.setattr(agent_input, "say_here", note)
+    monkeypatch.setattr("optio_agents.agents.agent.say_here", note)
     return taken
 
 

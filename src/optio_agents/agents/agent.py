@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import posixpath
+import secrets
 import signal as signals
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,7 +19,16 @@ from optio_agents.hosts.retrying import over_a_cut, retrying
 from optio_agents.hosts.scripting import collect, script
 
 from .directory import Directory
-from .input import Input
+from .input import (
+    END,
+    SMALL,
+    FirstAnswer,
+    check_name,
+    next_name,
+    read_answer,
+    request_name,
+    say_here,
+)
 from .lease import lease
 from .status import parse_status
 
@@ -29,7 +40,6 @@ if TYPE_CHECKING:
     from optio_agents.hosts.host import Host
     from optio_agents.hosts.machine import ProcessId
 
-    from .input import FirstAnswer
     from .lease import Lease
     from .status import AgentEnd, AgentStatus
 
@@ -59,9 +69,9 @@ class Agent:
         self.meta = cast("Mapping[str, Any]", meta["meta"])
         self._host, self._machine = host, host.machine
         self._directory = directory
-        self._input = Input(directory, self.session)
         self._watched = str(meta["log"]), str(meta["deliverables"])
         self._detached = self._stopped = False
+        self._exited: AgentStatus | None = None  # the look that saw it: that stays so
 
     def __repr__(self) -> str:
         return f"<Agent {self.session} in {self.directory} on {self._machine.name}>"
@@ -73,14 +83,23 @@ class Agent:
         that is away, or does not answer, is waited for however long: cancel it to give up.
         Raises NameTaken, InputClosed, TransferFailed (the disk is full).
         """
-        return await self._input.say(data, name)
+        name = next_name() if name is None else check_name(name)
+        await self._say(name, data)
+        return name
+
+    async def _say(self, name: str, data: bytes) -> None:
+        fence, here = self._directory.fence, self._machine.is_local and len(data) <= SMALL
+        if here and say_here(self.directory, self.session, name, data, fence):
+            return
+        args = self.session, name, str(len(data)), secrets.token_hex(8)
+        await self._directory.run("say", *args, data=data)
 
     async def end_input(self) -> None:
         """End the agent's input behind what was said, waiting as `say` does. Twice is fine.
 
         Raises InputClosed.
         """
-        await self._input.end()
+        await self._say(END, b"")
 
     async def queue(
         self, name: str, text: str, *, attachments: Sequence[Mapping[str, Any]] = ()
@@ -92,11 +111,18 @@ class Agent:
         *attachments* go with it, as they are dumped.
         """
         more = {"attachments": list(attachments)} if attachments else {}
-        await self._input.queue(name, text=text, **more)
+        await self._queue(name, text=text, **more)
 
     async def queue_settings(self, name: str, settings: Mapping[str, str | bool]) -> None:
         """Keep what the owner is to set of the agent, behind what waits to be said, likewise."""
-        await self._input.queue(name, set=dict(settings))
+        await self._queue(name, set=dict(settings))
+
+    async def _queue(self, name: str, **what: object) -> None:
+        line = json.dumps({"name": check_name(name), **what})
+        # a line that was cut short, by a full disk or a death, spoils none behind it
+        data = f"\n{line}\n".encode()
+        args = self.session, str(len(data)), secrets.token_hex(8)
+        await self._directory.run("queue", *args, data=data)
 
     def follow_queue(self) -> AbstractAsyncContextManager[Batches]:
         """What was kept by `queue`, a JSON object a line, from the first one on."""
@@ -111,11 +137,18 @@ class Agent:
 
         Waits as `say` does. Raises InputClosed, TransferFailed.
         """
-        return await self._input.answer(request, data, by)
+        whole = f"{len(data)} {json.dumps(by)}\n".encode() + data
+        args = self.session, request_name(request), str(len(whole)), secrets.token_hex(8)
+        said = await self._directory.run("answer", *args, data=whole)
+        outcome, _, rest = said.partition(b"\n")
+        who, theirs = read_answer(rest)
+        # an unsure answer that was repeated meets itself
+        return FirstAnswer(outcome == b"won" or (who, theirs) == (by, data), who, theirs)
 
     async def find_answer(self, request: str) -> tuple[str, bytes] | None:
         """Who has answered *request*, and the front of what was said; None if nobody did."""
-        return await self._input.find_answer(request)
+        said = await self.query("answers", request_name(request))
+        return read_answer(said) if said else None
 
     async def query(self, names: str, *args: str) -> bytes:
         """What scripts of ours, which change nothing, say of the session directory."""
@@ -129,15 +162,24 @@ class Agent:
         args = *self._watched, self.session, str(self.process or "")
         said = await self._directory.run_once("state status", *args)
         try:
-            return parse_status(said.decode(errors="replace"))
+            status = parse_status(said.decode(errors="replace"))
         except (KeyError, ValueError) as error:
             raise AgentError(f"{self.directory} was damaged: {error}") from error
+        if status.state == "exited":
+            self._exited = status
+        return status
+
+    async def end(self) -> AgentEnd | None:
+        """How it ended; None while it runs. As soon as the host can be reached, where needed."""
+        return (self._exited or await self.status()).end()
 
     async def wait(self) -> AgentEnd:
         """Until the agent has ended, through any number of lost links, however long."""
+        look = self.process is None  # whose end could not be seen otherwise
         while True:
-            if end := (await self.status()).end():
+            if look and (end := (await self.status()).end()):
                 return end
+            look = True
             unheard = _LOOKING if self.process is None else float("inf")
             with anyio.move_on_after(unheard):
                 async with self._host.follow(
@@ -169,7 +211,7 @@ class Agent:
     async def _stop(self, grace: float) -> StopReport:
         launcher = None
         try:
-            status = await self._status_once()
+            status = self._exited or await self._status_once()
             self.process, launcher = self.process or status.process, status.launcher
         except AlreadyOwned:
             raise

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from optio_agents.hosts.retrying import retrying
 from optio_agents.hosts.scripting import collect, refusal, script
 
 if TYPE_CHECKING:
-    from optio_agents.hosts.machine import Answer, Machine
+    from optio_agents.hosts.machine import Machine
 
 
 _WARM = 1 << 20  # bytes: more would hold up whoever else talks through the warm shell
@@ -30,24 +31,23 @@ class Directory:
         TransferFailed (the disk is full), CommandFailed, HostKeyRefused, and AlreadyOwned once
         another owns what was ours.
         """
-        return await retrying(self.machine, lambda: self.run_once(names, *args, data=data))
+        return await retrying(self.machine, partial(self.run_once, names, *args, data=data))
 
     async def run_once(self, names: str, *args: str, data: bytes = b"") -> bytes:
         """The same, but raises HostLost, CommandTimedOut and ConnectError instead of going on."""
         text = f"fence={self.fence}\n{text_of(names)}"
-        answer = await self._answer(text, (self.path, *args), data)
+        if len(data) <= _WARM:
+            seconds = 30 + len(data) / _SLOWEST
+            answer = await self.machine.ask(text, (self.path, *args), data=data, seconds=seconds)
+        else:
+            async with self.machine.shell(text, (self.path, *args)) as process:
+                answer = await collect(process, data)
         if answer.exit_code:
             raise refusal(answer, self.path, names)
         return answer.stdout
 
-    async def _answer(self, text: str, args: tuple[str, ...], data: bytes) -> Answer:
-        if len(data) <= _WARM:
-            seconds = 30 + len(data) / _SLOWEST
-            return await self.machine.ask(text, args, data=data, seconds=seconds)
-        async with self.machine.shell(text, args) as process:
-            return await collect(process, data)
 
-
+@cache
 def text_of(names: str) -> str:
     """Scripts of ours, with what all that run in a session directory share."""
-    return script("hosts/refuse", "agents/session", *(f"agents/{name}" for name in names.split()))
+    return script("hosts/refuse", "agents/session", *map("agents/{}".format, names.split()))

@@ -12,11 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .directory import Directory
-
+from optio_agents.hosts.files.atomic import temporary
 
 # What say.sh does, without a process: for small messages to an agent on this machine.
 
@@ -59,12 +56,12 @@ def _enter(directory: str, tag: str) -> Iterator[int]:
 def _say(session: int, name: str, data: bytes) -> bool:
     if any(_inode(session, file) for file in ("exit", "closed", f"said/{name}")):
         return False
-    ours, place = f"in/.{secrets.token_hex(8)}", f"in/{name}"
-    inode = _write(session, ours, data)
-    try:
+    place = f"in/{name}"
+    with temporary("in", within=session) as (file, ours):
+        inode = os.fstat(file.fileno()).st_ino
+        if file.write(data) != len(data):
+            raise OSError("the disk is full")
         os.link(ours, place, src_dir_fd=session, dst_dir_fd=session)
-    finally:
-        os.unlink(ours, dir_fd=session)
     said = _inode(session, f"said/{name}")
     if said is None and _inode(session, "closed"):
         with suppress(FileNotFoundError):
@@ -84,22 +81,6 @@ def _inode(session: int, path: str) -> int | None:
 def _read(session: int, name: str) -> bytes:
     with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=session), "rb") as file:
         return file.read(1000)
-
-
-def _write(session: int, name: str, data: bytes) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    written = inode = -1
-    with (
-        suppress(OSError),
-        os.fdopen(os.open(name, flags, 0o600, dir_fd=session), "wb", buffering=0) as file,
-    ):
-        inode = os.fstat(file.fileno()).st_ino
-        written = file.write(data)
-    if written != len(data):
-        with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=session)
-        raise OSError("the disk is full")
-    return inode
 
 
 def _ring(session: int) -> None:
@@ -128,50 +109,7 @@ class FirstAnswer:
     data: bytes
 
 
-class Input:
-    """The input of one agent, as a directory of messages on its host."""
-
-    def __init__(self, directory: Directory, session: str) -> None:
-        self._directory, self._session = directory, session
-
-    async def say(self, data: bytes, name: str | None) -> str:
-        name = next_name() if name is None else check_name(name)
-        await self._say(name, data)
-        return name
-
-    async def end(self) -> None:
-        await self._say(END, b"")
-
-    async def queue(self, name: str, **what: object) -> None:
-        line = json.dumps({"name": check_name(name), **what})
-        # a line that was cut short, by a full disk or a death, spoils none behind it
-        data = f"\n{line}\n".encode()
-        args = self._session, str(len(data)), secrets.token_hex(8)
-        await self._directory.run("queue", *args, data=data)
-
-    async def _say(self, name: str, data: bytes) -> None:
-        directory = self._directory
-        here = directory.machine.is_local and len(data) <= SMALL
-        if here and say_here(directory.path, self._session, name, data, directory.fence):
-            return
-        args = self._session, name, str(len(data)), secrets.token_hex(8)
-        await directory.run("say", *args, data=data)
-
-    async def answer(self, request: str, data: bytes, by: str) -> FirstAnswer:
-        whole = f"{len(data)} {json.dumps(by)}\n".encode() + data
-        args = self._session, request_name(request), str(len(whole)), secrets.token_hex(8)
-        said = await self._directory.run("answer", *args, data=whole)
-        outcome, _, rest = said.partition(b"\n")
-        who, theirs = _answer(rest)
-        # An unsure answer that was repeated meets itself.
-        return FirstAnswer(outcome == b"won" or (who, theirs) == (by, data), who, theirs)
-
-    async def find_answer(self, request: str) -> tuple[str, bytes] | None:
-        said = await self._directory.run("answers", self._session, request_name(request))
-        return _answer(said) if said else None
-
-
-def _answer(written: bytes) -> tuple[str, bytes]:
+def read_answer(written: bytes) -> tuple[str, bytes]:
     """Who gave it, and what it was."""
     header, _, data = written.partition(b"\n")
     try:

@@ -307,7 +307,7 @@ class Supervision:
         try:
             with anyio.fail_after(_STOPPING):
                 await agent.stop()
-                if end := (await agent.status()).end():
+                if end := await agent.end():
                     result = replace(result, agent=end_of(end))
                     self._stopped = bool(end.reason)
                     if end.reason and result.outcome == "exited":

@@ -6,9 +6,9 @@ import errno
 import hashlib
 import os
 import secrets
-import shutil
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path, PurePosixPath
 from stat import S_IMODE
 from typing import TYPE_CHECKING, BinaryIO
@@ -25,63 +25,69 @@ if TYPE_CHECKING:
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+@contextmanager
+def temporary(
+    directory: str | Path, *, mode: int = 0o600, within: int | None = None
+) -> Iterator[tuple[FileIO, str]]:
+    """A new file in *directory*, and its path there, which nobody else comes upon.
+
+    *directory* may be named from an open one, *within*. Rename the file, or link it: under this
+    name it is gone when the block is left.
+    """
+    path = os.path.join(directory, f".optio-{secrets.token_hex(8)}.part")  # noqa: PTH118 - of *within*
+    with FileIO(os.open(path, _NEW, mode, dir_fd=within), "w") as file:
+        try:
+            yield file, path
+        finally:
+            with suppress(OSError):
+                os.unlink(path, dir_fd=within)
+
+
 @dataclass(slots=True)
 class AtomicFile:
     """A place for bytes. What the operating system refuses is a TransferFailed."""
 
-    file: BinaryIO | None
-    target: Path | None = None
-    temporary: Path | None = None
+    _open: ExitStack  # what was begun
+    _file: BinaryIO | FileIO | None
+    _target: Path | None = None
+    _temporary: str = ""
 
     @classmethod
     @contextmanager
     def at(cls, destination: Path | BinaryIO) -> Iterator[AtomicFile]:
         """Leaving the block without `finish` leaves nothing behind."""
-        if not isinstance(destination, Path):
-            yield cls(destination)
-            return
-        place = cls(None, destination)
-        try:
-            yield place
-        finally:
-            place.forget()
+        with ExitStack() as stack:
+            if isinstance(destination, Path):
+                yield cls(stack, None, destination)
+            else:
+                yield cls(stack, destination)
 
     def begin(self, mode: int) -> None:
         """Open it; a file that is replaced keeps its mode, a new one gets *mode* less the umask."""
-        if self.target is None:
+        if self._target is None:
             return
-        temporary = self.target.with_name(f".optio-{secrets.token_hex(8)}.part")
-        with transfer_errors(self.target):
-            fd = os.open(temporary, _NEW, mode)
-            self.temporary, self.file = temporary, os.fdopen(fd, "wb", buffering=0)
+        with transfer_errors(self._target):
+            made = temporary(self._target.parent, mode=mode)
+            self._file, self._temporary = self._open.enter_context(made)
             with suppress(FileNotFoundError):
-                os.fchmod(fd, S_IMODE(self.target.stat().st_mode))
+                os.fchmod(self._file.fileno(), S_IMODE(self._target.stat().st_mode))
 
     def write(self, pieces: Sequence[bytes]) -> None:
-        assert self.file
-        with transfer_errors(self.target):
-            if self.target is None:
-                self.file.writelines(pieces)
+        assert self._file
+        with transfer_errors(self._target):
+            if self._target is None:
+                self._file.writelines(pieces)
             else:
-                _write_all(self.file.fileno(), pieces)
+                _write_all(self._file.fileno(), pieces)
 
     def finish(self) -> None:
         """Put it in its place, safe on the disk."""
-        if self.target is None:
+        if self._target is None:
             return
-        assert self.file
-        assert self.temporary
-        with transfer_errors(self.target):
-            os.fsync(self.file.fileno())
-            self.temporary.replace(self.target)
-        self.temporary = None
-
-    def forget(self) -> None:
-        if self.file:
-            self.file.close()
-        if self.temporary:
-            with suppress(OSError):
-                self.temporary.unlink()
+        assert self._file
+        with transfer_errors(self._target):
+            os.fsync(self._file.fileno())
+            Path(self._temporary).replace(self._target)
 
 
 def _write_all(fd: int, pieces: Sequence[bytes]) -> None:
@@ -117,8 +123,11 @@ def save(source: BinaryIO, directory: Path, path: str) -> Path:
     """
     parts = safe_parts(path)
     directory.mkdir(parents=True, exist_ok=True)
-    with _walk(directory, parts[:-1]) as folder:
-        _write(source, folder, parts[-1])
+    with _walk(directory, parts[:-1]) as folder, temporary("", within=folder) as (target, path):
+        while data := source.read(1 << 20):
+            _write_all(target.fileno(), [data])
+        os.fsync(target.fileno())
+        os.rename(path, parts[-1], src_dir_fd=folder, dst_dir_fd=folder)
     return directory.joinpath(*parts)
 
 
@@ -175,20 +184,4 @@ def _enter(here: int, name: str) -> int:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise NotADirectoryError(error.errno, "is in the way, and no directory", name) from None
-        raise
-
-
-def _write(source: BinaryIO, folder: int, name: str) -> None:
-    temporary = f".{secrets.token_hex(8)}.part"
-    try:
-        with os.fdopen(os.open(temporary, _NEW, 0o600, dir_fd=folder), "wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
-            target.flush()
-            os.fsync(target.fileno())
-        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-    except BaseException:
-        try:
-            os.unlink(temporary, dir_fd=folder)
-        except FileNotFoundError:
-            pass
         raise
