@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from optio_agents.conversation import (
     PermissionRequest,
@@ -144,6 +144,9 @@ def test_a_request_of_any_shape_grants_nothing_unseen(raw):
 
 
 @given(st.lists(st.binary(max_size=30) | EVENTS.map(lambda one: json.dumps(one).encode())))
+@example([b"{},{}", b'{"a": [{}', b"{}]}"])  # three lines, and three objects in them
+@example([b'{"a": "b', b'c"}', b"{},{}"])
+@example([b"{}", b"", b"{}"])
 def test_lines_read_together_say_what_each_says_alone(lines):
     events, indices = read_events(lines)
     alone = [(n, event) for n, line in enumerate(lines) for event in decode(line)]

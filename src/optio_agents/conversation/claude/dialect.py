@@ -94,13 +94,11 @@ class ClaudeDialect:
 
     def read(self, output: OutputLines, now: float) -> Reading:
         events, indices = read_events(output.lines, output.cut)
-        facts = [
-            fact
-            for index, event in enumerate(events)
+        facts = list[Fact]()
+        for index, event in enumerate(events):
             # a foreign type may be anything, also what cannot be hashed
-            if type(kind := event.get("type")) is str and kind in _TYPES
-            for fact in self._feed(kind, event, output.places[indices[index]], now)
-        ]
+            if type(kind := event.get("type")) is str and kind in _TYPES:
+                facts += self._feed(kind, event, output.places[indices[index]], now)
         return Reading(events, facts)
 
     def _feed(self, kind: str, event: Event, place: int, now: float) -> Iterator[Fact]:
