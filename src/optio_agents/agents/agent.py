@@ -10,6 +10,7 @@ import signal as signals
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -158,8 +159,10 @@ class Agent:
         """One look, as soon as the host can be reached. Raises FileRefused, WorkDirRefused."""
         return await retrying(self._machine, self._status_once)
 
-    async def _status_once(self) -> AgentStatus:
-        args = *self._watched, self.session, str(self.process or "")
+    async def _status_once(self, *, whole: bool = True) -> AgentStatus:
+        """*whole*: with what its disk has to say, which takes a dozen processes there."""
+        watched = self._watched if whole else ("", "")
+        args = *watched, self.session, str(self.process or "")
         said = await self._directory.run_once("state status", *args)
         try:
             status = parse_status(said.decode(errors="replace"))
@@ -171,13 +174,15 @@ class Agent:
 
     async def end(self) -> AgentEnd | None:
         """How it ended; None while it runs. As soon as the host can be reached, where needed."""
-        return (self._exited or await self.status()).end()
+        if self._exited is not None:
+            return self._exited.end()
+        return (await retrying(self._machine, partial(self._status_once, whole=False))).end()
 
     async def wait(self) -> AgentEnd:
         """Until the agent has ended, through any number of lost links, however long."""
         look = self.process is None  # whose end could not be seen otherwise
         while True:
-            if look and (end := (await self.status()).end()):
+            if look and (end := await self.end()):
                 return end
             look = True
             unheard = _LOOKING if self.process is None else float("inf")
@@ -186,7 +191,7 @@ class Agent:
                     f"{self.directory}/exit", process=self.process
                 ) as batches:
                     async for _ in batches:
-                        if end := (await self.status()).end():
+                        if end := await self.end():
                             return end
 
     async def signal(self, name: str, *, group: bool = True) -> None:
@@ -211,7 +216,7 @@ class Agent:
     async def _stop(self, grace: float) -> StopReport:
         launcher = None
         try:
-            status = self._exited or await self._status_once()
+            status = self._exited or await self._status_once(whole=False)
             self.process, launcher = self.process or status.process, status.launcher
         except AlreadyOwned:
             raise

@@ -6,9 +6,15 @@ import json
 import os
 import re
 import secrets
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
 
 from optio_agents.errors import AgentError, CommandTimedOut
 from optio_agents.hosts.environment import check_names, inheritable
@@ -158,7 +164,48 @@ async def prepare(directory: Directory, plan: StartPlan) -> None:
     if plan.journal_limit is not None:
         texts += [str(plan.journal_limit), script("hosts/stop")]
     args = plan.session, plan.cwd, *texts
+    if directory.machine.is_local:
+        here = Path(directory.path)
+        if await anyio.to_thread.run_sync(_prepare_here, here, plan.cwd, plan.session, texts):
+            return
     await over_a_cut(lambda: directory.run_once("state prepare", *args))
+
+
+def _prepare_here(directory: Path, cwd: str, tag: str, texts: Sequence[str]) -> bool:
+    """What prepare.sh does where nothing is there yet, without a process.
+
+    False for whatever is out of line: the script is then asked, which goes on from anywhere.
+    """
+    try:
+        task = directory.parent.lstat()
+        ours = S_ISDIR(task.st_mode) and task.st_uid == os.geteuid() and not task.st_mode & 0o022
+        if not (ours and Path(cwd).is_dir() and Path("/proc/self/stat").exists()):
+            return False
+        if not all(map(shutil.which, ("setsid", "env", "mkfifo"))):
+            return False
+        directory.mkdir(0o700)  # from here on nobody else has put anything there, but a start
+        _write(directory / f".tag.{tag}", f"{tag}\n")
+        os.link(directory / f".tag.{tag}", directory / "tag")  # one of them wins
+        (directory / f".tag.{tag}").unlink()
+        for name in "in", "said", "answers", "owner":
+            (directory / name).mkdir(0o700)
+        os.mkfifo(directory / "bell", 0o600)
+        meta, run, *limit = texts
+        for name in "stdout", "stderr":
+            _write(directory / name, "")
+        for name, text in zip(("run", "limit", "stop"), (run, *limit), strict=False):
+            _write(directory / name, f"{text}\n")
+        _write(directory / "meta.new", f"{meta}\n")
+        (directory / "meta.new").rename(directory / "meta")
+    except OSError:
+        return False
+    return True
+
+
+def _write(path: Path, text: str) -> None:
+    with FileIO(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        if file.write(os_bytes(text)) != len(os_bytes(text)):
+            raise OSError("the disk is full")
 
 
 async def launch(directory: Directory, plan: StartPlan) -> ProcessId | None:

@@ -9,6 +9,7 @@ Read `app` (the verbs, and where an error becomes words), `exits` (the codes), `
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from io import TextIOWrapper
@@ -18,6 +19,7 @@ from optio_agents.errors import missing_extra
 
 def main() -> None:
     """Run the command; what it needs beyond the library is the extra `cli`."""
+    gc.set_threshold(50_000)  # to look for garbage in what is imported takes a tenth of the start
     try:
         from .app import run_command  # may be missing what it needs
         from .output import mute, open_closed

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -46,6 +47,10 @@ async def open_channel(host: Host, how: Literal["start", "resume"], *, set_up: b
     else:
         if set_up:
             await host.setup_workdir()
+        elif how == "resume" and host.machine.is_local:
+            real = await anyio.to_thread.run_sync(_resume_here, host.logdir)
+            if real is not None:
+                return real
         answer = await host.ask("hosts/channel.sh", logdir_of(host), how)
     if answer.exit_code:
         words = answer.stderr.decode(errors="replace").strip()
@@ -63,7 +68,15 @@ def logdir_of(host: Host) -> str:
     return getattr(host, "logdir", host.workdir)  # hosts of other makes have no other
 
 
-# What the two scripts do for a task directory that is not there yet, without a process.
+# What the scripts do where nothing is out of line, without a process.
+
+
+def _resume_here(logdir: str) -> str | None:
+    """Where it really is. None where that is for the script to say."""
+    here = Path(logdir)
+    if here.is_symlink() or here.parent.is_symlink() or not here.is_dir():
+        return None
+    return os.path.realpath(here)
 
 
 def set_up_here(taskdir: str) -> str | None:

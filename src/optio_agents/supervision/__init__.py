@@ -7,6 +7,9 @@ must be known to find one again, and forgetting it); `kinds/` holds what is diff
 agent.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from optio_agents.store.records import SessionState
 
 from .events import (
@@ -30,12 +33,14 @@ from .events import (
     TodosChanged,
     TurnEnded,
 )
-from .kinds.acp import Acp, Copilot, Gemini, Kimi, OpenCode, Qwen
-from .kinds.claude import Claude
-from .kinds.codex import Codex
 from .kinds.command import Command
 from .live import Session, find_session
 from .supervise import supervise
+
+if TYPE_CHECKING:
+    from .kinds.acp import Acp, Copilot, Gemini, Kimi, OpenCode, Qwen
+    from .kinds.claude import Claude
+    from .kinds.codex import Codex
 
 __all__ = [
     "Acp",
@@ -71,3 +76,12 @@ __all__ = [
     "find_session",
     "supervise",
 ]
+_CONVERSING = {"Claude": "claude", "Codex": "codex"} | dict.fromkeys(
+    ("Acp", "Copilot", "Gemini", "Kimi", "OpenCode", "Qwen"), "acp"
+)
+
+
+def __getattr__(name: str) -> object:
+    if name in _CONVERSING:  # a plain command need not load what one converses with
+        return getattr(import_module(f".kinds.{_CONVERSING[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

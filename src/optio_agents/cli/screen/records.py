@@ -30,8 +30,6 @@ from optio_agents.protocol.features import EVERYTHING
 from optio_agents.protocol.parser import parse_log_line
 from optio_agents.supervision import events
 
-from .questions import questions
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -148,6 +146,8 @@ def records_of(event: events.SessionEvent, session: str) -> Iterator[Record]:  #
         case events.StateChanged(state):
             yield record("phase", text=str(state), until=state.until, **about)
         case events.RequestOpened(request, digest):
+            from .questions import questions  # loaded when an agent asks
+
             yield record(
                 "question" if questions(request) else "permission",
                 request=request.id,

@@ -29,7 +29,6 @@ from optio_agents.supervision.supervise import supervise
 
 from .keys import operator_name
 from .notify import notifier, target
-from .questions import deny, questions
 from .records import records_of
 
 if TYPE_CHECKING:
@@ -182,6 +181,8 @@ class ShownSession:
         """Who decides where nobody may be asked; else whoever is asked here, or says `approve`."""
         if self.terminal.options.permission == "ask":
             return None
+        from .questions import deny  # what an agent asks is loaded when one may ask
+
         return lambda _: deny("This was not allowed beforehand, and nobody may be asked.")
 
     def _put(self, opened: OpenRequest) -> None:
@@ -193,6 +194,8 @@ class ShownSession:
             self._asked[request.id] = scope = anyio.CancelScope()
             self.tasks.start_soon(self._ask, opened, scope)
         else:
+            from .questions import questions
+
             verb = "answer" if questions(request) else "approve"
             view.say(f"decide it: optio-agents {verb} {self.session} {request.id}")
 

@@ -249,7 +249,7 @@ def run(
     Any program can be the agent: `run [PROMPT] -- COMMAND…`; PROMPT, with how to use the log in
     front of it, is then its first input.
     """
-    from optio_agents.supervision import Claude, Command
+    from optio_agents.supervision import Command
     from optio_agents.supervision.sessions import RULES
 
     command: tuple[str, ...] = ctx.meta.get(_COMMAND, ())
@@ -282,6 +282,8 @@ def run(
         ours = ctx.get_parameter_source("model") in _GIVEN
         spec = other_spec(agent, text, model if ours else None, given, **past)
     else:
+        from optio_agents.supervision import Claude
+
         mode: PermissionMode | None = None
         if permission == "accept-edits":
             mode, permission = "acceptEdits", "ask"

@@ -21,13 +21,18 @@ else
   }
 fi
 
-# A dot, or the scan failed; then PID:START of all that live and are to go; never this script, its
-# helpers or its ancestors.
+# WALKS: a dot, or one of them failed; then PID:START of all that live and are to go, as any of so
+# many walks over /proc has found them; never this script, its helpers or its ancestors.
 # A process names itself, newlines and parentheses included: a record ends with its 40th number.
 scan() {
-  { echo "known $known"; tagged; cat /proc/[0-9]*/stat 2>/dev/null; } | awk -v me=$$ -v anchor="$anchor" '
-    /^known / && !begun { for (i = 2; i <= NF; i++) { split($i, k, ":"); start[k[1]] = k[2] }; begun = 1; next }
-    /^\/proc\// && record == "" { split($0, k, "/"); in_set[k[3]] = 1; next }
+  walk=0
+  while [ $walk -lt "$1" ]; do
+    echo "known $known"; tagged; cat /proc/[0-9]*/stat 2>/dev/null; echo walked
+    walk=$((walk + 1))
+  done | awk -v me=$$ -v anchor="$anchor" -v walks="$1" '
+    record == "" && /^known / { for (i = 2; i <= NF; i++) { split($i, k, ":"); start[k[1]] = k[2] }; next }
+    record == "" && /^\/proc\// { split($0, k, "/"); in_set[k[3]] = 1; next }
+    record == "" && /^walked$/ { judge(); next }
     {
       record = record $0; rest = record
       sub(/^.*\) /, "", rest)
@@ -43,7 +48,8 @@ scan() {
       for (hops = 0; q > 1 && hops < 1000; hops++) { if (q == me) return 1; q = parent[q] }
       return 0
     }
-    END {
+    function judge() {
+      if (me in state) walks--
       for (p in in_set) if (!(p in state)) delete in_set[p]
       for (p in start) if ((p in born) && born[p] == start[p]) in_set[p] = 1
       do {
@@ -51,9 +57,14 @@ scan() {
         for (p in state) if (!(p in in_set) && (hit(parent[p]) || hit(group[p]) || hit(session[p]))) { in_set[p] = 1; more = 1 }
       } while (more)
       for (p = me; p > 1 && (p in parent); p = parent[p]) above[p] = 1
-      if (me in state) print "."
       for (p in in_set)
-        if (state[p] != "Z" && state[p] != "X" && !(p in above) && !mine(p) && p ":" born[p] != anchor) print p ":" born[p]
+        if (state[p] != "Z" && state[p] != "X" && !(p in above) && !mine(p) && p ":" born[p] != anchor) found[p ":" born[p]] = 1
+      split("", start); split("", in_set); split("", above)
+      split("", state); split("", parent); split("", group); split("", session); split("", born)
+    }
+    END {
+      if (!walks) print "."
+      for (one in found) print one
     }'
 }
 
@@ -120,11 +131,12 @@ nursery=/proc/${anchor%:*}/task/${anchor%:*}/children
 clock
 case $grace in *.*) part=${grace#*.}00 ;; *) part=00 ;; esac
 kill_at=$((up + ${grace%%.*} * 100 + 1${part%"${part#??}"} - 100))
-give_up_at=$((kill_at + 500)) quiet=0 rounds=0
+give_up_at=$((kill_at + 500)) quiet=0 rounds=0 walks=1
+[ "$anchor" != - ] || walks=6 # nothing is left, as a rule
 while :; do
   gone=yes fresh='' all='' foreign=''
   # shellcheck disable=SC2046 # the list
-  set -- $(scan)
+  set -- $(scan $walks)
   if [ "${1-}" != . ]; then # no process left for it, perhaps: that is not "nothing found"
     nap 0.05
     clock
@@ -139,7 +151,7 @@ while :; do
     case $told in *" $p "*) ;; *) told="$told$p " fresh="$fresh ${p%:*}" ;; esac
   done
   if [ $gone = yes ]; then
-    quiet=$((quiet + 1))
+    quiet=$((quiet + walks))
     clock
     if [ "$up" -ge "$kill_at" ]; then signal=KILL; else signal=TERM; fi
     if [ "$up" -lt "$give_up_at" ] && hunt $signal; then quiet=0; fi
@@ -152,7 +164,7 @@ while :; do
       # What it still holds was missed by all these looks, and is nobody's once it has gone.
       if [ "$up" -lt "$give_up_at" ] && standing "$anchor" &&
         [ -n "$(cat "$nursery" 2>/dev/null)" ]; then quiet=0; continue; fi
-      known="$known$anchor " anchor=- quiet=0
+      known="$known$anchor " anchor=- quiet=0 walks=6
       continue
     fi
     # shellcheck disable=SC2086 # the list
@@ -161,7 +173,7 @@ while :; do
     [ $# -eq 0 ]
     exit
   fi
-  quiet=0 rounds=$((rounds + 1))
+  quiet=0 walks=1 rounds=$((rounds + 1))
   clock
   # shellcheck disable=SC2086 # the lists
   if [ "$up" -ge "$kill_at" ]; then

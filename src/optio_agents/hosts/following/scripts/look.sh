@@ -16,4 +16,4 @@ if [ $(($3 * $4)) -lt "$5" ] && command -v perl >/dev/null; then # a sparse file
 	[ "$next" -le "$2" ] || zeros=$((next - $2)) count=$(($2 / 4096 - $1))
 fi
 printf '%s\0' $zeros
-dd bs=4096 skip="$1" count=$count <$open 2>/dev/null
+dd bs=4096 skip="$1" count="$count" <$open 2>/dev/null
