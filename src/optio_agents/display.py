@@ -102,15 +102,15 @@ class Secrets:
         """*text* with every known value replaced, and what is left of one at its ends."""
         if not self._forms:
             return text
-        if any(form in text for form in self._forms):
-            text = self._pattern.sub(lambda found: f"[{self._names[found.group()]}]", text)
-        if text[:_PIECE] in self._all or text[-_PIECE:] in self._all:
+        for form in self._forms:
+            if form in text:
+                text = self._pattern.sub(lambda found: f"[{self._names[found.group()]}]", text)
+                break
+        if len(text) >= _PIECE and (text[:_PIECE] in self._all or text[-_PIECE:] in self._all):
             text = self._hide_pieces(text)
         return text
 
     def _hide_pieces(self, text: str) -> str:
-        if len(text) < _PIECE:
-            return text
         for form in self._forms:
             if text in form:
                 return f"[{self._names[form]}]"
@@ -126,13 +126,16 @@ class Secrets:
 
     def hide_in(self, value: Any) -> Any:
         """*value*, as JSON knows values, with every text in it so treated."""
+        if not self._forms:
+            return value
         match value:
             case str():
                 return self.hide(value)
             case Mapping():
-                return {self.hide(str(key)): self.hide_in(inner) for key, inner in value.items()}
+                hidden = map(self.hide_in, value.values())
+                return dict(zip(map(self.hide, map(str, value)), hidden, strict=True))
             case list() | tuple():
-                return [self.hide_in(inner) for inner in value]
+                return list(map(self.hide_in, value))
         return value
 
     def put_back(self, value: Any, source: Any) -> Any:

@@ -23,7 +23,7 @@ import pytest
 from optio_agents.errors import CommandTimedOut, HostError
 from optio_agents.hosts.local import LocalMachine
 from optio_agents.hosts.machine import Machine, Process
-from optio_agents.hosts.scripting import LOADER, pack, payload, script
+from optio_agents.hosts.scripting import LOADER, payload, script
 from optio_agents.hosts.ssh import SshMachine
 from optio_agents.hosts.streams import UNREAD
 from tests.support.hosts.accounts import SHELLS
@@ -170,7 +170,7 @@ async def test_a_talkative_and_slow_profile_does_no_harm(
 @pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
 def test_a_payload_cut_short_is_not_run(shell: str, tmp_path: Path) -> None:
     argv = [shell, *(["sh"] if shell == "busybox" else []), "-c", LOADER]
-    whole = pack(payload('echo run >"$1"', [str(tmp_path / "witness")]))
+    whole = payload('echo run >"$1"', [str(tmp_path / "witness")])
     for cut in (0, 1, 3, len(whole) // 2, len(whole) - 1):
         subprocess.run(argv, input=whole[:cut], timeout=BOUND, check=False)
     assert list(tmp_path.iterdir()) == []
@@ -185,7 +185,7 @@ def test_a_dd_without_fullblock_is_exact_as_well(tmp_path: Path) -> None:
     (tmp_path / "dd").chmod(0o755)
     done = subprocess.run(
         ["/bin/sh", "-c", LOADER],
-        input=pack(payload('echo "$1"; cat', ["it's"])) + b"the rest\n",
+        input=payload('echo "$1"; cat', ["it's"]) + b"the rest\n",
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
         stdout=subprocess.PIPE,
         timeout=BOUND,

@@ -134,7 +134,7 @@ async def deliverable(place: Place) -> Trip:
         await anyio.sleep(1.5)
         trip.begin()
         place.append("DELIVERABLE: deliverables/a.txt")
-        await anyio.to_thread.run_sync(_wait_for, place.root / "task/session/in", "reply-")
+        await anyio.to_thread.run_sync(_wait_for, place.root / "task/session", "reply-")
         loop.call_soon(trip.end)
 
     steps = "write a.txt hello", "STATUS: 1% ready", "hear", "DONE"
@@ -259,11 +259,11 @@ def _read(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def _wait_for(directory: Path, beginning: str) -> None:
+def _wait_for(session: Path, beginning: str) -> None:
     deadline = time.monotonic() + 50  # a thread cannot be cancelled
-    while not any(found.name.startswith(beginning) for found in directory.iterdir()):
+    while not any(session.glob(f"in/{beginning}*")) and not any(session.glob(f"said/{beginning}*")):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"no {beginning}* came into {directory}")
+            raise TimeoutError(f"no {beginning}* came into {session}")
         time.sleep(0.0005)
 
 

@@ -576,15 +576,15 @@ class AgentConversation:
 
     async def _take(self, output: OutputLines, wire: Wire) -> None:
         now = time.time()
-        before, new = output.parts()
-        if before.lines:  # handed over before, and only to be known
-            self._learn(self._dialect.read(before, now).facts)
-        events, facts = self._dialect.read(new, now)
+        if output.old:
+            before, output = output.parts()
+            self._learn(self._dialect.read(before, now).facts)  # handed over before
+        events, facts = self._dialect.read(output, now)
         turns = self._learn(facts)
         self._spoke = True
         self._approvals.work(wire)
         self._notify()
-        await self._subscriptions.hand_over(events, new.size, turns, wire.cursor)
+        await self._subscriptions.hand_over(events, output.size, turns, wire.cursor)
 
     def _learn(self, facts: Iterable[Fact]) -> list[TurnResult]:
         """The turns that ended with *facts*."""

@@ -32,38 +32,33 @@ class Subscribers(Generic[T]):
     def __init__(self, what: str, skipped: Callable[[int], T] | None = None) -> None:
         self._what = what
         self._skipped = skipped  # tells a handler that skips how many items it missed
-        self._all: tuple[_Subscriber[T], ...] = ()
-
-    @property
-    def idle(self) -> bool:
-        """Every handler has had everything."""
-        return all(subscriber.idle for subscriber in self._all)
+        self.all: tuple[_Subscriber[T], ...] = ()
 
     def add(self, handler: Callable[[T], Awaitable[None] | None], *, skip: bool) -> Unsubscribe:
         """With *skip* the handler misses items rather than making the reader wait."""
         subscriber = _Subscriber(handler, self._what, self._skipped if skip else None)
-        self._all += (subscriber,)
+        self.all += (subscriber,)
 
         def unsubscribe() -> None:
-            self._all = tuple(one for one in self._all if one is not subscriber)
+            self.all = tuple(one for one in self.all if one is not subscriber)
             subscriber.drop()
 
         return unsubscribe
 
     async def deliver(self, items: Sequence[T], size: int) -> None:
         """Hand over *items*, which hold *size* bytes, as soon as nobody is too far behind."""
-        for subscriber in self._all:
+        for subscriber in self.all:
             while not subscriber.put(items, size):
                 await subscriber.room()
 
     async def drain(self) -> None:
         """Wait until every handler has had everything; not for the one that calls this."""
-        for subscriber in self._all:
+        for subscriber in self.all:
             await subscriber.drained()
 
     async def end(self, grace: float) -> None:
         """Drop what waits and cancel the handlers that run. One that goes on is left behind."""
-        tasks = [task for one in self._all if (task := one.drop()) is not None]
+        tasks = [task for one in self.all if (task := one.drop()) is not None]
         if not tasks:
             return
         for task in tasks:
@@ -84,13 +79,9 @@ class _Subscriber(Generic[T]):
         self._backlog = deque[tuple[Sequence[T], int]]()
         self._size = 0
         self._missed = 0
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()  # the backlog became shorter
         self._dropped = False
-
-    @property
-    def idle(self) -> bool:
-        return self._task is None
 
     def put(self, items: Sequence[T], size: int) -> bool:
         """Take *items*; False, and not taken, while what waits is too much."""
@@ -113,7 +104,7 @@ class _Subscriber(Generic[T]):
     async def drained(self) -> None:
         if self._missed and not self._dropped:
             self._add(self._missed_ones(), 1)
-        while self._task is not None and self._task is not asyncio.current_task():
+        while self.task is not None and self.task is not asyncio.current_task():
             self._moved.clear()
             await self._moved.wait()
 
@@ -122,7 +113,7 @@ class _Subscriber(Generic[T]):
         self._dropped = True
         self._backlog.clear()
         self._moved.set()
-        return None if self._task is _current() else self._task
+        return None if self.task is _current() else self.task
 
     def _missed_ones(self) -> list[T]:
         missed, self._missed = self._missed, 0
@@ -131,9 +122,9 @@ class _Subscriber(Generic[T]):
     def _add(self, items: Sequence[T], size: int) -> None:
         self._backlog.append((items, max(size, 1)))
         self._size += max(size, 1)
-        if self._task is None:
+        if self.task is None:
             # foreign code: cancelled and left behind by end(), so it has no parent block
-            self._task = asyncio.get_running_loop().create_task(self._serve())
+            self.task = asyncio.get_running_loop().create_task(self._serve())
 
     async def _serve(self) -> None:
         served = 0
@@ -148,8 +139,8 @@ class _Subscriber(Generic[T]):
                     self._moved.set()
                     await asyncio.sleep(0)
         finally:
-            self._size = sum(size for _, size in self._backlog)
-            self._task = None
+            self._size = sum(size for _, size in self._backlog) if self._backlog else 0
+            self.task = None
             self._moved.set()
 
     async def _hand_over(self, items: Sequence[T]) -> None:
@@ -200,11 +191,12 @@ class Subscriptions:
     @property
     def cursor(self) -> Cursor | None:
         """Behind the last line that every handler has had; while they are busy, before it."""
-        return self._read if self._idle else self._had
-
-    @property
-    def _idle(self) -> bool:
-        return self.events.idle and self.messages.idle and self.turns.idle
+        everybody: tuple[_Subscriber[Any], ...]
+        everybody = *self.events.all, *self.messages.all, *self.turns.all
+        for subscriber in everybody:
+            if subscriber.task is not None:
+                return self._had
+        return self._read
 
     async def hand_over(
         self, events: Sequence[Event], size: int, turns: Sequence[TurnResult], cursor: Cursor | None
@@ -213,8 +205,7 @@ class Subscriptions:
 
         The answers of the completed ones are messages.
         """
-        if self._idle:
-            self._had = self._read
+        self._had = self.cursor
         if events:
             await self.events.deliver(events, size)
         if turns:

@@ -23,8 +23,6 @@ class OutputLines:
 
     def parts(self) -> tuple[OutputLines, OutputLines]:
         """What was delivered before, and what is new."""
-        if not self.old:
-            return OutputLines((), 0, ()), self
         return self._part(0, self.old), self._part(self.old, len(self.lines))
 
     def _part(self, start: int, stop: int) -> OutputLines:

@@ -107,6 +107,7 @@ class Framer:
         self._file = start.device, start.inode, start.size, start.mtime_ns
         self._generation = start.generation
         self._offset = start.offset  # behind the last line
+        self.read = start.offset  # bytes of this generation: the offset of that place
         self._place: Place | None = start.place
         self.rest_size = 0  # of the unterminated last line, whole
         self._window = b""  # the bytes before the place, once they are known
@@ -126,21 +127,8 @@ class Framer:
         """The unterminated last line, its first `limit` bytes."""
         return self._splitter.rest
 
-    @property
-    def read(self) -> int:
-        """How many bytes of this generation were read: the offset of that place."""
-        return self._offset + self._splitter.size
-
     def feed(self, chunk: FileChunk) -> list[Batch]:
         """The lines that *chunk* completes, mostly as one batch. Raises JournalChanged."""
-        batches = self._feed(chunk)
-        if chunk.hole:
-            self._splitter.skip(chunk.hole)
-            self.rest_size = self._splitter.size
-            self._window = behind_hole(self._window, chunk.hole)
-        return batches
-
-    def _feed(self, chunk: FileChunk) -> list[Batch]:
         if chunk.missing:
             self._change("was removed")
             return []
@@ -152,21 +140,27 @@ class Framer:
             self._resume(chunk.window)
         self._file, self._place = (chunk.device, chunk.inode, chunk.size, chunk.mtime_ns), None
         data, before = chunk.data, self._window
-        lines, self.rest_size = self._splitter.feed(data), self._splitter.size
+        lines, batches = self._splitter.feed(data), list[Batch]()
         cut: Mapping[int, int] = self._splitter.cut
         self._window = last_bytes(before, data, len(data))
-        if not lines:
-            return []
-        sizes: Iterable[int] = map(len, lines)
-        if cut:
-            sizes = (cut.get(n, size) for n, size in enumerate(sizes))
-        ends = list(map(add, accumulate(sizes), count(self._offset + 1)))
-        self._offset = ends[-1]
-        if self._torn:
-            self._torn = False
-            if not lines[0]:  # the newline of a line that was delivered without it
-                lines, ends, cut = lines[1:], ends[1:], shifted(cut, 1)
-        return self._batches(lines, ends, cut, data, before)
+        self.read += len(data)
+        if lines:
+            sizes: Iterable[int] = map(len, lines)
+            if cut:
+                sizes = (cut.get(n, size) for n, size in enumerate(sizes))
+            ends = list(map(add, accumulate(sizes), count(self._offset + 1)))
+            self._offset = ends[-1]
+            if self._torn:
+                self._torn = False
+                if not lines[0]:  # the newline of a line that was delivered without it
+                    lines, ends, cut = lines[1:], ends[1:], shifted(cut, 1)
+            batches = self._batches(lines, ends, cut, data, before)
+        if chunk.hole:
+            self._splitter.skip(chunk.hole)
+            self.read += chunk.hole
+            self._window = behind_hole(self._window, chunk.hole)
+        self.rest_size = self._splitter.size
+        return batches
 
     def close(self) -> list[Batch]:
         """The unterminated rest as a line of its own, if there is one."""
@@ -190,7 +184,7 @@ class Framer:
         if self.read:
             self._generation += 1
             self._delivered.renew()
-            self._splitter, self._offset = LineSplitter(self._limit), 0
+            self._splitter, self._offset, self.read = LineSplitter(self._limit), 0, 0
         self._window, self._torn = b"", False
 
     def _resume(self, window: bytes) -> None:
@@ -207,7 +201,11 @@ class Framer:
         before: bytes,
     ) -> list[Batch]:
         """What of *lines* is to be delivered; their last bytes are *before* and *data*."""
-        passed, repeats = self._delivered.sort(lines, cut)
+        passed = repeats = 0
+        if self._journal:  # of which nothing comes again
+            self._delivered.lines += len(lines)
+        else:
+            passed, repeats = self._delivered.sort(lines, cut)
         start = self.read - len(data)  # of the data
         behind = self._delivered.lines - len(lines)
         batches = []
@@ -226,7 +224,7 @@ class Framer:
                     digest(window),
                     len(window),
                 ),
-                self._delivered.new_digests(),
+                b"" if self._journal else self._delivered.new_digests(),
                 stop <= passed + repeats,
             )
             if cut:

@@ -22,12 +22,12 @@ from optio_agents.errors import CommandTimedOut, HostError
 from optio_agents.hosts import environment
 
 from .machine import LinkStatus
-from .scripting import LOADER, RUN, collect, new_mark, pack, payload, script
+from .scripting import LOADER, RUN, collect, new_mark, payload, script
 from .streams import Incoming
 from .tunnel import forwarding
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from optio_agents.framing.batches import Batches, FollowOptions
@@ -58,6 +58,8 @@ class LocalProcess:
         if bulk:
             _widen(self._stdin, child.stdout.fileno())
         self._out, self._err = _Pipe(child.stdout.fileno()), _Pipe(child.stderr.fileno())
+        out, self.read_error = self._out.incoming, self._err.incoming.read
+        self.read, self.read_pieces, self.divert = out.read, out.pieces, out.divert
         self._ended = anyio.Event()
         self._pidfd = _pidfd(child.pid)
         if self._pidfd >= 0:
@@ -86,18 +88,6 @@ class LocalProcess:
             self._stdin = -1
             assert self._child.stdin
             self._child.stdin.close()
-
-    async def read(self, limit: int = _CHUNK) -> bytes:
-        return await self._out.incoming.read(limit)
-
-    async def read_pieces(self, limit: int = _CHUNK) -> list[bytes]:
-        return await self._out.incoming.pieces(limit)
-
-    def divert(self, sink: Callable[[bytes], None]) -> None:
-        self._out.incoming.divert(sink)
-
-    async def read_error(self, limit: int = _CHUNK) -> bytes:
-        return await self._err.incoming.read(limit)
 
     async def wait(self) -> int:
         if self._pidfd < 0 and self.poll() is None:  # macOS
@@ -260,7 +250,7 @@ class LocalMachine:
         stops: bool = True,
     ) -> AsyncIterator[LocalProcess]:
         run = new_mark()
-        text = pack(payload(script, args, env={**(env or {}), RUN: run}))
+        text = payload(script, args, env={**(env or {}), RUN: run})
         self._running[run] = process = LocalProcess(bulk=bulk)
         whole = False
         try:

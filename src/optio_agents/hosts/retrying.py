@@ -39,7 +39,7 @@ async def retrying(
     *,
     seconds: float = float("inf"),
     passes: Callable[[Exception], bool] = is_lost,
-    progress: Callable[[], object] = lambda: None,
+    progress: Callable[[], object] | None = None,
     failing: Callable[[Exception], None] = lambda _: None,
 ) -> _T:
     """Repeat *attempt*, which must be safe to repeat, until it succeeds.
@@ -50,9 +50,10 @@ async def retrying(
     up. A host that was never reached, or that was let go of, is not waited for.
     """
     failed_for = 0.0
+    before: object = None
     counted = lost = 0  # attempts in a row
     while True:
-        link, began, before = _link_of(machine), anyio.current_time(), progress()
+        link, began = _link_of(machine), anyio.current_time()
         try:
             return await attempt()
         except Exception as error:
@@ -64,8 +65,8 @@ async def retrying(
             now = _link_of(machine)
             if now[0] == "closed":
                 raise
-            if progress() != before:
-                failed_for, counted = 0.0, 0
+            if progress is not None and (come := progress()) != before:
+                before, failed_for, counted = come, 0.0, 0
             if now == link and now[0] == "up":
                 counted, lost = counted + 1, 0
                 failed_for += anyio.current_time() - began

@@ -78,26 +78,25 @@ def quote(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-def pack(text: str) -> bytes:
-    """*text* behind its length, as the loader reads it."""
-    body = os_bytes(f"{text}\n{END}")
-    return b"%d\n%s" % (len(body), body)
-
-
 def payload(
     text: str,
     args: Sequence[str] = (),
     *,
     env: Mapping[str, str] | None = None,
     mark: str = "",
-) -> str:
-    """Shell text that sets "$@" and *env*, says *mark* with its pid and start, and runs *text*."""
+) -> bytes:
+    """Shell text that sets "$@" and *env*, says *mark* with its pid and start, and runs *text*.
+
+    It stands behind its length, as the loader reads it.
+    """
     lines = [_BEGIN.format(mark=mark)] if mark else []
-    lines += [f"export {variable(name)}={quote(value)}\n" for name, value in (env or {}).items()]
-    whole = "".join([*lines, " ".join(["set --", *map(quote, args)]), "\nunset n s\n", text])
-    if "\0" in whole:
+    for name, value in (env or {}).items():
+        lines.append(f"export {variable(name)}={quote(value)}\n")
+    lines += [" ".join(["set --", *map(quote, args)]), "\nunset n s\n", text, f"\n{END}"]
+    whole = "".join(lines).encode("utf-8", "surrogateescape")
+    if b"\0" in whole:
         raise ValueError("a script, its arguments and its environment cannot hold NUL")
-    return whole
+    return b"%d\n%s" % (len(whole), whole)
 
 
 def os_bytes(text: str) -> bytes:

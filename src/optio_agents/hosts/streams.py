@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+CHUNK = 262_144  # bytes: of one read
 UNREAD = 1 << 20  # bytes: a stream may lag this far behind before its process has to wait
 
 
@@ -74,12 +75,12 @@ class Incoming:
             self._ended, self._lost = True, lost
             self._wake()
 
-    async def read(self, limit: int) -> bytes:
+    async def read(self, limit: int = CHUNK) -> bytes:
         """Some bytes, none at the end. Raises HostLost instead of telling a false end."""
         pieces = await self.pieces(limit)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def pieces(self, limit: int) -> list[bytes]:
+    async def pieces(self, limit: int = CHUNK) -> list[bytes]:
         """The same bytes as they came."""
         while not self._size:
             if self._lost:

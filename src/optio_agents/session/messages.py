@@ -263,7 +263,8 @@ class DoneCheck:
     async def _run(self, summary: str | None) -> str | None:
         """What is to be mended; None where nothing is."""
         options, words = self._shared.options, None
-        await options.permit()
+        if options.permit is not None:
+            await options.permit()
         if options.verify is not None:
             words = await self._run_command(options.verify, options.verify_timeout)
         if words is not None or options.on_done is None:

@@ -57,16 +57,12 @@ DeliverableFileCallback: TypeAlias = Callable[[HookContext, Deliverable], Awaita
 CallerMessageCallback: TypeAlias = Callable[[HookContext, str, object], Awaitable[str | None]]
 DoneCallback: TypeAlias = Callable[[HookContext, str | None], Awaitable[str | None]]
 """`on_done(hook_ctx, summary)`: None, or what is to be mended before DONE holds."""
-ReplySender: TypeAlias = Callable[[str, str], Awaitable[None]]
+ReplySender: TypeAlias = Callable[[str, str], Awaitable[object]]
 """`sender(name, text)`: say *text* under *name*, once however often it is asked to."""
 
 
 def _never() -> bool:
     return False
-
-
-async def _always() -> None:
-    """Nobody else hands over."""
 
 
 def _nothing(*_: object) -> None:
@@ -102,7 +98,7 @@ class Options:
     resuming: bool = False
     busy: Callable[[], bool] = _never
     deaf: bool = False
-    permit: Callable[[], Awaitable[None]] = _always
+    permit: Callable[[], Awaitable[None]] | None = None
     on_done: DoneCallback | None = None
     verify: str | None = None  # a command that checks DONE, in the work directory on the host
     verify_tries: int = 3  # DONE that are refused until the session is

@@ -332,7 +332,8 @@ class Run:
                 entries, events = self.dispatch.read(batch)
                 await self.journal.record(entries, batch.cursor, batch.digests)
                 self.watch.note_lines(batch.cursor.lines)
-                await self.options.permit()
+                if (permit := self.options.permit) is not None:
+                    await permit()
                 self.dispatch.hand_over(entries, events, batch.cut)
         except Exception as error:
             self.shared.fail(error)

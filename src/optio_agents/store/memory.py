@@ -46,7 +46,7 @@ class MemoryJournal:
         self._replies: dict[tuple[str, int, int], tuple[Entry, str]] = {}
         self._endings: dict[Entry, str | None] = {}  # what was decided of each
         self._digests = bytearray()
-        self._secrets = secrets
+        self._secrets = secrets or None
         self._events: deque[StoredEvent] = deque(maxlen=_LATEST)
         self._open: dict[str, StoredEvent] = {}
         self._names: set[tuple[str, str]] = set()
@@ -140,7 +140,7 @@ class MemoryJournal:
 
     def _keep(self, at: float, kind: str, value: Any, entry: Entry | None = None) -> StoredEvent:
         self._number += 1
-        if self._secrets:  # lines that are to be handed over again stay as they are
+        if self._secrets is not None:  # lines that are to be handed over again stay as they are
             value = self._secrets.hide_in(value)
             entry = entry and replace(entry, line=self._secrets.hide(entry.line))
         event = StoredEvent(self._number, at, kind, value, entry)

@@ -8,19 +8,16 @@ import secrets
 import sqlite3
 import stat
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from optio_agents.errors import StoreError
 from optio_agents.mounts import mount_table, on_network
 
 from .schema import bring_up, in_transaction
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
 
 # Where the journal's file is, who may read it, and on what kind of disk it lies.
 
@@ -56,6 +53,27 @@ Work: TypeAlias = "Callable[[sqlite3.Connection], object]"
 _BUSY = 30.0  # seconds that another process may hold the file
 
 
+class _Job(NamedTuple):
+    """Work for the thread, and what its loop is told of it; done even if nobody waits any more."""
+
+    work: Callable[..., Any]
+    outcome: asyncio.Future[Any]
+
+    def tell(self, value: object = None, error: BaseException | None = None) -> None:
+        """Called in the thread."""
+        with suppress(RuntimeError):  # the loop is closed: nobody is there to hear it
+            self.outcome.get_loop().call_soon_threadsafe(self._settle, value, error)
+
+    def _settle(self, value: object, error: BaseException | None) -> None:
+        if self.outcome.done():  # whoever waited was cancelled
+            return
+        if error is None:
+            self.outcome.set_result(value)
+        else:
+            self.outcome.set_exception(error)
+            self.outcome.exception()  # not everybody waits for it, and asyncio would complain
+
+
 class StoreFile:
     """One connection, used from one thread only. It is opened when first used."""
 
@@ -63,34 +81,40 @@ class StoreFile:
         self.path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="optio-agents-store")
         self._database: sqlite3.Connection | None = None
-        self._waiting: deque[tuple[Work, Future[None]]] = deque()
+        self._waiting: deque[_Job] = deque()
         self._closed = False
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         """Do *work* outside a transaction."""
-        return self._awaited(self._submit(lambda: work(self._opened())))
+        return self._submit(lambda: work(self._opened()))
 
     def write(self, work: Work) -> asyncio.Future[None]:
         """Do *work* in a transaction: all of it, or nothing. Finished even if cancelled.
 
         What waits together goes in one transaction, in the order of the calls.
         """
-        written = Future[None]()
-        self._waiting.append((work, written))
-        try:
-            self._submit(self._write_all)
-        except StoreError:
-            self._waiting.pop()
-            raise
-        return self._awaited(written)
+        return self._submit(work, together=True)
 
     async def close(self) -> None:
         """Close the file when what is under way has been written. Twice is fine."""
         if not self._closed:
-            job = self._awaited(self._submit(self._close))
+            closing = self._submit(self._close)
             self._closed = True
             self._thread.shutdown(wait=False)
-            await job
+            await closing
+
+    def _submit(self, work: Callable[..., Any], *, together: bool = False) -> asyncio.Future[Any]:
+        if self._closed:
+            raise StoreError(f"the journal {self.path} is closed")
+        job = _Job(work, asyncio.get_running_loop().create_future())
+        if together:
+            self._waiting.append(job)
+            self._thread.submit(self._write_all)
+        else:
+            self._thread.submit(self._do, job)
+        return job.outcome
+
+    # In the thread
 
     def _opened(self) -> sqlite3.Connection:
         if self._database is None:
@@ -101,55 +125,42 @@ class StoreFile:
         if self._database is not None:
             self._database.close()
 
+    def _do(self, job: _Job) -> None:
+        try:
+            job.tell(self._guard(job.work))
+        except BaseException as error:
+            job.tell(None, error)
+
     def _write_all(self) -> None:
-        waiting = list[tuple[Work, Future[None]]]()
+        waiting = list[_Job]()
         while self._waiting:
             waiting.append(self._waiting.popleft())
         if not waiting:
             return  # an earlier one has taken ours along
-        try:
-            self._guard(lambda: self._write_together(waiting))
-        except BaseException as error:
-            for _, written in waiting:
-                if not written.done():
-                    written.set_exception(error)
-
-    def _write_together(self, waiting: Sequence[tuple[Work, Future[None]]]) -> None:
         refused = dict[int, StoreError]()
 
         def together(database: sqlite3.Connection) -> None:
-            for index, (work, _) in enumerate(waiting):
+            for index, job in enumerate(waiting):
                 try:
-                    self._guard(lambda work=work: _whole(database, work))  # type: ignore[misc]
+                    self._guard(lambda job=job: _whole(database, job.work))  # type: ignore[misc]
                 except StoreError as error:
                     if not database.in_transaction:  # a full disk has rolled all of it back
                         raise
                     refused[index] = error
 
-        in_transaction(self._opened(), together)
-        for index, (_, written) in enumerate(waiting):
-            if index in refused:
-                written.set_exception(refused[index])
-            else:
-                written.set_result(None)
+        failed: BaseException | None = None
+        try:
+            self._guard(lambda: in_transaction(self._opened(), together))
+        except BaseException as error:
+            failed = error
+        for index, job in enumerate(waiting):
+            job.tell(None, failed or refused.get(index))
 
     def _guard(self, work: Callable[[], T]) -> T:
         try:
             return work()
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the journal {self.path} failed: {error}") from error
-
-    def _submit(self, work: Callable[[], T]) -> Future[T]:
-        if self._closed:
-            raise StoreError(f"the journal {self.path} is closed")
-        return self._thread.submit(self._guard, work)
-
-    def _awaited(self, job: Future[T]) -> asyncio.Future[T]:
-        waiting = asyncio.wrap_future(job)
-        outcome = asyncio.shield(waiting)
-        for future in waiting, outcome:
-            future.add_done_callback(_look_at)
-        return outcome
 
 
 def _whole(database: sqlite3.Connection, work: Work) -> None:
@@ -163,11 +174,6 @@ def _whole(database: sqlite3.Connection, work: Work) -> None:
             database.execute("RELEASE one")
         raise
     database.execute("RELEASE one")
-
-
-def _look_at(job: asyncio.Future[T]) -> None:
-    if not job.cancelled():
-        job.exception()  # not everybody waits for it, and asyncio would complain
 
 
 def open_database(path: Path, *, busy: float = _BUSY) -> sqlite3.Connection:

@@ -358,7 +358,8 @@ class SessionJournal:
         self, event: Recordable, state: SessionState | None
     ) -> Callable[[sqlite3.Connection], None]:
         value = _json(self._secrets.hide_in(event.value))
-        row = (self.session, event.at, event.kind, _text(event.key), value)
+        key = event.key.encode("utf-8", "backslashreplace").decode()  # an agent may have chosen it
+        row = (self.session, event.at, event.kind, key, value)
         stands = state and json.dumps(self._secrets.hide_in(asdict(state)))
 
         def work(database: sqlite3.Connection) -> None:
@@ -402,11 +403,6 @@ def _json(value: Any) -> str:
         return json.dumps(value, default=str, allow_nan=False)
     except ValueError:  # what an agent wrote may hold NaN
         return json.dumps(finite(value), default=str)
-
-
-def _text(key: str) -> str:
-    """*key*, which an agent may have chosen, as text that a database takes."""
-    return key.encode("utf-8", "backslashreplace").decode()
 
 
 # What is kept once: a message of one name, a turn, a decision about what is open.

@@ -23,7 +23,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, assert_never, cast
 
 from optio_agents.conversation.contract import PermissionRequest, TokenUsage, TurnResult
 from optio_agents.protocol.events import LogEvent, UnknownLine
@@ -310,10 +310,8 @@ def recordable(event: Written, at: float) -> Recordable:  # noqa: C901 - the uni
         case TurnEnded(turn):
             return Recordable("turn", asdict(turn), at)
         case RequestOpened(request, digest):
-            value = {f.name: getattr(request, f.name) for f in fields(request)}
-            return Recordable(
-                "request", {**value, "id": request.id, "digest": digest}, at, key=request.id
-            )
+            value = {**_value(request), "digest": digest}
+            return Recordable("request", value, at, key=request.id)
         case RequestDecided(request):
             return Recordable("decision", _value(event), at, key=request)
         case StateChanged(state):
@@ -374,14 +372,18 @@ def line_event(entry: Entry) -> LogEvent:
 
 
 def _value(event: Any) -> dict[str, Any]:
-    names = (f.name for f in fields(event) if f.name not in ("number", "at"))
-    return {name: getattr(event, name) for name in names}
+    value = dict[str, Any]()
+    for field in fields(event):
+        if field.name not in ("number", "at"):
+            value[field.name] = getattr(event, field.name)
+    return value
 
 
 def _made(kind: type[T], value: Mapping[str, Any], **more: Any) -> T:
-    known: Any = kind
-    names = known.__dataclass_fields__
-    return kind(**{name: inner for name, inner in value.items() if name in names}, **more)
+    known, values = {**value, **more}, cast("Any", kind)
+    for name in known.keys() - values.__dataclass_fields__.keys():
+        del known[name]
+    return kind(**known)
 
 
 def _result(value: Mapping[str, Any]) -> SessionResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import anyio
@@ -101,8 +102,9 @@ class SessionMeter:
     async def within(self, body: Callable[[], Awaitable[object]]) -> object:
         """What *body* gives; AtLimit where a limit is reached before."""
         result: object = None
-        stop = every(QUICK, self._check)
-        try:
+        with ExitStack() as stack:
+            if self._max_time is not None:  # the others are reached when a turn ends
+                stack.callback(every(QUICK, self._check))
             async with task_group() as tasks:
 
                 async def give_up() -> None:
@@ -112,6 +114,4 @@ class SessionMeter:
                 tasks.start_soon(give_up)
                 result = await body()
                 tasks.cancel_scope.cancel()
-        finally:
-            stop()
         return AtLimit(self.words) if result is None and self.words else result

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections import deque
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from optio_agents.store.records import (
         Delivery,
         Entry,
+        Outcome,
         Resumed,
         SessionRecords,
         SessionResult,
@@ -141,11 +142,13 @@ class Recording:
 
     async def end(self, result: SessionResult) -> None:
         """The driver cannot tell that a session goes on without it; `leaving` says so here."""
-        if result.outcome == "cancelled" and self.leaving == "detached":
-            result = replace(result, outcome="detached", summary="the agent goes on without us")
-        if result.outcome == "cancelled" and self.leaving == "cut off":
-            words = f"it cannot be seen now: {self.unseen}"
-            result = replace(result, outcome="failed", summary=words)
+        if result.outcome == "cancelled" and self.leaving in ("detached", "cut off"):
+            left: dict[Leaving, tuple[Outcome, str]] = {
+                "detached": ("detached", "the agent goes on without us"),
+                "cut off": ("failed", f"it cannot be seen now: {self.unseen}"),
+            }
+            outcome, summary = left[self.leaving]
+            result = replace(result, outcome=outcome, summary=summary)
         self.result = result
         if self.may_go_on(result):
             return  # there is more to come, unless its supervisor finds otherwise
@@ -186,7 +189,7 @@ class Recording:
         """The agent itself has said this; its output keeps it, and we do not."""
         if self._observer is None and not self._readers:
             return
-        seen = AgentEvent(self.secrets.hide_in(event) if self.secrets else event, at=time.time())
+        seen = AgentEvent(self.secrets.hide_in(event), at=time.time())
         for waiting in self._readers:
             waiting.append(seen)
         if self._observer is not None:
@@ -219,24 +222,27 @@ class Recording:
         self.down = None if state in ("new", "up", "closed") else reason or state
         self._restate()
 
-    async def decided(self, request: str) -> None:
-        """Return once a decision about *request* is written down, by whichever process."""
+    async def when_decided(self, request: str, then: Callable[[], None]) -> None:
+        """Call *then* once a decision about *request* is written down, by whichever process."""
         bell, journal = Bell(), self.records.path
         if journal is None:
-            return await anyio.sleep_forever()
-        with ringing(bell, journal):
+            return None
+        with ringing(bell, journal), suppress(StoreError):  # whoever writes next meets it, too
             while True:
                 news = bell.next
-                waiting = await self.records.open_requests()
-                if all(row.value["id"] != request for row in waiting):
-                    return None
+                waiting = {row.value["id"] for row in await self.records.open_requests()}
+                if request not in waiting:
+                    return then()
                 with anyio.move_on_after(SLOWLY):
                     await news.wait()
 
     def _owe(self, entries: Sequence[Entry] = (), *, taken: Sequence[Entry] = ()) -> None:
         """It may end its turn and wait for what becomes of these."""
-        self._owed |= {entry.key for entry in entries if entry.kind in _ANSWERED}
-        self._owed -= {entry.key for entry in taken}
+        for entry in entries:
+            if entry.kind in _ANSWERED:
+                self._owed.add(entry.key)
+        for entry in taken:
+            self._owed.discard(entry.key)
         self._restate()
 
     def check(self, begins: bool) -> None:
@@ -314,29 +320,35 @@ class Recording:
         self._observer = observer
         shown = int(await self.records.noted("shown") or 0)
 
-        async def show() -> None:
+        async def show() -> bool:
+            """Whether there may be more; a journal that fails is told by whoever writes it."""
             nonlocal shown
             before = shown
-            async for event in self.recorded(shown):
-                _show(observer, event)
-                shown = event.number or shown
-            if shown != before:
-                await self.records.note("shown", "", shown)
+            try:
+                async for event in self.recorded(shown):
+                    _show(observer, event)
+                    shown = event.number or shown
+                if shown != before:
+                    await self.records.note("shown", "", shown)
+            except StoreError as error:
+                _log.warning("nothing more is shown: %s", error)
+                return False
+            return True
 
         async def go_on() -> None:
-            while True:
-                news = self.bell.next
-                await show()
+            news = self.bell.next
+            while await show():
                 await news.wait()
+                news = self.bell.next
 
         try:
             async with task_group() as tasks:
-                tasks.start_soon(_until_it_fails, go_on)
+                tasks.start_soon(go_on)
                 yield
                 tasks.cancel_scope.cancel()
         finally:
             with anyio.move_on_after(_SHOWING, shield=True):
-                await _until_it_fails(show)
+                await show()
             if self.ended is not None and not self._end_recorded:
                 _show(observer, self.ended)
 
@@ -375,14 +387,6 @@ def _show(observer: Observer, event: SessionEvent) -> None:
         _log.exception("an observer raised")
 
 
-async def _until_it_fails(show: Callable[[], Any]) -> None:
-    """A journal that cannot be read any more is told by whoever writes it."""
-    try:
-        await show()
-    except StoreError as error:
-        _log.warning("nothing more is shown: %s", error)
-
-
 @contextmanager
 def ringing(bell: Bell, journal: Path) -> Iterator[None]:
     """Ring when any process writes to *journal*, as far as this machine tells."""
@@ -397,27 +401,19 @@ class _Files:
     """Those of a journal, for the watcher of this loop."""
 
     def __init__(self, journal: Path, bell: Bell) -> None:
-        self._files = [os.fsencode(f"{journal.absolute()}{more}") for more in ("", "-wal")]
-        self._bell, self._seen = bell, self._stamps()
-
-    def _stamps(self) -> list[tuple[int, int] | None]:
-        return [_stamp(path) for path in self._files]
-
-    def ring(self) -> None:
-        self._bell.ring()
+        self._main = os.fsencode(journal.absolute())
+        self._wal = self._main + b"-wal"
+        self.ring = bell.ring
+        self._seen = list[tuple[int, int]]()  # so that the first look rings
 
     def check(self) -> None:
-        before, self._seen = self._seen, self._stamps()
+        before, self._seen = self._seen, []
+        for path in self._main, self._wal:
+            with suppress(OSError):
+                found = os.stat(path)  # noqa: PTH116 - a path here is bytes
+                self._seen.append((found.st_size, found.st_mtime_ns))
         if self._seen != before:
             self.ring()
 
     def paths(self) -> set[bytes]:
-        return {name for path in self._files for name in names_of(path)}
-
-
-def _stamp(path: bytes) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - a path here is bytes
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
+        return names_of(self._main) | names_of(self._wal)

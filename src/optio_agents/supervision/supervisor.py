@@ -230,7 +230,7 @@ class Supervision:
             self._options,
             body=body,
             agent=agent,
-            reply_sender=link.reply,
+            reply_sender=link.send,
             resuming=True,  # its place was prepared before the agent was started
             busy=link.busy,
             deaf=self._facts.reads_to_end,

@@ -49,6 +49,8 @@ class ClaudeDialect:
         self, *, resumed: bool = False, echoes: bool = False, tools: Sequence[object] = ()
     ) -> None:
         self._turns = TurnLedger(named=echoes)
+        self.running = self.busy = False
+        self.session_id: str | None = None
         self._permissions = PermissionLedger(tools)
         self._tasks = TaskReader()
         self._commands = set[str]()  # messages that may be carried out by the CLI itself
@@ -57,18 +59,6 @@ class ClaudeDialect:
         self._init: Event | None = None
         self._cost = None if resumed else 0.0  # before the turn that runs; None: nobody knows
         self.usage = Usage()
-
-    @property
-    def running(self) -> bool:
-        return self._turns.running
-
-    @property
-    def busy(self) -> bool:
-        return self._turns.busy
-
-    @property
-    def session_id(self) -> str | None:
-        return self._turns.session_id
 
     @property
     def init(self) -> Init | None:
@@ -99,6 +89,8 @@ class ClaudeDialect:
             # a foreign type may be anything, also what cannot be hashed
             if type(kind := event.get("type")) is str and kind in _TYPES:
                 facts += self._feed(kind, event, output.places[indices[index]], now)
+        turns = self._turns
+        self.running, self.busy, self.session_id = turns.running, turns.busy, turns.session_id
         return Reading(events, facts)
 
     def _feed(self, kind: str, event: Event, place: int, now: float) -> Iterator[Fact]:

@@ -26,7 +26,6 @@ from optio_agents.hosts.scripting import refusal, script
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from contextlib import AbstractAsyncContextManager
 
     from optio_agents.errors import OptioAgentsError
     from optio_agents.hosts.machine import Machine, Process
@@ -60,14 +59,14 @@ class OpenedFile:
         return cls(int(mode, 16) & 0o777, int(size), identity, real_path, prefix)
 
 
+@dataclass(frozen=True, slots=True)
 class Confined:
     """A regular file on a host, open. Raises FileRefused when it changes while it is read."""
 
-    def __init__(
-        self, path: str, seen: OpenedFile, more: Callable[[], Awaitable[list[bytes]]]
-    ) -> None:
-        self.path, self.seen = path, seen
-        self._more = more
+    path: str
+    seen: OpenedFile
+    pieces: Callable[[], Awaitable[list[bytes]]]
+    """The next bytes; none at the end, once it is known that the file stayed as it was."""
 
     @property
     def size(self) -> int:
@@ -81,10 +80,6 @@ class Confined:
     def real_path(self) -> str:
         return self.seen.real_path
 
-    async def pieces(self) -> list[bytes]:
-        """The next bytes; none at the end, once it is known that the file stayed as it was."""
-        return await self._more()
-
     async def read(self) -> bytes:
         """All bytes, those excepted that were read before."""
         whole = []
@@ -93,22 +88,18 @@ class Confined:
         return b"".join(whole)
 
 
-def open_confined(
+@asynccontextmanager
+async def open_confined(
     machine: Machine, path: str, root: str = "", *, limit: int | None = None, offset: int = 0
-) -> AbstractAsyncContextManager[Confined]:
+) -> AsyncIterator[Confined]:
     """Open *path*, whose real path must lie below *root*, to be read from *offset* on.
 
     Never waits for a FIFO. Raises FileRefused with the reason, HostLost, CommandTimedOut.
     """
     if machine.is_local:
-        return _open_here(path, root, limit=limit, offset=offset)
-    return _open_there(machine, path, root, limit=limit, offset=offset)
-
-
-@asynccontextmanager
-async def _open_there(
-    machine: Machine, path: str, root: str, *, limit: int | None, offset: int
-) -> AsyncIterator[Confined]:
+        async with _open_here(path, root, limit=limit, offset=offset) as file:
+            yield file
+        return
     args = [path, root.rstrip("/"), "-" if limit is None else str(limit)]
     text = script("hosts/refuse", "hosts/files/open")
     if not offset:

@@ -60,7 +60,14 @@ async def fetch(
         hashed = hashlib.sha256() if digest else None
         one = _Fetch(machine, path, root, max_bytes, place, meter, hashed)
         async with reporting(meter, progress):
-            seen = await one.run()
+            # goes on after a lost link, as long as it is the same file and something comes
+            seen = await retrying(
+                machine,
+                one.go_on,
+                seconds=_FRUITLESS,
+                passes=lambda error: is_lost(error) and one.may_go_on(),
+                progress=lambda: meter.done,
+            )
             await anyio.to_thread.run_sync(place.finish)
     target = destination if isinstance(destination, Path) else None
     return FetchedFile(meter.done, hashed.hexdigest() if hashed else "", target, seen.real_path)
@@ -77,29 +84,19 @@ class _Fetch:
     digest: Digest
     seen: OpenedFile | None = None
 
-    async def run(self) -> OpenedFile:
-        """Go on after a lost link, as long as it is the same file and something comes."""
-        return await retrying(
-            self.machine,
-            self._go_on,
-            seconds=_FRUITLESS,
-            passes=lambda error: is_lost(error) and self._may_go_on(),
-            progress=lambda: self.meter.done,
-        )
-
-    async def _go_on(self) -> OpenedFile:
+    async def go_on(self) -> OpenedFile:
         async with open_confined(
             self.machine, self.path, self.root, limit=self.max_bytes, offset=self.meter.done
         ) as file:
             if self.seen is None:
-                self.seen, self.meter.total = file.seen, file.size
+                self.seen, self.meter.total = file.seen, file.seen.size
                 self.place.begin(file.seen.mode)
             elif not self._same(file.seen):
                 raise TransferFailed(f"{self.path} changed while the link was down")
             await self._take(file)
         return self.seen
 
-    def _may_go_on(self) -> bool:
+    def may_go_on(self) -> bool:
         # the digest proves that what comes belongs to what came
         return self.seen is None or self.digest is not None
 

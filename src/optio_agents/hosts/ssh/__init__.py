@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from optio_agents.concurrency import name_library
 from optio_agents.hosts.machine import LinkStatus
 
 from .config import SSHConfig
@@ -38,7 +37,7 @@ class SshMachine:
         self._joined: SshRemote | None = None
 
     async def connect(self) -> None:
-        remote = await self._remote()
+        remote = self._joined or await self._join()
         await remote.connect()
         self.name = remote.name
 
@@ -57,21 +56,21 @@ class SshMachine:
         env: Mapping[str, str] | None = None,
         bulk: bool = False,
     ) -> AsyncIterator[Process]:
-        remote = await self._remote()
+        remote = self._joined or await self._join()
         async with remote.shell(script, args, env=env, bulk=bulk) as process:
             yield process
 
     async def ask(
         self, script: str, args: Sequence[str] = (), *, data: bytes = b"", seconds: float = 30.0
     ) -> Answer:
-        remote = await self._remote()
+        remote = self._joined or await self._join()
         return await remote.ask(script, args, data=data, seconds=seconds)
 
     @asynccontextmanager
     async def follow(
         self, path: str, cursor: Cursor | None, options: FollowOptions
     ) -> AsyncIterator[Batches]:
-        remote = await self._remote()
+        remote = self._joined or await self._join()
         async with remote.follow(path, cursor, options) as batches:
             yield batches
 
@@ -79,19 +78,18 @@ class SshMachine:
     async def tunnel(
         self, port: int, *, host: str = "127.0.0.1", local_port: int = 0
     ) -> AsyncIterator[int]:
-        remote = await self._remote()
+        remote = self._joined or await self._join()
         async with remote.tunnel(port, host=host, local_port=local_port) as ours:
             yield ours
 
     async def login_environment(self) -> Mapping[str, str]:
-        return await (await self._remote()).login_environment()
+        remote = self._joined or await self._join()
+        return await remote.login_environment()
 
-    async def _remote(self) -> SshRemote:
-        name_library()
-        if self._joined is None:
-            module = await anyio.to_thread.run_sync(import_module, "optio_agents.hosts.ssh.machine")
-            if self._joined is None:  # nobody was quicker
-                self._joined = module.join(self.config, self.link)
+    async def _join(self) -> SshRemote:
+        module = await anyio.to_thread.run_sync(import_module, "optio_agents.hosts.ssh.machine")
+        if self._joined is None:  # nobody was quicker
+            self._joined = module.join(self.config, self.link)
         return self._joined
 
     def _retry_now(self) -> None:

@@ -21,7 +21,6 @@ from optio_agents.hosts.scripting import (
     RUN,
     collect,
     new_mark,
-    pack,
     payload,
     script,
 )
@@ -65,7 +64,14 @@ class WarmShells:
         self._unfit = False  # no exact dd there
 
     async def ask(self, text: str, args: Sequence[str], data: bytes) -> Answer:
-        if (shell := await self._take()) is not None:
+        shell: _Shell | None = None
+        if not self._unfit:
+            shell = await self._next_idle(_GROW if self._made else 0)
+            if shell is None and self._made < _SHELLS:
+                self._made += 1
+                shell = _Shell(self._machine)
+            shell = shell or await self._next_idle(max(_BUSY, _TURNS * self._usual))
+        if shell is not None:
             began = anyio.current_time()
             try:
                 answer = await shell.ask(text, args, data)
@@ -74,18 +80,11 @@ class WarmShells:
             except _Unfit:
                 self._unfit = True
             finally:
-                self._give_back(shell)
+                self._idle.append(shell)
+                freed, self._freed = self._freed, anyio.Event()
+                freed.set()
         async with self._machine.shell(text, args) as process:
             return await collect(process, data)
-
-    async def _take(self) -> _Shell | None:
-        if self._unfit:
-            return None
-        shell = await self._next_idle(_GROW if self._made else 0)
-        if shell is None and self._made < _SHELLS:
-            self._made += 1
-            return _Shell(self._machine)
-        return shell or await self._next_idle(max(_BUSY, _TURNS * self._usual))
 
     async def _next_idle(self, seconds: float) -> _Shell | None:
         with anyio.move_on_after(seconds):
@@ -93,11 +92,6 @@ class WarmShells:
                 await self._freed.wait()
             return self._idle.pop()
         return None
-
-    def _give_back(self, shell: _Shell) -> None:
-        self._idle.append(shell)
-        freed, self._freed = self._freed, anyio.Event()
-        freed.set()
 
 
 class _Shell:
@@ -111,29 +105,30 @@ class _Shell:
     async def ask(self, text: str, args: Sequence[str], data: bytes) -> Answer:
         done = False
         try:
-            process = await self._start()
+            if self._process and self._process.lost:  # nothing was said to it: nothing is unknown
+                await self._discard()
+            if self._process is None:
+                warm = self._machine.shell(script("hosts/warm"))
+                self._process = await self._running.enter_async_context(warm)
+            process = self._process
+            mark = new_mark()
+            length, _, rest = payload(text, args).partition(b"\n")
+            head = b"%s %s %d\n" % (mark.encode(), length, len(data))
             try:
-                answer = await _exchange(process, pack(payload(text, args)), data)
+                await process.write(head + rest + data)
+                stdout, code = await _until(process.read, mark)
+                stderr, _ = await _until(process.read_error, mark)
             except (BrokenPipeError, EOFError):
-                code = await process.wait()
-                if code == _NO_EXACT_DD:
+                end = await process.wait()
+                if end == _NO_EXACT_DD:
                     raise _Unfit from None
-                raise HostLost(f"the shell on {self._machine.name} ended with {code}") from None
+                raise HostLost(f"the shell on {self._machine.name} ended with {end}") from None
             done = True
-            return answer
+            return Answer(int(code), stdout, stderr)
         finally:
             if not done:
                 with anyio.CancelScope(shield=True):
                     await self._discard()
-
-    async def _start(self) -> SshProcess:
-        if self._process and self._process.lost:  # nothing was said to it: no outcome is unknown
-            await self._discard()
-        if self._process is None:
-            self._process = await self._running.enter_async_context(
-                self._machine.shell(script("hosts/warm"))
-            )
-        return self._process
 
     async def _discard(self) -> None:
         """Whatever it was at ends; the next question gets another shell."""
@@ -143,15 +138,6 @@ class _Shell:
 
 class _Unfit(Exception):
     """It said so before it read anything."""
-
-
-async def _exchange(process: SshProcess, script: bytes, data: bytes) -> Answer:
-    mark = new_mark()
-    length, _, rest = script.partition(b"\n")
-    await process.write(b"%s %s %d\n" % (mark.encode(), length, len(data)) + rest + data)
-    stdout, code = await _until(process.read, mark)
-    stderr, _ = await _until(process.read_error, mark)
-    return Answer(int(code), stdout, stderr)
 
 
 async def _until(read: Callable[[], Awaitable[bytes]], mark: str) -> tuple[bytes, bytes]:
@@ -268,8 +254,9 @@ class SshRemote:
         stops: bool = True,
     ) -> AsyncIterator[SshProcess]:
         run, mark = new_mark(), new_mark()
-        text = pack(payload(script, args, env={**(env or {}), RUN: run}, mark=mark))
-        await self._end_orphans()
+        text = payload(script, args, env={**(env or {}), RUN: run}, mark=mark)
+        if self._orphans:
+            await self._end_orphans()
         process = await self._launch(mark, window=_WIDE if bulk else _WINDOW)
         self._running[run] = process
         whole = False
@@ -315,7 +302,8 @@ class SshRemote:
         await self.pool.connection()  # which has bounds of its own: no time without a link
         try:
             with anyio.fail_after(seconds):
-                await self._end_orphans()
+                if self._orphans:
+                    await self._end_orphans()
                 return await self._warm.ask(script, args, data)
         except TimeoutError:
             raise CommandTimedOut(f"no answer from {self.name} within {seconds:g} s") from None

@@ -33,12 +33,14 @@ import time
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
+from operator import sub
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import anyio
 import asyncssh
 
+from optio_agents.concurrency import name_library
 from optio_agents.display import visible
 from optio_agents.errors import ConnectError, HostError, HostKeyRefused, HostLost, LoginRefused
 
@@ -85,7 +87,7 @@ class Waking:
     def _look(self) -> None:
         self._timer = self._loop.call_later(self._every, self._look)
         seen, self._seen = self._seen, self._clocks()
-        if any(now - before >= SLEPT for before, now in zip(seen, self._seen, strict=True)):
+        if max(map(sub, self._seen, seen)) >= SLEPT:
             self._woke()
 
 
@@ -183,19 +185,32 @@ class Pool:
         self._checking: asyncio.TimerHandle | None = None
         self._was_up = self._closed = False
 
-    async def connection(self, *, patient: bool = False) -> SshConnection:
-        """A live connection, opened where there is none. Raises ConnectError.
+    async def connection(self, *, patient: bool = False, roomy: bool = False) -> SshConnection:
+        """A live connection, *roomy* if it takes one more channel, opened where there is none.
 
         The *patient* wait for their turn while the login is refused; others are told at once.
+        Raises ConnectError.
         """
-        return await self._found(self._live, patient=patient)
+        if found := self._find(roomy=roomy):
+            return found
+        if self._closed:
+            raise HostError(f"{self.name} was let go of")
+        if not patient and self.state in {"waiting for your login", "refused"}:
+            self._raise_last()
+        failures = self.attempts.failures
+        async with self._opening:
+            if found := self._find(roomy=roomy):
+                return found
+            if self.attempts.failures != failures and self.attempts.error:
+                self._raise_last()  # the attempt that we waited for was ours, too
+            return await self._open()
 
     async def run(
         self, command: str, make: Callable[[SshConnection], SshProcess], *, window: int
     ) -> SshProcess:
         """Start *command* on a channel of its own. Raises ConnectError, HostLost, HostError."""
         while True:
-            connection = await self._found(self._free, patient=False)
+            connection = await self.connection(roomy=True)
             try:
                 return await connection.open_channel(
                     command, partial(make, connection), window=window
@@ -245,30 +260,11 @@ class Pool:
         if self._jump:
             await self._jump.leave()
 
-    # Finding
-
-    def _live(self) -> SshConnection | None:
-        return next(iter(self._connections), None)
-
-    def _free(self) -> SshConnection | None:
-        return next((each for each in self._connections if each.free), None)
-
-    async def _found(
-        self, pick: Callable[[], SshConnection | None], *, patient: bool
-    ) -> SshConnection:
-        if found := pick():
-            return found
-        if self._closed:
-            raise HostError(f"{self.name} was let go of")
-        if not patient and self.state in {"waiting for your login", "refused"}:
-            self._raise_last()
-        failures = self.attempts.failures
-        async with self._opening:
-            if found := pick():
-                return found
-            if self.attempts.failures != failures and self.attempts.error:
-                self._raise_last()  # the attempt that we waited for was ours, too
-            return await self._open()
+    def _find(self, *, roomy: bool) -> SshConnection | None:
+        for connection in self._connections:
+            if not roomy or connection.free:
+                return connection
+        return None
 
     def _raise_last(self) -> None:
         assert self.attempts.error
@@ -298,6 +294,7 @@ class Pool:
         return connection
 
     async def _connect(self) -> SshConnection:
+        name_library()  # the connection outlives the task that opens it
         way = await route(self.config)
         self.name = way.name
         ended: list[Exception | None] = []

@@ -39,8 +39,10 @@ class SshProcess(asyncssh.SSHClientSession[bytes]):
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._out = _Marked(mark, self._pause, self._resume)
         self._err = _Marked(mark, self._pause, self._resume)
+        out, self.read_error = self._out.incoming, self._err.incoming.read
+        self.read, self.read_pieces, self.divert = out.read, out.pieces, out.divert
         self._code: int | None = None
-        self._lost = ""
+        self.lost = ""  # why the link is gone, once it is
         self._changed = anyio.Event()
         self._writable = anyio.Event()
         self._writable.set()
@@ -50,62 +52,43 @@ class SshProcess(asyncssh.SSHClientSession[bytes]):
     async def wait_started(self) -> None:
         """Wait for the script to begin. Raises HostLost, ConnectError with the shell's words."""
         while not self._out.begun:
-            if self._lost:
-                raise HostLost(self._lost)
+            if self.lost:
+                raise HostLost(self.lost)
             if self._channel is None or self._out.incoming.ended:
                 said = visible((self._err.noise + self._out.noise).decode(errors="replace"))
                 raise ConnectError(f"{self._name}: the login shell did not run a script: {said}")
-            await self._change()
+            await self._changed.wait()
         pid, start = self._out.begun.split()
         self.pid, self.start = int(pid), start.decode()
 
     async def write(self, data: bytes) -> None:
         for at in range(0, len(data), _CHUNK):
-            self._write(data[at : at + _CHUNK])
+            if self.lost:
+                raise HostLost(self.lost)
+            if self._channel is None:
+                raise BrokenPipeError("its input is closed")
+            try:
+                self._channel.write(data[at : at + _CHUNK])
+            except OSError:
+                raise BrokenPipeError("its input is closed") from None
             await self._writable.wait()
-        if self._lost:
-            raise HostLost(self._lost)
+        if self.lost:
+            raise HostLost(self.lost)
         await anyio.lowlevel.checkpoint()
-
-    def _write(self, data: bytes) -> None:
-        if self._lost:
-            raise HostLost(self._lost)
-        if self._channel is None:
-            raise BrokenPipeError("its input is closed")
-        try:
-            self._channel.write(data)
-        except OSError:
-            raise BrokenPipeError("its input is closed") from None
 
     async def close_input(self) -> None:
         if self._channel is not None:
             self._channel.write_eof()
 
-    async def read(self, limit: int = _CHUNK) -> bytes:
-        return await self._out.incoming.read(limit)
-
-    async def read_pieces(self, limit: int = _CHUNK) -> list[bytes]:
-        return await self._out.incoming.pieces(limit)
-
-    def divert(self, sink: Callable[[bytes], None]) -> None:
-        self._out.incoming.divert(sink)
-
-    async def read_error(self, limit: int = _CHUNK) -> bytes:
-        return await self._err.incoming.read(limit)
-
     async def wait(self) -> int:
         while (code := self._code) is None:
-            if self._lost:
-                raise HostLost(self._lost)
-            await self._change()
+            if self.lost:
+                raise HostLost(self.lost)
+            await self._changed.wait()
         return code
 
     def poll(self) -> int | None:
         return self._code
-
-    @property
-    def lost(self) -> bool:
-        return bool(self._lost)
 
     def silent(self) -> bool:
         """It ended, and nobody holds its pipes: no child of it can be left."""
@@ -118,10 +101,7 @@ class SshProcess(asyncssh.SSHClientSession[bytes]):
 
     async def wait_closed(self) -> None:
         while self._channel is not None:
-            await self._change()
-
-    async def _change(self) -> None:
-        await self._changed.wait()
+            await self._changed.wait()
 
     def _tell(self) -> None:
         self._changed.set()
@@ -174,7 +154,7 @@ class SshProcess(asyncssh.SSHClientSession[bytes]):
         self._channel = None
         broken = f"the link to {self._name} broke: {visible(str(exc or 'closed by us'))}"
         if self._code is None:  # whatever else it looks like: nobody told us how it ended
-            self._lost = broken
+            self.lost = broken
         whole = self._code is not None and exc is None and not self._torn()
         self._end("" if whole else broken)
         self._writable.set()

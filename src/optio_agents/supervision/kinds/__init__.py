@@ -111,9 +111,6 @@ class Reach(Protocol):
 class AgentLink(Reach, Protocol):
     """One agent, as its owner goes along with it."""
 
-    async def reply(self, name: str, text: str) -> None:
-        """As `send` does."""
-
     async def body(self, host: Any, hook: Any) -> object:
         """Return when the agent has ended, or has nothing to do any more."""
 
@@ -282,9 +279,9 @@ async def check_program(host: Host, program: str, env: Mapping[str, str], how: s
 
 
 async def say_once(agent: Agent, name: str | None, data: bytes) -> str:
-    """Say *data* under *name*, unless that was said before, maybe in other words."""
+    """Say *data*; under *name*, unless that was said before, maybe in other words."""
     # Another supervisor may have died between saying it and writing that down.
     with suppress(NameTaken):
-        return await agent.say(data, name=name)
-    assert name is not None
+        return await agent.say(data, name=name or None)
+    assert name
     return name

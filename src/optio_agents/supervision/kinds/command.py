@@ -141,9 +141,6 @@ class CommandLink:
     ) -> AnswerOutcome:
         raise AgentError("a plain program asks for nothing")
 
-    async def reply(self, name: str, text: str) -> None:
-        await self.send(name or None, text)
-
     async def body(self, host: Any, hook: Any) -> object:
         return await self._agent.wait()
 

@@ -24,7 +24,7 @@ from uuid import NAMESPACE_URL, uuid5
 import anyio
 
 from optio_agents.agents.input import check_name, next_name, request_name
-from optio_agents.concurrency import every, task_group
+from optio_agents.concurrency import SLOW, every, task_group
 from optio_agents.context import SYSTEM_MESSAGE_PREFIX
 from optio_agents.conversation.approvals import reason_of
 from optio_agents.conversation.contract import (
@@ -78,7 +78,6 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
-_BEAT = 0.2  # seconds
 _PAUSE, _LONGEST_PAUSE = 60.0, 3600.0  # seconds at a limit of which nobody says how long it holds
 _AWAKE = 30.0  # seconds between looks at a clock that a closed laptop does not stop
 _GO_ON = f"{SYSTEM_MESSAGE_PREFIX}the limit at which your turn ended is over. Go on with your task."
@@ -304,9 +303,6 @@ class ConversationLink(ConversationReach):
         name = f"reason-{request_name(request.names[0])}"
         await self._recording.add(MessageSent(name, words, self._asking.by))
 
-    async def reply(self, name: str, text: str) -> None:
-        await self.send(name or None, text)
-
     async def body(self, host: Any, hook: Any) -> object:
         conversation, self._hook = self._conversation, hook
         while not self._all_read:
@@ -356,14 +352,15 @@ class ConversationLink(ConversationReach):
             self._windows = self._conversation.windows
             told = [window.to_dict() for window in self._windows]
             await self._recording.records.note("usage", self._wording.label, told)
-        self._stand()
+        limited = self._stand()
         if self._noted_session != self._conversation.session_id:
             self._noted_session = self._conversation.session_id
             try:
                 await self._recording.records.note("conversation", "", self._noted_session)
             except StoreError as error:
                 self._fail(error)
-        self._bell.ring()
+        if self._over or limited or self._due is not None:  # for these somebody waits
+            self._bell.ring()
 
     def _tell_todos(self) -> None:
         todos = self._conversation.todos
@@ -445,7 +442,8 @@ class ConversationLink(ConversationReach):
         held = self._conversation.state.phase == "rate limited" and self._failures > 0
         return held and not self._conversation.is_pending() and not self._over
 
-    def _stand(self) -> None:
+    def _stand(self) -> bool:
+        """Say how it stands; whether the model's API turns it away."""
         state = self._conversation.state
         match state.phase:
             case "waiting for permission":
@@ -458,6 +456,7 @@ class ConversationLink(ConversationReach):
                 self._recording.stand(state.phase)
             case "working":
                 self._recording.stand("working")
+        return state.phase == "rate limited"
 
     async def end_turn(self, turn: TurnResult) -> None:
         """However it ended; the next one waits until this one is kept."""
@@ -528,7 +527,8 @@ class ConversationLink(ConversationReach):
         async with task_group() as tasks:
             asking = tasks.cancel_scope
             self._deciding[request.id] = asking, decided
-            tasks.start_soon(self._decided_elsewhere, request.id, asking)
+            # the agent itself tells only once the tool that was allowed has ended
+            tasks.start_soon(self._recording.when_decided, request.id, asking.cancel)
             try:
                 decision, by = await self._ask(request)
                 try:
@@ -555,12 +555,6 @@ class ConversationLink(ConversationReach):
         roots = self._wording.delivers(self._agent, request)
         return bool(roots) and not (await self._agent.query("links", *roots)).strip()
 
-    async def _decided_elsewhere(self, request: str, asking: anyio.CancelScope) -> None:
-        """The agent itself tells only once the tool that was allowed has ended."""
-        with suppress(StoreError):  # the next that is written down tells
-            await self._recording.decided(request)
-            asking.cancel()
-
     async def _ask(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
         with anyio.CancelScope() as patience, self._patient(patience.cancel):
             if self._asking.handler is None:
@@ -581,7 +575,7 @@ class ConversationLink(ConversationReach):
             if left <= 0:
                 tired()
 
-        leave = every(_BEAT, beat)
+        leave = every(SLOW, beat)
         try:
             yield
         finally:
@@ -619,6 +613,9 @@ def kept_turn(turn: TurnResult, names: Sequence[str], secrets: Secrets) -> TurnR
 def _gist(request: PermissionRequest, secrets: Secrets) -> str:
     """What it is about, on a line."""
     known = ("command", "file_path", "path", "pattern", "url", "query", "description", "prompt")
-    about = next((str(request.input[name]) for name in known if name in request.input), "")
-    about = secrets.hide(about)
+    about = ""
+    for name in known:
+        if name in request.input:
+            about = secrets.hide(str(request.input[name]))
+            break
     return f"{request.tool_name} `{about[:200]}`" if about else request.tool_name
