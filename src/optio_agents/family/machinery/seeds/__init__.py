@@ -1,11 +1,9 @@
 """Logins of agents (*seeds*) as encrypted archives in the deployment's Mongo, leased from pools.
 
 A seed is a document in the collection PREFIX SUFFIX and an archive (tar.gz, what *encrypt* made of
-it) in GridFS; `motor` and `bson` are imported when they are used. What leaves
-an archive for a host is a file, directory or link with a plain name below what the manifest
-includes, and nothing through a link; the archives that lie on a host for a moment are this user's
-alone, under a name nobody can foresee. A change replaces the archive only where it is still the one
-that was changed, or is made again: of two logins that rotate at once neither is lost.
+it) in GridFS; `motor` and `bson` are imported when they are used. A change replaces the archive
+only where it is still the one that was changed, or is made again: of two logins that rotate at once
+neither is lost. What archives may hold stands in `archives`.
 
 Leases go by the database's clock. What only an operator's database shows (many engines at one pool)
 was not at hand: `acquire` is one atomic update.
@@ -14,29 +12,19 @@ was not at hand: `acquire` is one atomic update.
 from __future__ import annotations
 
 import io
-import logging
-import posixpath
-import secrets
-import shlex
 import tarfile
-from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
-from optio_agents.hosts.files.archive import TarFilter
-from optio_agents.hosts.scripting import script
+from .archives import drop_archive, merged, pack, read_archive, store_archive, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
 LEASE_TTL_SECONDS = 60
 
-_log = logging.getLogger(__name__)
 _TRIES = 8  # of a change that another one overtakes
-_CLEANING = 10.0  # seconds
 
 
 @dataclass
@@ -62,7 +50,9 @@ async def capture_seed(
 ) -> str:
     """Keep the login on *host* as a new seed, and give its id. Raises RuntimeError: none there."""
     db, prefix = _database(ctx)
-    blob = await store_archive(db, _apply(encrypt, await _pack(host, manifest)))
+    blob = await store_archive(
+        db, _apply(encrypt, await pack(host, manifest.home_subdir, manifest.include))
+    )
     return await insert_seed(
         db,
         prefix=prefix,
@@ -108,8 +98,10 @@ async def plant_seed(
     decrypt: Callable[[bytes], bytes] | None,
 ) -> None:
     """`merge_seed`, where there is no context."""
-    seed = await _seed(db, prefix, suffix, seed_id)
-    await _unpack(host, manifest, _apply(decrypt, await read_archive(db, seed["blobId"])))
+    _, data = await _load(db, prefix, suffix, seed_id)
+    await unpack(host, manifest.home_subdir, manifest.include, _apply(decrypt, data))
+    if manifest.consume_transform is not None:
+        await manifest.consume_transform(host)
 
 
 async def refresh_seed(
@@ -125,7 +117,7 @@ async def refresh_seed(
     """Take what *manifest* includes from *host* into the seed; the rest of it stays as it is."""
     db, prefix = _database(ctx)
     await _seed(db, prefix, suffix, seed_id)
-    newer = await _pack(host, manifest)
+    newer = await pack(host, manifest.home_subdir, manifest.include)
     await _overlay(db, prefix, suffix, seed_id, newer, encrypt, decrypt)
 
 
@@ -156,7 +148,7 @@ async def purge_seed(db: Any, *, prefix: str, suffix: str, seed_id: str) -> None
     blob = await delete_seed(db, prefix=prefix, suffix=suffix, seed_id=seed_id)
     if blob is None:
         raise KeyError(f"unknown seed_id: {seed_id!r}")
-    await _drop(db, blob)
+    await drop_archive(db, blob)
 
 
 def _database(ctx: Any) -> tuple[Any, str]:
@@ -175,119 +167,32 @@ async def _overlay(
 ) -> None:
     """Put *newer*, a tar.gz, over the seed's archive; again where another change came between."""
     for _ in range(_TRIES):
-        seed = await _seed(db, prefix, suffix, seed_id)
+        seed, data = await _load(db, prefix, suffix, seed_id)
         old = seed["blobId"]
-        merged = _merged(_apply(decrypt, await read_archive(db, old)), newer)
-        new = await store_archive(db, _apply(encrypt, merged))
+        new = await store_archive(db, _apply(encrypt, merged(_apply(decrypt, data), newer)))
         taken = await db[f"{prefix}{suffix}"].update_one(
             {"_id": seed["_id"], "blobId": old},
             {"$set": {"blobId": new, "updatedAt": datetime.now(UTC)}},
         )
-        await _drop(db, old if taken.matched_count else new)
+        await drop_archive(db, old if taken.matched_count else new)
         if taken.matched_count:
             return
     raise RuntimeError(f"the seed {seed_id} is changed by others all the time")
 
 
+async def _load(db: Any, prefix: str, suffix: str, seed_id: str) -> tuple[dict[str, Any], bytes]:
+    """The seed and its archive, which a change may drop between the two. Raises KeyError."""
+    while True:
+        seed = await _seed(db, prefix, suffix, seed_id)
+        try:
+            return seed, await read_archive(db, seed["blobId"])
+        except Exception:
+            if (await _seed(db, prefix, suffix, seed_id))["blobId"] == seed["blobId"]:
+                raise
+
+
 def _apply(change: Callable[[bytes], bytes] | None, data: bytes) -> bytes:
     return data if change is None else change(data)
-
-
-def _merged(old: bytes, newer: bytes) -> bytes:
-    """The members of both, of one name the newer one."""
-    result = io.BytesIO()
-    with (
-        tarfile.open(fileobj=io.BytesIO(old)) as below,
-        tarfile.open(fileobj=io.BytesIO(newer)) as above,
-        tarfile.open(fileobj=result, mode="w:gz") as tar,
-    ):
-        replaced = {posixpath.normpath(one.name) for one in above if not one.isdir()}
-        for source in below, above:
-            for one in source:
-                if source is above or posixpath.normpath(one.name) not in replaced:
-                    tar.addfile(one, source.extractfile(one) if one.isreg() else None)
-    return result.getvalue()
-
-
-def _permitted(archive: bytes, include: Sequence[str]) -> bytes:
-    """What of *archive* may land in a home; hard links and devices are no part of a login."""
-    wanted, result = [posixpath.normpath(path) for path in include], io.BytesIO()
-    pure = TarFilter()
-    with tarfile.open(fileobj=io.BytesIO(archive)) as source:
-        plain = io.BytesIO()
-        with tarfile.open(fileobj=plain, mode="w") as tar:
-            for one in source:
-                name = posixpath.normpath(one.name)
-                below = any(name == path or name.startswith(f"{path}/") for path in wanted)
-                if below and (one.isreg() or one.isdir() or one.issym()):
-                    one.mode &= 0o700
-                    tar.addfile(one, source.extractfile(one) if one.isreg() else None)
-    result.write(pure.feed(plain.getvalue()))
-    result.write(pure.close())
-    if pure.left_out:
-        _log.warning("%d entries of a seed were left out", len(pure.left_out))
-    return result.getvalue()
-
-
-async def _pack(host: Any, manifest: SeedManifest) -> bytes:
-    """What *manifest* includes of the home on *host*, as a tar.gz. Raises RuntimeError."""
-    home = posixpath.join(host.workdir, manifest.home_subdir)
-    async with _scratch(host) as place:
-        await _run(host, "the login could not be read", "seed_pack", home, place, *manifest.include)
-        data: bytes = await host.fetch_bytes_from_host(place)
-        return data
-
-
-async def _unpack(host: Any, manifest: SeedManifest, archive: bytes) -> None:
-    home = posixpath.join(host.workdir, manifest.home_subdir)
-    async with _scratch(host) as place:
-        await host.put_file_to_host(_permitted(archive, manifest.include), place)
-        await _run(host, "the login could not be laid out", "seed_unpack", home, place)
-    if manifest.consume_transform is not None:
-        await manifest.consume_transform(host)
-
-
-@asynccontextmanager
-async def _scratch(host: Any) -> AsyncIterator[str]:
-    """A place for an archive, which is this user's alone and gone behind the block."""
-    place = posixpath.join(host.workdir, f".optio-seed-{secrets.token_hex(8)}")
-    await _run(host, "there is no place for an archive", "seed_place", place)
-    try:
-        yield place
-    finally:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(_CLEANING), suppress(Exception):
-            await host.run_command(f"rm -f {shlex.quote(place)}")
-
-
-async def _run(host: Any, failure: str, name: str, *args: str) -> None:
-    text = script(f"family/machinery/{name}")
-    result = await host.run_command(f"sh -c {shlex.quote(text)} {shlex.join([name, *args])}")
-    if result.exit_code != 0:
-        raise RuntimeError(f"{failure}: {result.stderr.strip()[-400:]}")
-
-
-def _bucket(db: Any) -> Any:
-    from motor.motor_asyncio import AsyncIOMotorGridFSBucket  # the deployment's
-
-    return AsyncIOMotorGridFSBucket(db)
-
-
-async def read_archive(db: Any, blob: Any) -> bytes:
-    stream = await _bucket(db).open_download_stream(blob)
-    data: bytes = await stream.read()
-    return data
-
-
-async def store_archive(db: Any, data: bytes) -> Any:
-    return await _bucket(db).upload_from_stream("seed", data)
-
-
-async def _drop(db: Any, blob: Any) -> None:
-    """Delete an archive that nothing names any more; one that is gone is well gone."""
-    try:
-        await _bucket(db).delete(blob)
-    except Exception as error:
-        _log.debug("the archive %s could not be deleted: %s", blob, type(error).__name__)
 
 
 # The documents

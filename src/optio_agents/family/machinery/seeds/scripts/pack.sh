@@ -1,4 +1,4 @@
-# seed_pack HOME ARCHIVE NAME…: what there is of these below HOME, as a tar.gz, into ARCHIVE.
+# pack HOME ARCHIVE NAME…: what there is of these below HOME, as a tar.gz, into ARCHIVE.
 # ARCHIVE is there, empty, and nobody else may read it.
 archive=$2
 cd "$1" || exit
