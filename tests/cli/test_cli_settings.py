@@ -106,12 +106,13 @@ def test_every_setting_is_a_flag_with_a_variable_of_its_name() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("notify = 1\n", ":1: notify: Input should be a valid string"),
-        ("\n\n[run]\n\nmodle = 'x'\n", ":5: run.modle: Extra inputs are not permitted"),
-        ("# x\nstall_after = -1\n", ":2: stall_after: Input should be greater than 0"),
-        ("[run]\npermission = 'never'\n", ":2: run.permission: Input should be 'ask', "),
-        ("[run]\nenv = [\n  'A',\n  7,\n]\n", ":2: run.env.1: Input should be a valid string"),
-        ("run = 3\n", ":1: run: Input should be"),
+        ("notify = 1\n", ":1: notify: this is a text, in quotes"),
+        ("\n\n[run]\n\nmodle = 'x'\n", ":5: run.modle: there is no such setting; maybe model"),
+        ("# x\nstall_after = -1\n", ":2: stall_after: this is more than 0"),
+        ("[run]\npermission = 'never'\n", ":2: run.permission: this is one of 'ask', "),
+        ("[run]\nenv = [\n  'A',\n  7,\n]\n", ":2: run.env.1: this is a text, in quotes"),
+        ("run = 3\n", ":1: run: this is a table"),
+        ("targets = ['a://hush']\n", ":1: targets: this is a table"),
         ("notify = \n", ": Invalid value (at line 1, column 10)"),
     ],
 )
@@ -122,6 +123,17 @@ def test_a_mistake_is_told_with_file_and_line(
     assert run_command(["ls"]) == 2
     assert f"optio-agents: {settings}{told}" in capsys.readouterr().err
     assert run_command(["prompt"]) == 0  # which has no settings
+
+
+def test_all_mistakes_are_told_at_once(settings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings.write_text("stall_after = 'x'\nnotfy = 'y'\n\n[run]\nallow = 'Bash'\n")
+    assert run_command(["ls"]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(str(settings))[-1] for line in told] == [
+        ":1: stall_after: this is a number",
+        ':5: run.allow: this is a list, as in ["a", "b"]',
+        ":2: notfy: there is no such setting; maybe notify",
+    ]
 
 
 def test_a_file_that_cannot_be_read_is_told(

@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic_core import ErrorDetails
 
 CONFIGURED = ("run", "demo", "attach", "watch", "ls", "doctor")  # the verbs that have settings
 
@@ -37,17 +42,43 @@ def defaults() -> dict[str, dict[str, Any]]:
 def _checked(said: dict[str, Any], path: Path, text: str) -> dict[str, dict[str, Any]]:
     from pydantic import ValidationError
 
-    from .settings import Settings  # pydantic takes a while: only where needed
+    from .settings import RunSettings, Settings  # pydantic takes a while: only where needed
 
     try:
         settings = Settings.model_validate(said)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(
-            f"{path}:{_line_of(text, first['loc'])}: {where}: {first['msg']}"
-        ) from error
+        lines = [
+            f"{path}:{_line_of(text, one['loc'])}: {'.'.join(map(str, one['loc']))}: "
+            f"{_words(one, [*Settings.model_fields, *RunSettings.model_fields])}"
+            for one in error.errors()
+        ]
+        raise ValueError("\n".join(lines)) from None
     return {verb: settings.of(verb) for verb in CONFIGURED}
+
+
+_KINDS = {
+    "string_type": "is a text, in quotes",
+    "bool_type": "is true or false",
+    "list_type": 'is a list, as in ["a", "b"]',
+    "float_type": "is a number",
+    "dict_type": "is a table",
+    "model_type": "is a table",
+}
+
+
+def _words(fault: ErrorDetails, known: Iterable[str]) -> str:
+    """What is wrong there, and what it should be. What stands there may be a secret."""
+    from difflib import get_close_matches  # only where something is wrong
+
+    kind, about = fault["type"], fault.get("ctx", {})
+    if kind == "extra_forbidden":
+        close = get_close_matches(str(fault["loc"][-1]), known, 1)
+        return f"there is no such setting{f'; maybe {close[0]}' if close else ''}"
+    if kind == "literal_error":
+        return f"this is one of {about.get('expected')}"
+    if kind == "greater_than":
+        return f"this is more than {about.get('gt'):g}"
+    return f"this {_KINDS.get(kind, fault['msg'])}"
 
 
 def _line_of(text: str, where: tuple[int | str, ...]) -> int:
