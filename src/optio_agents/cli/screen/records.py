@@ -96,6 +96,8 @@ def words(record: Mapping[str, Any]) -> str:  # noqa: C901 - one way to say each
             return visible(f"{request} {behavior} by {by}")
         case {"kind": "link", "state": state, "text": text}:
             return visible(f"{state} {text}")
+        case {"kind": "restart", "count": count, "most": most, "text": text}:
+            return visible(f"for the {count}. time of {most}: {text}")
         case {"kind": "sent", "text": text, "by": by}:
             return visible(f"by {by}: {text}")
         case {"kind": "finished" | "turn", "outcome": outcome, "text": text}:
