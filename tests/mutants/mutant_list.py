@@ -560,7 +560,7 @@ MUTANTS = (
         "the second answer of a person counts as well",
         SRC + "team/stores/journal.py",
         'key=f"answer:{len(question.refused)}"',
-        'key=f"answer:{id(item)}"',
+        'key=f"answer:{text}"',
         ("tests/team/test_human.py", "-k", "elsewhere"),
     ),
     Mutant(

@@ -210,9 +210,9 @@ async def test_a_shared_agent_of_a_team_without_a_store_ends_with_it(tmp_path: P
         coder = agent(claude(tmp_path, api, {"text": "one"}), shared=True)
         async with Team({"coder": coder}) as team:
             assert str(await team.call("coder", "First")) == "one"
-            assert at_work("team.coder_1")
+            assert at_work("shared.coder_1")
             assert str(await team.call("coder", scripted({"text": "two"}))) == "two"
-        assert at_work("team.coder_1") == []
+        assert at_work("shared.coder_1") == []
     with pytest.raises(ValueError, match="shared"):
         agent(Command(["true"]), shared=True, ends="done")
 
@@ -237,3 +237,14 @@ async def test_limits_hold_for_agents(tmp_path: Path) -> None:
 def test_the_session_of_a_turn_is_named_by_it() -> None:
     assert session_of("abc.1.2") == "abc_1_2"
     assert len(session_of("x" * 200)) == 40
+    assert session_of("abc.1", "crew") == "crew_abc_1"
+    assert session_of("x" * 200, "crew") != session_of("x" * 200)
+
+
+async def test_agents_of_two_teams_in_one_store_are_two(tmp_path: Path) -> None:
+    store = tmp_path / "journal.sqlite3"
+    one = Team({"coder": program("DONE: one")}, store=store, name="one")
+    two = Team({"coder": program("DONE: two")}, store=store, name="two")
+    async with one, two:
+        turns = [team.call("coder", "x", id="same-one") for team in (one, two)]
+        assert [str(await turn) for turn in turns] == ["one", "two"]

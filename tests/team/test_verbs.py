@@ -5,7 +5,9 @@
 import asyncio
 import json
 import re
+import secrets
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from optio_agents.supervision.sessions import task_directory
 from optio_agents.team import CallFailed, Team, TeamError, TurnContext, agent, model
 from optio_agents.team.participants.agents import session_of
+from optio_agents.team.verbs import dispatch
 from optio_agents.testing.model_server import ModelServer
 from optio_agents.testing.scripted_model import scripted_model
 from tests.support.timeouts import BOUND
@@ -23,7 +26,7 @@ from tests.team.test_agents import at_work, claude, echo, program
 TABLE: list[tuple[str, dict[str, Any], str]] = [
     ("call", {"name": "echo", "message": "hi"}, r"\[echo\]echo hi\[/echo\]"),
     ("call", {"name": "nobody", "message": "x"}, r"error: no participant 'nobody'.*echo"),
-    ("call", {"name": "echo", "message": "bg", "background": True}, r"one\.\w+"),
+    ("call", {"name": "echo", "message": "bg", "background": True}, r"one-\w+\.\w+"),
     ("call", {"message": "x"}, "error: call needs name"),
     ("call", {"name": "echo", "message": 3}, "error: message of call is to be a string"),
     ("call", {"name": "echo", "message": "x", "at": 1}, "error: call has no 'at'"),
@@ -50,7 +53,7 @@ async def run(people: dict[str, Any], store: Path | None = None) -> Any:
     team.on("told")(lambda turn, message: told.append(str(message)))
     async with team:
         await team.call("echo", "known", id="known")
-        turn = team.call("one", "go", id="one")
+        turn = team.call("one", "go", id=f"one-{secrets.token_hex(4)}")
         assert str(await turn) == "all done"
     assert told == ["half"]
     return turn
@@ -103,10 +106,37 @@ async def test_an_agent_speaks_the_verbs_by_its_log(tmp_path: Path) -> None:
         wait = f"while [ $({count}) -le $n ]; do sleep 0.05; done"
         steps.append(f"run n=$({count}); echo '{line}' >>$OPTIO_LOG; {wait}")
     journal = tmp_path / "journal.sqlite3"
-    await run({"one": program(*steps, "sleep 600")}, journal)
-    said = Path(task_directory(session_of("one")), "session/said").expanduser()
+    turn = await run({"one": program(*steps, "sleep 600")}, journal)
+    said = Path(task_directory(session_of(turn.id)), "session/said").expanduser()
     words = [path.read_text() for path in sorted(said.iterdir(), key=lambda one: one.name)]
     check([*[text for text in words if ": " in text][-14:], ""])
+
+
+async def test_a_use_that_is_new_after_a_restart_is_another_one(tmp_path: Path) -> None:
+    """An agent is asked again for what was open, and not for what came before that."""
+    told: list[str] = []
+    took: list[float] = []
+
+    async def one(ctx: TurnContext) -> str:
+        key = f"use:{ctx.claim.epoch}"
+        began = time.monotonic()
+        assert "woken: time" in await dispatch(ctx, "sleep", {"seconds": 0.1}, key=key)
+        took.append(time.monotonic() - began)
+        await dispatch(ctx, "send", {"to": "caller", "message": key}, key=key)
+        if len(took) == 1:
+            ctx.suspend_for_mail()
+        return "done"
+
+    team = Team({"one": one}, store=tmp_path / "journal.sqlite3")
+    team.on("told")(lambda turn, message: told.append(str(message)))
+    async with team:
+        turn = team.call("one")
+        while turn.status != "sleeping":
+            await turn.pieces.more()
+        await turn.send("go on")
+        assert str(await turn) == "done"
+    assert len(set(told)) == 2
+    assert min(took) >= 0.1
 
 
 @pytest.mark.parametrize("verb", ["call", "send", "status", "sleep", "finish"])

@@ -182,9 +182,9 @@ class Calls:
 
     # Words between turns that run
 
-    async def tell(self, context: TurnContext, text: str | Message, *, number: int) -> None:
-        """Once for each number: to the caller's turn, or to whoever called from outside."""
-        key = f"tell:{number}"
+    async def tell(self, context: TurnContext, text: str | Message, *, key: str) -> None:
+        """Once for each *key*: to the caller's turn, or to whoever called from outside."""
+        key = f"tell:{key}"
         if key in context.claim.records:
             return
         turn, kernel = context.turn, self._kernel

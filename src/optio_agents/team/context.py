@@ -126,19 +126,19 @@ class TurnContext:
                 return child
         raise NoParticipant(f"{self.name} (turn {self.id}) called no turn {turn!r}", turn=self.id)
 
-    async def tell(self, text: str | Message) -> None:
-        """Say something to the caller while this turn goes on."""
+    async def tell(self, text: str | Message, *, key: str | None = None) -> None:
+        """Say something to the caller while this turn goes on. Without a *key* it is the n-th."""
         self._tells += 1
-        await self.kernel.calls.tell(self, text, number=self._tells)
+        await self.kernel.calls.tell(self, text, key=key or str(self._tells))
 
-    async def send(self, to: Turn | str, text: str | Message) -> None:
+    async def send(self, to: Turn | str, text: str | Message, *, key: str | None = None) -> None:
         """Say something to a turn of this team, by itself or its id; "caller" is the caller."""
         if to == "caller":
-            return await self.tell(text)
+            return await self.tell(text, key=key)
         self._tells += 1
         message = text if isinstance(text, Message) else Message(text)
         turn = to if isinstance(to, str) else to.id
-        key = f"{self.id}:{self._tells}"
+        key = f"{self.id}:{key or self._tells}"
         await self.kernel.calls.send(turn, message, key=key, context=self)
         return None
 
@@ -207,15 +207,17 @@ class TurnContext:
         until: datetime | float | None = None,
         every: float | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
+        key: str | None = None,
     ) -> Wake:
         """Sleep for a time, until a moment, or until all (or *any*) of *turns* are over.
 
         Past a few seconds neither a task nor a process is needed meanwhile: the function runs
         again from its top when it is time. *every* sleeps until the next multiple of so many
-        seconds since the turn began. *timeout* ends a wait for turns.
+        seconds since the turn began. *timeout* ends a wait for turns. Without a *key* it is the
+        n-th sleep.
         """
         self._sleeps += 1
-        key = f"sleep:{self._sleeps}"
+        key = f"sleep:{key or self._sleeps}"
         span = (seconds or 0.0) + 60 * minutes + 3600 * hours + 86400 * days
         if timeout is not None or (until is None and (span or seconds is not None)):
             span = span if timeout is None else timeout

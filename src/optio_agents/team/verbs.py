@@ -120,7 +120,7 @@ async def _do(
             text = answer.text if answer.text or answer.value is None else json.dumps(answer.value)
             return tagged(name, text)
         case "send":
-            await context.send(arguments["to"], arguments["message"])
+            await context.send(arguments["to"], arguments["message"], key=key)
             return "delivered"
         case "status":
             status = await context.status(arguments["turn"])
@@ -129,12 +129,12 @@ async def _do(
             known |= {"error": status.error} if status.error else {}
             return json.dumps(known, ensure_ascii=False)
         case "sleep":
-            return await _sleep(context, arguments)
+            return await _sleep(context, arguments, key)
         case _:
             raise Finished(Message(arguments["message"]))
 
 
-async def _sleep(context: TurnContext, arguments: Mapping[str, Any]) -> str:
+async def _sleep(context: TurnContext, arguments: Mapping[str, Any], key: str) -> str:
     turns = [context.find(turn) for turn in arguments.get("until") or ()]
     wake = await context.sleep(
         *turns,
@@ -142,6 +142,7 @@ async def _sleep(context: TurnContext, arguments: Mapping[str, Any]) -> str:
         seconds=arguments.get("seconds"),
         every=arguments.get("every"),
         timeout=arguments.get("timeout"),
+        key=key,
     )
     lines = [f"woken: {wake.reason}"]
     for turn in turns:

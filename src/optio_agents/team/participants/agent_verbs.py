@@ -41,7 +41,11 @@ class AgentVerbs:
 
     def __init__(self, context: TurnContext) -> None:
         self._context, self.open = context, 0
-        self.finished: Message | None = None
+        kept = context.claim.records.get("finished")  # by an earlier run, which was killed then
+        self.finished = None if kept is None else Message.load(kept)
+
+    async def _finish(self, message: Message) -> None:
+        self.finished = Message.load(await self._context.record("finished", message.dump()))
 
     def tools(self) -> list[StreamTool]:
         """What the agent has over its stream: the verbs, and the tools of the team."""
@@ -65,9 +69,9 @@ class AgentVerbs:
             result = await use(tool, self._context, arguments, key=key)
             if name != "finish":
                 return result
-            self.finished = Message(result.text, value=result.value)
+            await self._finish(Message(result.text, value=result.value))
         except Finished as finished:
-            self.finished = finished.message
+            await self._finish(finished.message)
         finally:
             self.open -= 1
         return "Your work is ended."
@@ -82,7 +86,7 @@ class AgentVerbs:
         try:
             said = await dispatch(self._context, verb, arguments, key=f"line:{name}")
         except Finished as finished:
-            self.finished = finished.message
+            await self._finish(finished.message)
             return None
         finally:
             self.open -= 1

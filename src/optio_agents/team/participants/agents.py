@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import mimetypes
+import re
 import tempfile
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -65,7 +66,7 @@ class CodingAgent:
 
         path = getattr(context.kernel.store, "path", None)
         if path is not None:
-            files = path.parent / "team" / session_of(context.id)
+            files = path.parent / "team" / session_of(context.id, context.kernel.team)
             async with Store(path) as store:
                 return await AgentTurn(self, context, store, files).run()
         if self.shared:
@@ -227,9 +228,9 @@ class AgentTurn:
         """The session of this turn, and the number of the event behind which the turn begins."""
         context, store = self._context, self._store
         if not self._participant.shared or store is None:
-            return session_of(context.id), 0
+            return session_of(context.id, context.kernel.team), 0
         if "session" not in context.claim.records:
-            prefix = session_of(f"{context.kernel.team}.{context.name}")
+            prefix = session_of(f"shared.{context.name}", context.kernel.team)
             ours = [one for one in await store.sessions() if one.id.startswith(f"{prefix}_")]
             number = 0
             if ours and not ours[-1].over:
@@ -309,10 +310,10 @@ class AgentTurn:
                 await session.send(words, id=f"{self._context.id}:{number}")
 
 
-def session_of(turn: str) -> str:
-    """The id of the session of a turn: its own, where that can be one."""
-    plain = turn.replace(".", "_")
-    return plain if len(plain) <= 64 else hashlib.sha256(turn.encode()).hexdigest()[:40]
+def session_of(turn: str, team: str = "team") -> str:
+    """The id of the session of a turn: its own, where that can be one, behind a team's own name."""
+    plain = re.sub(r"[^A-Za-z0-9-]", "_", turn if team == "team" else f"{team}.{turn}")
+    return plain if len(plain) <= 64 else hashlib.sha256(f"{team}.{turn}".encode()).hexdigest()[:40]
 
 
 def _attached(saved: str) -> Attachment:

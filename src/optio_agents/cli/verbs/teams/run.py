@@ -44,11 +44,12 @@ def load_team(words: str) -> Team:
     path = Path(name)
     if not path.is_file():
         raise click.UsageError(f"there is no file {name}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    own = path.stem if path.stem not in sys.modules else f"team_{path.stem}"
+    spec = importlib.util.spec_from_file_location(own, path)
     if spec is None or spec.loader is None:
         raise click.UsageError(f"{name} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # what is pickled or subclassed there is found again
+    sys.modules[own] = module  # what is pickled or subclassed there is found again
     sys.path.insert(0, str(path.resolve().parent))
     spec.loader.exec_module(module)
     found = {key: one for key, one in vars(module).items() if isinstance(one, Team)}
