@@ -193,14 +193,14 @@ async def test_what_is_refused_is_shown_as_refused_with_the_reason(foreign, ctx)
         ["Deliverable refused", "none"],
         ["Deliverable refused", "deliverables/../optio.log"],
         ["Deliverable", "a.txt"],
-        ["Deliverable a.txt", "on_deliverable failed"],
+        ["Deliverable a.txt", "on_deliverable callback raised"],
     ]
     for line, why in zip(
         shown, ("not in deliverables/", "not text", "no such file", "not in deli"), strict=False
     ):
         assert why in line
     assert "no room" in shown[-1]
-    assert "after_execute failed: RuntimeError: not snapshot" in ctx.messages
+    assert "after_execute callback raised: RuntimeError: not snapshot" in ctx.messages
     assert any("no channel" in line and "input channel" in line for line in ctx.messages)
 
 

@@ -180,7 +180,7 @@ async def test_a_callback_that_raised_is_reported_and_no_success(sessions, ctx):
     assert (result.outcome, result.failures) == ("done", {"on_deliverable": 1})
     assert ctx.messages[:2] == [
         "Deliverable: a.txt",
-        "Deliverable a.txt: on_deliverable failed: OSError: no room",
+        "Deliverable a.txt: on_deliverable callback raised: OSError: no room",
     ]
     with pytest.raises(SessionFailed, match=r"on our side failed: on_deliverable \(1\)") as failed:
         result.raise_unless_done()
@@ -266,7 +266,7 @@ async def test_after_execute_that_fails_behind_another_failure_is_reported(sessi
 
     with pytest.raises(EndedByHook) as failure:
         await sessions.run(ctx, body=body, after_execute=after)
-    assert ctx.messages[-1] == "after_execute failed: RuntimeError: no snapshot"
+    assert ctx.messages[-1] == "after_execute callback raised: RuntimeError: no snapshot"
     assert failure.value.result.troubles == {"after_execute": 1}
 
 

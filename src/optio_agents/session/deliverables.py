@@ -269,7 +269,7 @@ class Deliverables:
                     revisions.append(answer)
                 elif answer is not None:
                     error = TypeError(f"it returned {describe_value(answer)}, not text or None")
-                    self._report_trouble(doing, file.path, error)
+                    self._report_trouble(doing, file.path, error, how="failed")
         except Exception as error:
             self._report_trouble(doing, file.path, error)
             if isinstance(error, EndSession | ForeignExit):
@@ -277,9 +277,11 @@ class Deliverables:
             return _OUR_TROUBLE
         return "\n".join(filter(None, revisions))[:_LONGEST] or "accepted."
 
-    def _report_trouble(self, doing: str, path: str, error: Exception) -> None:
+    def _report_trouble(
+        self, doing: str, path: str, error: Exception, *, how: str = "callback raised"
+    ) -> None:
         self._shared.note_trouble(doing, error)
-        words = "could not be saved" if doing == "saving" else f"{doing} failed"
+        words = "could not be saved" if doing == "saving" else f"{doing} {how}"
         self._progress.report(None, f"Deliverable {path}: {words}: {describe(error)}")
 
     def _spooled(self, entry: Entry) -> Path:

@@ -173,12 +173,14 @@ class CallerMessages:
             return reply
         if reply is not None:
             returned = f"it returned {describe_value(reply)}, not text or None"
-            self._report_trouble(event, TypeError(returned))
+            self._report_trouble(event, TypeError(returned), how="failed")
         return None
 
-    def _report_trouble(self, event: CallerMessageEvent, error: Exception) -> None:
+    def _report_trouble(
+        self, event: CallerMessageEvent, error: Exception, *, how: str = "callback raised"
+    ) -> None:
         self._shared.note_trouble("on_caller_message", error)
-        words = f"Message {event.keyword}: on_caller_message failed: {describe(error)}"
+        words = f"Message {event.keyword}: on_caller_message {how}: {describe(error)}"
         self._progress.report(None, words)
 
 

@@ -423,7 +423,7 @@ class Run:
         try:
             await self.foreign.finish(task, name)
         except Exception as error:
-            self.progress.report_now(f"{name} failed: {describe(error)}")
+            self.progress.report_now(f"{name} callback raised: {describe(error)}")
             if isinstance(self.decision.verdict, Done):
                 self.shared.fail(error)
             else:  # it must not hide why the session ended
