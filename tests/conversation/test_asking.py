@@ -21,7 +21,6 @@ from tests.support.claude import claude_cli
 from tests.support.components import CLAUDE, OLDER_CLAUDE
 from tests.support.timeouts import BOUND
 
-TRIED = ("claude", "codex", "gemini", "kimi")
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8cfc0"
     "000003010100c9fe92ef0000000049454e44ae426082"
@@ -36,7 +35,7 @@ class City(BaseModel):
 FITS = '{"name": "Oslo", "people": 700000}'
 
 
-@pytest.mark.parametrize("agent", TRIED)
+@pytest.mark.parametrize("agent", ["claude", "gemini"])
 async def test_an_answer_that_does_not_fit_is_asked_for_again(agent, tmp_path):
     steps = {"text": "It is Oslo."}, {"text": '{"name": "Oslo"}'}, {"text": f"Here:\n{FITS}"}
     with anyio.fail_after(BOUND):
@@ -99,7 +98,7 @@ def test_a_json_schema_is_checked_as_well():
     assert AnswerShape(list[int]).read("[1, 2]") == [1, 2]
 
 
-@pytest.mark.parametrize("agent", TRIED)
+@pytest.mark.parametrize("agent", ["claude", "codex", "kimi"])
 async def test_an_image_is_shown(agent, tmp_path):
     with anyio.fail_after(BOUND):
         async with over_pipes(AGENTS[agent], tmp_path) as talk:
@@ -123,7 +122,7 @@ async def test_a_text_is_shown(agent, tmp_path):
             assert "swordfish" in json.dumps(talk.api.requests)
 
 
-@pytest.mark.parametrize("agent", TRIED)
+@pytest.mark.parametrize("agent", ["claude", "codex", "kimi"])
 async def test_it_tells_piece_by_piece_what_it_says(agent, tmp_path):
     pieces = list[str]()
 
@@ -140,11 +139,9 @@ async def test_it_tells_piece_by_piece_what_it_says(agent, tmp_path):
         async with talking as talk:
             assert await ask(talk) == "one two three four"
             # one says so behind its turn
-            while (usage := await talk.conversation.context_usage()) is None and agent != "gemini":
+            while (usage := await talk.conversation.context_usage()) is None:
                 await anyio.sleep(0.02)
             await talk.conversation.close()
     assert "".join(pieces) == "one two three four"
     assert len(pieces) > 1
-    if agent != "gemini":  # which does not say
-        assert usage is not None
-        assert usage.used > 0
+    assert usage.used > 0

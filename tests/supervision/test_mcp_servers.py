@@ -69,7 +69,7 @@ def _response(asked: dict[str, Any]) -> bytes:
     return f"{head}\r\n\r\n".encode() + body
 
 
-@pytest.mark.parametrize("agent", [CLAUDE, OLDER_CLAUDE, "codex", "gemini", "kimi"])
+@pytest.mark.parametrize("agent", [CLAUDE, OLDER_CLAUDE, "codex", "kimi"])
 async def test_it_connects_with_its_headers_which_nobody_sees(office: Office, agent: str) -> None:
     headers = list[str]()
     with anyio.fail_after(BOUND):
@@ -85,9 +85,7 @@ async def test_it_connects_with_its_headers_which_nobody_sees(office: Office, ag
                 spec = claude(office.directory, api, held, *ENDS)
                 spec = replace(spec, executable=executable(agent))
             else:
-                # gemini connects in directories alone that it trusts
-                trusts = {"GEMINI_CLI_TRUST_WORKSPACE": "true"}
-                spec = spec_of(agent, office.directory, api, held, **trusts)
+                spec = spec_of(agent, office.directory, api, held)
             server = ToolServer("docs", url=url, headers={"Authorization": f"Bearer {SECRET}"})
             spec = replace(spec, mcp_servers=[server])
             assert SECRET not in repr((spec, server))
