@@ -147,6 +147,17 @@ def test_every_other_status_is_not_completed():
     assert turn_of(over()).outcome == "empty"
 
 
+def test_what_an_interrupted_turn_leaves_running_is_ended_once():
+    ear = Ear()
+    ear.greet()
+    ear.begin()
+    replies = [one for one in ear.hear(over(status="interrupted")) if isinstance(one, ReplyOwed)]
+    assert [b"backgroundTerminals/clean" in one.data for one in replies] == [True]
+    assert not [one for one in ear.hear(over(status="interrupted")) if one == replies[0]]
+    ear.begin("u2", "t2")
+    assert not [one for one in ear.hear(over("t2")) if isinstance(one, ReplyOwed)]
+
+
 def test_another_thread_ends_no_turn_of_ours():
     ear = Ear()
     ear.greet()

@@ -75,6 +75,7 @@ class CodexDialect:
         self._limited = False
         self._resets: float | None = None  # when what the account may use is renewed, if it is used
         self._cancelled = False
+        self._left_over = False  # a turn was interrupted, and what it runs may go on
         self._settings = dict[str, str]()  # that go along with messages
         self.context: ContextUsage | None = None
         self.session_id: str | None = None
@@ -117,6 +118,9 @@ class CodexDialect:
                 yield from self._asked(event, method, request_id, place)
             elif isinstance(params, dict):
                 yield from self._news(method, params, event)
+                if self._left_over:
+                    self._left_over = False
+                    yield ReplyOwed("optio-clean", place, wire.clean(self.session_id or ""))
         elif request_id == wire.INITIALIZE:
             if "error" in event:
                 yield Unusable(f"it refused to begin: {failure_of(event['error'])}")
@@ -271,6 +275,7 @@ class CodexDialect:
             del self._flight[uuid]
             self._read.discard(uuid)
         result = self._judge(turn, event)
+        self._left_over = result.outcome == "cancelled"
         self._turn, self._text, self._usage, self._cancelled = None, "", None, False
         self._items.clear()
         yield TurnOver(result, answered)

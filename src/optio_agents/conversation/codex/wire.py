@@ -53,7 +53,13 @@ def mcp_options(servers: Sequence[ToolServer]) -> list[str]:
 def initialize() -> bytes:
     """The first thing said, once in the life of a process: a second time is an error."""
     about = {"name": "optio-agents", "title": "optio-agents", "version": "1"}
-    return json_rpc.request(INITIALIZE, "initialize", clientInfo=about)
+    able = {"experimentalApi": True}  # which `clean` is of
+    return json_rpc.request(INITIALIZE, "initialize", clientInfo=about, capabilities=able)
+
+
+def clean(thread: str) -> bytes:
+    """End what its commands have left running: an interrupt ends the turn alone."""
+    return json_rpc.request("optio-clean", "thread/backgroundTerminals/clean", threadId=thread)
 
 
 def initialized() -> bytes:
