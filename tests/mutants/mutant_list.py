@@ -368,9 +368,30 @@ MUTANTS = (
     Mutant(
         "a copy leaves the work directory over a link",
         SRC + "context.py",
-        "if checked.exit_code == _LEAVES:",
-        "if False:",
+        '(await host.run_command(command, cwd="/")).exit_code == LEAVES:',
+        "False:",
         ("tests/test_context.py", "-k", "over_a_link"),
+    ),
+    Mutant(
+        "a blob is copied though it is there",
+        SRC + "context.py",
+        '        return {"expected_sha256": digest.hexdigest()}\n',
+        "        return None\n",
+        ("tests/session/test_session_foreign.py", "-k", "blob"),
+    ),
+    Mutant(
+        "a message under a uuid is said twice",
+        SRC + "conversation/machinery.py",
+        "if self._exchange.was_sent(uuid):",
+        "if False:",
+        ("tests/conversation/test_machinery.py", "-k", "uuid"),
+    ),
+    Mutant(
+        "a plan ends what the tool left in progress",
+        SRC + "checklist.py",
+        'if tool == "in_progress" and row.status == "completed":',
+        "if False:",
+        ("tests/family/test_todos.py", "-k", "plan"),
     ),
     Mutant(
         "a line is cut before its credentials are hidden",
