@@ -252,6 +252,7 @@ async def test_hosts_are_asked_at_once_and_one_that_is_away_hides_none(box: Desk
     assert (asked.returncode, asked.stderr.count("\n")) == (4, 1)
     assert f"127.0.0.1:{port}" in asked.stderr
     assert (far["state"], far["over"]) == ("running", False)
+    assert (far["percent"], far["last"]) == (40, "40% far")  # which nobody has read but its host
     assert (here["state"], here["over"]) == ("exited", True)
     shown = await box.runs("ls", "--host", "--running")
     assert (shown.returncode, shown.stderr) == (0, "")

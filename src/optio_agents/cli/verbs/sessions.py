@@ -18,6 +18,7 @@ from optio_agents.cli.output import as_json
 from optio_agents.cli.screen.records import (
     Record,
     of_delivery,
+    of_event,
     of_session,
     plain,
     record,
@@ -28,6 +29,10 @@ from optio_agents.cli.screen.table import table
 from optio_agents.concurrency import task_group
 from optio_agents.display import visible
 from optio_agents.errors import AgentError
+from optio_agents.hosts.scripting import script
+from optio_agents.protocol.events import StatusEvent
+from optio_agents.protocol.features import EVERYTHING
+from optio_agents.protocol.parser import parse_log_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +40,7 @@ if TYPE_CHECKING:
     from optio_agents.agents import Found
     from optio_agents.hosts.host import Host
     from optio_agents.hosts.ssh.config import SSHConfig
-    from optio_agents.store import Store
+    from optio_agents.store import Store, StoredSession
     from optio_agents.supervision import SessionEvent
 
 
@@ -103,7 +108,10 @@ async def _ask_hosts(named: Mapping[str, SSHConfig], every: bool) -> tuple[list[
 
     async with Store() as store:
         last, sessions = await store.last_words(), await store.sessions()
-    known = {(one.host, one.taskdir): of_session(one, last.get(one.id)) for one in sessions}
+    known = {
+        (one.host, one.taskdir): (of_session(one, last.get(one.id)), _log_of(one))
+        for one in sessions
+    }
     hosts = {ssh.name: make_host(ssh, taskdir=TASKS) for ssh in named.values()}
     for one in sessions if every else ():
         if one.host not in hosts:
@@ -127,24 +135,42 @@ async def _ask_hosts(named: Mapping[str, SSHConfig], every: bool) -> tuple[list[
     return [row for name in hosts for row in found.get(name, ())], max(codes)
 
 
-async def _found_on(host: Host, known: Mapping[tuple[str, str], Record]) -> list[Record]:
+async def _found_on(
+    host: Host, known: Mapping[tuple[str, str], tuple[Record, str]]
+) -> list[Record]:
     from optio_agents.agents import find_sessions
     from optio_agents.supervision.supervise import TASKS
 
     async with host:
-        return [_found(one, host, known) for one in await find_sessions(host, TASKS)]
+        rows = [_found(one, host, known) for one in await find_sessions(host, TASKS)]
+        alone = [row for row in rows if "log" in row and not row["over"]]
+        answer = await host.ask(script("cli/last-words"), *(row["log"] for row in alone))
+    for row, text in zip(alone, answer.stdout.split(b"\0")[1:], strict=False):
+        for line in text.decode(errors="replace").splitlines():
+            event = parse_log_line(line, features=EVERYTHING)
+            if isinstance(event, StatusEvent) and event.percent is not None:
+                row["percent"] = event.percent
+            row["last"] = words(record(**of_event(event)))
+    return rows
 
 
-def _found(one: Found, host: Host, known: Mapping[tuple[str, str], Record]) -> Record:
+def _log_of(session: StoredSession) -> str:
+    facts = session.facts
+    directory = facts.get("logdir") or facts.get("cwd") or f"{session.taskdir}/workdir"
+    return f"{directory}/optio.log"
+
+
+def _found(one: Found, host: Host, known: Mapping[tuple[str, str], tuple[Record, str]]) -> Record:
     """It as its host has it; *known* are those of our journal, which knows more of them."""
     from optio_agents.supervision.sessions import stored_of
 
     taskdir = posixpath.dirname(one.directory)
     over = one.state in ("exited", "lost", "rebooted", "never-started")
-    if ours := known.get((host.machine.name, taskdir)):
+    if (host.machine.name, taskdir) in known:
+        ours, log = known[host.machine.name, taskdir]
         agrees = over == ours["over"]
         shown = ours["state"] if agrees else f"{one.state} there; here {ours['state']}"
-        return {**ours, "state": one.state, "over": over, "shown": shown}
+        return {**ours, "state": one.state, "over": over, "shown": shown, "log": log}
     meta = None
     with suppress(AgentError):  # it may have written that itself
         meta = stored_of(host, one.meta.get("meta", {}))
