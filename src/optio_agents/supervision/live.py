@@ -90,7 +90,7 @@ class Position(Protocol):
     async def reach_to_stop(self) -> Agent: ...
     async def add(self, event: Written) -> None: ...
     async def detach(self) -> None: ...
-    async def stopped(self) -> None: ...
+    async def stopped(self, by: str) -> None: ...
     async def result(self) -> SessionResult: ...
 
 
@@ -230,14 +230,15 @@ class Session:
         """Let the agent go on without us; `find_session` and `resume` find it again."""
         await self._position.detach()
 
-    async def stop(self, *, grace: float = 5.0) -> StopReport:
-        """End the agent and all that it started; the session counts as cancelled then.
+    async def stop(self, *, grace: float = 5.0, by: str | None = None) -> StopReport:
+        """End the agent and all that it started; the session counts as cancelled then, *by* whom.
 
         Also where its directory cannot be seen, as long as our journal knows the agent.
         """
         agent = await self._position.reach_to_stop()
         records = self._position.records
-        await records.note("stop", "", {"by": owner_name()})
+        by = by or owner_name()
+        await records.note("stop", "", {"by": by})
         report = None
         try:
             report = await agent.stop(grace=grace)
@@ -245,7 +246,7 @@ class Session:
             if report is None or not report.empty:  # what ends it later is another's doing
                 await records.note("stop", "", None)
         if report.empty:
-            await self._position.stopped()
+            await self._position.stopped(by)
         return report
 
     async def result(self) -> SessionResult:
@@ -381,7 +382,7 @@ class Owned:
         self._owner.detaching.set()
         await self._owner.over.wait()
 
-    async def stopped(self) -> None:
+    async def stopped(self, by: str) -> None:
         """The supervision notices by itself."""
 
     async def result(self) -> SessionResult:
@@ -517,12 +518,12 @@ class Visitor:
     async def detach(self) -> None:
         """We never held it."""
 
-    async def stopped(self) -> None:
+    async def stopped(self, by: str) -> None:
         try:
             with self._store.claim(self.id, owner_name()):  # nobody is there to notice it
                 stored = await self._store.session(self.id)
                 if not stored.over:
-                    now, words = time.time(), f"stopped by {owner_name()}"
+                    now, words = time.time(), f"stopped by {by}"
                     result = SessionResult(self.id, "cancelled", words, now, now)
                     state = over("cancelled", words, at=now, state=stored.state)
                     await self.records.finish(result, state)

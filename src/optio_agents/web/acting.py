@@ -104,7 +104,7 @@ class Acting:
         return {"receipt": "interrupted"}
 
     async def _stop(self, live: Session, given: Mapping[str, Any], key: str) -> Receipt:
-        report = await live.stop()
+        report = await live.stop(by=who(given))
         return {
             "receipt": "stopped" if report.empty else "survivors",
             "survivors": [visible(one) for one in report.survivors],

@@ -245,6 +245,27 @@ async def test_attach_without_an_id_shows_all_that_run(desk: Desk) -> None:
         await terminal.ends(0)
 
 
+async def test_leaving_several_says_once_how_to_come_back(desk: Desk) -> None:
+    for name in "one", "two":
+        flags = ("--detach", "--name", name)
+        assert desk.run("run", *flags, "--", "agent", "STATUS: 5%", "hear").returncode == 0
+    async with desk.terminal(100) as terminal:
+        await terminal.type('clear; optio-agents attach; echo "exit $?"')
+        await terminal.until(r"^one .* working")
+        await terminal.until(r"^two .* working")
+        await terminal.key("q")
+        seen = await terminal.ends(6)
+    assert seen.count("come back with") == 1
+    assert "2 agents go on; come back with: optio-agents attach\n" in seen
+    for name in "one", "two":
+        shown = desk.run("show", name).stdout
+        assert ", not ended\n" in shown
+        assert "detached" not in shown
+        assert "goes on without us" not in shown
+        assert desk.run("stop", name).returncode == 0
+        assert re.search(r"cancelled: stopped by \S+@\S+", desk.run("show", name).stdout)
+
+
 async def test_q_leaves_at_once_and_asks_twice_where_that_stops_the_agent(desk: Desk) -> None:
     async with desk.terminal() as terminal:
         await terminal.type(agent("STATUS: 10% on it", desk.hold("go"), "DONE", flags="--name x"))

@@ -337,6 +337,10 @@ class Terminal:
                             tasks.start_soon(run, every[-1])
                     with anyio.move_on_after(_SOON):
                         await self.left.wait()
+        alone = len(every) == 1 and more is None
+        if not alone and (left := codes.count(exits.DETACHED)):
+            they = f"{left} agents go" if left > 1 else "one agent goes"
+            self.view.say(f"{they} on; come back with: optio-agents attach")
         code = max(codes, default=exits.DONE)
         return exits.SPOILED if code == exits.DONE and self.view.spoiled else code
 
@@ -382,6 +386,6 @@ async def _to_its_end(shown: ShownSession, run: Run, *, alone: bool) -> int:
     if code == exits.SPOILED and not isinstance(result, int):
         spoiled = ", ".join(f"{name} ({count} times)" for name, count in result.failures.items())
         say(f"the agent is done, and on our side failed: {spoiled}")
-    if code == exits.DETACHED:
+    if code == exits.DETACHED and alone:
         say(f"the agent goes on; come back with: optio-agents attach {shown.session}")
     return code

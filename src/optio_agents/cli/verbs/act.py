@@ -110,7 +110,7 @@ def stop(session: str, grace: float) -> None:
 
     async def end_it() -> tuple[str, ...]:
         async with _found(session) as live:
-            return (await live.stop(grace=grace)).survivors
+            return (await live.stop(grace=grace, by=operator_name())).survivors
 
     if survivors := anyio.run(end_it):
         listed = "\n  ".join(visible(one) for one in survivors)

@@ -132,7 +132,8 @@ async def _ask_hosts(named: Mapping[str, SSHConfig], every: bool) -> tuple[list[
     async with task_group() as tasks:
         for name, host in hosts.items():
             tasks.start_soon(ask, name, host)
-    return [row for name in hosts for row in found.get(name, ())], max(codes)
+    rows = [row for each in found.values() for row in each]
+    return sorted(rows, key=lambda row: float(row["at"])), max(codes)
 
 
 async def _found_on(
@@ -245,8 +246,10 @@ async def _happened(store: Store, session: str) -> list[Record]:
 def _in_words(row: Record) -> str:
     match row:
         case {"kind": "session"}:
-            ended = f"ended {_day(row['ended_at'])}" if row["ended_at"] else "not ended"
-            end = f": {row['summary'] or 'nothing said'}" if row["outcome"] else ""
+            ended = (
+                f"ended {_day(row['ended_at'])}" if row["over"] and row["ended_at"] else "not ended"
+            )
+            end = f": {row['summary'] or 'nothing said'}" if row["over"] else ""
             lines = [
                 f"{visible(row['session'])}  {visible(str(row['text'] or ''))}",
                 f"  {visible(str(row['state']) + end)}",
