@@ -448,6 +448,35 @@ async def test_ag_55_closing_frees_everything() -> None:
     assert asyncio.all_tasks() == before
 
 
+async def test_ma_08_a_server_starts_and_closes_it() -> None:
+    before, team = asyncio.all_tasks(), Team({"a": echo})
+    await team.start()
+    with pytest.raises(ValueError, match="started already"):
+        await team.start()
+    assert str(await team.call("a", "x")) == "a: x"
+    await team.close()
+    assert asyncio.all_tasks() == before
+    with pytest.raises(ValueError, match="not started"):
+        team.call("a", "x")
+
+
+async def test_ma_28_one_is_waited_for_before_the_next() -> None:
+    order: list[str] = []
+
+    async def slow(ctx: TurnContext) -> None:
+        order.append(f"{ctx.text} begins")
+        await asyncio.sleep(0.01)
+        order.append(f"{ctx.text} ends")
+
+    async def both(ctx: TurnContext) -> None:
+        await ctx.call("slow", "one")
+        await ctx.call("slow", "two")
+
+    async with Team({"slow": slow, "both": both}) as team:
+        await team.call("both")
+    assert order == ["one begins", "one ends", "two begins", "two ends"]
+
+
 async def test_ag_26_an_orderly_end_says_so_and_waits() -> None:
     async def listens(ctx: TurnContext) -> str:
         heard = await ctx.receive()

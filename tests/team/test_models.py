@@ -147,7 +147,7 @@ async def test_ao_10_ag_46_ao_88_what_one_reply_asks_for_runs_together() -> None
     assert results == [f"[slow]{n} done[/slow]" for n in range(3)] + ["a"]
 
 
-async def test_ao_18_several_providers_in_one_team() -> None:
+async def test_ao_18_ag_19_several_providers_in_one_team() -> None:
     async with scripted_model("one") as first, scripted_model("two") as second:
         people = {
             "a": model("anthropic:m", base_url=first.url),
