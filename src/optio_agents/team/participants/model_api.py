@@ -52,6 +52,7 @@ class Client:
 
     def __init__(self, spec: ModelSpec, name: str) -> None:
         self._own: Any = None
+        self._unpriced: set[str | None] = set()
         provider = spec.model.partition(":")[0]
 
         def connect(kind: str) -> Any:
@@ -89,10 +90,11 @@ class Client:
             provider_url=self.model.base_url,
         )
         for one in (response, asked):
-            try:
-                return float(one.cost().total_price)
-            except (LookupError, AssertionError, ValueError):
-                pass
+            if one.model_name not in self._unpriced:  # to look for one in vain takes a while
+                try:
+                    return float(one.cost().total_price)
+                except (LookupError, AssertionError, ValueError):
+                    self._unpriced.add(one.model_name)
         return None
 
     async def close(self) -> None:
