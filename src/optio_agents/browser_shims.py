@@ -37,9 +37,9 @@ _SILENT = "#!/bin/sh\nexit 0\n"
 async def prepare_browser_shims(host: Host, mode: str) -> dict[str, str] | None:
     """Install them for *mode*; what to add to the agent's environment: PATH, BROWSER, DISPLAY.
 
-    "redirect" has them append `BROWSER: "<url>"` to the log, "suppress" has them do nothing and
-    gives no DISPLAY, "ignore" installs none and gives None. They stand in `<workdir>/bin`, or in
-    the task directory where the work directory is the user's own.
+    "redirect" has them append `BROWSER: "<url>"` to the log, "suppress" has them do nothing,
+    "ignore" installs none and gives None. They stand in `<workdir>/bin`, or in the task directory
+    where the work directory is the user's own.
     Raises ValueError for another mode, TransferFailed, CommandFailed, HostLost.
     """
     match mode:
@@ -59,9 +59,7 @@ async def prepare_browser_shims(host: Host, mode: str) -> dict[str, str] | None:
     known = await _install(host, directory)
     path = known.get("PATH")
     added = {"PATH": f"{directory}:{path}" if path else directory, "BROWSER": opener}
-    if mode == "redirect":
-        added["DISPLAY"] = known.get("DISPLAY") or _NO_DISPLAY
-    return added
+    return added | {"DISPLAY": known.get("DISPLAY") or _NO_DISPLAY}
 
 
 async def _install(host: Host, directory: str) -> Mapping[str, str]:

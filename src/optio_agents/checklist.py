@@ -88,7 +88,7 @@ class TodoProgress:
             for row in rows:
                 self._merge(row)
         else:
-            self.items = [self._succeed(row, update.source) for row in rows]
+            self.items = _told_apart([self._succeed(row, update.source) for row in rows])
         for patch in update.patches:
             self._patch(patch)
         if update.remove_ids:
@@ -144,11 +144,13 @@ class TodoProgress:
         return progress
 
     def _find(self, row: TodoItem) -> TodoItem | None:
-        """The row that *row* is about; one that is known by its text has no other id."""
+        """The row that *row* is about: by its id, or by its text where one of them has no other."""
         for item in self.items:
             if item.id == row.id:
                 return item
-        return next((item for item in self.items if row.text == item.text == item.id), None)
+        return next(
+            (item for item in self.items if item.text == row.text in (item.id, row.id)), None
+        )
 
     def _merge(self, row: TodoItem) -> None:
         known = self._find(row)
@@ -179,6 +181,16 @@ class TodoProgress:
                 item.description = patch.description or item.description
                 if patch.status and (status := _status(patch.status, "")):
                     item.status = item.tool = status
+
+
+def _told_apart(rows: list[TodoItem]) -> list[TodoItem]:
+    """With an id of its own for each: a view knows rows by them."""
+    seen = set[str]()
+    for place, row in enumerate(rows):
+        if row.id in seen:
+            row.id = f"{row.id}#{place}"
+        seen.add(row.id)
+    return rows
 
 
 def _cleaned(item: TodoItem, source: Source) -> TodoItem:

@@ -139,6 +139,18 @@ def test_several_changes_of_one_event_are_made_in_order() -> None:
     assert [(item.text, item.status) for item in progress.items] == [("a", "completed")]
 
 
+def test_rows_are_told_apart_and_one_without_an_id_is_found_by_its_text() -> None:
+    progress = TodoProgress()
+    same = [TodoItem("", "a", "pending"), TodoItem("", "a", "completed")]
+    progress.apply(TodoUpdate(same, merge=False))
+    assert [item.id for item in progress.items] == ["a", "a#1"]
+    progress.apply(TodoUpdate([TodoItem("7", "b", "pending")], merge=False))
+    progress.apply(TodoUpdate([TodoItem("", "b", "completed")], merge=True))
+    assert [(item.id, item.status) for item in progress.items] == [("7", "completed")]
+    progress.apply(TodoUpdate([TodoItem("8", "b", "pending")], merge=True))
+    assert len(progress.items) == 2, "another step in the same words"
+
+
 async def test_a_replay_corrects_what_was_kept_and_is_reported_once() -> None:
     place, before = Place(), todos.TodoTracker(todos.extract_acp_todo, Context())
     before.observe(plan(("a", "completed"), ("b", "pending")))

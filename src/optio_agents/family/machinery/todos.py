@@ -144,7 +144,8 @@ class TodoTracker:
     def _report(self, *, clear: bool = False) -> None:
         report = self.progress.report()
         now = (None, None) if report is None else (report.percent, report.message)
-        if now == self._reported and not clear:
+        nothing_counts = report is None and bool(self.progress.items)
+        if (now == self._reported or nothing_counts) and not clear:
             return
         self._reported = now
         try:
