@@ -135,7 +135,7 @@ async def test_nothing_of_an_archive_lands_beside_what_the_manifest_includes(db,
     async with home("a") as (host, where):
         await merge(db, host, seed_id, decrypt=None)
         assert [path.name for path in where.iterdir()] == ["conf"]
-        assert here(host) == ["home"]
+        assert (here(host), names_in(where.parent)) == (["home"], [".agent"])
     assert not {"abs", "out", "through"} & set(names_in(tmp_path))
 
 

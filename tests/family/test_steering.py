@@ -134,6 +134,7 @@ async def test_what_would_harm_the_turn_is_said_as_one_behind_it(agent, steer, b
     await steering.settle()
     assert agent.said == [("a\n\nb", None)]
     assert events[-1] == {"type": "x-optio-taken", "ids": ["m1", "m2"]}
+    assert steering.held_ids == []
 
 
 @pytest.mark.parametrize("busy_send", ["joins-next-step", "rejected"])
@@ -174,6 +175,18 @@ async def test_interrupt_and_send_waits_for_the_end_of_the_turn(agent, steer, bu
     await steering.settle()
     assert [text.strip() for text in agent.texts] == ["now"]
     assert events[0] == {"type": "x-optio-interrupt", "by": "user"}
+
+
+async def test_what_is_held_comes_with_what_interrupts(agent, steer):
+    steering, events = steer("rejected")
+    agent.busy = True
+    await steering.send_when_ready("a")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(steering.interrupt_and_send, "now")
+        await anyio.wait_all_tasks_blocked()
+        agent.end_turn()
+    assert agent.texts == ["a\n\nnow"]
+    assert events[-1] == {"type": "x-optio-taken", "ids": ["m1"]}
 
 
 async def test_a_turn_that_does_not_end_is_waited_for_within_a_bound(agent, steer, caplog):
