@@ -14,7 +14,7 @@ import pytest
 from optio_agents.cli.output import as_json
 from optio_agents.cli.screen.records import of_session, records_of
 from optio_agents.store import Store
-from optio_agents.supervision import SessionEnded, supervise
+from optio_agents.supervision import MessageSent, SessionEnded, supervise
 from optio_agents.supervision.events import event_of
 from optio_agents.team import Team
 from optio_agents.testing.model_server import ModelServer
@@ -199,8 +199,10 @@ async def test_each_verb_says_what_became_of_it(office: Office) -> None:
             async with supervise(host, command(*steps), store=store) as session:
                 await session.read_requests()  # its agent is there
                 path = f"/api/sessions/{session.id}"
-                steered = await visitor.post(f"{path}/steer", {"text": "this way"})
-                assert steered["receipt"] == "kept"
+                steered = await visitor.post(f"{path}/steer", {"text": "on"}, status=409)
+                assert "no turns to be steered" in steered["error"]
+                sent = await visitor.post(f"{path}/send", {"text": "this way", "by": "bob"})
+                assert sent["receipt"] == "kept"
                 gone = await visitor.post(f"{path}/interrupt", {"by": "ana\x1b[0m"})
                 assert gone["receipt"] == "interrupted"
                 assert (await visitor.post(f"{path}/answer", {"request": "r"}, status=422))["error"]
@@ -213,6 +215,7 @@ async def test_each_verb_says_what_became_of_it(office: Office) -> None:
                 with pytest.raises(Exception, match="agent"):
                     await session.result()
             events = [event_of(row) for row in await store.events(session.id)]
+    assert [one.by[:9] for one in events if isinstance(one, MessageSent)] == ["bob (page"]
     texts = [getattr(one, "text", "") for one in events]
     assert any(text.startswith("ana\\x1b[0m (page on ") for text in texts)
     assert isinstance(events[-1], SessionEnded)

@@ -152,6 +152,7 @@ class Session:
         *,
         id: str | None = None,  # noqa: A002 - as published
         attachments: Sequence[Attachment] = (),
+        by: str | None = None,
     ) -> str:
         """Say *text* to the agent, once for each *id*; returns the name it was kept under.
 
@@ -161,17 +162,17 @@ class Session:
         _, reach = await self._position.reach()
         name = None if id is None else f"id-{hashlib.sha256(id.encode()).hexdigest()[:32]}"
         name = await reach.send(name, text, attachments)
-        await self._position.add(MessageSent(name, text, owner_name()))
+        await self._position.add(MessageSent(name, text, by or owner_name()))
         return name
 
-    async def steer(self, text: str) -> str:
+    async def steer(self, text: str, *, by: str | None = None) -> str:
         """Say *text* into the turn that runs; at most 60 s. Returns the name it was kept under.
 
         Raises AgentError where no turn runs, or the agent hears nothing meanwhile: then `send`.
         """
         _, reach = await self._position.reach()
         name = await reach.steer(text)
-        await self._position.add(MessageSent(name, text, owner_name()))
+        await self._position.add(MessageSent(name, text, by or owner_name()))
         return name
 
     async def interrupt(self, *, by: str | None = None) -> None:

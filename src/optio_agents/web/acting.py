@@ -93,11 +93,11 @@ class Acting:
         return await self._once.do(scoped, what.hexdigest(), act)
 
     async def _send(self, live: Session, given: Mapping[str, Any], key: str) -> Receipt:
-        name = await live.send(_text(given, "text"), id=key or None)
+        name = await live.send(_text(given, "text"), id=key or None, by=who(given))
         return {"receipt": "kept", "name": name}
 
     async def _steer(self, live: Session, given: Mapping[str, Any], key: str) -> Receipt:
-        return {"receipt": "kept", "name": await live.steer(_text(given, "text"))}
+        return {"receipt": "kept", "name": await live.steer(_text(given, "text"), by=who(given))}
 
     async def _interrupt(self, live: Session, given: Mapping[str, Any], key: str) -> Receipt:
         await live.interrupt(by=who(given))
