@@ -167,6 +167,15 @@ def test_resume_is_preferred_to_load(able, verb):
     assert (first["method"], first["params"]["sessionId"]) == (verb, "s1")
 
 
+def test_an_agent_that_cannot_make_a_copy_says_so():
+    ear = Ear(continues="old", fork=True)
+    refused = ear.greet(sessionCapabilities={"resume": {}})[0]
+    assert isinstance(refused, Unusable)
+    assert "cannot make a copy" in refused.why
+    (owed_one,) = owed(Ear(continues="old", fork=True).greet(sessionCapabilities={"fork": {}}))
+    assert owed_one["method"] == "session/fork"
+
+
 def test_replayed_history_is_not_news():
     ear = Ear(continues="s1")
     ear.hear(

@@ -340,6 +340,11 @@ class AcpDialect:
         assert self.session_id is not None  # it is ready
         if text.lstrip().startswith("/") and not command:
             text = f"{self._traits.slash}{text}"
+        kinds = {file.media_type.partition("/")[0] for file in attachments}
+        if not self._traits.mixes and len(kinds) > 1 and "image" in kinds:
+            raise ValueError(
+                "this agent drops an image beside another file: send one, then another"
+            )
         return wire.prompt(self.session_id, uuid, text, attachments, self._prompts)
 
     def steering(self, request_id: str, text: str) -> bytes:

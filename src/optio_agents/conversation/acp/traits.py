@@ -26,6 +26,7 @@ class Traits:
     slash: str = ""  # what in front of a "/" keeps it text
     notice: re.Pattern[str] | None = None  # chunks that are no part of an answer
     failing: re.Pattern[str] | None = None  # an answer that tells of a failure, as a whole
+    mixes: bool = True  # images beside other files in one message; else it drops them
     loads_early: bool = True  # a session can be loaded within the minute of its creation
 
 
@@ -35,7 +36,7 @@ _COPILOT_NOTICE = re.compile(r"(Info|Error|Warning): ")
 
 TRAITS = {
     "OpenCode": Traits(proof="positive", slash="\u200b"),  # asks where its settings say so
-    "gemini-cli": Traits(asks=("default",), loads_early=False),
+    "gemini-cli": Traits(asks=("default",), mixes=False, loads_early=False),
     "qwen-code": Traits(asks=("default",), slash=" "),
     "Kimi Code CLI": Traits(asks=("default",), slash=" "),
     "Copilot": Traits(proof="grown", notice=_COPILOT_NOTICE),
