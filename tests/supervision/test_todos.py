@@ -62,6 +62,29 @@ async def test_the_list_of_an_agent_is_its_progress_where_it_writes_none(
     assert row.state.percent == (7 if reports else 50)
 
 
+async def test_claude_goes_on_with_the_model_that_was_set_from_another_process(
+    office: Office,
+) -> None:
+    with anyio.fail_after(BOUND):
+        async with ModelServer().serve() as api, office.store() as store, office.host() as host:
+            spec = claude(office.directory, api, {"text": "Hello."})
+            async with supervise(host, spec, store=store) as session:
+                async for event in session.events():
+                    if isinstance(event, happened.TurnEnded):
+                        break
+                async with find_session(session.id, store=store) as elsewhere:
+                    await elsewhere.set_control("model", "haiku")
+                    with pytest.raises(ValueError, match="'yolo' is none of default"):
+                        await elsewhere.set_control("mode", "yolo")
+                    await elsewhere.send(scripted({"text": "Again."}))
+                async for event in session.events():
+                    if isinstance(event, happened.TurnEnded) and event.turn.text == "Again.":
+                        break
+            models = [request["model"] for request in api.requests if request.get("tools")]
+    assert "haiku" in models[-1]
+    assert "haiku" not in models[0]
+
+
 async def test_a_model_is_set_from_another_process_also_before_the_next_message(
     office: Office,
 ) -> None:

@@ -17,6 +17,8 @@ untrue, it is mended:
     tmux_input      lines are pasted, not entered one by one; control characters press no keys
     input_listener  a page of another site cannot type; what was typed stands in no log
     fs_grants       a directory that would grant something else than it says is refused
+    todos           two steps in the same words are two; what is cancelled is never done
+    uploads         a file never lands behind a link that leaves the work directory
     claustrum       a sandbox counts only if it was seen to confine
 
 `claustrum` is compiled from elsewhere, and leases of logins show their worth in an operator's
