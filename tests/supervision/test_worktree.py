@@ -178,6 +178,25 @@ async def test_a_refused_run_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize("ground", ["local"], indirect=True)
+async def test_a_tree_in_which_another_session_works_is_kept(project: Project) -> None:
+    async with project.store() as store:
+        await project.run(store)
+        another = str(project.ground.directory / "another")
+        agent = Command(scripted_agent("STATUS: on", "hear"), env=PLAIN, env_base="empty")
+        async with (
+            make_host(taskdir=another, workdir=str(project.tree)) as host,
+            supervise(host, agent, store=store) as session,
+        ):
+            pruned = await project.prune(store)
+            words = f"session {session.id} works in its work tree, and is not over"
+            assert pruned.trouble == words
+            await session.stop(grace=0.1)
+            await session.result()
+        assert (await project.prune(store)).trouble is None
+    assert not project.tree.exists()
+
+
+@pytest.mark.parametrize("ground", ["local"], indirect=True)
 async def test_a_hook_that_fails_refuses_the_run(project: Project) -> None:
     hook = project.directory / ".git" / "hooks" / "post-checkout"
     hook.write_text("#!/bin/sh\necho not today >&2\nexit 1\n")

@@ -401,11 +401,22 @@ async def prune(
     ]
 
 
+async def _works_in(store: Store, session: StoredSession, tree: str) -> str | None:
+    """Another session that does: who goes on where an earlier one was may be at work there."""
+    for other in await store.sessions():
+        cwd = f"{other.facts.get('cwd') or ''}/"
+        if (other.host, other.over) == (session.host, False) and cwd.startswith(f"{tree}/"):
+            return other.id
+    return None
+
+
 async def _prune(store: Store, session: StoredSession, *, keep_history: bool) -> Pruned:
     if not session.over:
         return Pruned(session, "it is not over")
     branch, facts = "", Facts.read(session.facts)
     worktree = Worktree(**facts.worktree) if facts.worktree else None
+    if worktree is not None and (other := await _works_in(store, session, worktree.tree)):
+        return Pruned(session, f"session {other} works in its work tree, and is not over")
     try:
         with store.claim(session.id, owner_name()), anyio.fail_after(_PATIENCE):
             start = await known_start(store, session.id) or Start(f"{session.id}.")
