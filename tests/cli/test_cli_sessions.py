@@ -229,7 +229,7 @@ def test_what_changed_since_the_start_is_shown_and_no_program_of_the_tree_runs(
 
 
 def test_a_supervisor_that_stays_owns_what_begins_later(desk: Desk) -> None:
-    argv = ["optio-agents", "attach", "--keep", "--save", "kept", "--json"]
+    argv = ["optio-agents", "attach", "--all", "--keep", "--save", "kept", "--json"]
     with subprocess.Popen(
         argv, env=desk.env, cwd=desk.home, text=True, stdout=subprocess.PIPE
     ) as keeping:

@@ -36,16 +36,17 @@ _OWN_AGAIN = 10.0  # seconds between attempts to become the owner of it
 @click.argument("session", required=False, metavar="[ID | USER@BOX:ID]", type=SessionId())
 @host_key_option
 @click.option("--take-over", is_flag=True, help="Own it although somebody else seems to.")
+@click.option("--all", "everything", is_flag=True, help="All that run, as without an ID.")
 @click.option("--keep", is_flag=True, help="Without an ID: stay, and own what begins later, too.")
 @supervision_options
-def attach(session: str | None, host_key: str, keep: bool, **rest: Any) -> int:
+def attach(session: str | None, host_key: str, everything: bool, keep: bool, **rest: Any) -> int:
     """See the session ID to its end, and own it; without an ID, all that run.
 
     `user@box:ID` finds a session on its host when the journal here does not know it.
     """
     refuse_inside_a_session()
-    if session and keep:
-        raise click.UsageError("--keep is for all sessions: leave out the ID")
+    if session and (keep or everything):
+        raise click.UsageError("--keep and --all are for all sessions: leave out the ID")
     try:
         return anyio.run(_attach, session, host_key, keep, CommandOptions(**rest))
     except NoSuchSession:
