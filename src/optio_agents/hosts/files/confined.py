@@ -107,7 +107,17 @@ async def open_confined(
         answer = await machine.ask(text, small, seconds=_OPENING)
         why = refusal(answer, path, "open") if answer.exit_code else None
         if why is None:
-            yield _from_answer(path, answer)
+            header, _, data = answer.stdout.partition(b"\0")
+            seen, rest = OpenedFile.parse(header), [data] if data else []
+            if len(data) != seen.size:
+                raise _changed(path)
+
+            async def more() -> list[bytes]:
+                pieces = rest.copy()
+                rest.clear()
+                return pieces
+
+            yield Confined(path, seen, more)
             return
         if not (isinstance(why, FileRefused) and why.reason == "inline"):
             raise why
@@ -115,21 +125,6 @@ async def open_confined(
     async with machine.shell(text, args, bulk=True) as process:
         await process.close_input()
         yield await _from_process(path, process, offset)
-
-
-def _from_answer(path: str, answer: Answer) -> Confined:
-    header, _, data = answer.stdout.partition(b"\0")
-    seen = OpenedFile.parse(header)
-    if len(data) != seen.size:
-        raise _changed(path)
-    rest = [data] if data else []
-
-    async def more() -> list[bytes]:
-        pieces = rest.copy()
-        rest.clear()
-        return pieces
-
-    return Confined(path, seen, more)
 
 
 async def _from_process(path: str, process: Process, offset: int) -> Confined:

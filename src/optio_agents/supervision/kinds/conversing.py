@@ -347,7 +347,8 @@ class ConversationLink(ConversationReach):
         self._events += 1
         if self._events > self._known.get("events", 0):
             self._recording.moment(event)
-        self._tell_todos()
+        if self._conversation.todos.changes != self._todos:
+            self._tell_todos()
         if self._conversation.windows != self._windows:
             self._windows = self._conversation.windows
             told = [window.to_dict() for window in self._windows]
@@ -364,8 +365,6 @@ class ConversationLink(ConversationReach):
 
     def _tell_todos(self) -> None:
         todos = self._conversation.todos
-        if todos.changes == self._todos:
-            return
         self._todos = todos.changes
         if self._events <= self._known.get("events", 0):
             return  # an earlier owner has
@@ -513,7 +512,8 @@ class ConversationLink(ConversationReach):
     # Letting a person decide, here or at another terminal, and writing down what is open
 
     async def decide(self, request: PermissionRequest) -> PermissionDecision:
-        if self._wording.reports(self._agent, request) or await self._delivers(request):
+        roots = self._wording.delivers(self._agent, request)
+        if self._wording.reports(self._agent, request) or (roots and await self._within(roots)):
             return PermissionDecision("allow")
         opened = OpenRequest.of(request)
         self.left_open.discard(request.id)
@@ -550,10 +550,9 @@ class ConversationLink(ConversationReach):
                         await self._recording.add(known)
         return PermissionDecision("deny")  # nobody wants it any more
 
-    async def _delivers(self, request: PermissionRequest) -> bool:
-        """It writes into its own deliverables, and no link there leads out of them."""
-        roots = self._wording.delivers(self._agent, request)
-        return bool(roots) and not (await self._agent.query("links", *roots)).strip()
+    async def _within(self, roots: Sequence[str]) -> bool:
+        """It writes into deliverables of its own, and no link there leads out of them."""
+        return not (await self._agent.query("links", *roots)).strip()
 
     async def _ask(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
         with anyio.CancelScope() as patience, self._patient(patience.cancel):
