@@ -183,20 +183,20 @@ async def test_a_handler_may_close_the_conversation():
 
 
 async def test_nothing_is_handed_over_once_close_has_returned():
-    seen = []
+    seen, go_on = [], anyio.Event()
 
     async def dawdle(event):
-        await anyio.sleep(0.05)
         seen.append(event)
+        await go_on.wait()
 
     async with talking(close_timeout=0.1) as (conversation, handle):
         conversation.on_event(dawdle)
         handle.hear(*map(number, range(100)))
         await until(lambda: seen)
         await conversation.close()
-        count = len(seen)
-        await anyio.sleep(0.15)
-        assert len(seen) == count
+        go_on.set()
+        await anyio.wait_all_tasks_blocked()
+        assert len(seen) == 1
 
 
 async def test_garbage_is_told_and_survived():

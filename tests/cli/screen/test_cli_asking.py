@@ -13,6 +13,7 @@ from rich.console import Console
 
 from optio_agents.cli.screen import asking, questions
 from optio_agents.conversation import PermissionDecision, PermissionRequest
+from tests.support.agents.pipe_handle import until
 
 RULE = {"type": "addRules", "behavior": "allow", "rules": [{"toolName": "Bash"}]}
 LONG = {"command": "\n".join(f"line {number}" for number in range(60))}
@@ -89,8 +90,7 @@ async def test_any_key_makes_the_moment_begin_anew(monkeypatch: pytest.MonkeyPat
     screen = Screen()
     async with screen.asks(request()):
         monkeypatch.setattr(asking, "MOMENT", 0.2)
-        await anyio.sleep(0.2)
-        assert "y allow" in screen.draw()
+        await until(lambda: "y allow" in screen.draw())
         monkeypatch.setattr(asking, "MOMENT", 3600.0)
         assert await screen.press("x", "y") == {}
 
