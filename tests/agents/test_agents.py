@@ -414,11 +414,12 @@ async def test_a_pid_that_was_reused_is_not_our_agent(host):
             await agent.wait()
             here(agent, "exit").unlink()
             for boot, how in (agent.process.boot, "lost"), ("a-0", "rebooted"):
-                agent.process = None  # for whoever remembers nothing of its start
                 for name in "pid", "launcher":
                     here(agent, name).write_text(f"{os.getpid()} 1 {boot}\n")
-                assert (await agent.wait()).how == how
-                assert (await agent.stop()).empty
+                async with agents.adopt(host) as again:
+                    again.process = None  # for whoever remembers nothing of its start
+                    assert (await again.wait()).how == how
+                    assert (await again.stop()).empty
         assert bystander.returncode is None
         bystander.kill()
 
