@@ -12,29 +12,30 @@ import optio_agents
 
 PUBLIC = """
     Acp AgentError AgentEvent AgentExited AgentReportedError AgentRestarted AgentSender
-    AgentStalled AgentTool AgentUnseen AlreadyOwned AnswerOutcome Attachment AttentionEvent
-    BrowserEvent BrowserMode CALLER_MESSAGE_QUEUE_BOUND CallerMessageCallback CallerMessageEvent
-    Claude ClaudeCodeConversation ClaudeTurnResult ClientMessageEvent CloseReason Codex Command
-    CommandFailed CommandTimedOut ConnectError ContextUsage ControlRefused Conversation
-    ConversationClosed ConversationState Copilot DELIVERABLE_QUEUE_BOUND Deliverable
-    DeliverableCallback DeliverableEvent DeliverableFileCallback Delivery DeliveryStep
-    DoneCallback DoneChecked DoneEvent DoneRefused EndSession Ended EndedByHook Entry ErrorEvent
-    EventHandler FileRefused Gemini Hook HookCallback HookContext HookContextProtocol Host
-    HostCommandError HostError HostKeyRefused HostLost HostUnreachable InputClosed Journal
-    JournalChanged Kimi LOG_CHANNEL_PROMPT LinkChanged LocalHost LogEvent LogLine LoginRefused
-    Machine MemoryJournal MessageHandler MessageSent NameTaken NoSuchSession Note Notice
-    Observer OpenCode OpenRequest OptioAgentsError PermissionDecision PermissionHandler
-    PermissionRequest PortClosed ProcessContext ProcessHandle ProcessId Protocol
-    ProtocolFeatures Qwen RESUME_NOTICE RemoteHost RequestDecided RequestOpened Resumed
-    RootRefused RunResult SSHConfig SYSTEM_MESSAGE_PREFIX ServerSilent Session SessionBegan
-    SessionEnded SessionEvent SessionFailed SessionJournal SessionLimitReached SessionResult
-    SessionState StateChanged StatusEvent Store StoreError StoredEvent StoredSession
-    TodosChanged TokenUsage ToolCall ToolServer TransferFailed TurnEnded TurnFailed TurnHandler
-    TurnResult Unconfirmed UnknownHostName UnknownLine Unsubscribe Usage WorkDirRefused
-    allow_for_session answer_questions build_log_channel_prompt claude_code claude_code_adopt
-    compose_agents_md default_path fetch_deliverable_text find_session format_log_line
-    get_protocol grants make_host parse_log_line questions relativize_deliverable_path
-    run_log_protocol_session supervise validate_deliverable_path visible visible_block
+    AgentStalled AgentTool AgentUnseen AlreadyOwned AnswerOutcome AnswerUnfit Attachment
+    AttentionEvent BrowserEvent BrowserMode CALLER_MESSAGE_QUEUE_BOUND CallerMessageCallback
+    CallerMessageEvent Claude ClaudeCodeConversation ClaudeTurnResult ClientMessageEvent
+    CloseReason Codex Command CommandFailed CommandTimedOut ConnectError ContextUsage
+    ControlRefused Conversation ConversationClosed ConversationState Copilot
+    DELIVERABLE_QUEUE_BOUND Deliverable DeliverableCallback DeliverableEvent
+    DeliverableFileCallback Delivery DeliveryStep DoneCallback DoneChecked DoneEvent DoneRefused
+    EndSession Ended EndedByHook Entry ErrorEvent EventHandler FileRefused Gemini Hook
+    HookCallback HookContext HookContextProtocol Host HostCommandError HostError HostKeyRefused
+    HostLost HostUnreachable InputClosed Journal JournalChanged Kimi LOG_CHANNEL_PROMPT
+    LinkChanged LocalHost LogEvent LogLine LoginRefused Machine MemoryJournal MessageHandler
+    MessageSent NameTaken NoSuchSession Note Notice Observer OpenCode OpenRequest
+    OptioAgentsError PermissionDecision PermissionHandler PermissionRequest PortClosed
+    ProcessContext ProcessHandle ProcessId Protocol ProtocolFeatures Qwen RESUME_NOTICE
+    RemoteHost RequestDecided RequestOpened Resumed RootRefused RunResult SSHConfig
+    SYSTEM_MESSAGE_PREFIX ServerSilent Session SessionBegan SessionEnded SessionEvent
+    SessionFailed SessionJournal SessionLimitReached SessionResult SessionState StateChanged
+    StatusEvent Store StoreError StoredEvent StoredSession TodosChanged TokenUsage ToolCall
+    ToolServer TransferFailed TurnEnded TurnFailed TurnHandler TurnResult Unconfirmed
+    UnknownHostName UnknownLine Unsubscribe Usage WorkDirRefused allow_for_session
+    answer_questions build_log_channel_prompt claude_code claude_code_adopt compose_agents_md
+    default_path fetch_deliverable_text find_session format_log_line get_protocol grants
+    make_host parse_log_line questions relativize_deliverable_path run_log_protocol_session
+    supervise validate_deliverable_path visible visible_block
 
     AccountInfo AgentInfo AllowedDir BlobCryptoConfigMixin ClaustrumConfigMixin ControlSettings
     ConversationMode CustomControl CustomControlsConfigMixin CustomOption McpConfigMixin McpServer

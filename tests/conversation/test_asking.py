@@ -11,8 +11,7 @@ import anyio
 import pytest
 from pydantic import BaseModel
 
-from optio_agents.conversation import Attachment
-from optio_agents.conversation.exchange import AnswerUnfit
+from optio_agents.conversation import AnswerUnfit, Attachment
 from optio_agents.hosts.host import LocalHost
 from optio_agents.schemas import AnswerShape
 from optio_agents.testing.model_server import ModelServer, scripted

@@ -17,6 +17,9 @@ import pytest
 
 from optio_agents import ToolServer
 from optio_agents.conversation import PermissionDecision
+from optio_agents.conversation.contract import variables_of
+from optio_agents.supervision import Claude
+from optio_agents.supervision.kinds.acp import _servers, _without_secrets
 from optio_agents.supervision.supervise import supervise
 from optio_agents.testing.model_server import ModelServer
 from tests.supervision.test_supervise_agents import spec_of
@@ -101,3 +104,21 @@ async def test_it_connects_with_its_headers_which_nobody_sees(office: Office, ag
                 api.release("x")
                 await session.stop()
             assert SECRET.encode() not in Path(store.path).read_bytes()
+
+
+def test_what_is_kept_of_a_server_is_no_secret_and_enough_for_who_knows_them() -> None:
+    local = ToolServer("local", command=["serve", "-v"], env={"API_KEY": SECRET, "LEVEL": "3"})
+    far = ToolServer("far", url="https://far", headers={"Authorization": SECRET})
+    kept = json.loads(json.dumps([_without_secrets(one) for one in (local, far)]))
+    assert SECRET not in str(kept)
+    assert list(_servers(kept, variables_of([local, far]))) == [
+        replace(local, command=["serve", "-v"]),
+        replace(far, command=[]),
+    ]
+    assert list(_servers([{"name": "odd"}, 3], {})) == []
+    spec = Claude("x", mcp_servers=[local, far])
+    assert set(spec.env) == {"API_KEY", "LEVEL", "OPTIO_MCP_FAR_0_TOKEN"}
+    with pytest.raises(ValueError, match="different values of LEVEL"):
+        Claude("x", mcp_servers=[local, replace(local, name="other", env={"LEVEL": "4"})])
+    with pytest.raises(ValueError, match="either a url or a command"):
+        ToolServer("both", url="https://x", command=["x"])

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from .contract import (
     AgentTool,
+    AnswerUnfit,
     Attachment,
     CloseReason,
     ContextUsage,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AgentTool",
+    "AnswerUnfit",
     "Attachment",
     "ClaudeCodeConversation",
     "ClaudeTurnResult",

@@ -339,6 +339,10 @@ class CloseReason:
         return f"{self.how}: {last_words}" if last_words and not self.asked else self.how
 
 
+class AnswerUnfit(AgentError):
+    """The agent has answered, and never with the value that it was asked for."""
+
+
 class ConversationClosed(AgentError):
     """Nobody is there to talk to any more; `reason` says why."""
 

@@ -25,10 +25,6 @@ class ControlRefused(AgentError):
     """The agent did not do what it was asked; the message is its own."""
 
 
-class AnswerUnfit(AgentError):
-    """The agent has answered, and never with the value that it was asked for."""
-
-
 class AgentUnusable(AgentError):
     """The agent lives and cannot be talked to: it wants a login, or would not ask."""
 

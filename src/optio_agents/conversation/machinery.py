@@ -31,6 +31,7 @@ from optio_agents.schemas import AnswerShape
 
 from .approvals import Approvals, CallHandler
 from .contract import (
+    AnswerUnfit,
     Attachment,
     CloseReason,
     ContextUsage,
@@ -66,7 +67,6 @@ from .dialect import (
 )
 from .exchange import (
     AgentUnusable,
-    AnswerUnfit,
     ControlRefused,
     Exchange,
     has_failed,

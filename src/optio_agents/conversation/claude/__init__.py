@@ -5,7 +5,8 @@ or starts by itself; each message of ours is answered by one turn, by name; what
 may be anything; nothing that goes in can end it; no grant reaches beyond the session.
 
 Read `stream_json` (what we say), `turns` (which turn ended what, and how) and `permissions` (what
-is open, what "always" would grant), both pure ledgers of one process; `models` (what it says,
+is open, what "always" would grant), both pure ledgers of one process, `tools` (functions of ours
+that it calls over its own stream); `models` (what it says,
 typed), `dialect` (all of it as facts), `conversation` (the verbs of this agent alone), `launch`
 (how it is started and taken up again).
 """

@@ -12,6 +12,7 @@ from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from optio_agents.conversation.contract import ToolServer
+from optio_agents.hosts.environment import credentials_in
 
 from . import (
     FIRST,
@@ -174,10 +175,7 @@ class AcpKind(NamedKind):
             "mode": spec.mode,
             "continues": spec.continues,
             "fork": spec.fork,
-            "mcp": [
-                {**asdict(one), "headers": one.header_variables, "env": list(one.env)}
-                for one in spec.mcp_servers
-            ],
+            "mcp": list(map(_without_secrets, spec.mcp_servers)),
             "logs": [f"{logdir}/optio.log" for logdir in dict.fromkeys((host.logdir, real))],
         }
         first = (
@@ -264,12 +262,20 @@ class AcpWording:
         return delivered_to(agent, request.input) if request.tool_name == "edit" else ()
 
 
+def _without_secrets(server: ToolServer) -> dict[str, Any]:
+    """What is kept on its host: of each header the variable, of a credential no value."""
+    secret = credentials_in(server.env)
+    env = {name: None if name in secret else value for name, value in server.env.items()}
+    return {**asdict(server), "headers": server.header_variables, "env": env}
+
+
 def _servers(kept: object, values: Mapping[str, str]) -> Iterator[ToolServer]:
     """What `plan` has kept of them, with their values put in."""
     for one in kept if isinstance(kept, list) else ():
-        with suppress(TypeError, ValueError, AttributeError):  # the agent could write there, too
+        # the agent could write there, too
+        with suppress(TypeError, ValueError, AttributeError, KeyError):
             headers = {name: values.get(known, "") for name, known in one["headers"].items()}
-            env = {name: values.get(name, "") for name in one["env"]}
+            env = {n: values.get(n, "") if v is None else str(v) for n, v in one["env"].items()}
             yield ToolServer(**{**one, "headers": headers, "env": env})
 
 
