@@ -1,6 +1,8 @@
 """Who takes part in a team: what all have in common, and plain functions.
 
-Read `function` here, then `tools` (typed functions with a schema), `model`, `human`, `agent`.
+Read `Function` here, then `tools` (typed functions with a schema), `human`, `model` (what one is)
+with `model_loop` (how it works on a turn), `compaction` and `model_api`, `agents` (a turn is a
+session) with `agent_verbs` (what it asks of others), `budget` (what a tree of turns may use up).
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from inspect import signature
 from typing import Any, Protocol
@@ -14,15 +13,12 @@ from pydantic_ai.messages import (
     BinaryContent,
     DocumentUrl,
     ImageUrl,
-    ModelMessage,
-    ModelRequest,
     ModelResponse,
     PartDeltaEvent,
     PartStartEvent,
     TextPart,
     TextPartDelta,
     ToolCallPart,
-    ToolReturnPart,
     UserPromptPart,
     VideoUrl,
 )
@@ -51,6 +47,7 @@ class Client:
     """The connection of one model; what is missing for it is said when it is made."""
 
     def __init__(self, spec: ModelSpec, name: str) -> None:
+        self.name = spec.model
         self._own: Any = None
         self._unpriced: set[str | None] = set()
         provider = spec.model.partition(":")[0]
@@ -140,27 +137,6 @@ def arguments_of(use: ToolCallPart) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("they are no object (line 1 column 1)")  # noqa: TRY004
     return found
-
-
-def begins(message: ModelMessage) -> bool:
-    """Whether an exchange begins here, so that no result is parted from its use."""
-    return isinstance(message, ModelRequest) and not any(
-        isinstance(part, ToolReturnPart) for part in message.parts
-    )
-
-
-def words_of(log: Sequence[ModelMessage]) -> str:
-    lines = []
-    for message in log:
-        for part in message.parts:
-            content = getattr(part, "content", None) or getattr(part, "args", "")
-            lines.append(f"{part.part_kind}: {content}")
-    return "\n".join(lines)
-
-
-def size_of(log: Sequence[ModelMessage]) -> int:
-    """Tokens, about."""
-    return len(words_of(log)) // 4
 
 
 def tokens_of(kept: Any) -> int:

@@ -35,20 +35,18 @@ from pydantic_ai.tools import ToolDefinition
 from optio_agents.team.errors import LimitReached, ProviderFailed
 from optio_agents.team.messages import Attachment, Message
 from optio_agents.team.observing.events import Stepped, Token, ToolCalled, ToolReturned
-from optio_agents.team.participants.budget import Budget
 from optio_agents.team.turn import Draft
 from optio_agents.team.verbs import VERBS, Finished, dispatch, schema
 
+from .budget import Budget
+from .compaction import make_room
 from .model_api import (
     Client,
     ModelSpec,
     arguments_of,
-    begins,
     prompt,
-    size_of,
     text_of,
     tokens_of,
-    words_of,
 )
 from .tools import Tool, ToolResult, use
 
@@ -58,7 +56,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _ASKED_AGAIN = 3  # times that an answer may miss the form that was wanted
-_FULL, _TAIL = 0.8, 0.4  # shares of the context window: when it is summed up, and what is kept
 _CUT = {"length", "content_filter", "error"}
 
 
@@ -87,7 +84,8 @@ class ModelTurn:
             limit = self._budget.reached()
             if limit is not None:
                 self._say(f"You have reached a limit ({limit}). Sum up what you have, briefly.")
-            await self._make_room(step)
+            room = make_room(self._log, step, self._client, self._context, self._budget)
+            self._log = await room
             draft = response = None
             async with aclosing(self._step(step, tools=limit is None)) as pieces:
                 async for piece in pieces:
@@ -309,43 +307,6 @@ class ModelTurn:
         return (like or Message()).but(
             text=text, kind="return", sender=turn.name, to=turn.message.sender, turn=turn.id
         )
-
-    async def _make_room(self, step: int) -> None:
-        """Sum up the older part of the log, between whole exchanges, when the window is full."""
-        window = self._client.window
-        if not window or size_of(self._log) < _FULL * window or len(self._log) < 3:
-            return
-        cut, size = len(self._log) - 1, size_of(self._log[-1:])
-        while cut > 0 and (size < _TAIL * window or not begins(self._log[cut])):
-            cut -= 1
-            size += size_of(self._log[cut : cut + 1])
-        if cut == 0:
-            cut = next((n for n in range(len(self._log) - 1, 0, -1) if begins(self._log[n])), 0)
-        head, tail = self._log[:cut], self._log[cut:]
-        if not head:
-            return
-        key = f"summary:{step}"
-        summary = self._context.claim.records.get(key)
-        if summary is None:
-            words = words_of(head)
-            room = max(1, int(_FULL / 2 * window * 4))
-            summary = ""
-            for start in range(0, len(words), room):
-                part = f"{summary}\n\n{words[start : start + room]}"
-                summary = await self._sum_up(part)
-            summary = await self._context.record(key, summary)
-        first = ModelRequest(parts=[UserPromptPart(f"What was said before, summed up: {summary}")])
-        self._log = [first, ModelResponse(parts=[TextPart("I know.")]), *tail]
-
-    async def _sum_up(self, words: str) -> str:
-        ask = "Sum up this conversation in a few sentences, with all facts that matter:\n\n"
-        request = [ModelRequest(parts=[UserPromptPart(ask + words)])]
-        async with self._kernel.slots, model_request_stream(self._client.model, request) as stream:
-            async for _ in stream:
-                pass
-            response = stream.get()
-        self._budget.add(response.usage.total_tokens, self._client.price(response))
-        return "".join(part.content for part in response.parts if isinstance(part, TextPart))
 
     # Tools
 
