@@ -56,7 +56,7 @@ MUTANTS = (
     Mutant(
         "the unterminated last line is lost",
         SRC + "hosts/following/__init__.py",
-        "self._final = True\n                    self._close()\n",
+        "self._final = True\n            self._close()\n",
         "self._final = True\n",
         ("tests/hosts/following/test_follow.py",),
     ),
