@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,3 +98,34 @@ def half_written(agent: Agent) -> list[str]:
 
 def is_closed(agent: Agent) -> bool:
     return Path(agent.directory, "closed").exists()
+
+
+async def test_a_session_directory_is_the_same_however_it_was_prepared(tmp_path, monkeypatch):
+    made = list[dict[str, object]]()
+    for way in "here", "by the script":
+        if made:
+            module = sys.modules["optio_agents.agents.launch"]
+            monkeypatch.setattr(module, "_prepare_here", lambda *_: False)
+
+        async def look(tag: str, session: Path = tmp_path / way / "session") -> None:
+            made.append(what_is_in(session, tag))
+
+        with anyio.fail_after(BOUND):
+            async with LocalHost(str(tmp_path / way)) as host:
+                await host.setup_workdir()
+                how = {"env": SHELL, "journal_limit": 1 << 20, "before_launch": look}
+                async with agents.start(host, ["true"], env_base="empty", **how) as agent:
+                    assert (await agent.wait()).exit_code == 0
+    assert made[0] == made[1]
+    assert {"tag", "run", "stop", "limit", "in", "bell", "stdout"} <= made[0].keys()
+
+
+def what_is_in(session: Path, tag: str) -> dict[str, object]:
+    assert json.loads((session / "meta").read_text())["session"] == tag
+    found = {path.name: path.stat().st_mode for path in session.iterdir()}
+    texts = {
+        path.name: path.read_text().replace(tag, "TAG").strip()
+        for path in session.iterdir()
+        if path.is_file() and path.name != "meta"  # which names the place
+    }
+    return {name: (mode, texts.get(name)) for name, mode in found.items()}
