@@ -16,7 +16,7 @@ from optio_agents.cli.screen.records import of_session, records_of
 from optio_agents.store import Store
 from optio_agents.supervision import MessageSent, SessionEnded, supervise
 from optio_agents.supervision.events import event_of
-from optio_agents.team import Team
+from optio_agents.team import Team, human
 from optio_agents.testing.model_server import ModelServer
 from optio_agents.web import streams
 from tests.supervision.test_supervise_claude import bash, claude
@@ -394,6 +394,34 @@ async def test_turns_of_a_team_are_a_tree_that_grows(office: Office) -> None:
         assert {("top", "completed"), ("below", "running"), ("below", "completed")} <= set(states)
         (root,) = (await visitor.get("/api/turns"))["turns"]
         assert (root["turn"], root["asked"], root["said"]) == ("top", "books", "found tea")
+
+
+async def test_a_person_of_a_team_answers_once(office: Office) -> None:
+    async def release(ctx: Any) -> str:
+        return f"{await ctx.call('ana', 'Ship <b>it</b>?')}, she says"
+
+    async with office.store() as store, visiting(store) as visitor:
+        with anyio.fail_after(BOUND):
+            people = {"release": release, "ana": human(show=lambda _: None, read=wait_for_ever)}
+            async with Team(people, store=store) as team:
+                turn = team.call("release", id="top")
+                while not (asked := (await visitor.get("/api/questions"))["questions"]):  # noqa: ASYNC110
+                    await anyio.sleep(0.02)
+                (one,) = asked
+                assert (one["name"], one["sender"], one["words"]) == (
+                    *("ana", "release", "Ship <b>it</b>?"),
+                )
+                path = f"/api/turns/{one['team']}/{one['turn']}/answer"
+                await visitor.post(path, {"text": " ", "number": 0}, status=422)
+                given = {"text": "ship it", "number": one["number"], "by": "bob"}
+                assert (await visitor.post(path, given))["receipt"] == "answered"
+                assert (await visitor.post(path, given | {"text": "no"}))["receipt"] == "late"
+                assert str(await turn) == "ship it, she says"
+
+
+async def wait_for_ever() -> str:
+    await anyio.sleep_forever()
+    return ""
 
 
 async def test_nothing_is_left_behind(office: Office, leaks: Any) -> None:

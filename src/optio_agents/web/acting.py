@@ -93,11 +93,11 @@ class Acting:
         return await self._once.do(scoped, what.hexdigest(), act)
 
     async def _send(self, live: Session, given: Mapping[str, Any], key: str) -> Receipt:
-        name = await live.send(_text(given, "text"), id=key or None, by=who(given))
+        name = await live.send(text_of(given, "text"), id=key or None, by=who(given))
         return {"receipt": "kept", "name": name}
 
     async def _steer(self, live: Session, given: Mapping[str, Any], key: str) -> Receipt:
-        return {"receipt": "kept", "name": await live.steer(_text(given, "text"), by=who(given))}
+        return {"receipt": "kept", "name": await live.steer(text_of(given, "text"), by=who(given))}
 
     async def _interrupt(self, live: Session, given: Mapping[str, Any], key: str) -> Receipt:
         await live.interrupt(by=who(given))
@@ -111,7 +111,7 @@ class Acting:
         }
 
     async def _answer(self, live: Session, given: Mapping[str, Any], key: str) -> Receipt:
-        name, digest = _text(given, "request"), _text(given, "digest")
+        name, digest = text_of(given, "request"), text_of(given, "digest")
         found = [one for one in await live.read_requests() if one.request.id == name]
         shown = OpenRequest(found[0].request, digest) if found else None
         decision = _decision(shown, given) if shown else None
@@ -171,7 +171,8 @@ def _decision(opened: OpenRequest, given: Mapping[str, Any]) -> PermissionDecisi
     return questions.reply(request, {text: str(answers[text]) for text in wanted})
 
 
-def _text(given: Mapping[str, Any], name: str) -> str:
+def text_of(given: Mapping[str, Any], name: str) -> str:
+    """The text of that name. Raises RequestRefused."""
     found = given.get(name)
     if not isinstance(found, str) or not found.strip():
         raise RequestRefused(422, f"{name} is a text that is not empty")

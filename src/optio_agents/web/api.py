@@ -12,6 +12,8 @@ GET  /api/sessions/ID/text/PATH                one of them, to show
 GET  /api/sessions/ID/changes                  the diff of its git tree
 POST /api/sessions/ID/VERB                     send, steer, interrupt, stop, answer; put?name=
 GET  /api/turns, /api/turns/TEAM/TURN          what was asked of teams; a tree, live
+GET  /api/questions                            what waits for people in teams
+POST /api/turns/TEAM/TURN/answer               answer for one of them
 GET  /api/guide, /api/guide/PAGE               the guide
 GET  /api/about                                which version, on which machine, for whom
 POST /api/enter, /api/leave, /api/links        a browser comes and goes; a link for another one
@@ -94,7 +96,9 @@ class Api:
             Route(f"{one}/put", self.put, methods=["POST"]),
             Route(f"{one}/{{verb}}", self.act, methods=["POST"]),
             Route("/api/turns", self.turns),
+            Route("/api/questions", self.questions),
             Route("/api/turns/{team}/{turn}", self.tree),
+            Route("/api/turns/{team}/{turn}/answer", self.answer, methods=["POST"]),
             Route("/api/guide", self.guide),
             Route("/api/guide/{page}", self.guide_page),
             Route("/api/about", self.about),
@@ -177,6 +181,13 @@ class Api:
     async def tree(self, request: Request) -> streams.EventStream:
         team, turn = request.path_params["team"], request.path_params["turn"]
         return self._stream(turns.tree(self._hub, self._reader, team, turn))
+
+    async def questions(self, request: Request) -> Response:
+        return _answer({"questions": await turns.questions(self._reader)})
+
+    async def answer(self, request: Request) -> Response:
+        team, turn = request.path_params["team"], request.path_params["turn"]
+        return _answer(await turns.answer(self._reader, team, turn, await _given(request)))
 
     async def guide(self, request: Request) -> Response:
         heads = [

@@ -11,6 +11,7 @@ from optio_agents.cli.output import as_json
 from optio_agents.display import visible, visible_block
 from optio_agents.team.stores import OVER
 
+from .acting import text_of, who
 from .streams import BEAT, Write, message
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .hub import Hub
 
 
+_QUESTION = 1 << 20  # characters of what a person is asked
 _TEXT = 4000  # characters of what was said
 
 
@@ -51,6 +53,32 @@ def of_turn(row: Row, team: str) -> dict[str, Any]:
 async def roots(reader: TurnJournal) -> list[dict[str, Any]]:
     """What was asked of teams, the latest first."""
     return [of_turn(one.row, one.team) for one in await reader.latest()]
+
+
+async def questions(reader: TurnJournal) -> list[dict[str, Any]]:
+    """What waits for people, the oldest first; *number* tells an answer from the one before."""
+    return [
+        {
+            "team": one.turn.team,
+            "turn": one.turn.id,
+            "number": len(one.refused),
+            "name": visible(one.name.strip("[]")),
+            "sender": visible(str(one.turn.row.message.get("sender") or "")),
+            "words": visible_block(one.turn.text, limit=_QUESTION),
+            "refused": visible(one.refused[-1]) if one.refused else "",
+        }
+        for one in await reader.questions()
+    ]
+
+
+async def answer(
+    reader: TurnJournal, team: str, turn: str, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Answer for a person; the first answer counts, and whether this was it is told."""
+    text, key = text_of(given, "text"), (team, turn, given.get("number"))
+    found = [one for one in await reader.questions() if one.key == key]
+    won = bool(found) and await reader.answer(found[0], text, by=who(given))
+    return {"receipt": "answered" if won else "late"}
 
 
 def tree(hub: Hub, reader: TurnJournal, team: str, root: str) -> Callable[[Write], Awaitable[None]]:

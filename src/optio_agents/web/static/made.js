@@ -41,7 +41,7 @@ function row(path, one) {
       clear(inner, el('p', { class: 'note' }, trouble.message));
     }
   } }, 'Show');
-  const reply = one.reply || (one.size === null ? 'announced' : 'fetched');
+  const reply = one.reply?.replace(`deliverable ${one.path}: `, '') || (one.size === null ? 'announced' : 'fetched');
   return el('li', {}, el('span', { class: 'name' }, one.words), el('span', { class: 'dim' }, size(one.size)), el('span', { class: 'dim' }, reply),
     el('span', { class: 'buttons' }, button, el('a', { class: 'button', href: at(path, 'deliverables', one.path), download: '' }, 'Download')), inner);
 }

@@ -1,15 +1,56 @@
 // Teams: who called whom, how long each took and what it used, while it happens.
 
-import { Stream, get } from './api.js';
+import { Stream, get, post } from './api.js';
 import { amount, clear, clock, day, el, money, span } from './dom.js';
 import { markdown } from './markdown.js';
+import { me } from './me.js';
+
+// What waits for people, each answered here or anywhere; one that is being answered stays.
+class Questions {
+  constructor() {
+    this.cards = new Map();
+    this.node = el('section', { class: 'asked', 'aria-label': 'What waits for people' });
+  }
+
+  async load() {
+    const { questions } = await get('/api/questions');
+    const wanted = new Map(questions.map((one) => [`${one.team} ${one.turn} ${one.number}`, one]));
+    for (const [key, card] of this.cards) {
+      if (!wanted.has(key)) { card.remove(); this.cards.delete(key); }
+    }
+    for (const [key, one] of wanted) {
+      if (!this.cards.has(key)) { this.cards.set(key, this.card(one)); this.node.append(this.cards.get(key)); }
+    }
+  }
+
+  card(one) {
+    const words = el('textarea', { rows: 2, 'aria-label': `Answer of ${one.name}`, placeholder: 'The answer' });
+    const note = el('p', { class: 'note', role: 'status' }, one.refused && `the last answer does not fit: ${one.refused}`);
+    const send = async (event) => {
+      event.preventDefault();
+      if (!words.value.trim()) return;
+      try {
+        const path = `/api/turns/${encodeURIComponent(one.team)}/${encodeURIComponent(one.turn)}/answer`;
+        const { receipt } = await post(path, { text: words.value, number: one.number, by: me() });
+        note.textContent = receipt === 'late' ? 'it was answered before' : 'answered';
+      } catch (trouble) {
+        note.textContent = `not answered: ${trouble.message}`;
+      }
+    };
+    return el('form', { class: 'request', onsubmit: send },
+      el('h3', {}, `${one.sender || 'Somebody'} asks ${one.name}`), markdown(one.words), words,
+      el('div', { class: 'buttons' }, el('button', { class: 'main' }, 'Answer')), note);
+  }
+}
 
 export function teams(main) {
   const list = el('ul', { class: 'rows' });
-  clear(main, el('div', { class: 'overview' }, el('h1', {}, 'What was asked of teams'), list));
+  const asked = new Questions();
+  clear(main, el('div', { class: 'overview' }, asked.node, el('h1', {}, 'What was asked of teams'), list));
   let timer = 0;
   const load = async () => {
     try {
+      await asked.load();
       const { turns } = await get('/api/turns');
       clear(list, turns.length ? turns.map((one) => el('li', { class: `row ${kind(one)}` },
         el('a', { class: 'name', href: `#/teams/${encodeURIComponent(one.team)}/${encodeURIComponent(one.turn)}` }, `${one.team}: ${one.name}`),
