@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
+from optio_agents import agents
 from optio_agents.conversation import Attachment, PermissionDecision
 from optio_agents.errors import AgentError
 from optio_agents.hosts.host import make_host
@@ -216,6 +217,28 @@ async def test_a_deliverable_is_written_unasked_and_nothing_else(
         assert [one for one in asked if name in one], (name, asked)
     # some refuse by themselves to write behind a link
     assert "c.txt" in str(asked) or not (office.directory / "c.txt").exists()
+
+
+async def test_a_link_in_deliverables_is_seen_however_deep(office: Office) -> None:
+    """Most agents look themselves, and ask for what it leads to."""
+    async with office.host() as host:
+        await host.setup_workdir()
+        out = Path(host.workdir, "deliverables")
+        async with agents.start(host, ["sleep", "600"]) as agent:
+
+            async def links() -> bytes:
+                return (await agent.query("links", str(out))).strip()
+
+            assert await links() == str(out).encode(), "there is none yet"
+            (out / "sub").mkdir(parents=True)
+            (out / "a.txt").write_text("hello")
+            assert await links() == b""
+            (out / "sub/on").symlink_to("/")
+            assert await links() == str(out / "sub/on").encode()
+            (out / "sub/on").unlink()
+            out.rename(out.with_name("elsewhere"))
+            out.symlink_to("elsewhere")
+            assert await links() == str(out).encode()
 
 
 async def test_what_codex_leaves_after_an_interrupt_is_ended_with_it(office: Office) -> None:
