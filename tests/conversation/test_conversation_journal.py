@@ -393,6 +393,7 @@ async def test_over_ssh_a_link_that_is_cut_in_mid_turn_loses_nothing(
                 result = await talk.conversation.ask(scripted(TOUCH, {"text": "touched"}))
                 assert result.text == "touched"
                 await cut.wait()
+                await talk.heard(lambda event: event.get("state") == "idle", count=2)  # the last
                 journal = await host.ask('cat "$1"', f"{host.taskdir}/session/stdout")
                 assert [json.loads(line) for line in journal.stdout.splitlines()] == events
                 uuids = [event["uuid"] for event in events if "uuid" in event]
