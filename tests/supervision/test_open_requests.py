@@ -3,16 +3,18 @@
 # ruff: noqa: ASYNC240, PT012  # nobody else needs the event loop; a block is a live session
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
+from optio_agents.agents import Agent
 from optio_agents.conversation import PermissionDecision, answer_questions
 from optio_agents.errors import JournalChanged, StoreError
 from optio_agents.hosts import make_host
-from optio_agents.store import Store
+from optio_agents.store import SessionJournal, Store
 from optio_agents.supervision import Claude, events as happened, find_session
 from optio_agents.supervision.supervise import supervise
 from optio_agents.testing.model_server import ModelServer, scripted
@@ -20,7 +22,7 @@ from optio_agents.testing.proxy import FaultProxy
 from tests.support.claude.claude_cli import OFF, executable, surroundings
 from tests.support.hosts.disks import disk_at
 from tests.support.hosts.hosts import ssh_config
-from tests.support.sessions.supervising import Office, Watching
+from tests.support.sessions.supervising import PLAIN, Office, Watching
 from tests.support.timeouts import BOUND
 
 MAKES = {"tool": "Bash", "input": {"command": "touch made"}}
@@ -176,3 +178,58 @@ def _fill(ballast: Path) -> None:
                 pass
         except OSError:
             return
+
+
+ASKS_A_LOT = """#!{python}
+import json, sys
+def say(**event):
+    print(json.dumps(event), flush=True)
+for line in sys.stdin:
+    told = json.loads(line)
+    if told["type"] == "user":
+        say(**told, isReplay=True)
+        for n in range(500):
+            asked = dict(subtype="can_use_tool", tool_name="Bash", input=dict(command=str(n)))
+            say(type="control_request", request_id="r%d" % n, request=asked)
+    elif told["type"] == "control_response":
+        open("answered", "a").write(line)
+"""
+
+
+async def test_an_agent_that_asks_without_end_holds_up_nobody(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is the journal read, or the host asked, for each of its requests."""
+    reads, asks = [], []
+
+    async def open_requests(self: SessionJournal) -> Any:
+        reads.append(self)
+        return await reading(self)
+
+    async def find_answer(self: Agent, name: str) -> Any:
+        asks.append(name)
+        return await finding(self, name)
+
+    reading, finding = SessionJournal.open_requests, Agent.find_answer
+    monkeypatch.setattr(SessionJournal, "open_requests", open_requests)
+    monkeypatch.setattr(Agent, "find_answer", find_answer)
+    program = office.directory / "asks"
+    program.write_text(ASKS_A_LOT.format(python=sys.executable))
+    program.chmod(0o755)
+    spec = Claude("Do it.", executable=str(program), env=PLAIN, env_base="empty")
+    with anyio.fail_after(BOUND):
+        async with (
+            office.store() as store,
+            office.host() as host,
+            supervise(host, spec, store=store, session="mine") as live,
+        ):
+            async for seen in live.events():
+                if isinstance(seen, happened.RequestOpened) and seen.request.id == "r499":
+                    break
+            async with find_session("mine", store=store) as elsewhere:
+                assert (await elsewhere.answer(elsewhere.requests[0], ALLOW)).won
+            while len(live.requests) > 499:  # noqa: ASYNC110 - it notices by itself
+                await anyio.sleep(0.02)
+            await live.stop(grace=0.1)
+    assert len(reads) < 100
+    assert len(asks) <= 2

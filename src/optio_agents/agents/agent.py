@@ -7,7 +7,7 @@ import logging
 import posixpath
 import secrets
 import signal as signals
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -150,6 +150,11 @@ class Agent:
         """Who has answered *request*, and the front of what was said; None if nobody did."""
         said = await self.query("answers", request_name(request))
         return read_answer(said) if said else None
+
+    async def names_answered(self) -> Callable[[str], bool]:
+        """Whether a request is among those that were answered, by its name."""
+        names = frozenset((await self.query("answers")).decode().split())
+        return lambda request: request_name(request) in names
 
     async def query(self, names: str, *args: str) -> bytes:
         """What scripts of ours, which change nothing, say of the session directory."""

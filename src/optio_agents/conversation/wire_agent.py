@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from optio_agents.agents.input import next_name, request_name
+from optio_agents.agents.input import next_name
 from optio_agents.concurrency import task_group
 from optio_agents.errors import InputClosed
 
@@ -52,10 +52,7 @@ class AgentWire:
         return await self._agent.answer(name, data, by=by)
 
     async def answered(self) -> Callable[[str], bool]:
-        names = frozenset((await self._agent.query("answers")).decode().split())
-        if not names:
-            return names.__contains__
-        return lambda name: request_name(name) in names
+        return await self._agent.names_answered()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncIterator[OutputLines]]:

@@ -222,17 +222,19 @@ class Recording:
         self.down = None if state in ("new", "up", "closed") else reason or state
         self._restate()
 
-    async def when_decided(self, request: str, then: Callable[[], None]) -> None:
-        """Call *then* once a decision about *request* is written down, by whichever process."""
+    async def watch_decisions(self, see: Callable[[set[str]], bool]) -> None:
+        """Have *see* told which requests are undecided, whenever any process has written there.
+
+        Until it has seen enough.
+        """
         bell, journal = Bell(), self.records.path
         if journal is None:
-            return None
-        with ringing(bell, journal), suppress(StoreError):  # whoever writes next meets it, too
+            return await anyio.sleep_forever()
+        with ringing(bell, journal):
             while True:
                 news = bell.next
-                waiting = {row.value["id"] for row in await self.records.open_requests()}
-                if request not in waiting:
-                    return then()
+                if see({row.value["id"] for row in await self.records.open_requests()}):
+                    return None
                 with anyio.move_on_after(SLOWLY):
                     await news.wait()
 

@@ -56,7 +56,7 @@ from optio_agents.supervision.events import (
     RequestOpened,
     TurnEnded,
 )
-from optio_agents.supervision.recording import Bell
+from optio_agents.supervision.recording import SLOWLY, Bell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -157,6 +157,7 @@ async def connect(
         tasks.start_soon(link.run, link.listen)
         tasks.start_soon(link.run, link.say_queued)
         tasks.start_soon(link.run, link.wait_out_limits)
+        tasks.start_soon(link.run, link.notice_decisions)
         yield link
         tasks.cancel_scope.cancel()
 
@@ -266,6 +267,8 @@ class ConversationLink(ConversationReach):
         self._known, self._events = known, 0  # earlier owners recorded the first
         self._turns = int(known.get("before", 0))
         self.left_open: set[str] = set()  # what an earlier owner did not see decided
+        self._recalling, self._recalled_at = anyio.Lock(), float("-inf")
+        self._answered: Callable[[str], bool] = lambda _: False
         self._deciding: dict[str, tuple[anyio.CancelScope, list[RequestDecided]]] = {}
         self._over = self._all_read = False
         self._failures = 0  # turns in a row that were no good
@@ -524,11 +527,9 @@ class ConversationLink(ConversationReach):
             await anyio.sleep_forever()
         self._stand()
         decided = list[RequestDecided]()
-        async with task_group() as tasks:
-            asking = tasks.cancel_scope
+        with anyio.CancelScope() as asking:
             self._deciding[request.id] = asking, decided
-            # the agent itself tells only once the tool that was allowed has ended
-            tasks.start_soon(self._recording.when_decided, request.id, asking.cancel)
+            self._bell.ring()
             try:
                 decision, by = await self._ask(request)
                 try:
@@ -542,7 +543,6 @@ class ConversationLink(ConversationReach):
                 return decision
             finally:
                 del self._deciding[request.id]
-                asking.cancel()
                 unread = self._conversation.unusable is not None
                 if self._recording.leaving is None and not unread:  # else it stays open
                     with anyio.CancelScope(shield=True):
@@ -553,6 +553,23 @@ class ConversationLink(ConversationReach):
     async def _within(self, roots: Sequence[str]) -> bool:
         """It writes into deliverables of its own, and no link there leads out of them."""
         return not (await self._agent.query("links", *roots)).strip()
+
+    async def notice_decisions(self) -> None:
+        """Ask nobody what was decided elsewhere: it tells when what was allowed has ended."""
+
+        def see(undecided: set[str]) -> bool:
+            for request in self._deciding.keys() - undecided:
+                self._deciding[request][0].cancel()
+            return not self._deciding
+
+        while True:
+            while not self._deciding:
+                await self._bell.next.wait()
+            try:
+                await self._recording.watch_decisions(see)
+            except StoreError as error:  # whoever writes there tells, too
+                _log.info("decisions cannot be read: %s", error)
+                await anyio.sleep(SLOWLY)
 
     async def _ask(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
         with anyio.CancelScope() as patience, self._patient(patience.cancel):
@@ -582,8 +599,14 @@ class ConversationLink(ConversationReach):
 
     async def _settled(self, request: PermissionRequest) -> RequestDecided:
         """Who has decided in our place: somebody at another terminal, or the agent itself."""
+        began = anyio.current_time()
         with anyio.move_on_after(_RECALLING), suppress(OptioAgentsError):
-            for name in request.names:
+            async with self._recalling:
+                if self._recalled_at < began:  # else one look tells of all that end together
+                    now = anyio.current_time()
+                    self._answered = await self._agent.names_answered()
+                    self._recalled_at = now
+            for name in filter(self._answered, request.names):
                 if answered := await self._agent.find_answer(name):
                     by, data = answered
                     return RequestDecided(request.id, self._wording.behavior_of(data, request), by)
