@@ -119,3 +119,9 @@ def test_no_value_of_a_credential_is_left_in_any_text(text: str, value: str) -> 
     assert value not in shown or value in "[N][N]"
     assert secrets.hide_in({"a": [value, 1, None]})["a"][1:] == [1, None]
     assert Secrets().hide(text) == text
+
+
+@given(st.lists(st.text("abxyhunter2-\n", max_size=30) | st.just(f"say {'hunter2-hunter2'} twice")))
+def test_many_texts_are_hidden_in_as_each_of_them_is(texts: list[str]) -> None:
+    secrets = Secrets({"TOKEN": "hunter2-hunter2", "LINES": "abxyabxy\nyxbayxba"})
+    assert secrets.hide_each(texts) == [secrets.hide(text) for text in texts]

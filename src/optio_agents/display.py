@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["visible", "visible_block"]
 
@@ -106,8 +106,20 @@ class Secrets:
             if form in text:
                 text = self._pattern.sub(lambda found: f"[{self._names[found.group()]}]", text)
                 break
+        return self._hide_ends(text)
+
+    def hide_each(self, texts: Sequence[str]) -> list[str]:
+        """`hide` for many texts; they are searched as one, which is mostly in vain."""
+        if not self._forms:
+            return list(texts)
+        whole = "\n".join(texts)
+        if any(form in whole for form in self._forms):
+            return [self.hide(text) for text in texts]
+        return [self._hide_ends(text) for text in texts]
+
+    def _hide_ends(self, text: str) -> str:
         if len(text) >= _PIECE and (text[:_PIECE] in self._all or text[-_PIECE:] in self._all):
-            text = self._hide_pieces(text)
+            return self._hide_pieces(text)
         return text
 
     def _hide_pieces(self, text: str) -> str:

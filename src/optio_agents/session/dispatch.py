@@ -83,15 +83,15 @@ class Dispatch:
     def read(self, batch: Batch) -> tuple[list[Entry], list[LogEvent]]:
         """What *batch* says, ready to be recorded and then handed over."""
         entries, events = list[Entry](), list[LogEvent]()
-        generation, hide = batch.cursor.generation, self._shared.options.secrets.hide
-        for line, end in zip(batch.lines, batch.ends, strict=True):
-            text = line.decode("utf-8", "replace")
+        generation = batch.cursor.generation
+        texts = [line.decode("utf-8", "replace") for line in batch.lines]
+        hidden = self._shared.options.secrets.hide_each(texts)
+        for text, shown, end in zip(texts, hidden, batch.ends, strict=True):
             event = self._parse(text)
             kind = _KINDS[type(event)]
-            shown = hide(text)
             if shown is not text and kind not in _PAYLOADS:
-                text, event = shown, self._read_again(shown, event)
-            kept = text if kind in _PAYLOADS else text[:_KEPT]
+                event = self._read_again(shown, event)
+            kept = text if kind in _PAYLOADS else shown[:_KEPT]
             entries.append(Entry(LOG, generation, end, kept, kind, batch.repeated))
             events.append(event)
             self.statuses += kind == "status"

@@ -65,6 +65,7 @@ class Progress:
         self._context, self._shared = context, shared
         self._report_progress = LoopCall("report_progress", context.report_progress)
         self._queue: deque[_Report | _Call | _Skipped] = deque()
+        self._silent = getattr(context, "silent", False)  # nobody would see it
         self._held: float | None = None  # a percent that may not be reported yet
         self._reported: deque[float] = deque([-_SECOND] * _RATE, maxlen=_RATE)  # when percents were
         self._worker = OnDemand(shared.workers, self._work, failed=shared.fail)
@@ -76,6 +77,10 @@ class Progress:
         self, percent: float | None, message: str | None, entry: Entry | None = None
     ) -> None:
         """Show where the agent is. The message is made visible and shortened."""
+        if self._silent:
+            if entry is not None:
+                self._shared.mark_done(entry)
+            return
         last = self._queue[-1] if self._queue else None
         if not message and isinstance(last, _Report) and not last.message:
             self._dismiss(self._queue.pop())

@@ -268,8 +268,11 @@ class SessionJournal:
         return await self._file.read(lambda database: resumed(database, self.session))
 
     async def record(self, entries: Sequence[Entry], cursor: Cursor, digests: bytes) -> None:
-        at, hide = happened(cursor), self._secrets.hide
-        rows = [(self.session, *e.key, e.kind, hide(e.line), e.repeated, at) for e in entries]
+        at, hidden = happened(cursor), self._secrets.hide_each([e.line for e in entries])
+        rows = [
+            (self.session, *e.key, e.kind, line, e.repeated, at)
+            for e, line in zip(entries, hidden, strict=True)
+        ]
         percent = percent_of(entries)
 
         def work(database: sqlite3.Connection) -> None:

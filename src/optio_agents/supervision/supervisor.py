@@ -77,6 +77,8 @@ class SupervisionOptions(Options):
 class StandaloneContext:
     """A `ProcessContext` for sessions that no deployment started: their stream of events tells."""
 
+    silent = True  # progress need not be reported to it
+
     def __init__(self, recording: Recording, *, metadata: Mapping[str, Any]) -> None:
         self.process_id = recording.session
         self._recording = recording
