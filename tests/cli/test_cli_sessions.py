@@ -324,3 +324,17 @@ async def test_a_file_is_put_where_the_agent_works_and_nowhere_else(desk: Desk) 
     (workdir / "end").touch()
     assert (await desk.runs("attach", "n")).returncode == 0
     assert "is over" in (await desk.runs("put", "n", "n.md")).stderr
+
+
+def test_a_transcript_shows_no_credential_while_anybody_knows_it(desk: Desk) -> None:
+    env = {"MY_TOKEN": "hunter2-hunter2"}
+    steps = "run echo the token is $MY_TOKEN", "hear", "DONE"
+    flags = "run", "--detach", "--name", "it", "--env", "MY_TOKEN", "--"
+    assert desk.run(*flags, "agent", *steps, env=env).returncode == 0
+    shown = desk.run("transcript", "it")
+    assert ("the token is [MY_TOKEN]" in shown.stdout, shown.stderr) == (True, "")
+    desk.run("send", "it", "go on")
+    assert desk.run("attach", "it").returncode == 0
+    assert "nobody knows these any more, so they may stand here: MY_TOKEN" in (
+        desk.run("transcript", "it").stderr
+    )

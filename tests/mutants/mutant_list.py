@@ -18,6 +18,8 @@ class Mutant:
 
 SRC = "src/optio_agents/"
 SCRIPTS = SRC + "hosts/scripts/"
+UNSEEN = "tests/supervision/test_session_unseen.py", "-k"
+REQUESTS = "tests/supervision/test_open_requests.py", "-k"
 
 MUTANTS = (
     # What is promised about delivery
@@ -250,6 +252,83 @@ MUTANTS = (
         ("tests/supervision/test_session_unseen.py",),
     ),
     Mutant(
+        "what a look at its directory meets is the end of a session",
+        SRC + "supervision/supervisor.py",
+        '                self._leave(agent, "cut off")\n                raise\n',
+        "                raise\n",
+        (*UNSEEN, "meanwhile_ends_nothing"),
+    ),
+    Mutant(
+        "what a renewal meets is the end of a session",
+        SRC + "agents/lease.py",
+        "with suppress(OptioAgentsError):  # what is wrong",
+        "with suppress(AlreadyOwned):  # what is wrong",
+        (*UNSEEN, "renewal"),
+    ),
+    Mutant(
+        "whom a file of the agent's names is stopped",
+        SCRIPTS + "stop.sh",
+        ' && another "$root" && continue ;; esac',
+        " ;; esac",
+        (*UNSEEN, "stop_ends_nobody"),
+    ),
+    Mutant(
+        "an agent without a file that names its process has ended",
+        SRC + "agents/scripts/state.sh",
+        '[ ! "${1-}" ] && [ ! -s pid ] && carried',
+        "false",
+        (*UNSEEN, "nothing_tells_the_process"),
+    ),
+    Mutant(
+        "an output that was cut is waited for without end",
+        SRC + "conversation/machinery.py",
+        "        return self._failed\n",
+        "        return self._failed if isinstance(self._failed, AgentUnusable) else None\n",
+        (*REQUESTS, "output_is_cut", "-o", "timeout=60"),
+    ),
+    Mutant(
+        "time without a link denies what was asked",
+        SRC + "supervision/kinds/conversing.py",
+        "left -= 0.0 if self._recording.down else awake",
+        "left -= awake",
+        (*REQUESTS, "nobody_could_be_asked"),
+    ),
+    Mutant(
+        "what a full disk could not take is denied",
+        SRC + "supervision/kinds/conversing.py",
+        "            self._fail(error)\n            await anyio.sleep_forever()\n",
+        "            self._fail(error)\n            return PermissionDecision('deny')\n",
+        (*REQUESTS, "cannot_be_written_down"),
+    ),
+    Mutant(
+        "an answer is given in the words that were shown",
+        SRC + "supervision/live.py",
+        "    if not secrets:\n        return decision\n",
+        "    if not secrets or True:\n        return decision\n",
+        (*REQUESTS, "names_a_credential"),
+    ),
+    Mutant(
+        "NaN reaches the journal",
+        SRC + "store/sqlite_journal.py",
+        "default=str, allow_nan=False)",
+        "default=str)",
+        ("tests/store/test_store.py", "-k", "no_json_holds"),
+    ),
+    Mutant(
+        "whatever is nested is read",
+        SRC + "conversation/json_lines.py",
+        "_DEEPEST = 200 ",
+        "_DEEPEST = 10_000 ",
+        ("tests/test_fuzz.py", "-k", "agents"),
+    ),
+    Mutant(
+        "what is written lands where a link leads",
+        SRC + "hosts/host.py",
+        ".exit_code == LEAVES:",
+        ".exit_code == -1:",
+        ("tests/hosts/test_workdir.py", "-k", "stays_there"),
+    ),
+    Mutant(
         "a lock named by anything",
         SRC + "store/lock.py",
         "if not is_session_id(session):\n        raise",
@@ -311,8 +390,8 @@ MUTANTS = (
     Mutant(
         "the credentials of an agent that has ended are known to nobody",
         SRC + "supervision/credentials.py",
-        "_unsealed(agent.meta.get(SEALED), key) if key else {}",
-        "{}",
+        "_unsealed(agent.meta.get(SEALED), key) if key else {}\n    if not known.keys()",
+        "{}\n    if not known.keys()",
         ("tests/supervision/test_supervise.py", "-k", "credential"),
     ),
     Mutant(
@@ -325,8 +404,8 @@ MUTANTS = (
     Mutant(
         "a piece of a credential at a cut is shown",
         SRC + "display.py",
-        "            text = self._hide_pieces(text)\n",
-        "            pass\n",
+        "            return self._hide_pieces(text)\n",
+        "            return text\n",
         ("tests/test_display.py",),
     ),
     Mutant(
@@ -396,8 +475,8 @@ MUTANTS = (
     Mutant(
         "a line is cut before its credentials are hidden",
         SRC + "session/dispatch.py",
-        "            shown = hide(text)\n",
-        "            shown = text = text[:_KEPT]\n",
+        "hide_each(texts)\n",
+        "hide_each(texts := [text[:_KEPT] for text in texts])\n",
         ("tests/supervision/test_supervise.py", "-k", "no_title"),
     ),
     Mutant(
