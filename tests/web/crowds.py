@@ -10,14 +10,20 @@ from pathlib import Path
 
 
 def crowd(
-    journal: Path, count: int, *, over: bool = True, events: int = 3, words: str = ""
+    journal: Path,
+    count: int,
+    *,
+    first: int = 0,
+    over: bool = True,
+    events: int = 3,
+    words: str = "",
 ) -> None:
-    """Add *count* sessions, which did all the same."""
+    """Add *count* sessions, numbered from *first*, which did all the same."""
     now = time.time()
     with closing(sqlite3.connect(journal, isolation_level=None)) as database:
         database.execute("BEGIN")
-        for number in range(count):
-            began = now - 10 * (count - number)
+        for number in range(first, first + count):
+            began = now - 10 * (first + count - number)
             facts = {"agent": "command", "program": "/usr/bin/agent", "title": f"Task {number}"}
             state = {"phase": "working", "since": began}
             ended = (began + 5, "done", f"all of {number}") if over else (None, None, None)

@@ -241,15 +241,18 @@ async def test_a_hostile_agent_is_text_and_everybody_can_use_the_page(
             async with Team({"scout": scout}, store=store) as team:
                 await team.call("scout", HOSTILE[0], id="top")
             crowd(store.path, 1, over=False, events=100_000, words=HOSTILE[0])
-            await ask_in(store, "s000000")
-            with store.claim("s000000", "somebody"):
+            crowd(store.path, 1, first=1, over=False, events=1000, words=HOSTILE[0])
+            for asking in "s000000", "s000001":
+                await ask_in(store, asking)
+            with store.claim("s000000", "somebody"), store.claim("s000001", "somebody"):
                 async with serve(store) as serving, browsing(tmp_path / "b") as browser:
                     for dark in False, True:
                         async with page_at(browser, serving, dark=dark, phone=dark) as page:
-                            await _see_the_hostile(page, result.session, check)
+                            asking = "s000001" if dark else "s000000"
+                            await _see_the_hostile(page, result.session, asking, check)
 
 
-async def _see_the_hostile(page: Page, session: str, check: str) -> None:
+async def _see_the_hostile(page: Page, session: str, asking: str, check: str) -> None:
     asked = list[str]()
     page.on("request", lambda request: asked.append(request.url))
     await says(page, ".row .title", HOSTILE[0])
@@ -261,10 +264,10 @@ async def _see_the_hostile(page: Page, session: str, check: str) -> None:
     await page.get_by_role("tab", name="Conversation").click()
     await says(page, ".passage.output", HOSTILE[2])
     await _is_accessible(page, check)
-    await open_session(page, "s000000")
+    await open_session(page, asking)
     await says(page, ".grants code", "Bash(npm run <b>:*)")
     await says(page, ".asks pre", HOSTILE[0])
-    await says(page, ".entry.permission", "r1 Bash")  # the last of a hundred thousand
+    await says(page, ".entry.permission", "r1 Bash")  # the last of a great many
     assert await page.locator(".entry").count() < 2000
     await page.get_by_role("button", name="From the beginning").click()
     await says(page, ".entry.status", "1% step 1<script>")
