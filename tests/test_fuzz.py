@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from optio_agents.agents import input, lease  # noqa: A004 - as the module is called
+from optio_agents.agents import lease
+from optio_agents.agents.input import read_answer
 from optio_agents.agents.launch import read_meta
 from optio_agents.agents.status import parse_status
 from optio_agents.cli.output import as_json
@@ -148,10 +149,16 @@ def truly_inside(path: str, root: Path) -> bool:
         os.close(descriptor)
 
 
+class Elsewhere(LocalMachine):
+    """This machine, asked by scripts."""
+
+    is_local = False
+
+
 async def opened(path: str, root: str, by_script: bool) -> bytes | None:
-    how = confined._open_there if by_script else confined.open_confined  # noqa: SLF001
+    machine = Elsewhere() if by_script else LocalMachine()
     try:
-        async with how(LocalMachine(), path, root, limit=None, offset=0) as found:
+        async with confined.open_confined(machine, path, root) as found:
             return await found.read()
     except FileRefused:
         return None
@@ -249,7 +256,7 @@ def whatever_it_says_is_read_kept_and_shown(data: bytes, place: Path) -> None:
                     assert all(line.isprintable() for line in text.split("\n"))
             case TurnOver(turn):
                 happened.append(TurnEnded(kept_turn(turn, ("total_cost_usd", "result"), SECRETS)))
-    row = live._Row("title")  # noqa: SLF001
+    row = live.LiveRow("title")
     for event in happened:
         row.see(event)
         assert list(row.cells())
@@ -289,8 +296,8 @@ def files_of_a_session_are_what_they_should_be_or_refused(data: bytes, _: Path) 
             assert stored.facts["title"] == stored.facts["title"][:500]
         for name, text in conversing._queued([line]):  # noqa: SLF001
             assert "/" not in name
-            assert isinstance(text, str | dict)
-        assert input._answer(line)[0]  # noqa: SLF001
+            assert isinstance(text, tuple | dict)
+        assert read_answer(line)[0]
         assert lease._name_in(line.decode("utf-8", "replace"))  # noqa: SLF001
     for kind in "command", "claude", "codex", "acp":
         for passage in read_output(BytesIO(b"\n".join(lines)), kind_named(kind).passages()):

@@ -2,6 +2,7 @@
 
 # ruff: noqa: ASYNC240, PT012  # nobody else needs the event loop; a block is a live session
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -136,8 +137,10 @@ async def test_a_question_that_names_a_credential_is_shown_without_it_and_answer
                 await live.answer(happened.OpenRequest(seen.request, seen.digest), ALLOW)
                 result = await live.result()
     assert result.outcome == "done"
-    heard = [str(one["messages"]) for one in api.requests if label in str(one["messages"])]
-    assert any(f'"{question}"="{label}"' in text or label in text for text in heard)
+    said = Path(office.taskdir, "session").glob("*/answer-*")
+    told = [json.loads(answer.read_text())["response"]["response"] for answer in said]
+    inputs = [one["updatedInput"] for one in told if "answers" in one["updatedInput"]]
+    assert inputs == [{"questions": asked, "answers": {question: label}}]
 
 
 async def test_what_cannot_be_written_down_is_denied_by_nobody(office: Office) -> None:
