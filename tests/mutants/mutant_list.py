@@ -239,7 +239,7 @@ MUTANTS = (
     # What cannot be seen, and what others write
     Mutant(
         "what cannot be seen never started",
-        SRC + "supervision/supervise.py",
+        SRC + "supervision/way_in.py",
         "if not await never_started(store, stored):",
         "if False:",
         ("tests/supervision/test_session_unseen.py",),
@@ -337,7 +337,7 @@ MUTANTS = (
     ),
     Mutant(
         "an id takes another session over",
-        SRC + "supervision/supervise.py",
+        SRC + "supervision/way_in.py",
         "stored = await _apart(self._store, stored_of(host, agent.meta))",
         "stored = stored_of(host, agent.meta)",
         ("tests/agents/test_host_words.py",),
@@ -488,7 +488,7 @@ MUTANTS = (
     ),
     Mutant(
         "a title is kept as it is",
-        SRC + "supervision/supervise.py",
+        SRC + "supervision/way_in.py",
         "title = secrets.hide(title)",
         "title = str(title)",
         ("tests/supervision/test_supervise.py", "-k", "no_title"),
@@ -531,7 +531,7 @@ MUTANTS = (
     ),
     Mutant(
         "a start that nobody lived to note is another session's",
-        SRC + "supervision/supervise.py",
+        SRC + "supervision/way_in.py",
         "                    await forget_start(recording.records)\n",
         "",
         ("tests/supervision/test_restart.py",),
@@ -559,7 +559,7 @@ MUTANTS = (
     ),
     Mutant(
         "who resumes a session forgets its check",
-        SRC + "supervision/supervise.py",
+        SRC + "supervision/way_in.py",
         "        return self._options(protocol, facts.rules)\n",
         "        return self._options(protocol, {})\n",
         ("tests/supervision/test_done.py", "-k", "killed"),

@@ -34,8 +34,9 @@ from .events import (
     TurnEnded,
 )
 from .kinds.command import Command
-from .live import Session, find_session
+from .live import Session
 from .supervise import supervise
+from .visiting import find_session
 
 if TYPE_CHECKING:
     from .kinds.acp import Acp, Copilot, Gemini, Kimi, OpenCode, Qwen

@@ -25,8 +25,9 @@ from . import (
     text_in,
     with_servers,
 )
-from .conversing import ConversationLink, ConversationReach, connect
+from .conversing import ConversationLink, connect
 from .named import ROWS, AgentRow, NamedKind
+from .reaching import ConversationReach
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 from . import NO_VALUES, Startup, say_once, setup_of, teach, with_servers
-from .conversing import ConversationLink, ConversationReach, connect
+from .conversing import ConversationLink, connect
 from .named import NamedKind
+from .reaching import ConversationReach
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager

@@ -18,15 +18,13 @@ import time
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-from uuid import NAMESPACE_URL, uuid5
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
 from optio_agents.agents.input import check_name, next_name, request_name
 from optio_agents.concurrency import SLOW, every, task_group
 from optio_agents.context import SYSTEM_MESSAGE_PREFIX
-from optio_agents.conversation.approvals import reason_of
 from optio_agents.conversation.contract import (
     NOBODY_ANSWERED,
     Attachment,
@@ -36,11 +34,10 @@ from optio_agents.conversation.contract import (
 )
 from optio_agents.conversation.exchange import ControlRefused
 from optio_agents.conversation.machinery import AgentConversation
-from optio_agents.conversation.wire_agent import AgentWire, open_requests, sent_before, steer
+from optio_agents.conversation.wire_agent import AgentWire, sent_before
 from optio_agents.errors import (
     AgentError,
     AlreadyOwned,
-    JournalChanged,
     OptioAgentsError,
     StoreError,
     TransferFailed,
@@ -58,6 +55,8 @@ from optio_agents.supervision.events import (
 )
 from optio_agents.supervision.recording import SLOWLY, Bell
 
+from .reaching import ConversationReach, Wording
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
@@ -66,12 +65,9 @@ if TYPE_CHECKING:
         Event,
         PermissionRequest,
         ToolCall,
-        Unconfirmed,
         UsageWindow,
     )
-    from optio_agents.conversation.dialect import Dialect
     from optio_agents.display import Secrets
-    from optio_agents.framing.cursor import Cursor
     from optio_agents.supervision.recording import Recording
 
     from . import PermissionPolicy
@@ -83,7 +79,6 @@ _AWAKE = 30.0  # seconds between looks at a clock that a closed laptop does not 
 _GO_ON = f"{SYSTEM_MESSAGE_PREFIX}the limit at which your turn ended is over. Go on with your task."
 NEVER = float("inf")  # the conversation's own time-out: ours knows how long we slept
 _RECALLING = 5.0  # seconds to find out who has answered in our place
-_READING = 30.0  # seconds that reading what it has said may take
 _HARMLESS = ("completed", "cancelled", "lost")  # turns that tell nothing of why an agent ended
 _WORDS = 4096  # characters of a turn's answer that are kept
 _LOGIN = re.compile(
@@ -92,37 +87,6 @@ _LOGIN = re.compile(
 
 
 Link = TypeVar("Link", bound="ConversationLink")
-
-
-class Wording(Protocol):
-    """What is different from one agent that one converses with to another."""
-
-    @property
-    def label(self) -> str: ...
-    @property
-    def login(self) -> str:
-        """What to do where it is not logged in."""
-
-    def dialect(self, agent: Agent, values: Mapping[str, str] = ...) -> Dialect:
-        """A new one, to which nothing was said; *values* are those of credentials, by name."""
-
-    def message_of(self, front: bytes) -> Unconfirmed | None: ...
-    def permission_answer(self, request: PermissionRequest, decision: object) -> bytes: ...
-    def behavior_of(self, answer: bytes, request: PermissionRequest) -> str:
-        """What an answer that was said has decided: "allow", "deny" or "settled"."""
-
-    def reports(self, agent: Agent, request: PermissionRequest) -> bool:
-        """All that it asks for is to append an entry to its own log."""
-
-    def delivers(self, agent: Agent, request: PermissionRequest) -> Sequence[str]:
-        """The deliverables of this session, where it asks for no more than to write a file there.
-
-        None for all else.
-        """
-
-    @property
-    def kept(self) -> Sequence[str]:
-        """What our journal keeps of the event that ends a turn."""
 
 
 @asynccontextmanager
@@ -160,74 +124,6 @@ async def connect(
         tasks.start_soon(link.run, link.notice_decisions)
         yield link
         tasks.cancel_scope.cancel()
-
-
-class ConversationReach:
-    """Speaking to an agent through its session directory alone."""
-
-    def __init__(
-        self, agent: Agent, session: str, wording: Wording, place: Cursor | None = None
-    ) -> None:
-        self._agent, self._session, self._wording, self._place = agent, session, wording, place
-
-    def _uuid(self, name: str) -> str:
-        # the same for the same message of the same session, whoever says it
-        return str(uuid5(NAMESPACE_URL, f"optio-agents:{self._session}:{name}"))
-
-    async def send(
-        self, name: str | None, text: str, attachments: Sequence[Attachment] = ()
-    ) -> str:
-        name = name or next_name()
-        await self._agent.queue(name, text, attachments=[one.dump() for one in attachments])
-        return name
-
-    async def steer(self, text: str) -> str:
-        dialect = self._wording.dialect(self._agent)
-        return await steer(self._agent, dialect, text, self._wording.message_of)
-
-    async def interrupt(self) -> None:
-        dialect = self._wording.dialect(self._agent)
-        with anyio.fail_after(_READING):
-            asked = await open_requests(self._agent, dialect)
-        for request in asked:
-            if (words := dialect.withdrawal(request)) is not None:
-                await self._agent.answer(request.names[0], words, by="an interrupt")
-        await self._agent.say(dialect.interruption(f"optio-{next_name()}"))
-
-    @property
-    def controls(self) -> Sequence[str]:
-        return self._wording.dialect(self._agent).controls
-
-    async def set_control(self, control_id: str, value: str) -> None:
-        """Its owner does so, in the order in which this and messages were asked for."""
-        await self._agent.queue_settings(next_name(), {control_id: value})
-
-    async def requests(self) -> tuple[OpenRequest, ...]:
-        with anyio.fail_after(_READING):
-            try:
-                found = await self._open_requests(self._place)
-            except JournalChanged:  # it was cut since: what is there by now
-                found = await self._open_requests(None)
-        return tuple(map(OpenRequest.of, found))
-
-    async def _open_requests(self, place: Cursor | None) -> list[PermissionRequest]:
-        return await open_requests(self._agent, self._wording.dialect(self._agent), place)
-
-    async def answer(
-        self, request: PermissionRequest, decision: PermissionDecision, *, by: str
-    ) -> AnswerOutcome:
-        dialect = self._wording.dialect(self._agent)
-        data = self._wording.permission_answer(request, decision)
-        answered = await self._agent.answer(request.names[0], data, by=by)
-        words = "" if dialect.carries_reasons else reason_of(request, decision)
-        if answered.won and words:
-            await self.pass_reason(request, words)
-            return AnswerOutcome(won=True, by=answered.by, passed_on=words)
-        return AnswerOutcome(answered.won, answered.by)
-
-    async def pass_reason(self, request: PermissionRequest, words: str) -> None:
-        """Why *request* was denied, as the next message: its answer could not say so."""
-        await self._agent.queue(f"reason-{request_name(request.names[0])}", words)
 
 
 def _queued(
