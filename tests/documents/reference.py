@@ -11,6 +11,7 @@ from typing import Any
 import optio_agents
 
 _WIDE = 88
+_ADDRESS = re.compile(r"<factory>|<(?:[^<>]|<[^<>]*>)* at 0x[0-9a-f]+>")  # another in each run
 _HEAD = """\
 # Reference
 
@@ -77,7 +78,7 @@ def _code(name: str, value: Any) -> str:
     given = [one for one in signature.parameters.values() if one.name != "self"]
     text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(signature.replace(parameters=given)))
     text = text.replace("optio_agents.", "")
-    text = re.sub(r"<factory>|<object object at \w+>", "…", text)
+    text = _ADDRESS.sub("…", text)
     coroutine = "async " if inspect.iscoroutinefunction(value) else ""
     line = f"{coroutine}{name}{text}"
     if len(line) > _WIDE:
@@ -111,5 +112,5 @@ def _fenced(found: re.Match[str]) -> str:
 
 
 def _constant(value: Any) -> str:
-    shown = repr(value)
+    shown = _ADDRESS.sub("…", repr(value))
     return f"```py\n{shown if len(shown) < _WIDE else f'{shown[:_WIDE]}…'}\n```\n"

@@ -7,8 +7,16 @@ import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from tests.documents import plots
+from tests.documents import plots, reference
 from tests.documents.__main__ import GUIDE
+
+
+def test_the_reference_is_that_of_this_code() -> None:
+    made = reference.page()
+    assert "### supervise" in made
+    assert (GUIDE / "reference.md").read_text() == made, (
+        "make it anew with `python -m tests.documents reference`"
+    )
 
 
 def test_a_plot_tells_better_from_worse(tmp_path: Path) -> None:
