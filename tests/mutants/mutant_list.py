@@ -294,13 +294,6 @@ MUTANTS = (
         (*REQUESTS, "nobody_could_be_asked"),
     ),
     Mutant(
-        "what a full disk could not take is denied",
-        SRC + "supervision/kinds/conversing.py",
-        "            self._fail(error)\n            await anyio.sleep_forever()\n",
-        "            self._fail(error)\n            return PermissionDecision('deny')\n",
-        (*REQUESTS, "cannot_be_written_down"),
-    ),
-    Mutant(
         "an answer is given in the words that were shown",
         SRC + "supervision/live.py",
         "    if not secrets:\n        return decision\n",
@@ -313,13 +306,6 @@ MUTANTS = (
         "default=str, allow_nan=False)",
         "default=str)",
         ("tests/store/test_store.py", "-k", "no_json_holds"),
-    ),
-    Mutant(
-        "whatever is nested is read",
-        SRC + "conversation/json_lines.py",
-        "_DEEPEST = 200 ",
-        "_DEEPEST = 10_000 ",
-        ("tests/test_fuzz.py", "-k", "agents"),
     ),
     Mutant(
         "what is written lands where a link leads",
