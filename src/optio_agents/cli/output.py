@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import stat
 import sys
 from contextlib import contextmanager, suppress
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -41,6 +43,24 @@ def _dumps(record: Any) -> str:
     return json.dumps(
         record, ensure_ascii=True, separators=(",", ":"), default=str, allow_nan=False
     )
+
+
+def folded(text: str) -> str:
+    """*text*, on a terminal with its long lines going on behind blanks.
+
+    So no part of what an agent wrote, where the terminal folds it, passes for a line of ours.
+    """
+    if not sys.stdout.isatty():
+        return text
+    width = max(20, shutil.get_terminal_size().columns)
+    return "\n".join(_fold(line, width) for line in text.split("\n"))
+
+
+def _fold(line: str, width: int) -> str:
+    room = width if line.isascii() else width // 2  # a wide letter takes two columns
+    if len(line) <= room:
+        return line
+    return "\n".join(wrap(line, room, subsequent_indent="    ", break_on_hyphens=False))
 
 
 def open_closed() -> None:

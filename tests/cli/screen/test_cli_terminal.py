@@ -458,3 +458,21 @@ async def test_ctrl_c_once_interrupts_the_turn_and_the_agent_stays(desk: Desk) -
         await terminal.until(ASKS)
         await terminal.key("y")
         assert "go on" in await terminal.ends(0)
+
+
+@pytest.mark.parametrize("letter", ["x", "語"])
+async def test_a_long_line_forges_none_of_ours_where_the_terminal_folds_it(
+    desk: Desk, letter: str
+) -> None:
+    forged = "12:00:00 done all of it"
+    front = len("12:00:00 status ")
+    pad = letter * ((80 - front) // (1 if letter.isascii() else 2))
+    ran = await desk.runs("run", "--name", "x", "--", "agent", f"STATUS: {pad}{forged}", "DONE")
+    assert ran.returncode == 0
+    async with desk.terminal(80) as terminal:
+        for verb in "logs", "show":
+            await terminal.type(f"clear; optio-agents {verb} x; echo end")
+            await terminal.until("^end$")
+            lines = (await terminal.screen()).splitlines()
+            assert any(letter * 9 in line for line in lines)
+            assert not [line for line in lines if line.startswith("12:00:00")]

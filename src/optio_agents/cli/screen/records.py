@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, assert_never
 
 from optio_agents.cli.exits import outcome_code
+from optio_agents.cli.output import folded
 from optio_agents.conversation.contract import gist
 from optio_agents.display import visible
 from optio_agents.protocol.events import (
@@ -76,7 +77,7 @@ def of_event(event: LogEvent) -> Mapping[str, Any]:
 def plain(record: Mapping[str, Any]) -> str:
     """The line that says *record* to a person."""
     when = time.strftime("%H:%M:%S", time.localtime(record["at"]))
-    return f"{when} {record['kind']} {words(record)}".rstrip()
+    return folded(f"{when} {record['kind']} {words(record)}".rstrip())
 
 
 def words(record: Mapping[str, Any]) -> str:  # noqa: C901 - one way to say each kind

@@ -14,7 +14,7 @@ import click
 from optio_agents.cli import exits
 from optio_agents.cli.exits import sentence
 from optio_agents.cli.options import SessionId, host_key_option, session_argument, ssh_of
-from optio_agents.cli.output import as_json
+from optio_agents.cli.output import as_json, folded
 from optio_agents.cli.screen.records import (
     Record,
     of_delivery,
@@ -197,7 +197,7 @@ def _found(one: Found, host: Host, known: Mapping[tuple[str, str], tuple[Record,
 def show(session: str, as_lines: bool) -> None:
     """Tell what happened in the session ID: its end, deliverables, replies and cost."""
     for row in anyio.run(_story, session):
-        click.echo(as_json(row) if as_lines else _in_words(row))
+        click.echo(as_json(row) if as_lines else folded(_in_words(row)))
 
 
 async def _story(beginning: str) -> list[Record]:
