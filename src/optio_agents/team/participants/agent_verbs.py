@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from optio_agents.team.context import is_yes
 from optio_agents.team.messages import Message
 from optio_agents.team.verbs import VERBS, Finished, dispatch, schema
@@ -43,9 +45,11 @@ class AgentVerbs:
         self._context, self.open = context, 0
         kept = context.claim.records.get("finished")  # by an earlier run, which was killed then
         self.finished = None if kept is None else Message.load(kept)
+        self.over = anyio.Event()  # it has said its last word by a verb
 
     async def _finish(self, message: Message) -> None:
         self.finished = Message.load(await self._context.record("finished", message.dump()))
+        self.over.set()
 
     def tools(self) -> list[StreamTool]:
         """What the agent has over its stream: the verbs, and the tools of the team."""

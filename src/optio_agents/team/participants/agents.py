@@ -20,6 +20,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import anyio
+
+from optio_agents.concurrency import task_group
 from optio_agents.team.errors import TeamError
 from optio_agents.team.messages import Attachment, Message
 from optio_agents.team.observing.events import AgentSpoke, Stepped
@@ -255,27 +258,36 @@ class AgentTurn:
 
         turn = self._context.turn
         leave = session.detach if self._participant.shared else session.stop
-        async for event in session.events(self._after):
-            match event:
-                case AgentEvent(raw):
-                    said = AgentSpoke(turn.id, turn.name, turn.row.parent, dict(raw))
-                    turn.emit(said)
-                case DeliveryStep(delivery):
-                    self._deliver(delivery)
-                case TurnEnded(ended):
-                    self._count(ended)
-                    if error := self._wrong(ended):
-                        await leave()
-                        raise error
-                    self._said = ended.text or self._said
-                    if self._ends == "answer" and not self._owed and not self._verbs.open:
-                        self._verbs.finished = self._verbs.finished or Message(self._said or "")
-                    elif limit := self._budget.reached():
-                        await leave()
-                        raise limit
-            if self._verbs.finished is not None:
-                await leave()
-                return
+        async with task_group() as tasks:
+            tasks.start_soon(self._until_over, tasks.cancel_scope)
+            async for event in session.events(self._after):
+                match event:
+                    case AgentEvent(raw):
+                        said = AgentSpoke(turn.id, turn.name, turn.row.parent, dict(raw))
+                        turn.emit(said)
+                    case DeliveryStep(delivery):
+                        self._deliver(delivery)
+                    case TurnEnded(ended):
+                        self._count(ended)
+                        if error := self._wrong(ended):
+                            await leave()
+                            raise error
+                        self._said = ended.text or self._said
+                        if self._ends == "answer" and not self._owed and not self._verbs.open:
+                            self._verbs.finished = self._verbs.finished or Message(self._said or "")
+                        elif limit := self._budget.reached():
+                            await leave()
+                            raise limit
+                if self._verbs.finished is not None:
+                    break
+            tasks.cancel_scope.cancel()
+        if self._verbs.finished is not None:
+            await leave()
+
+    async def _until_over(self, following: anyio.CancelScope) -> None:
+        """Nothing need happen in the session once it has said `finish` by a line of its log."""
+        await self._verbs.over.wait()
+        following.cancel()
 
     def _deliver(self, delivery: Delivery) -> None:
         if delivery.saved:
