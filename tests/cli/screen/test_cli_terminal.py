@@ -432,7 +432,7 @@ async def test_a_question_is_answered_with_a_number_while_another_pane_looks_on(
     done = {"tool": "Bash", "input": {"command": "touch let; echo 'DONE: gone' >>optio.log"}}
     async with asking(desk, "touch x", ask, done) as (one, api), desk.terminal() as two:
         await two.type('clear; TERM=dumb optio-agents attach; echo "exit $?"')
-        await two.until("permission .*touch x")
+        await two.until(r"permission .*touch\s+x")
         await one.key("y")
         await one.until(r"Which way\?\n +1 left\n +2 right\na number answers")
         await one.key("2")

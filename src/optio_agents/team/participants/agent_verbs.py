@@ -7,12 +7,11 @@ agents write a line into their log, and read the answer in their input.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import anyio
 
 from optio_agents.team.context import is_yes
 from optio_agents.team.messages import Message
@@ -45,7 +44,7 @@ class AgentVerbs:
         self._context, self.open = context, 0
         kept = context.claim.records.get("finished")  # by an earlier run, which was killed then
         self.finished = None if kept is None else Message.load(kept)
-        self.over = anyio.Event()  # it has said its last word by a verb
+        self.over = asyncio.Event()  # it has said its last word by a verb
 
     async def _finish(self, message: Message) -> None:
         self.finished = Message.load(await self._context.record("finished", message.dump()))

@@ -20,9 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import anyio
-
-from optio_agents.concurrency import task_group
 from optio_agents.team.errors import TeamError
 from optio_agents.team.messages import Attachment, Message
 from optio_agents.team.observing.events import AgentSpoke, Stepped
@@ -32,6 +29,8 @@ from .agent_verbs import AgentVerbs, how_to_call
 from .budget import Budget
 
 if TYPE_CHECKING:
+    import anyio
+
     from optio_agents.hosts.host import Host
     from optio_agents.hosts.ssh.config import SSHConfig
     from optio_agents.store import Store
@@ -250,6 +249,7 @@ class AgentTurn:
 
         The events of an earlier run come first, its end (detached) among them.
         """
+        from optio_agents.concurrency import task_group
         from optio_agents.supervision import (
             AgentEvent,
             DeliveryStep,
