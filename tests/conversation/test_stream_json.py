@@ -19,6 +19,7 @@ from optio_agents.conversation.claude.permissions import (
     questions,
 )
 from optio_agents.conversation.claude.stream_json import (
+    ClaudePassages,
     behavior_of,
     message_of,
     permission_answer,
@@ -26,7 +27,7 @@ from optio_agents.conversation.claude.stream_json import (
     user_message,
 )
 from optio_agents.conversation.claude.turns import TurnEnd, TurnLedger, judge
-from optio_agents.conversation.contract import TurnResult
+from optio_agents.conversation.contract import Attachment, TurnResult
 from optio_agents.conversation.dialect import (
     MessageRead,
     PermissionAsked,
@@ -550,3 +551,58 @@ def test_an_end_is_told_in_one_sentence(end, words):
 )
 def test_how_much_of_an_allowance_is_used_is_taken_as_far_as_it_is_told(told, windows):
     assert [(one.label, one.pct) for one in windows_of(told)] == windows
+
+
+@pytest.mark.parametrize(
+    ("file", "block"),
+    [
+        (
+            Attachment("image/png", b"\x01"),
+            {
+                "type": "image",
+                "source": {"type": "base64", "media_type": "image/png", "data": "AQ=="},
+            },
+        ),
+        (
+            Attachment("image/png", url="https://example.com/a.png"),
+            {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}},
+        ),
+        (
+            Attachment("text/plain", b"hi", name="a.txt"),
+            {
+                "type": "document",
+                "title": "a.txt",
+                "source": {"type": "text", "media_type": "text/plain", "data": "hi"},
+            },
+        ),
+        (
+            Attachment("application/pdf", url="https://example.com/a.pdf"),
+            {"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}},
+        ),
+    ],
+)
+def test_a_file_goes_with_a_message_as_the_api_takes_it(
+    file: Attachment, block: dict[str, object]
+) -> None:
+    said = json.loads(user_message("look", "u", attachments=[file]))
+    assert said["message"]["content"] == [{"type": "text", "text": "look"}, block]
+
+
+def test_a_file_that_the_api_does_not_take_is_refused() -> None:
+    with pytest.raises(ValueError, match="application/zip"):
+        user_message("look", "u", attachments=[Attachment("application/zip", b"PK")])
+
+
+@pytest.mark.parametrize(
+    ("given", "change"),
+    [
+        ({"old_string": "a\nb\nc", "new_string": "a\nx\nc"}, "-b\n+x"),
+        ({"file_path": "f", "content": "one\ntwo"}, "+one\n+two"),
+        ({"command": "true"}, ""),
+    ],
+)
+def test_an_edit_shows_what_it_changes(given: dict[str, str], change: str) -> None:
+    block = {"type": "tool_use", "name": "Edit", "input": given}
+    event = {"type": "assistant", "message": {"content": [block]}}
+    (passage,) = ClaudePassages().feed(event)
+    assert passage.change == change
