@@ -242,9 +242,3 @@ def _in_its_words(
         updated_input=secrets.put_back(decision.updated_input, asked.input),
         updated_permissions=secrets.put_back(decision.updated_permissions, asked.raw),
     )
-
-
-# In the owner's process
-
-
-# In any other process

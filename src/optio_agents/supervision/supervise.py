@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
     from .kinds import AgentSpec
     from .limits import AtUsageLimit
 
-
-_log = logging.getLogger(__name__)
 
 __all__ = ["TASKS", "host_of", "new_session_id", "supervise", "task_directory"]
 
