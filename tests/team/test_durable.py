@@ -64,6 +64,21 @@ async def until_over(store: SqliteTurns, turns: list[str]) -> dict[str, Row]:
             await store.wait(0.5)
 
 
+async def books_balance(store: SqliteTurns, parents: list[str], marks: Path) -> None:
+    """Each parent has its three children, and what they did once is there once, or is unknown."""
+    rows = await until_over(store, parents)
+    found = marks.read_text().splitlines()
+    unknown = 0
+    for parent in parents:
+        assert rows[parent].state == "completed", rows[parent].result
+        count, told = (rows[parent].result or {})["messages"][0]["text"].split()
+        assert count == "3"
+        unknown += int(told)
+    assert len(rows) == 4 * len(parents)
+    assert len(found) == len(set(found))
+    assert 3 * len(parents) - unknown <= len(found) <= 3 * len(parents)
+
+
 async def until_marked(marks: Path, count: int) -> list[str]:
     async with asyncio.timeout(BOUND):
         while len(found := marks.read_text().splitlines()) < count:  # noqa: ASYNC110
@@ -189,17 +204,7 @@ async def test_killed_again_and_again_the_books_balance(
         workers[number % 2].kill()
         workers[number % 2].wait()
         workers[number % 2] = worker(LINGER="-1")
-    rows = await until_over(store, parents)
-    found = marks.read_text().splitlines()
-    unknown = 0
-    for parent in parents:
-        assert rows[parent].state == "completed", rows[parent].result
-        count, told = (rows[parent].result or {})["messages"][0]["text"].split()
-        assert count == "3"
-        unknown += int(told)
-    assert len(rows) == 4 * len(parents)
-    assert len(found) == len(set(found))
-    assert 3 * len(parents) - unknown <= len(found) <= 3 * len(parents)
+    await books_balance(store, parents, marks)
     await store.close()
 
 

@@ -16,7 +16,7 @@ from optio_agents.team import CallFailed, Team, TurnContext
 from optio_agents.team.stores.sqlite import SqliteTurns
 from tests.support.chance import Chance
 from tests.support.timeouts import BOUND
-from tests.team.test_durable import row, until_over
+from tests.team.test_durable import books_balance, row
 
 LONG = "x" * 300_000  # characters: no room in what the journal has already
 
@@ -116,15 +116,5 @@ async def test_frozen_again_and_again_the_books_balance(
         await asyncio.sleep(0.3 + 1.2 * chance.random.random())  # sometimes past its lease
         frozen.send_signal(signal.SIGCONT)
         chance.hit("frozen")
-    rows = await until_over(store, parents)
-    found = marks.read_text().splitlines()
-    unknown = 0
-    for parent in parents:
-        assert rows[parent].state == "completed", rows[parent].result
-        count, told = (rows[parent].result or {})["messages"][0]["text"].split()
-        assert count == "3"
-        unknown += int(told)
-    assert len(rows) == 4 * len(parents)
-    assert len(found) == len(set(found))
-    assert 3 * len(parents) - unknown <= len(found) <= 3 * len(parents)
+    await books_balance(store, parents, marks)
     await store.close()
