@@ -367,6 +367,17 @@ async def test_answering_in_the_handlers_place_wins_once():
         assert len(said_of(handle, "control_response")) == 1
 
 
+async def test_answering_before_the_handler_is_asked_leaves_nothing_behind():
+    # pytest raises what Python says of a coroutine that nobody awaited
+    async with talking() as (conversation, handle):
+        handle.hear(asks("r1"))
+        while not conversation.open_requests:  # each turn of the loop, so in the first one possible
+            await anyio.lowlevel.checkpoint()
+        (request,) = conversation.open_requests
+        assert await conversation.answer(request, PermissionDecision("allow"), by="me") == "me"
+        assert (await answer_of(handle, "r1"))["behavior"] == "allow"
+
+
 async def test_requests_of_unknown_kind_get_an_error_answer():
     async with talking() as (_, handle):
         handle.hear(

@@ -215,7 +215,8 @@ class Approvals:
                     del self._tasks[key]
 
         # foreign code: cancelled and left behind by end(), so it has no parent block
-        self._tasks[key] = asyncio.get_running_loop().create_task(run())
+        task = self._tasks[key] = asyncio.get_running_loop().create_task(run())
+        task.add_done_callback(lambda _: work.close())  # cancelled before it began, none awaited it
 
     def _cancel(self, key: str) -> None:
         if (task := self._tasks.pop(key, None)) is not None:
