@@ -104,6 +104,49 @@ def release(desk: Desk) -> subprocess.Popen[str]:
     )
 
 
+CODERS = """
+from optio_agents import Command
+from optio_agents.team import Team, agent
+from optio_agents.testing import scripted_agent
+
+async def echo(ctx):
+    return f"echo {ctx.text}"
+
+steps = [
+    "STATUS: 5% begun",
+    HOLD,
+    'CALLER_MESSAGE: call {"name": "echo", "message": "hi", "id": "one"}',
+    "run until grep -rqs echo.hi ../session/said; do sleep 0.05; done",
+    "DONE: both",
+]
+team = Team({"coder": agent(Command(scripted_agent(*steps))), "echo": echo})
+"""
+
+
+def test_who_attaches_leaves_the_calls_of_an_agent_to_its_team(desk: Desk) -> None:
+    """Killed, a team is waited for, and takes its agent back when it is at work again."""
+    (desk.home / "crew.py").write_text(CODERS.replace("HOLD", repr(desk.hold("ask"))))
+    words = ["optio-agents", "team", "run", "crew.py", "coder", "x", "--id", "c-1"]
+    with subprocess.Popen(words, env=desk.env, cwd=desk.home, stdout=subprocess.DEVNULL) as team:
+        while not any(row.get("last") == "5% begun" for row in listed(desk)):
+            pass
+        team.kill()
+    attach = ["optio-agents", "attach", "crew_c-1"]
+    with subprocess.Popen(
+        attach, env=desk.env, cwd=desk.home, stderr=subprocess.PIPE, text=True
+    ) as attached:
+        assert attached.stderr is not None
+        lines = iter(attached.stderr.readline, "")
+        line = next(line for line in lines if "works for the team crew" in line)
+        assert "which is not at work" in line
+        assert "optio-agents team serve FILE.py" in line
+        desk.release("ask")
+        ran = desk.run(*words[1:])
+        assert ran.stdout.endswith("\nboth\n")
+        assert "coder calls echo" in ran.stdout
+        assert attached.wait(BOUND) == 0
+
+
 async def test_a_person_answers_while_no_team_is_at_work(crew: Desk) -> None:
     with release(crew) as process:
         assert process.stdout is not None

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from optio_agents.store import Store
-from optio_agents.supervision import Claude, Command, find_session
+from optio_agents.supervision import Claude, Command, LogLine, find_session, supervise
 from optio_agents.supervision.sessions import task_directory
 from optio_agents.team import CallFailed, Limits, Team, TurnContext, agent
 from optio_agents.team.participants.agents import session_of
@@ -143,6 +143,38 @@ async def test_an_agent_works_on_when_its_team_is_closed(tmp_path: Path) -> None
         turn = team.call("coder", "x", id="closed")
         await turn.send("purple tea")
         assert str(await turn) == "went on"
+
+
+async def until_it_says(percent: int, session: str, store: Path) -> None:
+    async with find_session(session, store=store) as live:
+        async for event in live.events():
+            if isinstance(event, LogLine) and getattr(event.event, "percent", None) == percent:
+                return
+
+
+async def test_a_team_waits_for_a_session_that_somebody_else_supervises(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who has no team to ask tells the agent so."""
+    call = 'CALLER_MESSAGE: call {"name": "echo", "message": "hi", "id": "one"}'
+    told = call, hears("nobody.takes.it.now"), "STATUS: 50%"
+    steps = "STATUS: 1%", hears("ask.now"), *told, hears("purple.tea"), "DONE: went on"
+    people, store = {"coder": program(*steps), "echo": echo}, tmp_path / "journal.sqlite3"
+    async with asyncio.timeout(BOUND):
+        async with Team(people, store=store) as team:
+            team.call("coder", "x", id="lent")
+            await until_at_work("lent")
+            await until_it_says(1, "lent", store)
+        async with supervise(None, resume="lent", store=store) as session:
+            await session.send("ask now")
+            await until_it_says(50, "lent", store)
+            async with Team(people, store=store) as team:
+                turn = team.call("coder", "x", id="lent")
+                while "waits for its session" not in caplog.text:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+                await session.detach()
+                await turn.send("purple tea")
+                assert str(await turn) == "went on"
 
 
 def claude(root: Path, api: ModelServer, *steps: dict[str, Any]) -> Claude:

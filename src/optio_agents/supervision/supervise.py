@@ -27,7 +27,7 @@ from .way_in import WayIn
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from optio_agents.context import ProcessContext
+    from optio_agents.context import HookContext, ProcessContext
     from optio_agents.conversation.contract import AgentTool, Hook, PermissionHandler
     from optio_agents.protocol.protocol import Protocol
     from optio_agents.session.options import (
@@ -153,16 +153,19 @@ def supervise(
     }
     rules = {name: value for name, value in given.items() if value is not None}
 
-    def options(protocol: Protocol, kept: Mapping[str, Any]) -> SupervisionOptions:
+    def options(taught: Protocol, kept: Mapping[str, Any]) -> SupervisionOptions:
+        untaken = protocol is None and on_caller_message is None  # and yet it may say some
         return SupervisionOptions(
             on_deliverable=on_deliverable,
             on_deliverable_file=on_deliverable_file,
-            on_caller_message=on_caller_message,
+            on_caller_message=_nobody
+            if untaken and taught.features.caller_messages
+            else on_caller_message,
             save_deliverables_to=save_deliverables_to,
             on_permission_request=on_permission_request,
             permission_timeout=permission_timeout,
             served=served,
-            protocol=protocol,
+            protocol=taught,
             ctx=ctx,
             observer=observer,
             stall_after=stall_after,
@@ -199,3 +202,8 @@ def supervise(
             return await way_in.begin(host, agent, session=session, branch=worktree, **named)
 
     return Supervising(run(), owner)
+
+
+async def _nobody(hook_ctx: HookContext, keyword: str, data: object) -> str:
+    """For an agent that was taught to speak to its caller, whom this supervisor is not."""
+    return f"Message {keyword}: nobody takes it now. Say it again later, under another name."

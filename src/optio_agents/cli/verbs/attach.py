@@ -110,38 +110,61 @@ async def _on_host(ssh: SSHConfig, directory: str, shown: ShownSession) -> Sessi
 
 async def _own_or_watch(shown: ShownSession) -> SessionResult | int:
     """Supervise it; while somebody else does, show what they write down."""
-    from optio_agents.supervision import SessionEnded, find_session
-
     terminal, session = shown.terminal, shown.session
-    after, explained = 0, False
+    after, said = 0, ""
 
     def observe(event: SessionEvent) -> None:
         if (event.number or after + 1) > after:  # else it was shown while another owned it
             shown.observe(event)
 
     while True:
-        try:
-            return await shown.supervise(None, resume=session, observer=observe)
-        except AlreadyOwned as owned:
-            if not explained:
-                terminal.view.say(f"{owned}; this is what it wrote down")
-                explained = True
-        shown.looks_on = True
-        async with find_session(session, store=terminal.store) as shown.live, task_group() as tasks:
-            tasks.start_soon(_until_left, shown, tasks.cancel_scope)
-            with anyio.move_on_after(_OWN_AGAIN):
-                async for event in shown.live.events(after):
-                    shown.observe(event)
-                    after = event.number or after
-                    if isinstance(event, SessionEnded):
-                        break
-            tasks.cancel_scope.cancel()
-        shown.live, shown.looks_on = None, False
+        why = await _left_to_its_team(shown)
+        if why is None:
+            try:
+                return await shown.supervise(None, resume=session, observer=observe)
+            except AlreadyOwned as owned:
+                why = f"{owned}; this is what it wrote down"
+        if why and why != said:
+            terminal.view.say(why)
+        said = why
+        after = await _look_on(shown, after)
         if shown.left.is_set():
             return exits.DETACHED
         known = await terminal.store.session(session)
         if known.over and known.outcome is not None:
             return exits.OUTCOMES[known.outcome]
+
+
+async def _left_to_its_team(shown: ShownSession) -> str | None:
+    """What there is to say of a session that is a team's, and so not ours; None: it is nobody's."""
+    from .teams.stored import team_of
+
+    team = await team_of(shown.session)
+    if team is None or shown.terminal.store.owner(shown.session) is not None:
+        return None if team is None else ""
+    return (
+        f"it works for the team {team}, which is not at work: what it asks and hands over "
+        "waits for that, by: optio-agents team serve FILE.py"
+    )
+
+
+async def _look_on(shown: ShownSession, after: int) -> int:
+    """Show for a while what is written down behind the event *after*; the number of the last."""
+    from optio_agents.supervision import SessionEnded, find_session
+
+    shown.looks_on = True
+    store = shown.terminal.store
+    async with find_session(shown.session, store=store) as shown.live, task_group() as tasks:
+        tasks.start_soon(_until_left, shown, tasks.cancel_scope)
+        with anyio.move_on_after(_OWN_AGAIN):
+            async for event in shown.live.events(after):
+                shown.observe(event)
+                after = event.number or after
+                if isinstance(event, SessionEnded):
+                    break
+        tasks.cancel_scope.cancel()
+    shown.live, shown.looks_on = None, False
+    return after
 
 
 async def _until_left(shown: ShownSession, watching: anyio.CancelScope) -> None:

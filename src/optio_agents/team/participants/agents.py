@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import mimetypes
 import re
 import tempfile
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     from optio_agents.store.records import Delivery
     from optio_agents.supervision import Session
     from optio_agents.team.context import TurnContext
+
+_log = logging.getLogger(__name__)
+_AGAIN = 0.5  # seconds until a session that somebody else supervises is asked for again
 
 Ends: TypeAlias = Literal["answer", "done"]
 
@@ -216,7 +221,7 @@ class AgentTurn:
         if known and known.over and store is not None:
             return await stack.enter_async_context(find_session(name, store=store))
         if known:
-            session = await stack.enter_async_context(supervise(None, resume=name, **options))
+            session = await self._take_back(stack, name, options)
             if self._after:
                 await session.send(context.text, id=context.id)
             return session
@@ -226,21 +231,40 @@ class AgentTurn:
             supervise(host, spec, session=name, title=title, **options)
         )
 
+    async def _take_back(
+        self, stack: AsyncExitStack, name: str, options: Mapping[str, Any]
+    ) -> Session:
+        """The turn is ours, and so is its session: wait for who supervises it meanwhile."""
+        from optio_agents.errors import AlreadyOwned
+        from optio_agents.supervision import supervise
+
+        complained = False
+        while True:
+            try:
+                return await stack.enter_async_context(
+                    supervise(None, resume=name, take_over=True, **options)
+                )
+            except AlreadyOwned as owned:
+                if not complained:
+                    _log.warning("%s waits for its session: %s", self._who, owned)
+                complained = True
+                await asyncio.sleep(_AGAIN)
+
     async def _place(self) -> tuple[str, int]:
         """The session of this turn, and the number of the event behind which the turn begins."""
         context, store = self._context, self._store
         if not self._participant.shared or store is None:
             return session_of(context.id, context.kernel.team), 0
         if "session" not in context.claim.records:
-            prefix = session_of(f"shared.{context.name}", context.kernel.team)
-            ours = [one for one in await store.sessions() if one.id.startswith(f"{prefix}_")]
+            prefix = shared_of(context.name, context.kernel.team)
+            ours = [one for one in await store.sessions() if one.id.startswith(prefix)]
             number = 0
             if ours and not ours[-1].over:
                 while rows := await store.events(ours[-1].id, after=number):
                     number = rows[-1].number
                 await context.record("session", [ours[-1].id, number])
             else:
-                await context.record("session", [f"{prefix}_{len(ours) + 1}", 0])
+                await context.record("session", [f"{prefix}{len(ours) + 1}", 0])
         name, number = context.claim.records["session"]
         return name, number
 
@@ -326,6 +350,11 @@ def session_of(turn: str, team: str = "team") -> str:
     """The id of the session of a turn: its own, where that can be one, behind a team's own name."""
     plain = re.sub(r"[^A-Za-z0-9-]", "_", turn if team == "team" else f"{team}.{turn}")
     return plain if len(plain) <= 64 else hashlib.sha256(f"{team}.{turn}".encode()).hexdigest()[:40]
+
+
+def shared_of(name: str, team: str) -> str:
+    """What the ids of the sessions of a shared agent begin with; their numbers follow."""
+    return f"{session_of(f'shared.{name}', team)}_"
 
 
 def _attached(saved: str) -> Attachment:

@@ -148,6 +148,22 @@ class TurnJournal:
             turn=beginning,
         )
 
+    async def team_of(self, session: str) -> str | None:
+        """The team for which the agent of *session* works; it answers what the agent asks."""
+        from optio_agents.team.participants.agents import session_of, shared_of
+
+        for turn in await self.turns(running=True):
+            if session_of(turn.id, turn.team) == session:
+                return turn.team
+
+        def read(database: sqlite3.Connection) -> list[tuple[str, str]]:
+            return database.execute("SELECT DISTINCT team, name FROM turns").fetchall()
+
+        for team, name in await self._file.read(read):
+            if session.startswith(shared_of(name, team)):
+                return team
+        return None
+
     async def tree(self, turn: StoredTurn) -> list[tuple[int, StoredTurn]]:
         """*turn* and all below it, callers before those they called, each with its depth."""
         family = await self.family(turn.team, turn.row.root)

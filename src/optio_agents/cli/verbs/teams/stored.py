@@ -88,6 +88,14 @@ async def listed_turns() -> list[Record]:
         return [of_turn(one, waits=(one.team, one.id) in asked) for one in roots]
 
 
+async def team_of(session: str) -> str | None:
+    """The team that the agent of *session* works for."""
+    from optio_agents.team.stores.journal import TurnJournal
+
+    async with TurnJournal() as journal:
+        return await journal.team_of(session)
+
+
 async def attach_turn(beginning: str, *, as_lines: bool) -> int | None:
     """Show a turn to its end; None if there is no such turn."""
     from optio_agents.team.errors import NoParticipant
