@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 
 from optio_agents.hosts.host import Host
@@ -105,6 +107,33 @@ async def test_a_chain_of_forks_is_caught(reaping_host, tmp_path, life, deaf):
         proc.kill(*left)
         assert (report.empty, left) == (True, [])
         assert (await agent.status()).state == "exited"
+
+
+@pytest.mark.parametrize("reaping_host", ["dash"], indirect=True)
+async def test_a_stop_that_was_frozen_for_a_while_leaves_nothing_either(reaping_host, tmp_path):
+    """As on a machine that was put to sleep: all its seconds are over, and it did nothing yet."""
+    program, begun = tmp_path / "chain.py", tmp_path / "begun"
+    program.write_text(CHAIN)
+    command = f"exec env -i {PYTHON} {program} 0.005 deaf {begun}"
+    async with ready(reaping_host), started(reaping_host, command) as agent:
+        await until(begun.exists)
+        assert agent.process
+
+        async def freeze() -> None:
+            await until(lambda: proc.process_is_gone(agent.process.pid, agent.process.start))
+            stopping = proc.running(f"OPTIO_SESSION={agent.session}")
+            for process in stopping:
+                process.send(signal.SIGSTOP)
+            await anyio.sleep(8)
+            for process in stopping:
+                process.send(signal.SIGCONT)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(freeze)
+            report = await agent.stop(grace=2)
+        left = proc.running(str(program))
+        proc.kill(*left)
+        assert (report.empty, left) == (True, [])
 
 
 async def test_the_journal_limit_stops_the_agent_and_says_so(tmp_path):

@@ -2,10 +2,11 @@
 # Ends every process of ours that carries NAME=VALUE in its environment, is one of the roots, or
 # belongs to such a one by parent, process group or session. A root with a ? in front, and the
 # ANCHOR, were named by files of the agent's: one that lives without NAME=VALUE is somebody else's,
-# and stays out of it. TERM, GRACE seconds, then STOP and
-# KILL until six scans in a row find none: one walk over /proc is no snapshot. ANCHOR (PID:START)
-# may outlive the rest by a second, so that it can write down how that ended; if it is a child
-# subreaper, nothing escapes it, however fast it forks.
+# and stays out of it. TERM, GRACE seconds, then STOP and KILL until six scans in a row find none:
+# one walk over /proc is no snapshot. Gives up after 5 seconds of KILL and 50 looks: a starved
+# machine may find no time for a look in 5 seconds. ANCHOR (PID:START) may outlive the rest by 5
+# seconds, so that it can write down how that ended; if it is a child subreaper, nothing escapes it
+# however fast it forks, since it is not killed while it has a child.
 # Exit 0: nothing is left. Exit 1: survivors, one "PID COMMAND" a line.
 tag=$1 grace=$2 anchor=$3
 shift 3
@@ -108,6 +109,7 @@ hunt() { # SIGNAL: succeeds if there was something to send it to
   [ $hunted = yes ]
 }
 clock() { read -r up _ </proc/uptime; up=${up%.*}${up#*.}; } # hundredths of a second
+worn_out() { clock; [ "$up" -ge "$give_up_at" ] && [ $looks -ge 50 ]; }
 nap() { sleep "$1" 2>/dev/null || sleep 1; }
 survivors() { # PID:START ...
   for p; do
@@ -131,16 +133,15 @@ nursery=/proc/${anchor%:*}/task/${anchor%:*}/children
 clock
 case $grace in *.*) part=${grace#*.}00 ;; *) part=00 ;; esac
 kill_at=$((up + ${grace%%.*} * 100 + 1${part%"${part#??}"} - 100))
-give_up_at=$((kill_at + 500)) quiet=0 rounds=0 walks=1
+give_up_at=$((kill_at + 500)) quiet=0 looks=0 rounds=0 walks=1
 [ "$anchor" != - ] || walks=6 # nothing is left, as a rule
 while :; do
-  gone=yes fresh='' all='' foreign=''
+  gone=yes fresh='' all='' foreign='' looks=$((looks + 1))
   # shellcheck disable=SC2046 # the list
   set -- $(scan $walks)
   if [ "${1-}" != . ]; then # no process left for it, perhaps: that is not "nothing found"
     nap 0.05
-    clock
-    [ "$up" -lt "$give_up_at" ] && continue
+    worn_out || continue
     echo "? the processes could not be listed"
     exit 1
   fi
@@ -154,16 +155,21 @@ while :; do
     quiet=$((quiet + walks))
     clock
     if [ "$up" -ge "$kill_at" ]; then signal=KILL; else signal=TERM; fi
-    if [ "$up" -lt "$give_up_at" ] && hunt $signal; then quiet=0; fi
+    if ! worn_out && hunt $signal; then quiet=0; fi
     [ $quiet -ge 6 ] || continue
     if [ "$anchor" != - ]; then
       i=0
       standing "$anchor" && kill -CONT "${anchor%:*}" # or it never hears of their end
-      while [ $i -lt 20 ] && standing "$anchor"; do nap 0.05; i=$((i + 1)); done
-      clock
+      while [ $i -lt 100 ] && standing "$anchor"; do nap 0.05; i=$((i + 1)); done
       # What it still holds was missed by all these looks, and is nobody's once it has gone.
-      if [ "$up" -lt "$give_up_at" ] && standing "$anchor" &&
-        [ -n "$(cat "$nursery" 2>/dev/null)" ]; then quiet=0; continue; fi
+      left=$(cat "$nursery" 2>/dev/null)
+      if [ "$left" ] && standing "$anchor"; then
+        quiet=0
+        worn_out || continue
+        # shellcheck disable=SC2086 # the list
+        survivors $left
+        exit 1
+      fi
       known="$known$anchor " anchor=- quiet=0 walks=6
       continue
     fi
@@ -180,7 +186,7 @@ while :; do
     kill -STOP $all 2>/dev/null
     kill -KILL $all 2>/dev/null
     hunt KILL # or a chain of forks is seen in every scan, and gone before it is hit
-    if [ "$up" -ge "$give_up_at" ]; then
+    if worn_out; then
       survivors "$@"
       exit 1
     fi
