@@ -266,6 +266,44 @@ async def test_limits_hold_for_agents(tmp_path: Path) -> None:
     assert used == [1, None]
 
 
+async def test_ag_40_an_agent_that_has_reached_a_limit_sums_up(tmp_path: Path) -> None:
+    """It is told so in one message, and has a while for it; then it is stopped."""
+    polite = program("STATUS: 1%", hears("reached.a.limit.*seconds"), "DONE: half of it")
+    deaf = program("STATUS: 1%", "run trap '' INT; while :; do sleep 0.1; done")
+    deaf.grace = 0.5
+    people, store = {"polite": polite, "deaf": deaf}, tmp_path / "journal.sqlite3"
+    async with Team(people, store=store, limits=Limits(seconds=1)) as team:
+        for name, said in ("polite", "half of it"), ("deaf", ""):
+            turn = team.call(name, "x", id=f"late-{name}")
+            with pytest.raises(CallFailed, match="limit seconds: 1"):
+                await turn
+            status = await team.status(turn.id)
+            assert (status.status, status.text) == ("limit", said)
+            assert at_work(turn.id) == []
+
+
+async def test_ag_40_so_does_claude(tmp_path: Path) -> None:
+    async with ModelServer().serve() as api:
+        spec = claude(tmp_path, api, {"text": "I begin."}, {"text": "half of it"})
+        people, store = {"coder": agent(spec, ends="done")}, tmp_path / "journal.sqlite3"
+        async with Team(people, store=store, limits=Limits(steps=1)) as team:
+            turn = team.call("coder", "x")
+            with pytest.raises(CallFailed, match="limit steps: 1"):
+                await turn
+            status = await team.status(turn.id)
+    assert (status.status, status.text) == ("limit", "half of it")
+    assert "Sum up what you have" in json.dumps(api.requests)
+
+
+async def test_an_agent_whose_call_is_out_of_time_is_stopped(tmp_path: Path) -> None:
+    people = {"coder": program("STATUS: 1%", "sleep 3600")}
+    async with Team(people, store=tmp_path / "journal.sqlite3") as team:
+        with pytest.raises(CallFailed, match="no answer within"):
+            await team.call("coder", "x", id="timed", timeout=0.5)
+        assert (await team.status("timed")).status == "timeout"
+        assert at_work("timed") == []
+
+
 def test_the_session_of_a_turn_is_named_by_it() -> None:
     assert session_of("abc.1.2") == "abc_1_2"
     assert len(session_of("x" * 200)) == 40

@@ -39,12 +39,14 @@ class Worked:
 async def work_on(kernel: Worker, context: TurnContext) -> Worked:
     """Run the participant on its turn, until it has said all, fails, or sleeps for long."""
     turn = context.turn
-    end = end_of(turn, getattr(kernel.participants[turn.name], "grace", 0.0))
-    if end is not None and end <= time.time():  # it slept so long
-        return Worked(*_failed(turn, TimeoutError(), end))
+    participant = kernel.participants[turn.name]
+    end = end_of(turn, getattr(participant, "grace", 0.0))
+    bound = None if getattr(participant, "ends_in_time", False) else end
+    if bound is not None and bound <= time.time():  # it slept so long
+        return Worked(*_failed(turn, TimeoutError(), bound))
     try:
         with kernel.tracing.turn(turn):
-            async with NOTHING if end is None else asyncio.timeout(end - time.time()):
+            async with NOTHING if bound is None else asyncio.timeout(bound - time.time()):
                 await _answer(kernel, context)
     except (Suspend, BaseExceptionGroup) as raised:
         pause = _pause_in(raised)

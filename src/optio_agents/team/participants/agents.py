@@ -16,13 +16,15 @@ import logging
 import mimetypes
 import re
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from optio_agents.team.errors import TeamError
+from optio_agents.errors import OptioAgentsError
+from optio_agents.team.errors import LimitReached, TeamError
 from optio_agents.team.messages import Attachment, Message
 from optio_agents.team.observing.events import AgentSpoke, Stepped
 from optio_agents.team.stores import OVER
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from optio_agents.team.context import TurnContext
 
 _log = logging.getLogger(__name__)
+_SUM_UP = "You have reached a limit ({}). Sum up what you have, briefly, and end."
 _AGAIN = 0.5  # seconds until a session that somebody else supervises is asked for again
 
 Ends: TypeAlias = Literal["answer", "done"]
@@ -54,6 +57,8 @@ class CodingAgent:
     """What `agent` makes."""
 
     local = True
+    grace = 60.0  # seconds to sum up when its tree has reached a limit
+    ends_in_time = True  # by itself: what works for it has to be stopped
 
     def __init__(
         self, spec: Any, host: Any, *, cwd: str | None, role: str, ends: Ends, shared: bool
@@ -150,6 +155,8 @@ class AgentTurn:
         self._delivered: dict[str, str] = {}
         self._owed: set[str] = set()  # files that were announced and not answered
         self._said: str | None = None
+        self._limited = asyncio.Event()  # its tree may use up no more, but for a summary
+        self._late: LimitReached | TimeoutError | None = None  # why it is ended by us
         self._verbs = AgentVerbs(context)
         self._budget = Budget(context)
 
@@ -168,7 +175,9 @@ class AgentTurn:
                 sender.cancel()
                 result = await session.result()
             except SessionFailed as error:
-                raise AgentFailed(f"{self._who}: {error}", turn=self._context.id) from error
+                if self._late is None:
+                    raise AgentFailed(f"{self._who}: {error}", turn=self._context.id) from error
+                result = None
             except asyncio.CancelledError:
                 if await asyncio.shield(self._goes_on()):
                     await asyncio.shield(session.detach())
@@ -179,6 +188,10 @@ class AgentTurn:
                 sender.cancel()
                 with suppress(asyncio.CancelledError):
                     await sender
+        if self._late is not None:
+            self._sum_up(result.summary if result and result.outcome == "done" else None)
+            raise self._late
+        assert result is not None
         text = self._said if self._said is not None else result.summary or ""
         if not self._participant.shared:
             self._delivered = {one.path: one.saved for one in result.deliverables if one.saved}
@@ -284,6 +297,8 @@ class AgentTurn:
         leave = session.detach if self._participant.shared else session.stop
         async with task_group() as tasks:
             tasks.start_soon(self._until_over, tasks.cancel_scope)
+            tasks.start_soon(self._until_limited, session, tasks.cancel_scope)
+            tasks.start_soon(self._until_late, tasks.cancel_scope)
             async for event in session.events(self._after):
                 match event:
                     case AgentEvent(raw):
@@ -293,25 +308,55 @@ class AgentTurn:
                         self._deliver(delivery)
                     case TurnEnded(ended):
                         self._count(ended)
-                        if error := self._wrong(ended):
+                        if error := self._judge(ended):
                             await leave()
                             raise error
-                        self._said = ended.text or self._said
-                        if self._ends == "answer" and not self._owed and not self._verbs.open:
-                            self._verbs.finished = self._verbs.finished or Message(self._said or "")
-                        elif limit := self._budget.reached():
-                            await leave()
-                            raise limit
                 if self._verbs.finished is not None:
                     break
             tasks.cancel_scope.cancel()
-        if self._verbs.finished is not None:
+        if self._verbs.finished is not None or self._late is not None:
             await leave()
 
     async def _until_over(self, following: anyio.CancelScope) -> None:
         """Nothing need happen in the session once it has said `finish` by a line of its log."""
         await self._verbs.over.wait()
         following.cancel()
+
+    async def _until_limited(self, session: Session, following: anyio.CancelScope) -> None:
+        """Once there is no time left, or no more may be used up, ask it once to sum up.
+
+        It has `grace` seconds for that; when half of them are over, what it does is interrupted.
+        """
+        from anyio import move_on_after  # not before there is an agent
+
+        with move_on_after(max(self._budget.left(), 0.0)):
+            await self._limited.wait()
+        self._late = self._late or self._budget.reached()
+        left = self._participant.grace + min(self._budget.left(), 0.0)
+        if left > 0:
+            with suppress(OptioAgentsError):
+                await session.send(_SUM_UP.format(self._late), id=f"{self._context.id}:limit")
+            await asyncio.sleep(left / 2)
+            with suppress(OptioAgentsError):
+                await session.interrupt()
+            await asyncio.sleep(left / 2)
+        following.cancel()
+
+    async def _until_late(self, following: anyio.CancelScope) -> None:
+        """The call has a time of its own."""
+        bound = self._context.options.get("timeout")
+        if bound is not None:
+            began = self._context.turn.row.started or time.time()
+            await asyncio.sleep(max(began + bound - time.time(), 0.0))
+            self._late = self._late or TimeoutError()
+            following.cancel()
+
+    def _sum_up(self, summary: str | None) -> None:
+        """Its last words are the turn's, however that ends."""
+        turn, finished = self._context.turn, self._verbs.finished
+        text = summary or (finished.text if finished else self._said)
+        if text:
+            turn.add(Message(text, "return", turn.name, turn.message.sender, turn=turn.id))
 
     def _deliver(self, delivery: Delivery) -> None:
         if delivery.saved:
@@ -321,12 +366,24 @@ class AgentTurn:
         else:
             self._owed.discard(delivery.path)
 
-    def _wrong(self, ended: Any) -> TeamError | None:
-        """Why a turn of the agent's that has *ended* is the end of ours, and no good one."""
+    def _judge(self, ended: Any) -> TeamError | None:
+        """Take in a turn of the agent's; why it is the end of ours, and no good one."""
+        if self._late is not None:
+            if ended.ok:  # else it was interrupted, to sum up
+                self._verbs.finished = self._verbs.finished or Message(ended.text or "")
+            return None
         if not ended.ok and self._ends == "answer":
             words = f"{self._who}: its turn was {ended.outcome}: {ended.failure}"
             return AgentFailed(words, turn=self._context.id)
-        return self._budget.unpriced(self._who) if ended.cost is None else None
+        if ended.cost is None and (unpriced := self._budget.unpriced(self._who)):
+            return unpriced
+        self._said = ended.text or self._said
+        if self._ends == "answer" and not self._owed and not self._verbs.open:
+            self._verbs.finished = self._verbs.finished or Message(self._said or "")
+        elif limit := self._budget.reached():
+            self._late = limit
+            self._limited.set()
+        return None
 
     def _count(self, ended: Any) -> None:
         turn, used = self._context.turn, self._context.used
