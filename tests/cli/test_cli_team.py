@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from optio_agents.cli import exits
 from tests.support.terminal import Desk
 from tests.support.timeouts import BOUND
 
@@ -123,14 +124,40 @@ team = Team({"coder": agent(Command(scripted_agent(*steps))), "echo": echo})
 """
 
 
-def test_who_attaches_leaves_the_calls_of_an_agent_to_its_team(desk: Desk) -> None:
-    """Killed, a team is waited for, and takes its agent back when it is at work again."""
+@pytest.fixture
+def killed(desk: Desk) -> Desk:
+    """A team was killed while its agent worked on the turn c-1."""
     (desk.home / "crew.py").write_text(CODERS.replace("HOLD", repr(desk.hold("ask"))))
     words = ["optio-agents", "team", "run", "crew.py", "coder", "x", "--id", "c-1"]
     with subprocess.Popen(words, env=desk.env, cwd=desk.home, stdout=subprocess.DEVNULL) as team:
         while not any(row.get("last") == "5% begun" for row in listed(desk)):
             pass
         team.kill()
+    return desk
+
+
+def test_the_agent_of_a_team_that_was_killed_is_cancelled(killed: Desk) -> None:
+    ran = killed.run("team", "cancel", "c-1")
+    assert (ran.stdout, ran.stderr) == ("cancelled c-1\n", "")
+    assert {row["outcome"] for row in listed(killed)} == {"cancelled"}
+    assert killed.run("team", "cancel", "c-1").stdout == "c-1 is over: cancelled\n"
+
+
+def test_a_turn_is_cancelled_from_another_process(crew: Desk) -> None:
+    with release(crew) as process:
+        while not any(row["waits"] for row in listed(crew)):
+            pass
+        ran = crew.run("team", "cancel", "r-1")
+        assert ran.stdout == "cancelled r-1, and 1 below it\n"
+        assert process.wait(BOUND) == exits.CANCELLED
+    states = [line.split()[2] for line in crew.run("team", "tree", "r-1").stdout.splitlines()[:3]]
+    assert states == ["cancelled", "completed", "cancelled"]
+    assert "no turn 'nobody'" in crew.run("team", "cancel", "nobody").stderr
+
+
+def test_who_attaches_leaves_the_calls_of_an_agent_to_its_team(killed: Desk) -> None:
+    """It is waited for, and takes its agent back when it is at work again."""
+    desk = killed
     attach = ["optio-agents", "attach", "crew_c-1"]
     with subprocess.Popen(
         attach, env=desk.env, cwd=desk.home, stderr=subprocess.PIPE, text=True
@@ -141,7 +168,7 @@ def test_who_attaches_leaves_the_calls_of_an_agent_to_its_team(desk: Desk) -> No
         assert "which is not at work" in line
         assert "optio-agents team serve FILE.py" in line
         desk.release("ask")
-        ran = desk.run(*words[1:])
+        ran = desk.run("team", "run", "crew.py", "coder", "x", "--id", "c-1")
         assert ran.stdout.endswith("\nboth\n")
         assert "coder calls echo" in ran.stdout
         assert attached.wait(BOUND) == 0

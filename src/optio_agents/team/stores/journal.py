@@ -93,7 +93,7 @@ class Question:
 
 
 class TurnJournal:
-    """Reads the turns in a journal, and answers for people. Everything raises StoreError."""
+    """Reads the turns in a journal, cancels, answers for people. Everything raises StoreError."""
 
     def __init__(self, store: Store | str | os.PathLike[str] | None = None) -> None:
         from optio_agents.store.sqlite import StoreFile, default_path
@@ -232,6 +232,32 @@ class TurnJournal:
             return all(kept[name] == value for name, value in item.items())
         finally:
             await store.close()
+
+    async def cancel(self, turn: StoredTurn) -> list[str]:
+        """End a turn and all below it; their ids.
+
+        Whatever team is at work on them ends its part; an agent that no team has is stopped here.
+        Raises HostError where it cannot be reached.
+        """
+        from optio_agents.store import Store
+        from optio_agents.supervision import find_session
+        from optio_agents.team.participants.agents import session_of
+
+        from .sqlite import SqliteTurns
+
+        turns = SqliteTurns(self.path, team=turn.team)
+        await turns.open()
+        try:
+            ended = await turns.cancel(turn.id)
+        finally:
+            await turns.close()
+        async with Store(self.path) as store:
+            for one in ended:
+                known = await store.find(session_of(one, turn.team))
+                if known is not None and not known.over and store.owner(known.id) is None:
+                    async with find_session(known.id, store=store) as session:
+                        await session.stop()
+        return ended
 
     async def _select(
         self, terms: str, values: Sequence[Any], *, order: str = "number"

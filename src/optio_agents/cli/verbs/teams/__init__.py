@@ -1,4 +1,4 @@
-"""`team run`, `team serve`, `team tree` and `sit`: teams of a Python file, and their people.
+"""`team run`, `serve`, `tree`, `cancel` and `sit`: teams of a Python file, and their people.
 
 Read `run` (a file's team at work in this process), `sit` (a person answers), then `views`.
 """
@@ -9,7 +9,7 @@ import click
 
 from .run import run, serve
 from .sit import sit
-from .stored import tree
+from .stored import cancel, tree
 
 __all__ = ["sit", "team"]
 
@@ -19,5 +19,5 @@ def team() -> None:
     """Work with the team of a Python file: agents, models, people and functions."""
 
 
-for verb in run, serve, tree:
+for verb in run, serve, tree, cancel:
     team.add_command(verb)

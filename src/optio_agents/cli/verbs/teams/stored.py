@@ -1,4 +1,4 @@
-"""`team tree`: who called whom, how each ended, now or as it goes; turns in `ls` and `attach`."""
+"""`team tree`: who called whom, how each ended; `team cancel`; turns in `ls` and `attach`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from optio_agents.cli import exits
+from optio_agents.cli.options import refuse_inside_a_session
 from optio_agents.cli.output import as_json
 from optio_agents.cli.screen.records import Record, record
 from optio_agents.display import visible, visible_block
@@ -49,6 +50,26 @@ async def _follow(journal: Any, turn: StoredTurn, as_lines: bool) -> None:
                 states[one.id] = one.row.state
                 line = f"{time.strftime('%H:%M:%S')} {'  ' * depth}{visible(one.line())}"
                 click.echo(as_json(of_turn(one)) if as_lines else line)
+
+
+@click.command(epilog="Example:  optio-agents team cancel report-7")
+@click.argument("turn")
+def cancel(turn: str) -> None:
+    """End TURN and all that was called below it, with the agents that work on it."""
+    refuse_inside_a_session()
+    click.echo(asyncio.run(_cancel(turn)))
+
+
+async def _cancel(beginning: str) -> str:
+    from optio_agents.team.stores.journal import TurnJournal
+
+    async with TurnJournal() as journal:
+        turn = await journal.find(beginning)
+        ended = await journal.cancel(turn)
+    if not ended:
+        return f"{turn.id} is over: {turn.row.state}"
+    below = len(ended) - 1
+    return f"cancelled {turn.id}" + (f", and {below} below it" if below else "")
 
 
 def of_turn(turn: StoredTurn, *, waits: bool = False) -> Record:
