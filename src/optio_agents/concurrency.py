@@ -132,6 +132,7 @@ class SharedTimer:
         key = object()
         self._calls[key] = call
         if self._timer is None:
+            name_library()  # the callbacks run in the context of this moment
             self._last = self._loop.time()
             self._timer = self._loop.call_later(self._interval, self._tick)
         return lambda: self._remove(key)
@@ -156,7 +157,6 @@ def every(interval: float, call: Callable[[float], None]) -> Callable[[], None]:
 
     Returns how to stop.
     """
-    name_library()
     loop = asyncio.get_running_loop()
     timers = _timers.setdefault(loop, {})
     if interval not in timers:

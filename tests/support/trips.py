@@ -4,7 +4,8 @@
 
 A line per trip: the calls (a coroutine that goes on counts as one), the functions and files they
 are in, the moves from file to file, and how many of them returned to a file left before. Only the
-event loop's own thread is counted, from the moment the thing happens until it has arrived.
+event loop's own thread is counted, from the moment the thing happens until it has arrived, and
+nothing that a timer does meanwhile: how often it ticks says how long a trip took, not how far.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Trip:
     """What was called between `begin` and `end`, in order."""
 
     steps: list[tuple[str, str]] = field(default_factory=list)  # file and function
+    ticking: FrameType | None = None
 
     def begin(self) -> None:
         sys.setprofile(self._note)
@@ -60,7 +62,11 @@ class Trip:
     def _note(self, frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
         ours = code.co_filename.startswith(HOME) and not code.co_filename.startswith(PLAYED)
-        if event == "call" and ours:
+        if self.ticking is not None:
+            self.ticking = None if event == "return" and frame is self.ticking else self.ticking
+        elif event == "call" and code.co_qualname == "SharedTimer._tick":
+            self.ticking = frame
+        elif event == "call" and ours:
             self.steps.append((code.co_filename, code.co_qualname))
 
     def __str__(self) -> str:
