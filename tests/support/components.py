@@ -48,6 +48,7 @@ PINNED_AGENTS = {
     "opencode": "1.18.33",
     "qwen": "0.24.4",
     "copilot": "1.0.102",
+    "claude-agent-acp": "0.101.0",
 }
 CI_AGENTS = ("codex", "gemini", "kimi")
 

@@ -26,6 +26,7 @@ from optio_agents.conversation import (
 from optio_agents.testing.model_server import scripted
 from tests.support.agents.pipe_handle import until
 from tests.support.claude.claude_cli import Talk
+from tests.support.components import CI_AGENTS
 
 TOUCH = {"shell": "touch made"}
 Play = Callable[[Talk, str], Awaitable[None]]
@@ -33,10 +34,13 @@ CASES = dict[str, Play]()
 
 # How a turn ends whose model call went wrong: "completed" is what its wire does not tell apart.
 OUTCOMES = {
-    "bad-request": dict.fromkeys(("claude", "codex", "gemini", "opencode", "qwen"), "failed")
-    | {"kimi": "empty", "copilot": "failed"},
+    "bad-request": dict.fromkeys(
+        ("claude", "codex", "gemini", "opencode", "qwen", "copilot", "claude-agent-acp"), "failed"
+    )
+    | {"kimi": "empty"},
     "not-logged-in": dict.fromkeys(
-        ("claude", "codex", "gemini", "kimi", "opencode", "qwen", "copilot"), "failed"
+        ("claude", "codex", "gemini", "kimi", "opencode", "qwen", "copilot", "claude-agent-acp"),
+        "failed",
     ),
     "refusal": {
         "kimi": "refused",
@@ -45,8 +49,9 @@ OUTCOMES = {
         "gemini": "completed",
         "qwen": "completed",
         "copilot": "completed",
+        "claude-agent-acp": "completed",
     },
-    "no-words": {"codex": "empty", "copilot": "empty", "opencode": "empty"},
+    "no-words": dict.fromkeys(("codex", "copilot", "opencode", "claude-agent-acp"), "empty"),
 }
 
 
@@ -59,6 +64,27 @@ EXCEPT = {
     ("qwen", "no-words"): "it asks its model again",
     ("claude", "other-input-is-refused-where-the-wire-has-none"): "it takes another input",
 }
+
+
+# What is recorded of those that are not tried on every change; of the others it is every case.
+BASICS = (
+    "one-turn",
+    "bad-request",
+    "refusal",
+    "permission-allowed",
+    "permission-denied",
+    "interrupted-while-it-speaks",
+    "interrupted-with-an-open-request",
+)
+STEERED = {"claude", "codex", "claude-agent-acp"}
+
+
+def recorded(agent: str) -> list[str]:
+    """The cases that are recorded of *agent*."""
+    every = [name for name in CASES if (agent, name) not in EXCEPT]
+    if agent in CI_AGENTS:
+        return every
+    return [n for n in every if n in BASICS or (n == "steering" and agent in STEERED)]
 
 
 def case(play: Play) -> Play:
@@ -207,7 +233,7 @@ async def steering(talk: Talk, agent: str) -> None:
         tasks.start_soon(talk.conversation.ask, scripted({"text": "first answer", "hold": "x"}))
         await talk.held("x")
         await in_turn(talk)
-        if agent in {"claude", "codex"}:
+        if agent in STEERED:
             await talk.conversation.steer("by the way")
         else:
             with pytest.raises(ControlRefused, match="hears nothing" if talk.real else None):

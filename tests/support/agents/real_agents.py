@@ -106,7 +106,7 @@ def _opencode(home: Path, url: str) -> Mapping[str, str]:
         "autoupdate": False,
     }
     _file(home, ".config/opencode/opencode.json", json.dumps(settings))
-    return {}
+    return {"OPENCODE_DISABLE_MODELS_FETCH": "1"}
 
 
 def _copilot(home: Path, url: str) -> Mapping[str, str]:
@@ -115,6 +115,16 @@ def _copilot(home: Path, url: str) -> Mapping[str, str]:
         "COPILOT_PROVIDER_API_KEY": "dummy-key",
         "COPILOT_MODEL": "gpt-5",
         "COPILOT_OFFLINE": "true",
+    }
+
+
+def _claude(home: Path, url: str) -> Mapping[str, str]:
+    return {
+        "ANTHROPIC_BASE_URL": url,
+        "ANTHROPIC_API_KEY": "dummy-key",
+        "CLAUDE_CONFIG_DIR": str(home / ".claude"),
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "CLAUDE_CODE_MAX_RETRIES": "1",
     }
 
 
@@ -137,6 +147,9 @@ AGENTS = {
         RealAgent("qwen", "qwen", ("--acp",), _qwen, _acp("qwen"), _ACP),
         RealAgent("opencode", "opencode", ("acp",), _opencode, _acp("opencode"), _ACP),
         RealAgent("copilot", "copilot", ("--acp",), _copilot, _acp("copilot"), _ACP),
+        RealAgent(
+            "claude-agent-acp", "claude-agent-acp", (), _claude, _acp("claude-agent-acp"), _ACP
+        ),
     )
 }
 

@@ -7,43 +7,57 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 
 from optio_agents.testing import transcript
 from optio_agents.testing.transcript import Recorder
-from tests.support.agents.behaviours import CASES, EXCEPT
+from tests.support.agents.behaviours import CASES, recorded
 from tests.support.agents.real_agents import AGENTS, over_pipes
 from tests.support.components import cache
+from tests.support.timeouts import BOUND
 
 _INTO = Path(transcript.__file__).parent / "transcripts"
 
 
-async def record(agent: str, name: str) -> None:
+async def record(agent: str, name: str, root: Path) -> None:
     recorders = list[Recorder]()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root, anyio.fail_after(60):
-        async with over_pipes(AGENTS[agent], Path(root), record=recorders) as talk:
+    shutil.rmtree(root / "work", ignore_errors=True)
+    with anyio.fail_after(BOUND):
+        async with over_pipes(AGENTS[agent], root, record=recorders) as talk:
             if name == "closed-in-a-turn":  # and all that a wrapper has started
                 talk.conversation._wire._terminate = partial(os.killpg, talk.handle.pid, 9)  # noqa: SLF001
             await CASES[name](talk, agent)
-        found = recorders[0].transcript()
-        for entry in found.entries:
-            params = entry.message.get("params")
-            if isinstance(params, dict) and "serverName" in params:
-                params["serverName"] = "box"
-        found.save(
-            _INTO / agent / f"{name}.jsonl",
-            replace={root: "/home/agent", str(cache()): "/opt"},
-        )
+    found = recorders[0].transcript()
+    for entry in found.entries:
+        _shorten(entry.message)
+    found.save(
+        _INTO / agent / f"{name}.jsonl",
+        replace={str(root): "/home/agent", str(cache()): "/opt"},
+    )
+
+
+def _shorten(message: dict[str, Any]) -> None:
+    """The name of this machine stays out, and so do most of the commands: one tells 500 kB."""
+    match message:
+        case {"params": {"serverName": _} as params}:
+            params["serverName"] = "box"
+        case {"params": {"update": {"availableCommands": list() as commands, **more}}}:
+            del commands[2:]
+            more.get("_meta", {}).pop("availableSkillDetails", None)
 
 
 if __name__ == "__main__":
     agent = sys.argv[1]
     (_INTO / agent).mkdir(exist_ok=True, parents=True)
-    for chosen in sys.argv[2:] or [case for case in CASES if (agent, case) not in EXCEPT]:
-        print(agent, chosen)  # noqa: T201 - a script's progress
-        asyncio.run(record(agent, chosen))
+    # one HOME for all of them: some unpack 100 MB into a new one
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root:
+        for chosen in sys.argv[2:] or recorded(agent):
+            print(agent, chosen)  # noqa: T201 - a script's progress
+            asyncio.run(record(agent, chosen, Path(root)))
