@@ -159,6 +159,8 @@ class Play:
         return None
 
     async def agent_sender(self, text: str) -> None:
+        if "no newline at its end" in text:  # said to one that was starved in the midst of a line
+            return
         self.trace.sent.append(text.split()[2].rstrip(":").removeprefix("deliverables/"))
 
     async def after(self, _: Any) -> None:

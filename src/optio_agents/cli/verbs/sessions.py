@@ -49,7 +49,7 @@ _PAGE = 1000
 
 
 _EVERY = "every host"  # that the journal knows: nobody types this
-_ASKING = 15.0  # seconds for one host
+_ASKING = 30.0  # seconds for one host
 
 
 @click.command(epilog="Example:  optio-agents ls --running")
