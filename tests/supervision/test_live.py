@@ -6,20 +6,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from optio_agents.errors import AgentError, AgentExited, AgentReportedError
+from optio_agents.concurrency import task_group
+from optio_agents.errors import AgentError, AgentExited, AgentReportedError, AlreadyOwned
 from optio_agents.protocol.events import DoneEvent, StatusEvent
-from optio_agents.store import Store
-from optio_agents.store.records import SessionResult
+from optio_agents.store import Store, StoredSession
+from optio_agents.store.records import SessionResult, SessionState
 from optio_agents.supervision import (
     Command,
     LogLine,
     MessageSent,
+    Notice,
     SessionBegan,
     SessionEnded,
     SessionEvent,
@@ -27,6 +30,7 @@ from optio_agents.supervision import (
     find_session,
     supervise,
 )
+from optio_agents.supervision.events import recordable
 from optio_agents.testing.scripted import scripted_agent
 from tests.support.proc import kill, tagged
 from tests.support.sessions.supervising import PLAIN, Office, Watching
@@ -141,6 +145,37 @@ async def test_the_owner_sees_and_acts(office: Office) -> None:
     assert isinstance(seen[-1], SessionEnded)
     assert DoneEvent("all") in [event.event for event in seen if isinstance(event, LogLine)]
     assert late == seen
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_others_see_the_last_event_that_the_owner_records(
+    office: Office, killed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How it ends is recorded first; that is its last event when the agent is gone, too."""
+    monkeypatch.setattr("optio_agents.supervision.visiting.SLOWLY", 0.1)
+    async with office.store() as store:
+        await store.add(StoredSession("one", 1.0, "local", "/tasks/one", {"agent": "command"}))
+        journal, result = store.journal("one"), SessionResult("one", "done", "all", 1.0, 2.0)
+        await journal.append(recordable(Notice("it begins"), 1.0))
+        with anyio.fail_after(BOUND), ExitStack() as owning:
+            owning.enter_context(store.claim("one", "somebody"))
+            await journal.end(result)
+            with pytest.raises(AlreadyOwned, match="somebody sees this session to its end"):
+                await supervise(None, resume="one", store=store)
+            seen = list[SessionEvent]()
+            async with find_session("one", store=store) as session, task_group() as tasks:
+
+                async def finish() -> None:
+                    if not killed:
+                        await journal.finish(result, SessionState("over", "done"))
+                    owning.close()
+
+                async for event in session.events():
+                    seen.append(event)
+                    if len(seen) == 1:
+                        tasks.start_soon(finish)
+    assert [type(event).__name__ for event in seen] == ["Notice", "SessionEnded"]
+    assert [event.number for event in seen] == [1, None if killed else 2]
 
 
 async def test_a_failure_that_nobody_asked_about_is_raised_by_the_block(office: Office) -> None:

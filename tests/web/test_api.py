@@ -14,8 +14,9 @@ import pytest
 from optio_agents.cli.output import as_json
 from optio_agents.cli.screen.records import of_session, records_of
 from optio_agents.store import Store
-from optio_agents.supervision import MessageSent, SessionEnded, supervise
-from optio_agents.supervision.events import event_of
+from optio_agents.store.records import SessionResult, SessionState
+from optio_agents.supervision import MessageSent, Notice, SessionEnded, supervise
+from optio_agents.supervision.events import event_of, recordable
 from optio_agents.team import Team, human
 from optio_agents.testing.model_server import ModelServer
 from optio_agents.web import streams
@@ -141,6 +142,26 @@ async def test_events_come_while_they_happen(office: Office) -> None:
         *("began", "status", "done", "finished")
     ]
     assert kinds[-1] == "over"
+
+
+async def test_a_stream_goes_on_while_the_owner_of_a_session_ends_it(office: Office) -> None:
+    """How it ends is recorded first; that is its last event when the agent is gone, too."""
+    async with office.store() as store, visiting(store) as visitor:
+        crowd(store.path, 1, over=False)
+        journal, result = store.journal("s000000"), SessionResult("s000000", "done", "all", 1, 2)
+        with anyio.fail_after(BOUND), store.claim("s000000", "somebody"):
+            async with visitor.stream("/api/sessions/s000000/events") as messages:
+                kinds = list[str]()
+                async for one in messages:
+                    kinds.append(one.data.get("kind", one.event))
+                    if one.event == "session" and not one.data["over"]:
+                        await journal.end(result)
+                        await journal.append(recordable(Notice("it is ended"), 2.0))
+                    elif one.event == "session" and "finished" not in kinds:
+                        await journal.finish(result, SessionState("over", "done"))
+    assert [kind for kind in kinds if kind != "session"] == [
+        *("status", "status", "status", "notice", "finished", "over")
+    ]
 
 
 async def test_silence_is_broken(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,8 +92,10 @@ class Store:
         return [await self._standing(session) for session in found]
 
     async def _standing(self, session: StoredSession) -> StoredSession:
-        if session.over or self.owner(session.id):
+        if session.complete or self.owner(session.id):
             return session
+        if session.over:  # its owner ended it, and was killed before it had written that down
+            return replace(session, complete=True)
         last = await self._file.read(lambda database: rows.last_event(database, session.id))
         state = session.state.left_alone(last or session.state.since)
         return replace(session, state=state)

@@ -363,6 +363,8 @@ class StoredSession:
     summary: str | None = None
     result: Mapping[str, Any] | None = None
     state: SessionState = field(default=SessionState("starting"), compare=False)
+    # Over, and nobody writes any more: asked before its events are read, all of them are.
+    complete: bool = field(default=False, compare=False)
 
     @property
     def verified(self) -> bool:

@@ -49,7 +49,9 @@ def sessions(database: sqlite3.Connection, only: str | None = None) -> list[Stor
     """All, the oldest first; or *only* the one of that id, if there is one."""
     rows = database.execute(
         "SELECT id, created_at, host, taskdir, facts, ended_at, outcome, summary, result, state,"
-        f" percent FROM sessions {'' if only is None else 'WHERE id=?'} ORDER BY created_at, id",
+        " percent, outcome IS NOT NULL AND (SELECT kind FROM events WHERE session=id"
+        " ORDER BY number DESC LIMIT 1) IS 'finished'"
+        f" FROM sessions {'' if only is None else 'WHERE id=?'} ORDER BY created_at, id",
         () if only is None else (only,),
     )
     return [_session(row) for row in rows]
@@ -61,7 +63,8 @@ def ids(database: sqlite3.Connection) -> set[str]:
 
 
 def _session(row: tuple[Any, ...]) -> StoredSession:
-    id_, created_at, host, taskdir, facts, ended_at, outcome, summary, result, state, percent = row
+    id_, created_at, host, taskdir, facts, ended_at, outcome, summary, result, state, *more = row
+    percent, finished = more
     stored = StoredSession(
         id_,
         created_at,
@@ -84,7 +87,7 @@ def _session(row: tuple[Any, ...]) -> StoredSession:
             state=stands,
             verified=stored.verified,
         )
-    return replace(stored, state=stands)
+    return replace(stored, state=stands, complete=stored.over and bool(finished))
 
 
 def last_event(database: sqlite3.Connection, session: str) -> float | None:

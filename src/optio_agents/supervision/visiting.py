@@ -121,7 +121,7 @@ class Visitor:
                     yield event
             if stored is None:
                 return
-            if stored.over:
+            if stored.complete:
                 if not isinstance(event, SessionEnded) or event.result.outcome in RESUMABLE:
                     yield SessionEnded(_result_of(stored), at=stored.ended_at or 0.0)
                 return

@@ -285,6 +285,9 @@ class WayIn:
             where = host.machine.name, await host.path(session)
             known = [s for s in await store.sessions() if (s.host, s.taskdir) == where]
             stored = known[-1] if known else None
+        if stored is not None and store is not None and stored.over and not stored.complete:
+            owner = store.owner(stored.id) or "another process"
+            raise AlreadyOwned(f"{owner} sees this session to its end", owner=owner)
         if stored is not None and stored.over:
             raise ValueError(f"session {stored.id} is over: {stored.outcome}")
         return stored

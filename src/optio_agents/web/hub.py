@@ -42,7 +42,7 @@ class Standing:
 
     record: str  # JSON
     version: int  # at which it became so
-    over: bool
+    complete: bool  # it is over, and all that happened in it is recorded
 
 
 class Hub:
@@ -108,15 +108,14 @@ class Hub:
         self._last = last
         for session in sessions:
             await self._read_one(session)
-            if (waiting := self._events.pop(session, None)) is not None:
-                waiting.set()
+            self._wake(session)
         return None
 
     async def _read_unwritten(self) -> None:
         """What no event tells: an owner that was killed, a session that was forgotten."""
         for session in self.rows.keys() - await self.store.ids():
             self._forget(session)
-        for session in [session for session, row in self.rows.items() if not row.over]:
+        for session in [session for session, row in self.rows.items() if not row.complete]:
             await self._read_one(session)
 
     async def _read_one(self, session: str) -> None:
@@ -141,12 +140,17 @@ class Hub:
 
     def _set(self, session: StoredSession, last: LastWords | None) -> None:
         before = self.rows.get(session.id)
-        record = as_json(of_session(session, last))
-        if before is None or before.record != record:
+        record, complete = as_json(of_session(session, last)), session.complete
+        if before is None or (before.record, before.complete) != (record, complete):
             self.version += 1
-            self.rows[session.id] = Standing(record, self.version, session.over)
+            self.rows[session.id] = Standing(record, self.version, complete)
             self.gone.pop(session.id, None)
             self.bell.ring()
+            self._wake(session.id)
+
+    def _wake(self, session: str) -> None:
+        if (waiting := self._events.pop(session, None)) is not None:
+            waiting.set()
 
     def _forget(self, session: str) -> None:
         if self.rows.pop(session, None) is not None:

@@ -141,7 +141,7 @@ def session_events(hub: Hub, session: str, after: int) -> Callable[[Write], Awai
             if row is not None and row.version > standing:
                 standing = row.version
                 await write(message(row.record, event="session"))
-            if row is not None and row.over:
+            if row is not None and row.complete:
                 return await write(message("{}", event="over"))
             await _until(news, write)
 

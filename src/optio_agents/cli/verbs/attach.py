@@ -131,7 +131,7 @@ async def _own_or_watch(shown: ShownSession) -> SessionResult | int:
         if shown.left.is_set():
             return exits.DETACHED
         known = await terminal.store.session(session)
-        if known.over and known.outcome is not None:
+        if known.complete and known.outcome is not None:
             return exits.OUTCOMES[known.outcome]
 
 
