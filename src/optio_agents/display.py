@@ -74,6 +74,7 @@ def _shorten(text: str, limit: int) -> str:
 
 _SHORTEST = 6  # a shorter value is no credential, and replacing it would garble ordinary words
 _PIECE = 8  # characters of a value that tell it from ordinary words: a line of it, a cut one
+_PLACES = 1 << 15
 _PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s@]+)@|\b(?:password|pwd)=([^\s&;]+)", re.IGNORECASE)
 
 
@@ -94,6 +95,11 @@ class Secrets:
         self._forms = sorted(self._names, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, self._forms)))
         self._all = "\0".join(self._forms)
+        self._known = bytearray(
+            _PLACES if self._forms else 0
+        )  # pieces by their hash: a Bloom filter
+        for start in range(len(self._all) - _PIECE + 1):
+            self._known[hash(self._all[start : start + _PIECE]) % _PLACES] = 1
 
     def __bool__(self) -> bool:
         return bool(self._forms)
@@ -118,8 +124,10 @@ class Secrets:
         return [self._hide_ends(text) for text in texts]
 
     def _hide_ends(self, text: str) -> str:
-        if len(text) >= _PIECE and (text[:_PIECE] in self._all or text[-_PIECE:] in self._all):
-            return self._hide_pieces(text)
+        if len(text) >= _PIECE:
+            for piece in text[:_PIECE], text[-_PIECE:]:
+                if self._known[hash(piece) % _PLACES] and piece in self._all:
+                    return self._hide_pieces(text)
         return text
 
     def _hide_pieces(self, text: str) -> str:

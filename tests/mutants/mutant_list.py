@@ -479,6 +479,13 @@ MUTANTS = (
         "title = str(title)",
         ("tests/supervision/test_supervise.py", "-k", "no_title"),
     ),
+    Mutant(
+        "narration that nobody will see is marked done line by line",
+        SRC + "session/dispatch.py",
+        "done = self._progress.silent and kind in _REPORTED",
+        "done = False",
+        ("tests/session/test_session_progress.py", "-k", "nobody_will_see"),
+    ),
     # What is promised about DONE
     Mutant(
         "a refusal is said before it is recorded",

@@ -21,7 +21,7 @@ from optio_agents.store.memory import MemoryJournal
 from optio_agents.store.records import Entry
 from optio_agents.testing.memory import MemoryHost
 from tests.support.hosts.agent_ground import started
-from tests.support.sessions.sessions import Context, hand_over, says_and_stays, write
+from tests.support.sessions.sessions import Context, hand_over, says, says_and_stays, write
 
 
 @pytest.fixture
@@ -281,3 +281,21 @@ async def test_an_async_method_that_hangs_is_bounded(ctx, monkeypatch):
 async def test_the_end_is_not_held_up_by_an_agent_that_floods(sessions, ctx):
     with pytest.raises(AgentReportedError):
         await sessions.run(ctx, body=says_and_stays(*["chatter"] * 20_000, "ERROR: x"))
+
+
+async def test_narration_that_nobody_will_see_is_written_down_once(sessions):
+    class Silent(Context):
+        silent = True
+
+    marked = []
+
+    class Journal(MemoryJournal):
+        async def mark_done(self, entries):
+            marked.extend(entry.kind for entry in entries)
+            await super().mark_done(entries)
+
+    journal, lines = Journal(), ["chatter", "STATUS: 5% on"] * 500
+    await sessions.run(Silent(), body=says(*lines, "ATTENTION: x", "DONE"), journal=journal)
+    assert sorted(marked) == ["attention", "done"]
+    assert len(await journal.events(0, 5000)) == 1002
+    assert not (await journal.start()).pending

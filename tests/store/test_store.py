@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,13 @@ async def test_what_was_recorded_and_not_done_is_handed_over_again(opened) -> No
     assert found.cursor == behind(entries)
     assert found.digests == b"12345678" * 2 + b"abcdefgh"
     assert found.last_lines == ("STATUS: x", "DELIVERABLE: a.txt", "DONE")
+
+
+async def test_what_nobody_is_to_be_handed_is_done_as_it_is_recorded(opened) -> None:  # type: ignore[no-untyped-def]
+    journal = await opened()
+    entries = [replace(line(10), done=True), line(25)]
+    await journal.record(entries, behind(entries), b"")
+    assert (await (await opened()).start()).pending == (entries[1],)
 
 
 async def test_recording_again_changes_nothing(opened) -> None:  # type: ignore[no-untyped-def]

@@ -53,6 +53,7 @@ _KINDS: dict[type[LogEvent], Kind] = {
     CallerMessageEvent: "caller_message",
     UnknownLine: "unknown",
 }
+_REPORTED = {"unknown", "status"}  # and nothing else comes of them
 _PAYLOADS = {"deliverable", "browser", "client_message", "caller_message"}
 
 
@@ -92,7 +93,8 @@ class Dispatch:
             if shown is not text and kind not in _PAYLOADS:
                 event = self._read_again(shown, event)
             kept = text if kind in _PAYLOADS else shown[:_KEPT]
-            entries.append(Entry(LOG, generation, end, kept, kind, batch.repeated))
+            done = self._progress.silent and kind in _REPORTED
+            entries.append(Entry(LOG, generation, end, kept, kind, batch.repeated, done))
             events.append(event)
             self.statuses += kind == "status"
             self.last_lines.append(shown[:_KEPT])

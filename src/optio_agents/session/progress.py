@@ -65,7 +65,7 @@ class Progress:
         self._context, self._shared = context, shared
         self._report_progress = LoopCall("report_progress", context.report_progress)
         self._queue: deque[_Report | _Call | _Skipped] = deque()
-        self._silent = getattr(context, "silent", False)  # nobody would see it
+        self.silent = getattr(context, "silent", False)  # nobody would see a report
         self._held: float | None = None  # a percent that may not be reported yet
         self._reported: deque[float] = deque([-_SECOND] * _RATE, maxlen=_RATE)  # when percents were
         self._worker = OnDemand(shared.workers, self._work, failed=shared.fail)
@@ -77,8 +77,8 @@ class Progress:
         self, percent: float | None, message: str | None, entry: Entry | None = None
     ) -> None:
         """Show where the agent is. The message is made visible and shortened."""
-        if self._silent:
-            if entry is not None:
+        if self.silent:
+            if entry is not None and not entry.done:
                 self._shared.mark_done(entry)
             return
         last = self._queue[-1] if self._queue else None

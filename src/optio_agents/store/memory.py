@@ -77,7 +77,8 @@ class MemoryJournal:
         last_lines = deque(known.last_lines, maxlen=LAST_LINES)
         for entry in entries:
             self._keep(now, entry.kind, None, entry)
-            self._pending[entry.key] = entry
+            if not entry.done:
+                self._pending[entry.key] = entry
             statuses += entry.kind == "status"
             last_lines.append(entry.line)
             if entry.kind in ENDINGS:

@@ -127,6 +127,7 @@ class Entry:
     line: str  # keep it as it is: narration comes cut, payloads are needed whole
     kind: Kind = "unknown"
     repeated: bool = False  # may have been delivered before: see Batch.repeated
+    done: bool = field(default=False, compare=False)  # as it is recorded: for nobody to be handed
 
     @property
     def key(self) -> tuple[str, int, int]:

@@ -273,7 +273,7 @@ class SessionJournal:
     async def record(self, entries: Sequence[Entry], cursor: Cursor, digests: bytes) -> None:
         at, hidden = happened(cursor), self._secrets.hide_each([e.line for e in entries])
         rows = [
-            (self.session, *e.key, e.kind, line, e.repeated, at)
+            (self.session, *e.key, e.kind, line, e.repeated, at, e.done)
             for e, line in zip(entries, hidden, strict=True)
         ]
         percent = percent_of(entries)
@@ -282,7 +282,7 @@ class SessionJournal:
             database.executemany(
                 "INSERT OR IGNORE INTO events"
                 " (session, number, file, generation, offset, kind, line, repeated, at, done)"
-                f" VALUES (?1,{_NEXT},?2,?3,?4,?5,?6,?7,?8,0)",
+                f" VALUES (?1,{_NEXT},?2,?3,?4,?5,?6,?7,?8,?9)",
                 rows,
             )
             if percent is not None:
