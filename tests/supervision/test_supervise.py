@@ -654,6 +654,30 @@ async def test_a_run_says_which_names_of_the_login_environment_were_withheld(
     assert "hunter22" not in repr(watching.seen)
 
 
+@pytest.mark.parametrize("over_ssh", [False, True])
+async def test_a_session_takes_one_login_shell(
+    office: Office, make_sshd: Any, ssh_login: Any, monkeypatch: pytest.MonkeyPatch, over_ssh: bool
+) -> None:
+    monkeypatch.setattr(
+        "optio_agents.hosts.environment._PATIENCE", BOUND
+    )  # a busy machine has none
+    home, config = office.directory / "home", None
+    home.mkdir()
+    for name in ".profile", ".bash_profile":  # of which a shell reads one
+        (home / name).write_text("echo one >>~/logins; export FROM_PROFILE=yes\n")
+    if over_ssh:
+        config = ssh_config(ssh_login("me", server=make_sshd(home=home)))
+    else:
+        monkeypatch.setenv("HOME", str(home))
+        monkeypatch.setenv("SHELL", "/bin/sh")
+    steps = "run echo $FROM_PROFILE", *HANDING_OVER, "DONE"
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, make_host(config, taskdir=office.taskdir) as host:
+            await supervise(host, Command(scripted_agent(*steps)), store=store)
+    assert office.heard()[0] == "yes"
+    assert (home / "logins").read_text().split() == ["one"]
+
+
 async def test_credentials_are_neither_kept_nor_shown_also_after_a_resume(office: Office) -> None:
     secret = "s3cret 'value' \\ of\nmine"
     steps = (
