@@ -294,6 +294,22 @@ MUTANTS = (
         (*REQUESTS, "nobody_could_be_asked"),
     ),
     Mutant(
+        "what cannot be written down is denied",
+        SRC + "supervision/kinds/conversing.py",
+        "            self._fail(error)\n            await anyio.sleep_forever()\n"
+        "        self._stand()\n",
+        "            raise\n        self._stand()\n",
+        (*REQUESTS, "denied_by_nobody"),
+    ),
+    Mutant(
+        "a decision that cannot be written down is a denial",
+        SRC + "supervision/kinds/conversing.py",
+        "                        except StoreError as error:  # it was decided all the same\n"
+        "                            self._fail(error)\n",
+        "                        except StoreError:\n                            raise\n",
+        (*REQUESTS, "no_denial"),
+    ),
+    Mutant(
         "an answer is given in the words that were shown",
         SRC + "supervision/live.py",
         "    if not secrets:\n        return decision\n",

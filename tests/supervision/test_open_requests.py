@@ -151,25 +151,49 @@ async def test_what_cannot_be_written_down_is_denied_by_nobody(office: Office) -
     ):
         ballast = disk / "ballast"
         async with ModelServer().serve() as api, Store(disk / "j.sqlite3") as store:
-            waits = {"text": "I wait.", "hold": "waiting"}
-            spec = claude(office.directory, api, waits)
-            watching = Watching()
+            spec = claude(office.directory, api, {**MAKES, "hold": "asking"}, *ENDS)
             async with office.host() as host:
                 with pytest.raises(StoreError, match="full"):
-                    async with supervise(
-                        host, spec, store=store, session="mine", observer=watching
-                    ) as live:
-                        await api.held("waiting")
-                        await live.send(scripted(MAKES, *ENDS))
+                    async with supervise(host, spec, store=store, session="mine") as live:
+                        await api.held("asking")
+                        while await live.conversation() is None:  # noqa: ASYNC110 - all else is written
+                            await anyio.sleep(0.02)
                         _fill(ballast)
-                        api.release("waiting")
+                        api.release("asking")
                         await live.result()
             ballast.unlink()
+            assert not any(Path(office.taskdir, "session/answers").iterdir())
             assert not (await store.session("mine")).over
             async with supervise(None, resume="mine", store=store) as live:
                 opened = await the_request(live)
                 await live.answer(happened.OpenRequest(opened.request, opened.digest), ALLOW)
                 result = await live.result()
+    assert (result.outcome, result.summary) == ("done", "all")
+    assert Path(office.taskdir, "workdir/made").exists()
+
+
+async def test_a_decision_that_cannot_be_written_down_is_no_denial(office: Office) -> None:
+    with (
+        anyio.fail_after(BOUND),
+        disk_at(office.directory / "disk") as disk,
+    ):
+        ballast = disk / "ballast"
+
+        def allow(_: object) -> PermissionDecision:
+            _fill(ballast)
+            return ALLOW
+
+        async with ModelServer().serve() as api, Store(disk / "j.sqlite3") as store:
+            spec = claude(office.directory, api, MAKES, *ENDS)
+            asking = supervise(
+                office.host(), spec, store=store, session="mine", on_permission_request=allow
+            )
+            with pytest.raises(StoreError, match="full"):
+                await asking
+            ballast.unlink()
+            result = await supervise(
+                None, resume="mine", store=store, on_permission_request=lambda _: ALLOW
+            )
     assert (result.outcome, result.summary) == ("done", "all")
     assert Path(office.taskdir, "workdir/made").exists()
 

@@ -443,7 +443,10 @@ class ConversationLink(ConversationReach):
                 if self._recording.leaving is None and not unread:  # else it stays open
                     with anyio.CancelScope(shield=True):
                         known = decided[0] if decided else await self._settled(request)
-                        await self._recording.add(known)
+                        try:
+                            await self._recording.add(known)
+                        except StoreError as error:  # it was decided all the same
+                            self._fail(error)
         return PermissionDecision("deny")  # nobody wants it any more
 
     async def _within(self, roots: Sequence[str]) -> bool:
