@@ -275,9 +275,16 @@ MUTANTS = (
     Mutant(
         "an agent without a file that names its process has ended",
         SRC + "agents/scripts/state.sh",
-        '[ ! "${1-}" ] && [ ! -s pid ] && carried',
-        "false",
+        '[ "${1-}" ] || [ -s pid ] || ! carried || break',
+        "",
         (*UNSEEN, "nothing_tells_the_process"),
+    ),
+    Mutant(
+        "a file of the agent's proves its death",
+        SRC + "agents/scripts/state.sh",
+        '[ ! "${1-}" ] && carried',
+        '[ ! "${1-}" ] && [ ! -s pid ] && carried',
+        (*UNSEEN, "no_living_process"),
     ),
     Mutant(
         "an output that was cut is waited for without end",

@@ -340,6 +340,27 @@ async def test_an_agent_of_which_nothing_tells_the_process_runs_until_its_end(
 
 
 @pytest.mark.parametrize("ground", ["local"], indirect=True)
+@pytest.mark.parametrize("alone", [False, True])
+async def test_a_file_that_names_no_living_process_is_no_end(case: Case, alone: bool) -> None:
+    """The agent can write it, and nobody else has noted which process it is."""
+    async with Store(case.directory / "j.sqlite3") as store:
+        with anyio.fail_after(BOUND):
+            async with case.ground.host("task") as host:
+                await detached(host, store, "hear", "STATUS: heard", "run sleep 1000")
+                if alone:
+                    os.kill(int(case.file("launcher").read_text().split()[0]), signal.SIGKILL)
+                _, start, boot = case.file("pid").read_text().split()
+                case.file("pid").write_text(f"4194304 {start} {boot}\n")  # more than there can be
+                async with agents.adopt(host) as agent:
+                    status = await agent.status()
+                    assert (status.running, status.process, agent.process) == (True, None, None)
+                    (found,) = await agents.find_sessions(host, str(case.file("").parents[1]))
+                    assert found.state == status.state
+                    assert (await agent.stop(grace=0.5)).empty
+                    assert await agent.end() is not None
+
+
+@pytest.mark.parametrize("ground", ["local"], indirect=True)
 @pytest.mark.parametrize("name", ["launcher", "pid"])
 async def test_a_stop_ends_nobody_whom_only_a_file_of_the_agents_names(
     case: Case, name: str

@@ -20,18 +20,21 @@ at_work() { # [PID START BOOT]: so does the agent; who knows which one it is nee
 }
 
 carried() { # by a process: the tag of this session, in its environment
+  if printf 'a\0b\0' | grep -qszxF b 2>/dev/null; then
+    grep -lszxF -- "OPTIO_SESSION=$tag" /proc/[0-9]*/environ 2>/dev/null | grep -q .
+    return
+  fi
   for environ in /proc/[0-9]*/environ; do
     tr '\0' '\n' 2>/dev/null <"$environ" | grep -qxF -- "OPTIO_SESSION=$tag" && return
   done 2>/dev/null
   return 1
 }
 
-unsure() { # [PID START BOOT]: its files do not even say which process it is, and something lives
-  [ ! "${1-}" ] && [ ! -s pid ] && carried
-}
-
-look() { # [PID START BOOT] -> $state $code; the exit file counts only when the process is gone
-  turn=0 code='' state=lost
+# [PID START BOOT] -> $state $code; the exit file counts only when the process is gone. Where only
+# the agent's own file says which process it is, and that one is gone without an exit, then what
+# carries its tag is more to be believed: $identity is empty, for nobody knows which one it is.
+look() {
+  turn=0 code='' state=lost identity=pid
   until [ $turn -gt 40 ]; do
     if at_work "$@"; then
       state=running
@@ -39,15 +42,15 @@ look() { # [PID START BOOT] -> $state $code; the exit file counts only when the 
       return
     fi
     if [ -f exit ] && read -r code 2>/dev/null <./exit; then
-      ! unsure "$@" || break
+      [ "${1-}" ] || [ -s pid ] || ! carried || break
       state=exited
       return
     fi
     turn=$((turn + 1))
     if standing launcher; then sleep 0.05 2>/dev/null || sleep 1; else turn=$((turn + 20)); fi
   done
-  if unsure "$@"; then
-    state=running-without-launcher code=''
+  if [ ! "${1-}" ] && carried; then
+    state=running-without-launcher code='' identity=''
     ! standing launcher || state=running
     return
   fi

@@ -6,7 +6,8 @@ private || refuse foreign "others may write to $1: chmod 700 it"
 # shellcheck disable=SC2086 # the words
 look ${5-}
 printf 'state %s\ncode %s\n' "$state" "${code%% *}"
-for name in tag pid launcher reason; do # a line of each: whatever else stands there is no news
+# shellcheck disable=SC2086 # none, or one
+for name in tag $identity launcher reason; do # a line of each: whatever else stands there is no news
   [ ! -f $name ] || printf '%s %s\n' $name "$(head -c 500 $name | head -n 1)"
 done
 [ "$2" ] || exit 0
