@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +89,7 @@ async def test_ag_27_cancelling_a_turn_ends_the_agent_and_what_it_started(tmp_pa
     ) as team:
         turn = team.call("coder", "x", id="cancelled-one")
         await until_at_work(turn.id)
-        began = time.monotonic()
         await turn.cancel()
-        assert time.monotonic() - began < 10
         assert at_work(turn.id) == []
     assert turn.status == "cancelled"
 

@@ -101,10 +101,16 @@ async def test_ao_09_ma_29_three_deep_and_back() -> None:
 
 
 async def test_ao_76_ao_80_a_list_of_names_calls_all_and_tags_their_answers() -> None:
-    async with Team({"a": slow, "b": slow, "c": slow}) as team:
-        began = time.monotonic()
+    at_work = set[str]()
+
+    async def meets(ctx: TurnContext) -> str:
+        at_work.add(ctx.name)
+        while len(at_work) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        return ctx.text
+
+    async with Team({"a": meets, "b": meets, "c": meets}) as team:
         several = await team.call(["a", "b", "c"], "x")
-        assert time.monotonic() - began < 0.8
         assert str(several) == "[a]x[/a]\n\n[b]x[/b]\n\n[c]x[/c]"
         assert str(await team.call(["b"], "x")) == "x"
     assert tagged("a", "x") == "[a]x[/a]"
@@ -405,9 +411,7 @@ async def test_ag_27_ag_45_cancelling_takes_the_whole_tree() -> None:
             if event.to == "c":  # type: ignore[union-attr]
                 break
         await asyncio.sleep(0)
-        began = time.monotonic()
         await turn.cancel()
-        assert time.monotonic() - began < 5
         with pytest.raises(CallFailed, match="was cancelled"):
             await turn
         states = {status.name: status.status for status in await team.turns()}

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -127,17 +126,14 @@ async def test_a_dead_process_is_noticed_at_once(journal: Path, marks: Path, wor
     store = SqliteTurns(journal, lease=BOUND)
     await store.open()
     await store.put(row("t", "who"))
-    first = worker(LEASE="60")
+    first = worker(LEASE=str(9 * BOUND))  # waited for by nobody here
     await until_marked(marks, 1)
-    second = worker(LEASE="60")
+    second = worker(LEASE=str(9 * BOUND))
     async with asyncio.timeout(BOUND):
         while len(list(journal.with_name("journal.sqlite3.workers").glob("*.lock"))) < 3:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    await asyncio.sleep(0.2)
-    began = time.monotonic()
     first.kill()
     _, again = await until_marked(marks, 2)
-    assert time.monotonic() - began < 5
     assert again == f"t {second.pid}"
     await store.close()
 

@@ -128,21 +128,21 @@ async def test_ao_08_ao_35_ao_36_ao_41_ao_42_ao_81_a_tool_a_peer_and_finish(prov
 
 
 async def test_ao_10_ag_46_ao_88_what_one_reply_asks_for_runs_together() -> None:
+    together = asyncio.Barrier(4)
+
     async def slow(ctx: TurnContext) -> str:
-        await asyncio.sleep(0.5)
+        await together.wait()
         return f"{ctx.text} done"
 
     @tool
     async def wait(word: str) -> str:
-        await asyncio.sleep(0.5)
+        await together.wait()
         return word
 
     uses = [use("call", name="slow", message=str(n)) for n in range(3)]
     async with scripted_model([*uses, use("wait", word="a")], "ok") as api:
         async with Team({"boss": chat(api, tools=[wait]), "slow": slow}) as team:
-            began = time.monotonic()
             await team.call("boss", "go")
-            assert time.monotonic() - began < 1.4
     results = [m["content"] for m in api.requests[1].body["messages"] if m["role"] == "tool"]
     assert results == [f"[slow]{n} done[/slow]" for n in range(3)] + ["a"]
 
@@ -568,13 +568,11 @@ async def test_ag_43_ag_42_a_tool_that_runs_alone_and_one_by_raw_schema() -> Non
 
 
 async def test_ag_45_cancelling_stops_a_slow_model_at_once() -> None:
-    async with scripted_model(["a", "b", "c"], pause=3) as api, Team({"a": chat(api)}) as team:
+    async with scripted_model(["a", "b", "c"], pause=3600) as api, Team({"a": chat(api)}) as team:
         turn = team.call("a", "x")
         while not api.requests:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        began = time.monotonic()
         await turn.cancel()
-        assert time.monotonic() - began < 1
     assert turn.status == "cancelled"
 
 
