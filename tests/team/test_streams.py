@@ -162,6 +162,27 @@ async def test_ag_02_streamed_or_not_the_events_are_the_same() -> None:
         assert kinds(live) == kinds([event async for event in awaited.events()])
 
 
+@pytest.mark.parametrize("hooked", [False, True])
+async def test_tokens_are_events_in_their_order_for_whoever_reads_when(hooked: bool) -> None:
+    async def talks(ctx: TurnContext) -> AsyncIterator[str]:
+        for text in ("one", "two", "three", "", "four", "five"):
+            if text:
+                yield text
+                await asyncio.sleep(0)  # whoever reads is at its end, whatever stands there
+            else:
+                await ctx.call("fast", "between")
+
+    async with Team({"talks": talks, "fast": fast}) as team:
+        if hooked:
+            team.on("after_event")(lambda _turn, _event: None)
+        turn = team.call("talks", "x")
+        first = [event async for event in turn.events()]
+        assert [event async for event in turn.events()] == first
+    told = [(event.name, event.text) for event in first if isinstance(event, Token)]
+    texts = [("talks", text) for text in ("one", "two", "three", "four", "five")]
+    assert told == [*texts[:3], ("fast", "fast between"), *texts[3:]]
+
+
 async def test_a_failure_ends_every_reader() -> None:
     async def fails(ctx: TurnContext) -> AsyncIterator[str]:
         yield "one"

@@ -22,7 +22,7 @@ from optio_agents.errors import OptioAgentsError, StoreError
 
 from .context import TurnContext
 from .errors import Diverged, Lost, NoParticipant, TeamError
-from .messages import Message
+from .messages import Message, stored
 from .observing.events import Called, Returned, Woke
 from .observing.hooks import Hooks
 from .observing.telemetry import Tracing
@@ -163,7 +163,7 @@ class Kernel:
         try:
             if self.hooks and (changed := await self.hooks.run("before_turn", turn, turn.message)):
                 turn.message = as_message(changed, turn.message)
-            row.message = turn.message.dump()
+            row.message = stored(turn.message)
             put = await self.store.put(row, claim=row.name not in self.shared)
             if not put.new:
                 _check_same(put.row, row.name, turn.message, row.parent)
@@ -201,7 +201,7 @@ class Kernel:
             messages: Sequence[Message] = turn.messages()
             if self.hooks:
                 messages = await hook_end(self.hooks, turn, status, messages, error)
-            result: dict[str, Any] = {"messages": [message.dump() for message in messages]}
+            result: dict[str, Any] = {"messages": tuple(map(stored, messages))}
             if error is not None:
                 result["error"] = error
             if context.used:
@@ -419,7 +419,7 @@ def _adopt(parent: Turn, turn: Turn) -> None:
     turn.parent = parent
     parent.children.append(turn)
     for event in turn.events_of_root.items:
-        parent.emit(event)
+        parent.events_of_root.put(event)
     waiting = [turn]
     while waiting:
         one = waiting.pop()

@@ -8,7 +8,7 @@ process. The turn it belongs to is not part of that.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from hashlib import sha256
 from typing import Any, ClassVar, Literal, NoReturn, TypeAlias
@@ -17,6 +17,8 @@ from optio_agents.conversation.contract import Attachment as Attachment
 
 Frozen: TypeAlias = "str | int | float | bool | FrozenDict | tuple[Frozen, ...] | None"
 Kind: TypeAlias = Literal["forward", "return"]
+
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 
 
 class FrozenDict(dict[str, Any]):
@@ -99,28 +101,15 @@ class Message:
         """The SHA-256 of its content, as 64 hexadecimal digits."""
         known: str | None = self.__dict__.get("_id")
         if known is None:
-            content = self.dump()
+            content = stored(self)
             del content["turn"]
-            text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-            known = self.__dict__["_id"] = sha256(text.encode()).hexdigest()
+            known = self.__dict__["_id"] = sha256(_canonical(content).encode()).hexdigest()
         return known
 
     def dump(self) -> dict[str, Any]:
         """All of it as JSON; nested messages by their ids."""
-        kept = {
-            "kind": self.kind,
-            "sender": self.sender,
-            "to": self.to,
-            "text": self.text,
-            "value": None if self.value is None else plain(self.value),
-            "attachments": [attachment.dump() for attachment in self.attachments],
-            "parts": list(self.parts),
-            "turn": self.turn,
-        }
-        if type(self) is not Message:
-            kept["class"] = f"{type(self).__module__}:{type(self).__qualname__}"
-            kept["own"] = {name: plain(getattr(self, name)) for name in _own_fields(type(self))}
-        return kept
+        kept = stored(self)
+        return kept | {name: list(kept[name]) for name in ("attachments", "parts")}
 
     @staticmethod
     def load(kept: Mapping[str, Any]) -> Message:
@@ -145,8 +134,8 @@ class Message:
 
         Its first *upto* messages, or all; earlier history comes first.
         """
-        said: tuple[Message, ...] = self.__dict__.get("_said", ())
-        return said[:upto]
+        said: tuple[Message | None, ...] = self.__dict__.get("_said", ())  # None: this one
+        return tuple(one or self for one in said[:upto])
 
     def but(self, **changes: Any) -> Message:
         """The same with other values in some fields."""
@@ -161,6 +150,30 @@ def _own_fields(cls: type[Message]) -> Iterator[str]:
             yield name
 
 
+def stored(message: Message) -> dict[str, Any]:
+    """`dump` for a store, which changes nothing: tuples cost the garbage collector nothing."""
+    kept = {
+        "kind": message.kind,
+        "sender": message.sender,
+        "to": message.to,
+        "text": message.text,
+        "value": None if message.value is None else plain(message.value),
+        "attachments": tuple(map(Attachment.dump, message.attachments)),
+        "parts": message.parts,
+        "turn": message.turn,
+    }
+    cls = type(message)
+    if cls is not Message:
+        kept["class"] = f"{cls.__module__}:{cls.__qualname__}"
+        kept["own"] = {name: plain(getattr(message, name)) for name in _own_fields(cls)}
+    return kept
+
+
+def texts(messages: Iterable[Message]) -> str:
+    """What they say, with a blank line between them."""
+    return "\n\n".join(message.text for message in messages if message.text)
+
+
 def joined(messages: Sequence[Message], *, sender: str, to: str, turn: str) -> Message:
     """What a whole turn said, as one message: a blank line between the texts."""
     if len(messages) == 1:
@@ -171,7 +184,7 @@ def joined(messages: Sequence[Message], *, sender: str, to: str, turn: str) -> M
         return only.but(kind="return", sender=sender, to=to, turn=turn, parts=parts)
     values = [message.value for message in messages if message.value is not None]
     return Message(
-        "\n\n".join(message.text for message in messages if message.text),
+        texts(messages),
         "return",
         sender,
         to,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, TypedDict
 
 from .errors import CallFailed, CallTimedOut, Diverged, TeamError
-from .messages import Message, joined
-from .observing.events import Called, Concluded, Stream, TeamEvent, Token
+from .messages import Message, joined, texts
+from .observing.events import Called, Concluded, FamilyEvents, Stream, TeamEvent, Token
 from .stores import OVER, Row
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ class Turn:
         "_final",
         "_kernel",
         "_read",
+        "_said",
         "cause",
         "children",
         "endless",
@@ -158,13 +159,14 @@ class Turn:
         self.returns = returns
         self.children: list[Turn] = []
         self.pieces: Stream[Reply] = Stream()  # what it replies, in order
-        self.events_of_root: Stream[TeamEvent] = (
-            Stream() if parent is None else parent.events_of_root
+        self.events_of_root: FamilyEvents = (
+            FamilyEvents() if parent is None else parent.events_of_root
         )
         self.status = "called"
         self.written = self.started = self.endless = self._read = False
         self.error: dict[str, Any] | None = None
         self.cause: BaseException | None = None
+        self._said: Sequence[Message] | None = None  # all of it, once it is over
         self._final: Message | None = None
         self.late: Callable[[], Message] | None = None  # its message, when it begins
         self.tools: list[str] = []
@@ -201,11 +203,22 @@ class Turn:
         if self.endless:
             raise ValueError(f"turn {self.id} is done again and again: it has no answer to await")
         await self.wait_over()
-        if self.error is not None or self._final is None:
+        if self.error is not None or self._said is None:
             self.fail()
+        if self._final is None:
+            self._final = self._joined(self._said)
         if self.returns is not None:
             return _typed(self._final, self.returns)
         return self._final
+
+    def _joined(self, said: Sequence[Message]) -> Message:
+        """One message of all, made for whoever asks, as its parts go by their ids."""
+        row = self.row
+        final = joined(said, sender=row.name, to=self.message.sender, turn=row.id)
+        before = map(Message.load, row.options.get("history", ()))
+        parts = (None if one is final else one for one in said)  # a circle would be garbage
+        final.__dict__["_said"] = (*before, self.message, *parts)
+        return final
 
     async def wait_over(self) -> None:
         """Return when it is over, however it ended."""
@@ -253,7 +266,7 @@ class Turn:
         """All that happens in it and below it, from its beginning until it is over."""
         self._kernel.start(self)
         family = {self.id}
-        async for event in self.events_of_root:
+        async for event in self.events_of_root.events():
             if event.turn in family:
                 if isinstance(event, Called):
                     family.add(event.child)
@@ -367,9 +380,7 @@ class Turn:
     @property
     def text(self) -> str:
         """What was said so far, or in the end."""
-        if self._final is not None:
-            return self._final.text
-        return "\n\n".join(message.text for message in self.messages())
+        return texts(self.messages() if self._said is None else self._said)
 
     def changed(self, status: str | None = None) -> None:
         if status is not None:
@@ -387,8 +398,15 @@ class Turn:
     def add(self, piece: Reply) -> None:
         self.pieces.put(piece)
         if isinstance(piece, Message):
-            parent = self.row.parent
-            self.emit(Token(self.row.id, self.row.name, parent, piece.text))
+            self.put_token(piece.text)
+
+    def put_token(self, text: str) -> None:
+        """A piece of what is being said, among the events."""
+        row = self.row
+        if self._kernel.hooks:
+            self.emit(Token(row.id, row.name, row.parent, text))
+        else:
+            self.events_of_root.put_token(row.id, row.name, row.parent, text)
 
     def conclude(
         self,
@@ -402,10 +420,8 @@ class Turn:
         self.status = row.state = status
         self.error, self.cause = error, cause
         if status == "completed" or messages:
-            self._final = joined(messages, sender=row.name, to=self.message.sender, turn=row.id)
-            before = map(Message.load, row.options.get("history", ()))
-            self._final.__dict__["_said"] = (*before, self.message, *messages)
-        text = str(error.get("text", "")) if error else self._final.text if self._final else ""
+            self._said = messages
+        text = str(error.get("text", "")) if error else texts(messages)
         self.pieces.close()
         self.emit(Concluded(row.id, row.name, row.parent, status, text))
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from .turn import Worker
 
 
+_SEVERAL, _LIVE = (list, tuple), (Turn, Draft)  # unions made at each reply take longer to look at
+
+
 @dataclass(frozen=True, slots=True)
 class Worked:
     """How it ended, and why if not well; or until when it sleeps."""
@@ -88,14 +91,14 @@ async def _reply(
 ) -> int:
     """Add what was returned or yielded, unless an earlier run did."""
     turn = context.turn
-    if isinstance(reply, list | tuple):
+    if isinstance(reply, _SEVERAL):
         for one in reply:
             done = await _reply(kernel, context, one, done, yielded=True)
         return done
     if reply is None and not yielded:
         return done
     if done >= len(turn.pieces.items):
-        if not isinstance(reply, Turn | Draft):
+        if not isinstance(reply, _LIVE):
             reply = _message(turn, reply)
             if kernel.hooks:
                 reply = await kernel.hooks.change("value", turn, reply)

@@ -196,3 +196,52 @@ class Stream(Generic[T]):
             if self.closed:
                 return
             await self.more()
+
+
+class TokenRun:
+    """Tokens of one turn that follow each other: they become events when somebody reads them."""
+
+    __slots__ = ("name", "parent", "texts", "turn")
+
+    def __init__(self, turn: str, name: str, parent: str | None, text: str) -> None:
+        self.turn, self.name, self.parent = turn, name, parent
+        self.texts = [text]
+
+    def token(self, number: int) -> Token:
+        return Token(self.turn, self.name, self.parent, self.texts[number])
+
+
+class FamilyEvents(Stream["TeamEvent | TokenRun"]):
+    """The events of a turn and all below it."""
+
+    __slots__ = ()
+
+    def put_token(self, turn: str, name: str, parent: str | None, text: str) -> None:
+        """Like `put` with a Token, which is made for whoever reads it but for the first."""
+        last = self.items[-1] if self.items else None
+        if isinstance(last, TokenRun) and last.turn == turn:
+            last.texts.append(text)
+        elif isinstance(last, Token) and last.turn == turn:
+            self.items.append(TokenRun(turn, name, parent, text))
+        else:
+            self.items.append(Token(turn, name, parent, text))
+        if self._waiting:
+            self.ring()
+
+    async def events(self) -> AsyncIterator[TeamEvent]:
+        items, position, within = self.items, 0, 0
+        while True:
+            while position < len(items):
+                item = items[position]
+                if not isinstance(item, TokenRun):
+                    yield item
+                elif within < len(item.texts):
+                    yield item.token(within)
+                    within += 1
+                    continue
+                elif position == len(items) - 1:
+                    break  # it may grow
+                position, within = position + 1, 0
+            if self.closed:
+                return
+            await self.more()

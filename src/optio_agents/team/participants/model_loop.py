@@ -34,7 +34,7 @@ from pydantic_ai.tools import ToolDefinition
 
 from optio_agents.team.errors import LimitReached, ProviderFailed
 from optio_agents.team.messages import Attachment, Message
-from optio_agents.team.observing.events import Stepped, Token, ToolCalled, ToolReturned
+from optio_agents.team.observing.events import Stepped, ToolCalled, ToolReturned
 from optio_agents.team.turn import Draft
 from optio_agents.team.verbs import VERBS, Finished, dispatch, schema
 
@@ -192,7 +192,7 @@ class ModelTurn:
                                     draft = Draft()
                                     yield draft
                                 draft.put(text)
-                                turn.emit(Token(turn.id, turn.name, turn.row.parent, text))
+                                turn.put_token(text)
                     response = stream.get()
                     self._kernel.tracing.answered(span, response)
             yield response
