@@ -305,6 +305,15 @@ def test_what_is_open_is_found_behind_the_end_of_any_turn():
     assert [type(fact) for fact in facts] == kinds
 
 
+def test_a_tool_that_says_it_runs_while_it_waits_is_decided():
+    """OpenCode says so behind its question at times."""
+    ear = Ear()
+    ear.greet()
+    ear.hear(ask(0), update("tool_call_update", toolCallId="t1", status="in_progress"))
+    done = update("tool_call_update", toolCallId="t1", status="completed")
+    assert ear.hear(done) == [PermissionSettled("0")]
+
+
 def test_an_answer_by_somebody_else_settles():
     ear = Ear()
     ear.greet()

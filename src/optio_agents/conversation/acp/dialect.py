@@ -311,7 +311,8 @@ class AcpDialect:
             return
         known = self._calls.setdefault(call, {})
         known.update({name: value for name, value in update.items() if name in _KEPT and value})
-        if status in ("in_progress", "completed", "failed"):  # somebody has answered
+        # Somebody has answered. OpenCode says "in_progress" also while it waits for that.
+        if status in ("completed", "failed"):
             for name, (_, about) in list(self._open.items()):
                 if about == call:
                     yield self._settle(name)
