@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
-from optio_agents.conversation import PermissionDecision
+from optio_agents.conversation import PermissionDecision, ToolServer
 from optio_agents.conversation.acp import wire
 from optio_agents.conversation.acp.dialect import AcpDialect, AcpSetup
 from optio_agents.conversation.dialect import (
@@ -174,6 +174,18 @@ def test_an_agent_that_cannot_make_a_copy_says_so():
     assert "cannot make a copy" in refused.why
     (owed_one,) = owed(Ear(continues="old", fork=True).greet(sessionCapabilities={"fork": {}}))
     assert owed_one["method"] == "session/fork"
+
+
+def test_a_server_that_it_cannot_use_is_left_out_or_the_end():
+    http = {"mcpCapabilities": {"http": True}}
+    optional = ToolServer("far", url="http://127.0.0.1:1/mcp", optional=True)
+    wanted = ToolServer("far", url="http://127.0.0.1:1/mcp")
+    for server, able, listed in (optional, http, 1), (optional, {}, 0), (wanted, http, 1):
+        (owed_one,) = owed(Ear(mcp_servers=[server]).greet(**able))
+        assert len(owed_one["params"]["mcpServers"]) == listed
+    refused = Ear(mcp_servers=[wanted]).greet()[0]
+    assert isinstance(refused, Unusable)
+    assert "no MCP servers over HTTP" in refused.why
 
 
 def test_replayed_history_is_not_news():

@@ -1,7 +1,10 @@
 """The Model Context Protocol both ways, by the published library."""
 
+import asyncio
 import json
+import subprocess
 import sys
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,14 @@ import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
-from optio_agents.team import Team, TurnContext, model
+from optio_agents.store import Store
+from optio_agents.team import Team, TurnContext, agent, model
 from optio_agents.team.mcp import McpEndpoint, mcp_tools, serve_verbs
+from optio_agents.team.stores.journal import TurnJournal
+from optio_agents.testing.model_server import ModelServer
 from optio_agents.testing.scripted_model import scripted_model
+from tests.supervision.test_supervise_agents import spec_of
+from tests.support.timeouts import BOUND
 from tests.team.test_agents import echo
 
 SERVER = """
@@ -147,3 +155,71 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch)
 
     with pytest.raises(ImportError, match=r"install optio-agents\[mcp\]"):
         asyncio.run(connect())
+
+
+async def slow(ctx: TurnContext) -> str:
+    """Waits for a word."""
+    return f"{await ctx.receive()}, said slow"
+
+
+def coder(make: str, root: Path, api: Any, *steps: dict[str, Any]) -> Any:
+    return agent(spec_of(make, root, api, *steps))
+
+
+async def test_an_agent_that_takes_an_mcp_server_has_the_verbs_as_tools(tmp_path: Path) -> None:
+    asked: list[str] = []
+    uses = {"tool": "mcp__optio__call", "input": {"name": "echo", "message": "hi"}}
+    async with asyncio.timeout(BOUND), ModelServer().serve() as api:
+        people = {"coder": coder("kimi", tmp_path, api, uses, {"text": "Well."}), "echo": echo}
+        async with Team(people, store=tmp_path / "j.sqlite3", approve=asked.append) as team:
+            turn = team.call("coder", "x")
+            assert str(await turn) == "Well."
+        assert "[echo]echo hi[/echo]" in json.dumps(api.requests[-1])
+    assert [child.name for child in turn.children] == ["echo"]
+    assert asked == []
+
+
+CALL = {"tool": "mcp__optio/call", "input": {"name": "slow", "message": "hi"}}
+STEPS = (CALL, {**CALL, "hold": "again"}, {"text": "Well."})
+WORKER = """
+import asyncio, sys
+from pathlib import Path
+from tests.team.test_mcp import *
+
+class Api:
+    url = sys.argv[2]
+
+async def main():
+    root = Path(sys.argv[1])
+    people = {"coder": coder("codex", root, Api, *STEPS), "slow": slow}
+    async with Team(people, store=root / "j.sqlite3") as team:
+        await team.call("coder", "x", id="killed")
+
+asyncio.run(main())
+"""
+
+
+async def test_a_call_that_was_open_when_its_team_was_killed_is_found_again(tmp_path: Path) -> None:
+    """At the same address: repeated by the agent, it is the same turn."""
+    path = tmp_path / "j.sqlite3"
+    async with asyncio.timeout(BOUND), ModelServer().serve() as api, Store(path) as store:
+        command = [sys.executable, "-c", WORKER, str(tmp_path), api.url]
+        first = subprocess.Popen(command)  # noqa: ASYNC220  # nobody else needs the loop
+        async with TurnJournal(path) as journal, aclosing(journal.changes()) as news:
+            async for _ in news:
+                if any(one.row.name == "slow" for one in await journal.turns(running=True)):
+                    break
+        first.kill()
+        first.wait()
+        await api.held("again")
+        people = {"coder": coder("codex", tmp_path, api, *STEPS), "slow": slow}
+        async with Team(people, store=path) as team:
+            turn = team.call("coder", "x", id="killed")
+            while store.owner("killed") is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            api.release("again")
+            [called] = await team.turns(name="slow")
+            await team.send(called.turn, "late")
+            assert str(await turn) == "Well."
+            assert [status.name for status in await team.turns()] == ["coder", "slow"]
+        assert "[slow]late, said slow[/slow]" in json.dumps(api.requests[-1])

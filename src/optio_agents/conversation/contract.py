@@ -197,7 +197,8 @@ class ToolServer:
     """An MCP server that the agent uses by itself: at *url*, or *command* on its host.
 
     Values of *headers* and *env* reach the agent by its environment, where it has a way to take
-    them from there, and stand in no command line.
+    them from there, and stand in no command line. One use may take *timeout* seconds, where the
+    agent can be told that. An agent that cannot use it at all goes on where it is *optional*.
     """
 
     name: str
@@ -205,6 +206,8 @@ class ToolServer:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     command: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeout: float | None = None
+    optional: bool = False
 
     def __post_init__(self) -> None:
         if (self.url is None) == (not self.command) or isinstance(self.command, str):

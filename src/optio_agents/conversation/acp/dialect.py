@@ -185,6 +185,8 @@ class AcpDialect:
 
     def _enter(self, able: dict[str, Any], place: int) -> Iterator[Fact]:
         servers = self._setup.mcp_servers
+        if not _dict(able.get("mcpCapabilities")).get("http"):
+            servers = [one for one in servers if not (one.url and one.optional)]
         if any(one.url for one in servers) and not _dict(able.get("mcpCapabilities")).get("http"):
             yield Unusable("it uses no MCP servers over HTTP")
             return

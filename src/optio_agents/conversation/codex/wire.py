@@ -42,7 +42,9 @@ def mcp_options(servers: Sequence[ToolServer]) -> list[str]:
             pairs = ", ".join(f"{json.dumps(name)} = {json.dumps(value)}" for name, value in known)
             options[f"{about}.url"] = json.dumps(one.url)
             options[f"{about}.env_http_headers"] = f"{{{pairs}}}"
-        else:
+        if one.timeout is not None:
+            options[f"{about}.tool_timeout_sec"] = json.dumps(one.timeout)
+        if one.url is None:
             options[f"{about}.command"] = json.dumps(one.command[0])
             options[f"{about}.args"] = json.dumps(list(one.command[1:]))
             options[f"{about}.env_vars"] = json.dumps(list(one.env))

@@ -6,15 +6,21 @@
 
 Whoever has the token of the turn may use its verbs while the block lasts. The n-th use by the n-th
 client is the same call when the participant runs again, as if its function had made it.
+
+An agent that outlives us has the same address and token for its whole turn, and *tools* beside the
+verbs. A use that it heard no answer to, since we died or it was not so patient, is the same one
+when it is repeated.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,21 +30,27 @@ from optio_agents.team.verbs import VERBS, Finished, dispatch, schema
 if TYPE_CHECKING:
     from optio_agents.team.context import TurnContext
     from optio_agents.team.messages import Message
+    from optio_agents.team.participants.agent_verbs import StreamTool
 
 _MOST = 1 << 22  # bytes of a request
 _SLOW = 60.0  # seconds for a request to come whole
 _VERSION = "2025-06-18"
 _STATUS = {200: "OK", 202: "Accepted", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden"}
 _STATUS |= {404: "Not Found", 405: "Method Not Allowed", 413: "Content Too Large"}
+# Who may be spoken to is decided by the team, and a tool of its own asks the approver itself.
+_HARMLESS = {"destructiveHint": False, "openWorldHint": False}
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 class McpEndpoint:
     """Where the verbs of a turn are to be had, and by which token (`Authorization: Bearer …`)."""
 
-    def __init__(self, context: TurnContext) -> None:
-        self._context = context
-        self.url, self.token = "", secrets.token_urlsafe(32)
+    def __init__(
+        self, context: TurnContext, tools: Sequence[StreamTool] = (), token: str | None = None
+    ) -> None:
+        self._context, self._tools = context, {tool.name: tool for tool in tools}
+        self.url, self.token = "", token or secrets.token_urlsafe(32)
+        self.port = 0
         self.finished: Message | None = None  # what the client finished the work with
         self._clients: dict[str, int] = {}  # by the id of its session: how often it has called
 
@@ -58,6 +70,8 @@ class McpEndpoint:
                 text = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
                 writer.write(f"HTTP/1.1 {status} {_STATUS[status]}\r\n{text}\r\n".encode() + data)
                 await writer.drain()
+                if self._tools and not reader.at_eof():
+                    await self._heard(line, body)
                 if status >= 400:
                     return
         except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
@@ -83,7 +97,7 @@ class McpEndpoint:
         if asked.get("method") == "initialize":
             client = more["mcp-session-id"] = f"{len(self._clients) + 1}-{secrets.token_hex(8)}"
             self._clients[client] = 0
-        if client not in self._clients:
+        if client not in self._clients and not self._tools:
             return 404, _error(asked.get("id"), -32000, "say initialize first"), {}
         if "id" not in asked:  # a notification
             return 202, None, more
@@ -118,10 +132,14 @@ class McpEndpoint:
             case "ping":
                 result = {}
             case "tools/list":
-                result = {"tools": [
-                    {"name": verb, "description": VERBS[verb][0], "inputSchema": schema(verb)}
-                    for verb in VERBS
-                ]}  # fmt: skip
+                tools = self._tools.values()
+                known = [(one.name, one.description, one.parameters) for one in tools]
+                known = known or [(verb, VERBS[verb][0], schema(verb)) for verb in VERBS]
+                names = "name", "description", "inputSchema"
+                listed = [dict(zip(names, one, strict=True)) for one in known]
+                result = {"tools": [one | {"annotations": _HARMLESS} for one in listed]}
+            case "tools/call" if self._tools:
+                result = await self._use_tool(params)
             case "tools/call":
                 result = await self._use(client, params)
             case method:
@@ -144,11 +162,39 @@ class McpEndpoint:
         failed = said.startswith("error: ")
         return {"content": [{"type": "text", "text": said}], "isError": failed}
 
+    async def _use_tool(self, params: Mapping[str, Any]) -> Any:
+        name, given = str(params.get("name")), params.get("arguments")
+        tool = self._tools.get(name)
+        if tool is None:
+            said: Any = f"error: there is no tool {name!r}: there are {', '.join(self._tools)}"
+        else:
+            digest = _digest(params)
+            key = f"mcp:{digest}:{self._answered(digest)}"
+            said = await tool.call(given if isinstance(given, dict) else {}, id=key)
+        text = said if isinstance(said, str) else said.text
+        return {"content": list(_blocks(said)), "isError": text.startswith("error: ")}
+
+    def _answered(self, digest: str) -> int:
+        return sum(key.startswith(f"heard:{digest}:") for key in self._context.claim.records)
+
+    async def _heard(self, line: list[str], body: bytes) -> None:
+        """The agent has the answer to *body*: the same words are another use from now on."""
+        asked = json.loads(body) if line[0] == "POST" else {}
+        if isinstance(asked, dict) and asked.get("method") == "tools/call":
+            digest = _digest(asked.get("params") or {})
+            await self._context.record(f"heard:{digest}:{self._answered(digest)}", True)
+
 
 @asynccontextmanager
-async def serve_verbs(context: TurnContext) -> AsyncIterator[McpEndpoint]:
-    """Serve the verbs of the turn of *context* on a loopback port while the block lasts."""
-    endpoint = McpEndpoint(context)
+async def serve_verbs(
+    context: TurnContext, *, tools: Sequence[StreamTool] = (), at: tuple[int, str] | None = None
+) -> AsyncIterator[McpEndpoint]:
+    """Serve the verbs of the turn of *context* on a loopback port while the block lasts.
+
+    Or *tools*, *at* a port and with a token. Raises OSError where that port is another's by now.
+    """
+    port, token = at or (0, None)
+    endpoint = McpEndpoint(context, tools, token)
     open_: set[asyncio.Task[Any]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -160,8 +206,9 @@ async def serve_verbs(context: TurnContext) -> AsyncIterator[McpEndpoint]:
         finally:
             open_.discard(task)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    endpoint.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    endpoint.port = server.sockets[0].getsockname()[1]
+    endpoint.url = f"http://127.0.0.1:{endpoint.port}/mcp"
     stays, context.stays = context.stays, True  # the client waits, and so do we
     try:
         yield endpoint
@@ -181,6 +228,19 @@ def _parsed(head: bytes) -> tuple[list[str], dict[str, str]]:
     if len(words) != 3:
         raise ValueError("no HTTP")
     return words, {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def _digest(params: Mapping[str, Any]) -> str:
+    words = json.dumps([params.get("name"), params.get("arguments")], sort_keys=True)
+    return hashlib.sha256(words.encode()).hexdigest()[:24]
+
+
+def _blocks(said: Any) -> Iterator[dict[str, Any]]:
+    yield {"type": "text", "text": said if isinstance(said, str) else said.text}
+    for one in () if isinstance(said, str) else said.attachments:
+        sense, data = one.kind.partition("/")[0], one.data
+        if data is not None and sense in ("image", "audio"):
+            yield {"type": sense, "data": base64.b64encode(data).decode(), "mimeType": one.kind}
 
 
 def _error(ident: Any, code: int, message: str) -> dict[str, Any]:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from optio_agents.team.context import TurnContext
 
 
+SERVER = "optio"  # what an agent knows us as, where we are an MCP server
+
+
 @dataclass(frozen=True, slots=True)
 class StreamTool:
     """What an agent can use over its own stream; *use* is told its name for this use."""
@@ -98,6 +101,8 @@ class AgentVerbs:
     async def permit(self, request: PermissionRequest) -> PermissionDecision:
         from optio_agents.conversation.contract import PermissionDecision
 
+        if request.tool_name == "other" and request.input.get("title") in self._titles():
+            return PermissionDecision("allow")  # whom it may call is decided by the team
         question = f"{self._context.name}: {request.tool_name} {json.dumps(request.input)}"
         key = request.names[0] if request.names else request.id
         answer = await self._context.ask(question, key=f"permission:{key}")
@@ -105,19 +110,27 @@ class AgentVerbs:
             return PermissionDecision("allow")
         return PermissionDecision("deny", message=answer.text or "no")
 
+    def _titles(self) -> set[str]:
+        """What an agent that has us as an MCP server, and asks first, calls a use of ours."""
+        served = "mcp" in self._context.claim.records
+        return {f"mcp__{SERVER}__{tool.name}" for tool in self.tools()} if served else set()
 
-def how_to_call(context: TurnContext, *, by_tools: bool) -> str:
+
+def how_to_call(context: TurnContext, *, by_tools: bool, by_server: bool) -> str:
     """What it is told of the others."""
     calls = context.kernel.calls
     peers = [name for name in calls.visible(context.options.get("only")) if name != context.name]
     if not peers:
         return ""
     roles = "\n".join(f"- {name}: {context.kernel.participants[name].role}" for name in peers)
+    words = "You work with others. "
+    if by_tools or by_server:
+        words += "Your tool `call` gives one of them work. "
     if by_tools:
-        words = "You work with others. Your tool `call` gives one of them work. There are:"
-        return f"{words}\n{roles}"
+        return f"{words}There are:\n{roles}"
+    words += "Where you have no such tool: to give " if by_server else "To give "
     return (
-        "You work with others. To give one of them work, append this line to your log and end "
+        f"{words}one of them work, append this line to your log and end "
         "your turn; the answer comes as a message:\n"
         'CALLER_MESSAGE: call {"name": "…", "message": "…", "id": "a name of this call"}\n'
         'To tell your caller something: CALLER_MESSAGE: send {"to": "caller", "message": "…"}\n'

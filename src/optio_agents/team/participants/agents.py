@@ -17,7 +17,7 @@ import mimetypes
 import re
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,12 +29,13 @@ from optio_agents.team.messages import Attachment, Message
 from optio_agents.team.observing.events import AgentSpoke, Stepped
 from optio_agents.team.stores import OVER
 
-from .agent_verbs import AgentVerbs, how_to_call
+from .agent_verbs import SERVER, AgentVerbs, how_to_call
 from .budget import Budget
 
 if TYPE_CHECKING:
     import anyio
 
+    from optio_agents.conversation.contract import ToolServer
     from optio_agents.hosts.host import Host
     from optio_agents.hosts.ssh.config import SSHConfig
     from optio_agents.store import Store
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SUM_UP = "You have reached a limit ({}). Sum up what you have, briefly, and end."
+_DAY = 86400.0  # seconds for one use of a verb: who is called may take its time
 _AGAIN = 0.5  # seconds until a session that somebody else supervises is asked for again
 
 Ends: TypeAlias = Literal["answer", "done"]
@@ -104,12 +106,13 @@ class CodingAgent:
                     async with find_session(one.id, store=store) as session:
                         await session.stop()
 
-    def spec(self, context: TurnContext) -> Any:
+    def spec(self, context: TurnContext, servers: Sequence[ToolServer]) -> Any:
         """What is run for this turn."""
         told = [self._spec.prompt, context.options.get("everyone")]
-        how = how_to_call(context, by_tools=self.has_tools)
+        how = how_to_call(context, by_tools=self.has_tools, by_server=bool(servers))
         told += [context.options.get("instructions"), how, context.text]
-        return replace(self._spec, prompt="\n\n".join(part for part in told if part))
+        known = {"mcp_servers": [*self._spec.mcp_servers, *servers]} if servers else {}
+        return replace(self._spec, prompt="\n\n".join(part for part in told if part), **known)
 
     @property
     def has_tools(self) -> bool:
@@ -117,6 +120,12 @@ class CodingAgent:
         from optio_agents.supervision.kinds import kind_named
 
         return kind_named(self._spec.kind).serves
+
+    @property
+    def takes_server(self) -> bool:
+        """It has no stream for that, but takes an MCP server, and reaches ours for its session."""
+        takes = hasattr(self._spec, "mcp_servers") and not self.has_tools
+        return takes and self._host is None and not self.shared
 
     def make_host(self, session: str) -> Host:
         from optio_agents.hosts.host import make_host
@@ -231,6 +240,7 @@ class AgentTurn:
             "save_deliverables_to": self._files,
             "tools": self._verbs.tools() if participant.has_tools else (),
         }
+        servers = await self._serve(stack) if participant.takes_server else ()
         if known and known.over and store is not None:
             return await stack.enter_async_context(find_session(name, store=store))
         if known:
@@ -239,10 +249,26 @@ class AgentTurn:
                 await session.send(context.text, id=context.id)
             return session
         host = await stack.enter_async_context(participant.make_host(name))
-        spec, title = participant.spec(context), context.name
+        spec, title = participant.spec(context, servers), context.name
         return await stack.enter_async_context(
             supervise(host, spec, session=name, title=title, **options)
         )
+
+    async def _serve(self, stack: AsyncExitStack) -> Sequence[ToolServer]:
+        """Its verbs over HTTP, for the whole turn in one place."""
+        from optio_agents.conversation.contract import ToolServer
+        from optio_agents.team.mcp.server import serve_verbs
+
+        context, tools = self._context, self._verbs.tools()
+        serving = serve_verbs(context, tools=tools, at=context.claim.records.get("mcp"))
+        try:
+            endpoint = await stack.enter_async_context(serving)
+        except OSError as error:
+            _log.warning("%s has no verbs but by lines of its log: %s", self._who, error)
+            return ()
+        await context.record("mcp", [endpoint.port, endpoint.token])
+        headers = {"Authorization": f"Bearer {endpoint.token}"}
+        return [ToolServer(SERVER, endpoint.url, headers, timeout=_DAY, optional=True)]
 
     async def _take_back(
         self, stack: AsyncExitStack, name: str, options: Mapping[str, Any]

@@ -249,9 +249,11 @@ class Responses(_OpenAI):
                     "content": [part],
                 }
             )
-        for name, given in _uses(step, self.tools(request)):
+        for path, given in _uses(step, self.tools(request)):
+            namespace, _, name = path.rpartition("/")
             output.append(
                 {
+                    **({"namespace": namespace} if namespace else {}),
                     "type": "function_call",
                     "id": _new("fc"),
                     "call_id": _new("call"),
