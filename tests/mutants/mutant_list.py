@@ -686,4 +686,32 @@ MUTANTS = (
         "                    pass\n",
         ("tests/team/test_agents.py", "-k", "closed", "-o", "timeout=40"),
     ),
+    Mutant(
+        "a turn calls more than it may",
+        SRC + "team/calls.py",
+        "if limit in bounds and count > bounds[limit]:",
+        "if False:",
+        ("tests/team/test_calls.py", "-k", "ag_28"),
+    ),
+    Mutant(
+        "an agent works on for nobody when its time is over",
+        SRC + "team/participants/agents.py",
+        "    ends_in_time = True",
+        "    ends_in_time = False",
+        ("tests/team/test_agents.py", "-k", "out_of_time", "-o", "timeout=40"),
+    ),
+    Mutant(
+        "a use that an agent heard no answer to is another one",
+        SRC + "team/mcp/server.py",
+        'key = f"mcp:{digest}:{self._answered(digest)}"',
+        'key = f"mcp:{digest}:{id(self)}"',
+        ("tests/team/test_mcp.py", "-k", "killed", "-o", "timeout=60"),
+    ),
+    Mutant(
+        "who attaches owns the agent of a team",
+        SRC + "cli/verbs/attach.py",
+        "        why = await _left_to_its_team(shown)\n",
+        "        why = None\n",
+        ("tests/cli/test_cli_team.py", "-k", "leaves_the_calls", "-o", "timeout=60"),
+    ),
 )
