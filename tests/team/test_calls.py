@@ -23,6 +23,7 @@ from optio_agents.team import (
     Sent,
     Team,
     Token,
+    Turn,
     TurnContext,
     every,
 )
@@ -33,6 +34,15 @@ from tests.support.timeouts import BOUND
 async def echo(ctx: TurnContext) -> str:
     """Says it again."""
     return f"{ctx.name}: {ctx.text}"
+
+
+async def same(ctx: TurnContext) -> str:
+    return ctx.text
+
+
+def shout(text: str) -> str:
+    """Says it loud."""
+    return text.upper()
 
 
 async def boom(ctx: TurnContext) -> str:
@@ -530,11 +540,55 @@ async def test_a_periodic_call_happens_at_even_distances() -> None:
         ({"participants": {"a/b": echo}}, "cannot be the name"),
         ({"participants": {"a": echo}, "without": {"finish"}}, "finish cannot be removed"),
         ({"participants": {"a": echo}, "without": {"fly"}}, "no such verbs: fly"),
+        ({"participants": {"a": echo}, "tools": [shout, shout]}, "two tools are called 'shout'"),
     ],
 )
 def test_ao_46_a_wrong_team_is_refused_at_once(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Team(**arguments)
+
+
+async def test_a_wrong_call_is_refused_at_once() -> None:
+    async with Team({"a": echo}) as team:
+        with pytest.raises(TypeError, match="'x' is no Attachment"):
+            team.call("a", "hi", attachments=["x"])  # type: ignore[list-item]
+        with pytest.raises(ValueError, match="is no message: give a Message, or a role"):
+            team.call("a", "hi", history=[{"role": "judge"}])
+        with pytest.raises(ValueError, match="nobody is called"):
+            team.call([], "hi")
+        with pytest.raises(NoParticipant, match="this team has no turn 'nothing'"):
+            await team.cancel("nothing")
+
+
+async def test_a_turn_that_cannot_begin_fails_and_is_not_waited_for() -> None:
+    team = Team({"a": echo})
+
+    @team.on("before_turn")
+    def wrong(turn: Turn, message: Message) -> Message:
+        return message.but(attachments=["x"])
+
+    async with asyncio.timeout(BOUND), team:
+        with pytest.raises(CallFailed, match="AttributeError"):
+            await team.call("a", "hi")
+
+
+async def test_history_may_be_what_a_model_api_has() -> None:
+    async def tells(ctx: TurnContext) -> str:
+        return " ".join(f"{said.kind}:{said}" for said in ctx.history)
+
+    before = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
+    async with Team({"a": tells}) as team:
+        assert str(await team.call("a", "hi", history=before)) == "forward:one return:two"
+
+
+async def test_an_answer_may_have_to_fit_a_json_schema() -> None:
+    form = {"type": "object", "properties": {"days": {"type": "integer"}}, "required": ["days"]}
+    async with Team({"a": same}) as team:
+        answer = await team.call("a", '{"days": 2}', returns=form)
+        assert answer.value == {"days": 2}
+        assert answer.hash == answer.id
+        with pytest.raises(ValueError, match="days"):
+            await team.call("a", "{}", returns=form)
 
 
 def test_limits_are_not_negative() -> None:

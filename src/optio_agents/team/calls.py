@@ -69,6 +69,8 @@ class Calls:
             extra["again"] = [to, when.seconds, when.times]
             to = AGAIN
         elif not isinstance(to, str):
+            if not to:
+                raise ValueError("nobody is called: give at least one name")
             extra["names"] = list(to)
             to = ALL
         kept = self._options(to, parent, only, options)
@@ -169,6 +171,9 @@ class Calls:
     def _message(
         self, to: str, text: Any, parent: Turn | None, attachments: Sequence[Attachment]
     ) -> Message:
+        for one in attachments:
+            if not isinstance(one, Attachment):
+                raise TypeError(f"{one!r} is no Attachment")
         sender = "user" if parent is None else parent.name
         if sender.startswith("[") and parent is not None:
             sender = parent.message.sender
@@ -294,7 +299,7 @@ def _given(options: CallOptions) -> dict[str, Any]:
     """What goes along with a call, as JSON."""
     kept: dict[str, Any] = {}
     if history := options.get("history"):
-        kept["history"] = [message.dump() for message in history]
+        kept["history"] = [_said(message).dump() for message in history]
     if instructions := options.get("instructions"):
         kept["everyone" if options.get("scope") == "all" else "instructions"] = instructions
     if (timeout := options.get("timeout")) is not None:
@@ -308,8 +313,21 @@ def _given(options: CallOptions) -> dict[str, Any]:
     if (returns := options.get("returns")) is not None:
         from pydantic import TypeAdapter
 
-        kept["returns"] = TypeAdapter(returns).json_schema()
+        is_schema = isinstance(returns, Mapping)
+        kept["returns"] = plain(returns) if is_schema else TypeAdapter(returns).json_schema()
     return kept
+
+
+def _said(one: Message | Mapping[str, Any]) -> Message:
+    """A message of a history, also as the dictionary that model APIs have."""
+    match one:
+        case Message():
+            return one
+        case {"role": "user", "content": str(text)}:
+            return Message(text, "forward", "user", "assistant")
+        case {"role": "assistant", "content": str(text)}:
+            return Message(text, "return", "assistant", "user")
+    raise ValueError(f"{one!r} is no message: give a Message, or a role and its content")
 
 
 # Participants of the team's own

@@ -170,7 +170,7 @@ class Kernel:
         except TeamError as error:
             turn.refuse(error)
             return
-        except StoreError as error:
+        except Exception as error:  # of the store, of a hook: whoever awaits it is told
             turn.conclude("failed", error=error_of(error), cause=error)
             return
         turn.written = True
@@ -363,6 +363,8 @@ class Kernel:
             return [turn]
         while known is not None and not known.written and not known.over:
             await known.pieces.more()
+        if known is None:
+            known = await self.find(turn)
         ended = await self.store.cancel(turn)
         tasks = [task for one in ended for task in self._stop(one)]
         tasks = [task for task in tasks if task is not asyncio.current_task()]

@@ -106,6 +106,11 @@ class Message:
             known = self.__dict__["_id"] = sha256(_canonical(content).encode()).hexdigest()
         return known
 
+    @property
+    def hash(self) -> str:
+        """The same as its id."""
+        return self.id
+
     def dump(self) -> dict[str, Any]:
         """All of it as JSON; nested messages by their ids."""
         kept = stored(self)

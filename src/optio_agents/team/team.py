@@ -69,6 +69,8 @@ class Team:
         self._participants = dict(_named(participants, shared))
         self.tools = [one if isinstance(one, Tool) else tool(one) for one in tools]
         for one in self.tools:
+            if [tool.name for tool in self.tools].count(one.name) > 1:
+                raise ValueError(f"two tools are called {one.name!r}")
             if one.name in participants:
                 raise ValueError(f"a tool and a participant are both called {one.name!r}")
             if one.name not in VERBS:

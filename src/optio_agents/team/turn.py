@@ -52,7 +52,7 @@ current: ContextVar[Working | None] = ContextVar("optio_agents.team.current", de
 class CallOptions(TypedDict, total=False):
     """What may go along with a call."""
 
-    history: Sequence[Message]
+    history: Sequence[Message | Mapping[str, Any]]
     instructions: str
     scope: str  # whom the instructions are for: "first" (who is called), or "all" below as well
     returns: Any
@@ -458,7 +458,9 @@ def _typed(message: Message, returns: Any) -> Message:
     value = validated(message, returns)
     typed = message.but()
     typed.__dict__["_said"] = message.exchange()
-    object.__setattr__(typed, "value", TypeAdapter(returns).validate_python(value))
+    if not isinstance(returns, Mapping):
+        value = TypeAdapter(returns).validate_python(value)
+    object.__setattr__(typed, "value", value)
     return typed
 
 
@@ -484,6 +486,10 @@ def validated(message: Message, returns: Any) -> Any:
     from pydantic import TypeAdapter
 
     value = _json(message.text) if message.value is None else message.value
+    if isinstance(returns, Mapping):  # a JSON Schema
+        if (shape := _shape(returns)) is not None:
+            shape.check(_thawed(value))
+        return value
     adapter = TypeAdapter(returns)
     return adapter.dump_python(adapter.validate_python(_thawed(value)), mode="json")
 

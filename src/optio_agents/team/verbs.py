@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, dict[str, Any], list[str]]] = {
             "message": {**_TEXT, "description": "What is to be done, with all that it takes"},
             "background": {"type": "boolean", "description": "Do not wait for the answer"},
             "history": {"type": "boolean", "description": "Hand your conversation along"},
+            "returns": {"type": "object", "description": "A JSON Schema that the answer is to fit"},
         },
         ["name", "message"],
     ),
@@ -94,8 +95,9 @@ def _check(verb: str, arguments: Mapping[str, Any]) -> None:
     if missing := [name for name in required if name not in arguments]:
         raise ValueError(f"{verb} needs {', '.join(missing)}")
     kinds = {"string": str, "boolean": bool, "number": (int, float), "array": list}
+    kinds["object"] = Mapping
     for name, value in arguments.items():
-        if name not in properties and name not in ("id", "returns", "any"):
+        if name not in properties and name not in ("id", "any"):
             raise ValueError(f"{verb} has no {name!r}: it has {', '.join(properties)}")
         kind = properties.get(name, {}).get("type")
         if kind and value is not None and not isinstance(value, kinds[kind]):  # type: ignore[arg-type]
@@ -113,7 +115,13 @@ async def _do(
         case "call":
             handed = history if arguments.get("history") else ()
             name = arguments["name"]
-            turn = context.call(name, arguments["message"], key=key, history=handed)
+            turn = context.call(
+                name,
+                arguments["message"],
+                key=key,
+                history=handed,
+                returns=arguments.get("returns"),
+            )
             if arguments.get("background"):
                 return turn.id
             answer = await turn

@@ -273,7 +273,7 @@ class ModelTurn:
                 said.append(Message.load(row.message))
                 kept = (row.result or {}).get("messages", ())
                 said += map(Message.load, kept)
-        own = {message.to for message in said[:1]} | {context.name}
+        own = {message.to for message in said[:1]} | {context.name, "assistant"}
         log: list[ModelMessage] = []
         for message in said:
             if message.kind == "return" and message.sender in own:
