@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from optio_agents.supervision.kinds.named import ROWS
+from optio_agents.supervision.kinds.named import ROWS, AgentRow
 from optio_agents.testing.model_server import ModelServer, scripted
 from tests.support.agents.real_agents import AGENTS
 from tests.support.terminal import Desk
@@ -40,6 +40,49 @@ def test_agents_are_listed_with_where_they_are_installed(desk: Desk) -> None:
     assert "@openai/codex" in ran.stdout
 
 
+@pytest.mark.parametrize("row", [ROWS["goose"], ROWS["aider"]], ids=lambda row: row.name)
+async def test_an_agent_without_a_wire_is_given_its_prompt_and_ends(
+    desk: Desk, row: AgentRow
+) -> None:
+    """A stand-in: most of these cannot be had without an account."""
+    desk.program(
+        row.program,
+        f"""cat >{desk.home}/input
+        for word; do printf '%s\\0' "$word"; done >{desk.home}/arguments
+        env >{desk.home}/environment
+        printf '%s\\n' 'STATUS: 50% half' DONE >> "$OPTIO_LOG"
+        """,
+    )
+    ran = await desk.runs("run", "--agent", row.name, "--json", "Fix the tests.")
+    assert ran.returncode == 0, ran.stderr
+    arguments = (desk.home / "arguments").read_text().split("\0")[:-1]
+    given = (desk.home / "input").read_text()
+    if row.prompt is not None:
+        assert not given
+        given = arguments.pop()
+    assert arguments == [*row.arguments, *filter(None, [row.prompt])]
+    assert "STATUS:" in given
+    assert given.endswith("\nFix the tests.\n")
+    assert "harness" not in given  # replies are not promised
+    environment = (desk.home / "environment").read_text().splitlines()
+    assert {f"{name}={value}" for name, value in row.env.items()} <= set(environment)
+
+
+def test_what_asks_for_nothing_is_not_bound_by_permissions(desk: Desk) -> None:
+    ran = desk.run("run", "--agent", "goose", "--permission", "deny", "hi")
+    assert (ran.returncode, "goose asks for nothing" in ran.stderr) == (2, True)
+    ran = desk.run("run", "--agent", "amp", "--model", "m", "hi")
+    assert (ran.returncode, "own settings" in ran.stderr) == (2, True)
+
+
+def test_the_doctor_looks_for_every_agent_that_is_known(desk: Desk) -> None:
+    for row in ROWS.values():
+        desk.program(row.program, "")
+    ran = desk.run("doctor")
+    found = [line for line in ran.stdout.splitlines() if " there: " in line or " is there" in line]
+    assert all(any(name in line for line in found) for name in ROWS if name != "claude"), found
+
+
 def test_an_agent_that_nobody_knows_is_refused_with_those_that_are_known(desk: Desk) -> None:
     ran = desk.run("run", "--agent", "codx", "hi")
     assert ran.returncode == 2
@@ -58,3 +101,6 @@ def test_what_only_claude_takes_is_refused_for_others(desk: Desk) -> None:
 def test_an_agent_that_is_not_installed_says_how_to_get_it(desk: Desk) -> None:
     ran = desk.run("run", "--agent", "acp:no-such-agent --acp", "hi")
     assert "no-such-agent is not installed here" in ran.stderr
+    ran = desk.run("run", "--agent", "cursor-agent", "hi")
+    assert "cursor-agent is not installed here" in ran.stderr
+    assert "see https://cursor.com/cli" in ran.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -51,6 +51,20 @@ class AgentName(click.types.StringParamType):
         return [CompletionItem(name) for name in (*ROWS, LIST) if name.startswith(incomplete)]
 
 
+def check_permission(agent: str, permission: str, allow: Sequence[str], *, chosen: bool) -> None:
+    """Raises click.UsageError where *agent*, not claude, is not bound by what was *chosen*."""
+    if permission == "accept-edits" or allow:
+        raise click.UsageError("--permission accept-edits and --allow are claude's alone")
+    if chosen and _acts_unasked(agent):
+        raise click.UsageError(f"{agent} asks for nothing: --permission does not bind it")
+
+
+def _acts_unasked(agent: str) -> bool:
+    from optio_agents.supervision.kinds.named import ROWS
+
+    return agent in ROWS and ROWS[agent].kind == "command"
+
+
 def agent_of(past: PastSession) -> str:
     """The name of the agent that had *past*. Raises click.UsageError where it has none."""
     from optio_agents.supervision.kinds.named import ROWS
@@ -65,7 +79,7 @@ def other_spec(
     agent: str, prompt: str, model: str | None, env: Mapping[str, str], **past: Any
 ) -> AgentSpec:
     """What `--agent` names, if it is not claude. Raises click.UsageError."""
-    from optio_agents.supervision import Acp, Codex
+    from optio_agents.supervision import Acp, Codex, Command
     from optio_agents.supervision.kinds.acp import NAMED
 
     if agent == "codex":
@@ -74,7 +88,11 @@ def other_spec(
         if model:
             raise click.UsageError(f"{agent} is given its model in its own command")
         return Acp(shlex.split(agent.removeprefix(ACP)), prompt, env=env, **past)
+    if _acts_unasked(agent) and past:
+        raise click.UsageError(f"{agent} has no conversation that could go on")
     try:
+        if _acts_unasked(agent):
+            return Command.named(agent, prompt, model=model, env=env)
         return NAMED[agent](prompt, model=model, env=env, **past)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
@@ -93,7 +111,9 @@ async def list_agents(ssh: SSHConfig | None) -> int:
         answer = await host.ask(find, path, *(row.program for row in ROWS.values()))
     places = answer.stdout.decode("utf-8", "replace").split("\n")
     for row, place in zip(ROWS.values(), places, strict=False):
-        click.echo(f"{row.name:<9} {place or f'not installed: {row.install}'}")
+        click.echo(f"{row.name:<12} {place or f'not installed: {row.install}'}")
         if row.keys:
-            click.echo(f"{'':<9} --env {' or '.join(row.keys)}, or its own login there")
+            click.echo(f"{'':<12} --env {' or '.join(row.keys)}, or its own login there")
+        if row.kind == "command":
+            click.echo(f"{'':<12} acts unasked, and hears no messages")
     return 0

@@ -21,7 +21,14 @@ from optio_agents.cli.options import (
     supervision_options,
 )
 from optio_agents.cli.output import warnings
-from optio_agents.cli.verbs.agents import LIST, AgentName, agent_of, list_agents, other_spec
+from optio_agents.cli.verbs.agents import (
+    LIST,
+    AgentName,
+    agent_of,
+    check_permission,
+    list_agents,
+    other_spec,
+)
 from optio_agents.display import Secrets
 from optio_agents.hosts.environment import credentials_in
 
@@ -172,7 +179,8 @@ def rule_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     default="claude",
     show_default=True,
     help="Which agent: claude, codex, gemini, opencode, qwen, kimi, copilot; acp:COMMAND for any "
-    "other that speaks ACP; list shows where they are installed.",
+    "other that speaks ACP; aider, amp, crush, cursor-agent, droid and goose, which act unasked; "
+    "list shows where they are installed.",
 )
 @click.option(
     "--cwd",
@@ -277,8 +285,8 @@ def run(
     elif permission == "deny" and allow:
         raise click.UsageError("--permission deny allows nothing: say allow-listed for --allow")
     elif agent != "claude":
-        if permission == "accept-edits" or allow:
-            raise click.UsageError("--permission accept-edits and --allow are claude's alone")
+        chosen = ctx.get_parameter_source("permission") in _GIVEN
+        check_permission(agent, permission, allow, chosen=chosen)
         ours = ctx.get_parameter_source("model") in _GIVEN
         spec = other_spec(agent, text, model if ours else None, given, **past)
     else:

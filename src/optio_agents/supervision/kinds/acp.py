@@ -97,8 +97,7 @@ class _NamedAcp:
     env_base: EnvBase = "login"
 
     def __post_init__(self) -> None:
-        if self.model and not (self.row.model_option or self.row.model_variable):
-            raise ValueError(f"{self.name} takes its model from its own settings")
+        self.row.argv(self.executable, self.model, self.options)  # refuses what it does not take
         with_servers(self)
 
     @property

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from optio_agents.errors import AgentError
 from optio_agents.hosts.scripting import os_bytes
 from optio_agents.protocol.prompt import compose_agents_md
 
-from . import FIRST, Startup, say_once, teach
+from . import FIRST, Startup, check_program, say_once, teach
+from .named import ROWS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,7 +36,9 @@ class Command:
     """Any program. It is told how to use the log in front of its *prompt*, on its input.
 
     In a work directory of ours, AGENTS.md tells it as well. *reads_to_end*: it begins when its
-    input has ended, so nobody can talk to it later, and its prompt promises no replies.
+    input has ended, so nobody can talk to it later, and its prompt promises no replies. With
+    *prompt_in* "argument" that is so, too, and its prompt is its last argument, where all users of
+    its host can read it.
     """
 
     kind: ClassVar[str] = "command"
@@ -43,12 +46,41 @@ class Command:
     _: KW_ONLY
     prompt: str | None = None
     reads_to_end: bool = False
+    prompt_in: Literal["input", "argument"] = "input"
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     env_base: EnvBase = "login"
 
     def __post_init__(self) -> None:
         if isinstance(self.argv, str) or not self.argv:
             raise ValueError("argv is a list of at least one argument")
+        if self.prompt_in == "argument":
+            object.__setattr__(self, "reads_to_end", True)
+
+    @classmethod
+    def named(
+        cls,
+        name: str,
+        prompt: str,
+        *,
+        model: str | None = None,
+        options: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> Command:
+        """A coding agent without a wire, by name: aider, amp, crush, cursor-agent, droid, goose.
+
+        It is given its *prompt*, does all that it wants unasked, and ends. Raises ValueError.
+        """
+        row = ROWS.get(name)
+        if row is None or row.kind != cls.kind:
+            known = ", ".join(one.name for one in ROWS.values() if one.kind == cls.kind)
+            raise ValueError(f"{name!r} is no program that is known by name: {known}")
+        return cls(
+            [*row.argv(None, model, options), *filter(None, [row.prompt])],
+            prompt=prompt,
+            reads_to_end=True,
+            prompt_in="input" if row.prompt is None else "argument",
+            env={**row.variables(model), **(env or {})},
+        )
 
 
 class CommandKind:
@@ -64,7 +96,10 @@ class CommandKind:
         return spec.reads_to_end
 
     async def check(self, host: Host, spec: Command) -> None:
-        """The shell that starts it says what is missing."""
+        """Of a program that nobody here knows, the shell that starts it says so."""
+        for row in ROWS.values():
+            if row.kind == self.name and row.program == spec.argv[0]:
+                await check_program(host, row.program, spec.env, row.install)
 
     async def plan(
         self,
@@ -78,10 +113,11 @@ class CommandKind:
     ) -> Startup:
         taught = teach(host, protocol, replies=not spec.reads_to_end, checked=checked)
         words = f"{taught}\n{spec.prompt}\n" if spec.prompt is not None else ""
+        as_argument = words and spec.prompt_in == "argument"
         return Startup(
-            tuple(spec.argv),
+            (*spec.argv, words) if as_argument else tuple(spec.argv),
             spec.env,
-            [(FIRST, words.encode())] if words else [],
+            [(FIRST, words.encode())] if words and not as_argument else [],
             agents_md=compose_agents_md(spec.prompt or "", documentation=taught),
             ends_input=spec.reads_to_end,
         )

@@ -1,7 +1,8 @@
 """Agents by name, as data: how each is started, asked for a model, and told apart.
 
 What is peculiar to an agent on its wire stands in `conversation.acp.traits`, by the name that it
-gives itself; here is what must be known before it can say anything.
+gives itself; here is what must be known before it can say anything. The rows of kind "command" are
+agents without a wire: each is started with its prompt, acts unasked, and ends.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ class AgentRow:
     model_option: str | None = None  # in front of the model; None: it takes none there
     model_variable: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
-    leaves: str = ""  # what a person should know
+    prompt: str | None = None  # in front of one that is a command's last argument; else its input
 
     def argv(self, executable: str | None, model: str | None, options: Sequence[str]) -> list[str]:
-        """Its command line."""
+        """Its command line. Raises ValueError: it takes no *model*."""
+        if model and not (self.model_option or self.model_variable):
+            raise ValueError(f"{self.name} takes its model from its own settings")
         chosen = [self.model_option, model] if model and self.model_option else []
         return [executable or self.program, *self.arguments, *chosen, *options]
 
@@ -101,6 +104,63 @@ ROWS = {
             ("GH_TOKEN", "COPILOT_PROVIDER_API_KEY"),
             ("--acp",),
             model_variable="COPILOT_MODEL",
+        ),
+        AgentRow(
+            "aider",
+            "command",
+            "aider",
+            "python3 -m pip install aider-chat",
+            ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"),
+            # --yes-always would run no commands; where its input has ended, it takes a yes as given
+            ("--no-check-update", "--no-show-release-notes", "--no-fancy-input"),
+            model_option="--model",
+            prompt="--message",
+        ),
+        AgentRow(
+            "amp",
+            "command",
+            "amp",
+            _npm("@sourcegraph/amp"),
+            ("AMP_API_KEY",),
+            ("--execute", "--dangerously-allow-all"),
+        ),
+        AgentRow(
+            "crush",
+            "command",
+            "crush",
+            _npm("@charmland/crush"),
+            ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"),
+            ("run", "--quiet"),
+            model_option="--model",
+        ),
+        AgentRow(
+            "cursor-agent",
+            "command",
+            "cursor-agent",
+            "see https://cursor.com/cli",
+            ("CURSOR_API_KEY",),
+            ("--print", "--force"),
+            model_option="--model",
+            prompt="",
+        ),
+        AgentRow(
+            "droid",
+            "command",
+            "droid",
+            _npm("@factory/cli"),
+            ("FACTORY_API_KEY",),
+            ("exec", "--skip-permissions-unsafe"),
+            model_option="--model",
+        ),
+        AgentRow(
+            "goose",
+            "command",
+            "goose",
+            "see https://block.github.io/goose",
+            ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"),
+            ("run", "--no-session", "--instructions", "-"),
+            model_variable="GOOSE_MODEL",
+            env={"GOOSE_MODE": "auto"},  # else it waits for a person who is not there
         ),
     )
 }
