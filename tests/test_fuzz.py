@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from optio_agents.agents import lease
-from optio_agents.agents.input import read_answer
+from optio_agents.agents.input import GivenAnswer
 from optio_agents.agents.launch import read_meta
 from optio_agents.agents.status import parse_status
 from optio_agents.cli.output import as_json
@@ -297,7 +297,7 @@ def files_of_a_session_are_what_they_should_be_or_refused(data: bytes, _: Path) 
         for name, text in conversing._queued([line]):  # noqa: SLF001
             assert "/" not in name
             assert isinstance(text, tuple | dict)
-        assert read_answer(line)[0]
+        assert GivenAnswer.load(line).by
         assert lease._name_in(line.decode("utf-8", "replace"))  # noqa: SLF001
     for kind in "command", "claude", "codex", "acp":
         for passage in read_output(BytesIO(b"\n".join(lines)), kind_named(kind).passages()):

@@ -300,10 +300,25 @@ async def test_who_has_answered_is_known_however_long_the_answer(host):
     async with ready(host), started(host, "cat >/dev/null") as agent:
         assert await agent.find_answer("req/../1") is None
         await agent.answer("req/../1", b"y" * 1_000_000 + b"\n", by="first")
-        by, said = await agent.find_answer("req/../1")
-        assert (by, set(said)) == ("first", {ord("y")})
+        given = await agent.find_answer("req/../1")
+        assert (given.by, set(given.data)) == ("first", {ord("y")})
         await agent.end_input()
         await agent.wait()
+
+
+async def test_a_reason_is_kept_with_the_answer_that_won(host):
+    async with ready(host):
+        async with started(host, "cat") as agent:
+            assert await agent.reasons() == {}
+            await agent.answer("a", b"1\n", by="me")
+            won = await agent.answer("b", b"2\n", by="first", reason="no:\n{not} ü")
+            lost = await agent.answer("b", b"2\n", by="second", reason="another")
+            assert (won.won, lost.won, lost.by, lost.data) == (True, False, "first", b"2\n")
+            (found,) = (await agent.reasons()).items()
+            assert (found[0], found[1].by, found[1].reason) == ("b", "first", "no:\n{not} ü")
+            await agent.end_input()
+            await agent.wait()
+        assert sorted((await said(host, agent)).split()) == [b"1", b"2"]
 
 
 async def test_an_answer_whose_winner_died_is_said_by_the_next(host):

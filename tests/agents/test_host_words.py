@@ -12,6 +12,7 @@ import pytest
 
 from optio_agents import agents
 from optio_agents.agents import find_sessions
+from optio_agents.agents.input import GivenAnswer
 from optio_agents.agents.launch import read_meta
 from optio_agents.agents.status import parse_status
 from optio_agents.cli.verbs.doctor import judge
@@ -307,9 +308,9 @@ async def test_what_stands_for_an_owner_may_be_anything(host: Any) -> None:
 
 async def test_an_answer_may_be_of_anybody(host: Any) -> None:
     async with ready(host), started(host, "exec sleep 1000") as agent:
-        for text in (b"2 {\nhi", b"2 []\nhi", b"2\nhi"):
+        for text in (b"2 {\nhi", b"2 []\nhi", b"2\nhi", b'2 {"by": 1, "reason": 2}\nhi'):
             here(agent, "answers").joinpath("r").write_bytes(text)
-            assert await agent.find_answer("r") == ("somebody", b"hi")
+            assert await agent.find_answer("r") == GivenAnswer("somebody", b"hi")
 
 
 async def test_a_reason_of_many_lines_forges_no_status(host: Any) -> None:

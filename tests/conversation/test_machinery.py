@@ -420,3 +420,28 @@ async def test_steering_waits_for_what_the_agent_says_to_it():
         tasks.start_soon(steer)
         await until(lambda: said(handle, "steer"))
         handle.hear({"answers": said(handle, "steer")[0]["name"], "refused": "not now"})
+
+
+async def test_a_reason_is_passed_on_though_the_agent_goes_on_before_we_know_of_it(monkeypatch):
+    reasons = []
+
+    async def keep(request, words):
+        reasons.append(words)
+
+    async with talking() as (conversation, handle):
+        real = HandleWire.answer
+
+        async def slow(*args):
+            taken = await real(*args)
+            handle.hear({"withdraws": 0})
+            handle.hear({"hello": "behind that"})
+            await until(lambda: conversation.session_id == "behind that")
+            return taken
+
+        monkeypatch.setattr(HandleWire, "answer", slow)
+        conversation.pass_reason = keep
+        conversation.on_permission_request(lambda _: PermissionDecision("deny", message="not now"))
+        handle.hear({"asks": 0, "tool": "write"})
+        await until(lambda: reasons)
+        assert len(reasons) == 1
+        assert "not now" in reasons[0]

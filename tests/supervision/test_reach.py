@@ -15,6 +15,7 @@ import pytest
 
 from optio_agents import agents
 from optio_agents.conversation import Attachment, PermissionDecision
+from optio_agents.conversation.codex.wire import permission_answer
 from optio_agents.errors import AgentError
 from optio_agents.hosts.host import make_host
 from optio_agents.supervision import Command, events as happened, find_session
@@ -179,6 +180,29 @@ async def test_a_reason_outlives_everybody_and_a_changed_input_is_refused(office
         rows = await store.events(session.id)
     assert "not on my watch" in str([row.value for row in rows if row.kind == "sent"])
     assert any("other input" in one.text for one in watching.of(happened.Notice))
+
+
+async def test_the_owner_tells_a_reason_whose_giver_died_before_it_was_a_message(
+    office: Office,
+) -> None:
+    end = done_in(f"{office.taskdir}/workdir"), {"text": "bye"}
+    reason = scripted(*end, say="Do this instead.")
+    touch = {"shell": f"touch {office.directory}/made"}
+    with anyio.fail_after(BOUND):
+        async with ModelServer().serve() as model, office.store() as store, office.host() as host:
+            spec = spec_of("codex", office.directory, model, touch, {"text": "well"})
+            async with supervise(host, spec, store=store) as session:
+                while not session.requests:
+                    await anyio.sleep(0.02)
+                asked = session.requests[0].request
+                data = permission_answer(asked, PermissionDecision("deny"))
+                async with agents.adopt(host) as agent:
+                    await agent.answer(asked.names[0], data, by="gone", reason=reason)
+                result = await session.result()
+            sent = [row.value for row in await store.events(session.id) if row.kind == "sent"]
+    assert result.outcome == "done"
+    assert not (office.directory / "made").exists()
+    assert [one["by"] for one in sent] == ["gone"]
 
 
 def written(office: Office, path: str, text: str = "hello") -> dict[str, Any]:

@@ -38,6 +38,7 @@ on a file alone.
     bell      FIFO that the feeder sleeps on. Ringing is a hint; the directory is the truth.
     closed    Empty, by the feeder: the agent takes no more input.
     answers/  One file a request, "LENGTH BY" and the answer: linked, so the first one wins.
+              With a reason that the answer cannot tell, BY holds that as well.
               Whoever comes later says it into in/ once more, should the winner have died in
               between. Named at-PLACE, by where the agent asked in its output, since ids of
               some begin at 0 in every process; up to 0.3.2 by the agent's own id, and found so.

@@ -24,9 +24,9 @@ from .input import (
     END,
     SMALL,
     FirstAnswer,
+    GivenAnswer,
     check_name,
     next_name,
-    read_answer,
     request_name,
     say_here,
 )
@@ -133,23 +133,33 @@ class Agent:
         """The names of all messages that were ever put into its input."""
         return frozenset((await self.query("names")).decode().split())
 
-    async def answer(self, request: str, data: bytes, *, by: str) -> FirstAnswer:
+    async def answer(self, request: str, data: bytes, *, by: str, reason: str = "") -> FirstAnswer:
         """Say *data* as the one answer to *request*, unless somebody did before.
 
-        Waits as `say` does. Raises InputClosed, TransferFailed.
+        With it is kept a *reason* that it cannot tell, for whoever asks for `reasons`. Waits as
+        `say` does. Raises InputClosed, TransferFailed.
         """
-        whole = f"{len(data)} {json.dumps(by)}\n".encode() + data
+        whole = GivenAnswer(by, data, reason).dump()
         args = self.session, request_name(request), str(len(whole)), secrets.token_hex(8)
         said = await self._directory.run("answer", *args, data=whole)
         outcome, _, rest = said.partition(b"\n")
-        who, theirs = read_answer(rest)
+        given = GivenAnswer.load(rest)
         # an unsure answer that was repeated meets itself
-        return FirstAnswer(outcome == b"won" or (who, theirs) == (by, data), who, theirs)
+        won = outcome == b"won" or given == GivenAnswer(by, data, reason)
+        return FirstAnswer(won, given.by, given.data)
 
-    async def find_answer(self, request: str) -> tuple[str, bytes] | None:
-        """Who has answered *request*, and the front of what was said; None if nobody did."""
+    async def find_answer(self, request: str) -> GivenAnswer | None:
+        """The answer to *request*, or its front; None if nobody gave one."""
         said = await self.query("answers", request_name(request))
-        return read_answer(said) if said else None
+        return GivenAnswer.load(said) if said else None
+
+    async def reasons(self) -> Mapping[str, GivenAnswer]:
+        """The answers that came with a reason, without what was said, by `request_name`."""
+        found = {}
+        for line in (await self.query("reasons")).splitlines():
+            name, _, header = line.partition(b" ")
+            found[name.decode(errors="replace")] = GivenAnswer.load(header)
+        return found
 
     async def names_answered(self) -> Callable[[str], bool]:
         """Whether a request is among those that were answered, by its name."""

@@ -109,14 +109,33 @@ class FirstAnswer:
     data: bytes
 
 
-def read_answer(written: bytes) -> tuple[str, bytes]:
-    """Who gave it, and what it was."""
-    header, _, data = written.partition(b"\n")
-    try:
-        by = json.loads(header.partition(b" ")[2])
-    except (ValueError, RecursionError):
-        by = None
-    return by[:_BY] if by and isinstance(by, str) else "somebody", data
+@dataclass(frozen=True, slots=True)
+class GivenAnswer:
+    """An answer that somebody gave, and the *reason* of a denial that its *data* cannot tell."""
+
+    by: str
+    data: bytes
+    reason: str = ""
+
+    def dump(self) -> bytes:
+        """As a file keeps it, which is there all at once: so no answer is without its reason."""
+        who: object = {"by": self.by, "reason": self.reason} if self.reason else self.by
+        return f"{len(self.data)} {json.dumps(who)}\n".encode() + self.data
+
+    @classmethod
+    def load(cls, written: bytes) -> GivenAnswer:
+        """What was dumped; of what is none, what can be said."""
+        header, _, data = written.partition(b"\n")
+        by: object = None
+        reason: object = ""
+        with suppress(ValueError, RecursionError):
+            match json.loads(header.partition(b" ")[2]):
+                case {"by": by, "reason": reason}:
+                    pass
+                case by:
+                    pass
+        who = by[:_BY] if by and isinstance(by, str) else "somebody"
+        return cls(who, data, reason if isinstance(reason, str) else "")
 
 
 def next_name() -> str:

@@ -32,7 +32,7 @@ from .contract import (
     answer_names,
 )
 from .dialect import CallAsked, PermissionAsked, PermissionSettled, ReplyOwed
-from .wire import Wire
+from .wire import AnswerTaken, Wire
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Approvals:
         self._open = dict[str, PermissionRequest]()
         self._handler: PermissionHandler | None = None
         self._handled = asyncio.Event()
-        self._tasks = dict[str, asyncio.Task[None]]()
+        self._tasks = dict[str, asyncio.Task[Any]]()
         self._deciding = dict[str, asyncio.Task[object]]()  # the handler's own tasks
         self._waiting = list[PermissionAsked | CallAsked | ReplyOwed]()
         self._calls = dict[str, ToolCall]()  # that are open
@@ -256,15 +256,31 @@ class Approvals:
             return None
         name = self._name_given(request.place, request.id) or request.names[0]
         data = self._build_answer(request, decision)
+        words = reason_of(request, decision) if self._on_denial else ""
         del self._open[request.id]
         try:
-            taken = await wire.answer(name, data, by)
+            if words:
+                taken = await self._deny(wire, request, name, data, by, words)
+            else:
+                taken = await wire.answer(name, data, by)
         except TransferFailed:
             self._open[request.id] = request
             raise
-        if taken.won and self._on_denial and (words := reason_of(request, decision)):
-            await self._on_denial(request, words)
         return by if taken.won else taken.by
+
+    async def _deny(self, wire: Wire, request: PermissionRequest, *answer: Any) -> AnswerTaken:
+        """Answer with a reason, and pass it on: also where the agent, by then, has us cancelled."""
+
+        async def deny() -> AnswerTaken:
+            taken = await wire.answer(*answer)
+            if taken.won and self._on_denial is not None:
+                await self._on_denial(request, answer[-1])
+            return taken
+
+        key, task = f"denial-{request.id}", asyncio.get_running_loop().create_task(deny())
+        self._tasks[key] = task
+        task.add_done_callback(lambda _: self._tasks.pop(key, None))
+        return await asyncio.shield(task)
 
     async def _decide(self, wire: Wire, request: PermissionRequest) -> None:
         asking = asyncio.get_running_loop().create_task(self._ask(request))

@@ -61,8 +61,11 @@ class Wire(Protocol):
         Under one *name* it is said once.
         """
 
-    async def answer(self, name: str, data: bytes, by: str) -> AnswerTaken:
-        """Say *data*, unless an answer of this name was given before."""
+    async def answer(self, name: str, data: bytes, by: str, reason: str = "") -> AnswerTaken:
+        """Say *data*, unless an answer of this name was given before.
+
+        A *reason* that it cannot tell is kept with it, where somebody could ask for it.
+        """
 
     async def answered(self) -> Callable[[str], bool]:
         """Which answers were given before this conversation began, by name."""

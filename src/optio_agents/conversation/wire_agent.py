@@ -48,8 +48,8 @@ class AgentWire:
         except InputClosed as error:
             raise ConversationClosed(str(error)) from error
 
-    async def answer(self, name: str, data: bytes, by: str) -> AnswerTaken:
-        return await self._agent.answer(name, data, by=by)
+    async def answer(self, name: str, data: bytes, by: str, reason: str = "") -> AnswerTaken:
+        return await self._agent.answer(name, data, by=by, reason=reason)
 
     async def answered(self) -> Callable[[str], bool]:
         return await self._agent.names_answered()

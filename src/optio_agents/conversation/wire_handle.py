@@ -66,7 +66,7 @@ class HandleWire:
         except (OSError, RuntimeError) as error:
             raise ConversationClosed(f"its input is closed: {error}") from error
 
-    async def answer(self, name: str, data: bytes, by: str) -> AnswerTaken:
+    async def answer(self, name: str, data: bytes, by: str, reason: str = "") -> AnswerTaken:
         if name in self._answers:
             return _FirstAnswer(won=False, by=self._answers[name])
         self._answers[name] = by

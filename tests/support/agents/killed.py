@@ -39,6 +39,8 @@ STEPS = (
     "before a decision is said",
     "behind a decision",
 )
+# Of a request that is denied with a reason, which these wires pass on as the next message.
+DENIAL_STEPS = ("before a reason is kept", "behind a reason that is kept")
 
 
 def die_around(
@@ -78,6 +80,16 @@ def arm(step: str) -> None:
     die_around(AgentWire, "say", lambda _: step == STEPS[3], lambda _: step == STEPS[4])
     die_around(ConversationLink, "decide", lambda _: step == STEPS[5])
 
+    def is_reason(args: Any) -> bool:
+        return str(args[0]).startswith("reason-")
+
+    die_around(
+        Agent,
+        "queue",
+        lambda args: is_reason(args) and step == DENIAL_STEPS[0],
+        lambda args: is_reason(args) and step == DENIAL_STEPS[1],
+    )
+
 
 async def main(plan: dict[str, Any]) -> None:
     arm(plan["step"])
@@ -88,7 +100,7 @@ async def main(plan: dict[str, Any]) -> None:
             spec,
             store=store,
             session="killed",
-            on_permission_request=lambda _: PermissionDecision("allow"),
+            on_permission_request=lambda _: PermissionDecision(*plan["decision"]),
         )
 
 

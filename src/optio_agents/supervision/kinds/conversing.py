@@ -58,7 +58,15 @@ from optio_agents.supervision.recording import SLOWLY, Bell
 from .reaching import ConversationReach, Wording
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
     from optio_agents.agents import Agent
     from optio_agents.conversation.contract import (
@@ -198,9 +206,16 @@ class ConversationLink(ConversationReach):
         return answer
 
     async def pass_reason(self, request: PermissionRequest, words: str) -> None:
-        await super().pass_reason(request, words)
-        name = f"reason-{request_name(request.names[0])}"
-        await self._recording.add(MessageSent(name, words, self._asking.by))
+        """Why *request* was denied, as the next message: its answer could not say so."""
+        await self._queue_reason(request_name(request.names[0]), words, self._asking.by)
+
+    async def _queue_reason(
+        self, request: str, words: str, by: str, *, said: Collection[str] = ()
+    ) -> None:
+        name = f"reason-{request}"
+        if name not in said:
+            await self._agent.queue(name, words)
+        await self._recording.add(MessageSent(name, words, by))
 
     async def body(self, host: Any, hook: Any) -> object:
         conversation, self._hook = self._conversation, hook
@@ -277,6 +292,9 @@ class ConversationLink(ConversationReach):
         """Say what waits in the queue, in order, each when the agent can hear it."""
         with suppress(ConversationClosed, AlreadyOwned):  # nobody hears it, or another says it
             done = set(await self._agent.names_said())
+            for request, given in (await self._agent.reasons()).items():
+                # who gave it may have died before it was kept as a message, or written down
+                await self._queue_reason(request, given.reason, given.by, said=done)
             async with self._agent.follow_queue() as batches:
                 async for batch in batches:
                     for name, what in _queued(batch.lines):
@@ -506,9 +524,11 @@ class ConversationLink(ConversationReach):
                     self._answered = await self._agent.names_answered()
                     self._recalled_at = now
             for name in filter(self._answered, request.names):
-                if answered := await self._agent.find_answer(name):
-                    by, data = answered
-                    return RequestDecided(request.id, self._wording.behavior_of(data, request), by)
+                if given := await self._agent.find_answer(name):
+                    if given.reason:  # likewise
+                        await self._queue_reason(request_name(name), given.reason, given.by)
+                    behavior = self._wording.behavior_of(given.data, request)
+                    return RequestDecided(request.id, behavior, given.by)
         return RequestDecided(request.id, "settled", "another terminal, or the agent itself")
 
 

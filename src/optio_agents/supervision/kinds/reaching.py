@@ -124,13 +124,11 @@ class ConversationReach:
     ) -> AnswerOutcome:
         dialect = self._wording.dialect(self._agent)
         data = self._wording.permission_answer(request, decision)
-        answered = await self._agent.answer(request.names[0], data, by=by)
         words = "" if dialect.carries_reasons else reason_of(request, decision)
+        name = request.names[0]
+        answered = await self._agent.answer(name, data, by=by, reason=words)
         if answered.won and words:
-            await self.pass_reason(request, words)
+            # should we die here, whoever owns the session finds it with the answer
+            await self._agent.queue(f"reason-{request_name(name)}", words)
             return AnswerOutcome(won=True, by=answered.by, passed_on=words)
         return AnswerOutcome(answered.won, answered.by)
-
-    async def pass_reason(self, request: PermissionRequest, words: str) -> None:
-        """Why *request* was denied, as the next message: its answer could not say so."""
-        await self._agent.queue(f"reason-{request_name(request.names[0])}", words)

@@ -1,0 +1,8 @@
+# DIR TAG: the headers of the answers that came with a reason, each behind the name of its request.
+# shellcheck shell=sh
+enter "$1" "$2"
+for answer in answers/*; do
+  [ -f "$answer" ] || continue
+  IFS= read -r header <"$answer" || continue
+  case $header in *' {'*) printf '%s %s\n' "${answer#answers/}" "$header" ;; esac
+done
