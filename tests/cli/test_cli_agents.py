@@ -24,7 +24,7 @@ async def test_an_agent_is_run_by_its_name(desk: Desk, name: str) -> None:
         env_file = desk.home / "env"
         env_file.write_text("".join(f"{key}={value}\n" for key, value in given.items()))
         flags = ["--agent", name, "--env-file", str(env_file), "--permission", "deny", "--json"]
-        flags += ["--stall-after", "5"]
+        flags += ["--max-turns", "1"]
         ran = await desk.runs("run", *flags, scripted(*steps))
     told = [json.loads(line) for line in ran.stdout.splitlines()]
     assert told[0]["kind"] == "began", ran.stderr
