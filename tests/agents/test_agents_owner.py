@@ -9,10 +9,13 @@ import anyio
 import pytest
 
 from optio_agents import agents
+from optio_agents.agents.directory import Directory
 from optio_agents.agents.input import SMALL
+from optio_agents.agents.launch import launch, plan_start, prepare
 from optio_agents.errors import AlreadyOwned
 from optio_agents.hosts.host import Host
 from tests.support.hosts.agent_ground import here, machine, ready, started, until
+from tests.support.leaks import no_process_left
 from tests.support.timeouts import BOUND
 
 
@@ -43,6 +46,19 @@ async def test_a_second_owner_is_refused_and_told_who_the_first_is(host):
             assert refused.value.owner == "me@laptop 'pid 1'\n"
         async with agent.own("you", journal="another") as lease:
             assert lease.epoch == 2
+
+
+async def test_what_an_owner_finds_never_started_cannot_start_late(host):
+    async with ready(host):
+        directory = Directory(host.machine, f"{host.taskdir}/session")
+        options = {"name": None, "limit": None, "meta": {}}
+        plan = await plan_start(host, ["/bin/cat"], None, {}, "empty", **options)
+        await prepare(directory, plan)
+        async with agents.adopt(host) as agent, agent.own("the next", journal="a"):
+            assert (await agent.wait()).how == "never-started"
+            assert await launch(directory, plan) is None  # of a supervisor that died: still on its way
+            assert (await agent.wait()).how == "never-started"
+        await no_process_left(plan.session)
 
 
 async def test_a_clock_that_was_set_back_keeps_a_lease_for_a_minute_and_not_for_ever(host):

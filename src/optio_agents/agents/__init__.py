@@ -19,7 +19,8 @@ on a file alone.
               and limit: the text that stops a session, and the bytes of output at which the
               launcher runs it by itself. By `prepare`; the latter two only with a limit.
     pipe      FIFO: the agent's standard input. Made by the launcher, once: who finds it there was
-              beaten to the start ("taken").
+              beaten to the start ("taken"). Whoever claims the lease makes it where it is missing,
+              so that what never started by then cannot start late.
     launcher  PID START BOOT of the launcher, by itself, before it starts anything.
     pid       PID START BOOT of the agent, by itself, before it becomes the agent. A pid is reused;
               with its start time (ticks after boot) and the boot it names one process for all

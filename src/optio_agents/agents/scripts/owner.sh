@@ -3,6 +3,8 @@
 # the next epoch for one of any number of claimants.
 #   claim: be it, unless another journal spoke within 60 s; says the epoch. take: even then.
 #   touch: still be it. release: no longer.
+# Who claims it comes after the start: what its owner finds never started cannot start any more, be
+# it a script that is still on its way, from a supervisor that died. The launcher needs the pipe.
 # shellcheck shell=sh disable=SC2154
 enter "$1" "$2"
 last='' file=
@@ -30,6 +32,8 @@ if [ "$last" ]; then
   [ $age -ge 0 ] || touch "owner/$last" # the clock was set back: its silence begins now
   [ "$3" = take ] || [ "$journal" = "$6" ] || [ $age -ge 60 ] || refuse taken "$owner"
 fi
+[ -p pipe ] || mkfifo pipe 2>/dev/null || [ -p pipe ] ||
+  refuse unwritten "the session directory cannot be written"
 number=${last#"${last%%[1-9]*}"}
 epoch=$(printf %010d $((${number:-0} + 1)))
 printf '%s %s\n' "$6" "$5" >".owner.$7.$$" || refuse unwritten "the lease cannot be written"
