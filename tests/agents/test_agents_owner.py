@@ -56,7 +56,9 @@ async def test_what_an_owner_finds_never_started_cannot_start_late(host):
         await prepare(directory, plan)
         async with agents.adopt(host) as agent, agent.own("the next", journal="a"):
             assert (await agent.wait()).how == "never-started"
-            assert await launch(directory, plan) is None  # of a supervisor that died: still on its way
+            assert (
+                await launch(directory, plan) is None
+            )  # of a supervisor that died: still on its way
             assert (await agent.wait()).how == "never-started"
         await no_process_left(plan.session)
 

@@ -15,6 +15,7 @@ from tests.stress.circumstances import Ground
 from tests.stress.crews import Crew
 from tests.stress.plans import Work
 from tests.support import proc
+from tests.support.timeouts import BOUND
 
 _ALL = 1_000_000
 # A near miss of a keyword, and a line that stood unfinished for a while, earn one hint each.
@@ -91,8 +92,9 @@ class _Account:
         ending = self._work.agent["ending"]
         expected = _OUTCOMES.get(ending, _KILLED)
         found = outcome, agent["exit_code"], agent["signal"]
-        # It was stopped, or faster than that; or the link was down in the end.
-        if ending == "ERROR" or (ending == "DONE" and agent["how"] == "unknown"):
+        # It was stopped, or faster than that, with its last word said; or the link was down then.
+        stopped = agent["how"] == "unknown" or agent["signal"] == "TERM"
+        if ending == "ERROR" or (ending == "DONE" and stopped):
             expected, found = expected[:1], found[:1]  # type: ignore[assignment]
         self._same(f"outcome of an agent that {ending}", found, expected)
 
@@ -172,7 +174,7 @@ def _answer(line: str) -> str:
     return f"System: answer {json.loads(payload)['n']}"
 
 
-def left_running(ground: Ground, within: float = 10) -> list[proc.Process]:
+def left_running(ground: Ground, within: float = BOUND) -> list[proc.Process]:
     """Processes of this run that did not end."""
     deadline = time.monotonic() + within
     while (left := ground.running()) and time.monotonic() < deadline:

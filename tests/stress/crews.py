@@ -18,16 +18,16 @@ class Scale:
 
     local: int
     ssh: int
-    within: float  # everything, the books included
+    within: float  # what only a hang takes
     quick: bool
 
     @property
     def lives(self) -> tuple[float, float]:
-        return (2, 6) if self.quick else (self.within * 0.05, self.within * 0.5)
+        return (2, 6) if self.quick else (30, 300)
 
     @property
     def starting(self) -> float:
-        return 1 if self.quick else self.within * 0.3
+        return 1 if self.quick else 180
 
     @property
     def pace(self) -> float:
@@ -35,13 +35,13 @@ class Scale:
 
     @property
     def quiet(self) -> tuple[float, float]:
-        """From then on nothing breaks any more: at once if everything has, and anyway."""
-        return (5, 150) if self.quick else (self.within * 0.5, self.within * 0.62)
+        """From then on agents may come to their end: if everything has broken, and anyway."""
+        return (5, self.within / 2) if self.quick else (300, self.within / 2)
 
-    @property
-    def deaths(self) -> tuple[float, float]:
-        """When a supervisor is due to die."""
-        return (2, 4) if self.quick else (25, 60)
+    def deaths(self, generation: int) -> tuple[float, float]:
+        """When a supervisor is due to die: the next later, so that one gets ahead at any load."""
+        low, high = (2, 4) if self.quick else (25, 60)
+        return low * (1 + generation / 4), high * (1 + generation / 4)
 
     @property
     def stopped(self) -> float:

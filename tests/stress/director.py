@@ -14,6 +14,8 @@ from pathlib import Path
 import anyio
 import anyio.abc
 
+from optio_agents.errors import StoreError
+from optio_agents.store import Store
 from tests.stress import faults
 from tests.stress.circumstances import Ground
 from tests.stress.crews import Crew
@@ -22,6 +24,8 @@ from tests.stress.plans import FOR_NOW
 from tests.stress.talkers import Talkers
 from tests.stress.world import World
 from tests.support import proc
+
+# ruff: noqa: T201  # a command prints
 
 _ROOT = Path(__file__).parents[2]
 _PATIENCE = 3  # supervisors of a crew that may end badly, each of which is told
@@ -40,10 +44,10 @@ class Director:
 
     async def run(self) -> None:
         """Return when every session has ended, or is given up."""
-        within = self.scale.within * 0.93  # the books take the rest
-        with anyio.move_on_after(within) as bound:
+        with anyio.move_on_after(self.scale.within) as bound:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._call_it_a_day)
+                tasks.start_soon(self._say_how_far)
                 for crew in self.ground.crews:
                     tasks.start_soon(self._world.shake, crew)
                     for work in crew.work:
@@ -54,7 +58,7 @@ class Director:
                         crews.start_soon(self._keep, crew, number)
                 tasks.cancel_scope.cancel()
         if bound.cancelled_caught:
-            self.problems.append(f"not over after {within:.0f} s")
+            self.problems.append(f"not over after {self.scale.within:.0f} s")
             proc.kill(*self.ground.running())
 
     def close(self) -> None:
@@ -70,14 +74,30 @@ class Director:
         return time.monotonic() - self._began
 
     async def _call_it_a_day(self) -> None:
-        """Break nothing more, and let agents come to their end."""
-        expected = set[str]().union(*(crew.steps for crew in self.ground.crews))
+        """Break nothing more but what happens at their end, and let agents come to it."""
         early, late = self.scale.quiet
         await anyio.sleep(early)
-        while self._lived < late and expected - self.counts().keys():  # noqa: ASYNC110 - in files
+        while self._lived < late and not all(  # noqa: ASYNC110 - in files
+            name.endswith(faults.LATE) for name in self._not_hit()
+        ):
             await anyio.sleep(0.5)
         self._quiet = True
         self.ground.curfew.touch()
+
+    def _not_hit(self) -> set[str]:
+        return set[str]().union(*(crew.steps for crew in self.ground.crews)) - self.counts().keys()
+
+    async def _say_how_far(self) -> None:
+        total = self.scale.local + self.scale.ssh
+        over = Counter[Path]()  # by journal
+        while True:
+            await anyio.sleep(30)
+            for journal in {crew.journal for crew in self.ground.crews}:
+                with suppress(StoreError):  # it has no room just now
+                    async with Store(journal) as store:
+                        over[journal] = sum(stored.over for stored in await store.sessions())
+            left = "" if self._quiet else f", {len(self._not_hit())} faults to come"
+            print(f"{self._lived:5.0f} s: {over.total()} of {total} are over{left}", flush=True)
 
     # Supervisors
 
@@ -109,7 +129,7 @@ class Director:
                 cwd=_ROOT,
                 env=environment,
             )
-        with anyio.move_on_after(self.scale.deaths[1] + 20):
+        with anyio.move_on_after(self.scale.deaths(crew.generation)[1] + 20):
             return await process.wait()
         if not self._quiet:  # the step that it was to die at did not come up
             with suppress(ProcessLookupError):  # it ends just now
@@ -119,11 +139,11 @@ class Director:
 
     def _dealt(self, crew: Crew, number: int) -> list[Fault]:
         """Of what may befall this crew, what befell anybody least."""
-        if self._quiet:
-            return []
         counts = self.counts()
 
         def rarest(cards: Sequence[tuple[str, str]], most: int) -> list[tuple[str, str]]:
+            if self._quiet:
+                cards = [c for c in cards if c[1] in faults.LATE and not counts[Fault(*c, 0).name]]
             shuffled = self.ground.chance.sample(cards, len(cards))
             hit = {card: counts[Fault(*card, 0).name] for card in cards}
             return sorted(shuffled, key=lambda card: (hit[card], self._cards[card]))[:most]
@@ -134,10 +154,10 @@ class Director:
         deaths = early if first and early else rarest(possible, 1)
         others = rarest(crew.others, 4)
         self._cards.update([*deaths, *others])
-        return [self._fault(*card) for card in (*deaths, *others)]
+        return [self._fault(*card, crew.generation) for card in (*deaths, *others)]
 
-    def _fault(self, what: str, step: str) -> Fault:
-        low, high = self.scale.deaths
+    def _fault(self, what: str, step: str, generation: int) -> Fault:
+        low, high = self.scale.deaths(generation)
         if what != faults.KILLED:  # while it lives
             low, high = 0, low / 2
         after = 0 if step in faults.EARLY else self.ground.chance.uniform(low, high)

@@ -22,6 +22,11 @@ class Work:
     begins: float
     agent: Mapping[str, Any]
 
+    @property
+    def begun(self) -> bool:
+        """Its agent has written something down."""
+        return Path(self.agent["ledger"]).exists()
+
 
 @dataclass(frozen=True)
 class Plan:

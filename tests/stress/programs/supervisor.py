@@ -34,8 +34,9 @@ from tests.support.leaks import no_leaks
 from tests.support.sessions.supervisor import FatefulStore, fateful, lease_dies_by
 
 AGENT = Path(__file__).with_name("agent.py")
-_AGAIN = 1.0  # seconds between two attempts at a session in trouble
-_ATTEMPTS = 200
+_AGAIN, _LONGEST = 1.0, 10.0  # seconds between two attempts at a session in trouble
+_STARTS = 8  # at once: those that a death takes along
+_PATIENCE = 60.0  # seconds until another may begin in place of one in trouble
 _log = logging.getLogger(__name__)
 _PROTOCOL = get_protocol(caller_messages=True)
 
@@ -44,6 +45,7 @@ class Supervisor:
     def __init__(self, plan: Plan, store: FatefulStore, tally: Tally, fate: Schedule) -> None:
         self._plan, self._store, self._tally, self._fate = plan, store, tally, fate
         self._given = Path(plan.directory, "given").open("a", buffering=1)  # noqa: SIM115 - for life
+        self._starting = anyio.Semaphore(_STARTS)
         self.left = list[str]()  # sessions that did not end
 
     async def run(self, ssh: SSHConfig | None) -> None:
@@ -51,13 +53,23 @@ class Supervisor:
         async with anyio.create_task_group() as tasks:
             for work in self._plan.work:
                 stored = known.get(work.session)
-                if stored is None or not stored.over:
-                    tasks.start_soon(self._attend, work, ssh, stored is not None)
+                if stored is None:
+                    tasks.start_soon(self._begin, work, ssh)
+                elif not stored.over:
+                    tasks.start_soon(self._attend, work, ssh, True)
         self._given.close()
 
-    async def _attend(self, work: Work, ssh: SSHConfig | None, known: bool) -> None:
+    async def _begin(self, work: Work, ssh: SSHConfig | None) -> None:
         await anyio.sleep(max(0, work.begins - time.time()))
-        for _ in range(_ATTEMPTS):
+        async with anyio.create_task_group() as tasks, self._starting:
+            tasks.start_soon(self._attend, work, ssh, False)
+            with anyio.move_on_after(_PATIENCE):
+                while not work.begun:  # noqa: ASYNC110 - in files
+                    await anyio.sleep(0.1)
+
+    async def _attend(self, work: Work, ssh: SSHConfig | None, known: bool) -> None:
+        pause = _AGAIN
+        while True:
             try:
                 return await self._supervised(work, ssh, known)
             except SessionFailed:
@@ -68,7 +80,8 @@ class Supervisor:
             except Exception:
                 _log.exception("%s met a bug", work.session)
                 break
-            await anyio.sleep(_AGAIN)
+            await anyio.sleep(pause)
+            pause = min(_LONGEST, pause * 1.1)
             known = await self._known(work.session, known)
         self.left.append(work.session)
         return None
@@ -104,7 +117,7 @@ class Supervisor:
 
 async def main(plan: Plan) -> int:
     tally = Tally(Path(plan.directory, "tally"))
-    async with no_leaks(within=10), way_in(plan) as (ssh, proxy):
+    async with no_leaks(), way_in(plan) as (ssh, proxy):
         fate = Schedule(plan.faults, acts(proxy), tally)
         FatefulStore.fate = fate
         lease_dies_by(fate, renewed=20.0)
