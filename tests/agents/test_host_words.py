@@ -30,11 +30,10 @@ from tests.support.hosts.sshd import SshLogin
 from tests.support.proc import kill, tagged
 from tests.support.sessions.supervising import PLAIN, Office, office
 from tests.support.terminal import Desk
+from tests.support.timeouts import BOUND
 
 __all__ = ["office"]  # a fixture
 
-BOUND = 40  # seconds that nothing here needs
-pytestmark = pytest.mark.timeout(60)
 GOOD = {
     "v": 1,
     "session": "s1.0123456789ab",

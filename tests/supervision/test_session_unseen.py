@@ -16,11 +16,13 @@ import pytest
 
 from optio_agents import agents
 from optio_agents.agents import Lease
+from optio_agents.agents.directory import text_of
 from optio_agents.errors import (
     AgentError,
     AgentExited,
     AgentUnseen,
     AlreadyOwned,
+    HostLost,
     OptioAgentsError,
 )
 from optio_agents.store import Store
@@ -32,11 +34,9 @@ from optio_agents.testing.scripted import scripted_agent
 from tests.support.hosts.hosts import Ground
 from tests.support.proc import kill, process, tagged, wait_until
 from tests.support.sessions.supervising import PLAIN, Case, Office, case, office
+from tests.support.timeouts import BOUND
 
 __all__ = ["case", "office"]  # fixtures
-
-BOUND = 40  # seconds that nothing here needs
-pytestmark = pytest.mark.timeout(60)
 
 
 async def detached(host: Any, store: Store, *steps: str, session: str = "mine") -> None:
@@ -193,6 +193,35 @@ async def test_a_clean_start_leaves_alone_what_lives_without_its_session(office:
             kill(*tagged(tag))
             await host.setup_workdir()
             assert not kept.exists()
+
+
+async def test_a_start_that_comes_after_it_was_given_up_starts_nothing(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host may be so busy that the script is still on its way when the next supervisor looks."""
+    late = list[Any]()
+    monkeypatch.setattr("optio_agents.agents._STARTING", 0.5)
+    spec = Command(scripted_agent("hear"), env=PLAIN, env_base="empty")
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, office.host() as host:
+            asks = host.machine.ask
+
+            async def ask(text: str, args: Any = (), **options: Any) -> Any:
+                if text == text_of("launch"):
+                    late.append(args)
+                    await anyio.sleep_forever()
+                return await asks(text, args, **options)
+
+            monkeypatch.setattr(host.machine, "ask", ask)
+            with pytest.raises(HostLost, match="nobody knows"):
+                await supervise(host, spec, store=store, session="mine")
+            assert not (await store.session("mine")).over
+            with pytest.raises(AgentExited, match="never started") as failure:
+                await supervise(None, resume="mine", store=store)
+            (args,) = late
+            assert (await asks(text_of("launch"), args)).stdout == b"taken\n"
+    assert failure.value.result.agent.how == "never-started"
+    assert not tagged(office.tag())
 
 
 async def test_whoever_is_starting_it_is_not_told_that_it_never_started(office: Office) -> None:

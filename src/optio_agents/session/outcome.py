@@ -156,6 +156,8 @@ def outcome_of(verdict: Verdict) -> tuple[Outcome, str | None]:  # noqa: C901 - 
             return "cancelled", "whoever waited for the session was cancelled"
         case Reported(message):
             return "error", message
+        case Exited(Ended(how="never-started")):
+            return "exited", "the agent was never started, and cannot start any more"
         case Exited(agent):
             return "exited", f"the agent ended without DONE ({_how(agent)})"
         case Stalled(seconds):
