@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -199,29 +200,52 @@ async def test_a_start_that_comes_after_it_was_given_up_starts_nothing(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A host may be so busy that the script is still on its way when the next supervisor looks."""
-    late = list[Any]()
-    monkeypatch.setattr("optio_agents.agents._STARTING", 0.5)
-    spec = Command(scripted_agent("hear"), env=PLAIN, env_base="empty")
     with anyio.fail_after(BOUND):
         async with office.store() as store, office.host() as host:
-            asks = host.machine.ask
-
-            async def ask(text: str, args: Any = (), **options: Any) -> Any:
-                if text == text_of("launch"):
-                    late.append(args)
-                    await anyio.sleep_forever()
-                return await asks(text, args, **options)
-
-            monkeypatch.setattr(host.machine, "ask", ask)
-            with pytest.raises(HostLost, match="nobody knows"):
-                await supervise(host, spec, store=store, session="mine")
-            assert not (await store.session("mine")).over
+            late = await start_unheard(host, store, monkeypatch, carried_out=False)
             with pytest.raises(AgentExited, match="never started") as failure:
                 await supervise(None, resume="mine", store=store)
-            (args,) = late
-            assert (await asks(text_of("launch"), args)).stdout == b"taken\n"
+            assert (await late()).stdout == b"taken\n"
     assert failure.value.result.agent.how == "never-started"
     assert not tagged(office.tag())
+
+
+async def test_an_agent_whose_start_was_given_up_is_left_at_work(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was said that nobody knows whether it was started: so nobody stops it, either."""
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, office.host() as host:
+            await start_unheard(host, store, monkeypatch, carried_out=True)
+            async with find_session("mine", store=store) as live:
+                await live.send("go on")
+            result = await supervise(None, resume="mine", store=store)
+    assert (result.outcome, result.summary) == ("done", "all")
+
+
+async def start_unheard(
+    host: Any, store: Store, monkeypatch: pytest.MonkeyPatch, *, carried_out: bool
+) -> Callable[[], Any]:
+    """A start whose answer comes when nobody waits any more; returns what asks for it again."""
+    ask, asked = host.machine.ask, list[Any]()
+
+    async def ask_unheard(text: str, args: Any = (), **options: Any) -> Any:
+        if text != text_of("launch"):
+            return await ask(text, args, **options)
+        asked.append(args)
+        with anyio.CancelScope(shield=True):
+            if carried_out:
+                await ask(text, args, **options)
+        return await anyio.sleep_forever()
+
+    monkeypatch.setattr("optio_agents.agents._STARTING", 0.5)
+    monkeypatch.setattr(host.machine, "ask", ask_unheard)
+    spec = Command(scripted_agent("hear", "DONE: all"), env=PLAIN, env_base="empty")
+    with pytest.raises(HostLost, match="nobody knows"):
+        await supervise(host, spec, store=store, session="mine")
+    assert not (await store.session("mine")).over
+    (args,) = asked
+    return partial(ask, text_of("launch"), args)
 
 
 async def test_whoever_is_starting_it_is_not_told_that_it_never_started(office: Office) -> None:

@@ -162,16 +162,21 @@ async def start(
         await before_launch(agent.session)
     unknown = f"{host.machine.name}: nobody knows whether {plan.session} was started"
     try:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(_STARTING) as starting:
-            try:
+        try:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(_STARTING) as starting:
                 agent.known = await retrying(host.machine, lambda: launch(directory, plan))
                 agent.process = agent.known
                 if agent.process is None:  # a repeat: the first one was heard
                     agent.process = (await agent.status()).process
-            except HostKeyRefused as error:  # the host let us in before: it may have done it
-                raise HostLost(f"{unknown}: {error}") from error
-        if starting.cancelled_caught:
-            raise HostLost(unknown)
+            if starting.cancelled_caught:
+                await anyio.lowlevel.checkpoint_if_cancelled()  # nobody wants it: it is stopped
+                raise HostLost(unknown)  # noqa: TRY301 - as if the host had
+        except HostLost:
+            agent.detach()  # it may be at work: who resumes finds it
+            raise
+        except HostKeyRefused as error:  # the host let us in before: it may have done it
+            agent.detach()
+            raise HostLost(f"{unknown}: {error}") from error
         yield agent
     finally:
         await agent.leave()
