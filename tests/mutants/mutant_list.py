@@ -691,7 +691,7 @@ MUTANTS = (
         SRC + "team/calls.py",
         "if limit in bounds and count > bounds[limit]:",
         "if False:",
-        ("tests/team/test_calls.py", "-k", "ag_28"),
+        ("tests/team/test_calls.py", "-k", "ag_28", "-o", "timeout=20"),
     ),
     Mutant(
         "an agent works on for nobody when its time is over",

@@ -26,6 +26,7 @@ from optio_agents.team import (
     Turn,
     TurnContext,
     every,
+    tool,
 )
 from optio_agents.team.calls import tagged
 from tests.support.timeouts import BOUND
@@ -570,6 +571,17 @@ async def test_a_turn_that_cannot_begin_fails_and_is_not_waited_for() -> None:
     async with asyncio.timeout(BOUND), team:
         with pytest.raises(CallFailed, match="AttributeError"):
             await team.call("a", "hi")
+
+
+async def test_a_tool_that_takes_too_long_says_so() -> None:
+    @tool(timeout=0.01)
+    async def search() -> None:
+        """Search."""
+        await asyncio.sleep(3600)
+
+    async with Team({"a": echo}, tools=[search]) as team:
+        with pytest.raises(CallFailed, match=r"search was not done within 0\.01 seconds"):
+            await team.call(search)
 
 
 async def test_history_may_be_what_a_model_api_has() -> None:

@@ -121,13 +121,20 @@ class Tool:
         if "ctx" in self.signature.parameters:
             given["ctx"] = context
         async with self._alone or nullcontext():
-            async with asyncio.timeout(self.timeout):
-                if inspect.iscoroutinefunction(self.function) or "ctx" in given:
-                    value = self.function(**given)
-                else:
-                    value = await asyncio.to_thread(self.function, **given)
-                if inspect.isawaitable(value):
-                    value = await value
+            bound = asyncio.timeout(self.timeout)
+            try:
+                async with bound:
+                    if inspect.iscoroutinefunction(self.function) or "ctx" in given:
+                        value = self.function(**given)
+                    else:
+                        value = await asyncio.to_thread(self.function, **given)
+                    if inspect.isawaitable(value):
+                        value = await value
+            except TimeoutError:
+                if not bound.expired():
+                    raise
+                words = f"{self.name} was not done within {self.timeout} seconds"
+                raise TimeoutError(words) from None
         return as_result(value)
 
     async def answer(self, context: TurnContext) -> Message:
