@@ -324,7 +324,7 @@ class AgentTurn:
         async with task_group() as tasks:
             tasks.start_soon(self._until_over, tasks.cancel_scope)
             tasks.start_soon(self._until_limited, session, tasks.cancel_scope)
-            tasks.start_soon(self._until_late, tasks.cancel_scope)
+            tasks.start_soon(self._until_late, session, tasks.cancel_scope)
             async for event in session.events(self._after):
                 match event:
                     case AgentEvent(raw):
@@ -360,21 +360,24 @@ class AgentTurn:
         self._late = self._late or self._budget.reached()
         left = self._participant.grace + min(self._budget.left(), 0.0)
         if left > 0:
-            with suppress(OptioAgentsError):
+            with suppress(OptioAgentsError, TimeoutError):
                 await session.send(_SUM_UP.format(self._late), id=f"{self._context.id}:limit")
             await asyncio.sleep(left / 2)
-            with suppress(OptioAgentsError):
+            with suppress(OptioAgentsError, TimeoutError):
                 await session.interrupt()
             await asyncio.sleep(left / 2)
         following.cancel()
 
-    async def _until_late(self, following: anyio.CancelScope) -> None:
+    async def _until_late(self, session: Session, following: anyio.CancelScope) -> None:
         """The call has a time of its own."""
         bound = self._context.options.get("timeout")
         if bound is not None:
             began = self._context.turn.row.started or time.time()
             await asyncio.sleep(max(began + bound - time.time(), 0.0))
             self._late = self._late or TimeoutError()
+            if self._participant.shared:  # others wait for it
+                with suppress(OptioAgentsError, TimeoutError):
+                    await session.interrupt()
             following.cancel()
 
     def _sum_up(self, summary: str | None) -> None:
