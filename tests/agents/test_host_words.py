@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from optio_agents.agents.input import GivenAnswer
 from optio_agents.agents.launch import read_meta
 from optio_agents.agents.status import parse_status
 from optio_agents.cli.verbs.doctor import judge
-from optio_agents.errors import AgentError, AlreadyOwned, StoreError
+from optio_agents.errors import AgentError, AlreadyOwned, NameTaken, StoreError, TransferFailed
 from optio_agents.hosts.host import make_host
 from optio_agents.hosts.machine import ProcessId
 from optio_agents.store import Store
@@ -287,6 +288,26 @@ async def test_files_that_cannot_be_read_are_an_error_and_never_a_hang(host: Any
             path.write_bytes(kept)
 
 
+@pytest.mark.parametrize("endless", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+async def test_what_an_agent_puts_for_what_it_says_and_hears_is_no_hang(
+    host: Any, endless: Callable[[Path], None]
+) -> None:
+    async with ready(host), started(host, "exec sleep 1000") as agent:
+        here(agent, "stderr").unlink()
+        for name in "stderr", "queue", "answers/at-1", "said/mine":
+            endless(here(agent, name))
+        with anyio.fail_after(BOUND):
+            assert await agent.last_stderr() == ""
+            assert await agent.find_answer("at-1") is None
+            assert (await agent.query("messages", "10")).strip(b"\0") == b""
+            with pytest.raises(AgentError, match="queue is no file"):
+                await agent.queue("another", "text")
+            with pytest.raises(AgentError, match="answer is no file"):
+                await agent.answer("at-1", b"yes", by="me")
+            with pytest.raises(NameTaken):
+                await agent.say(b"words", name="mine")
+
+
 # Owners, answers, statuses
 
 
@@ -302,6 +323,11 @@ async def test_what_stands_for_an_owner_may_be_anything(host: Any) -> None:
                 pass
         async with agent.own("me", journal="mine", take_over=True) as lease:
             assert lease.epoch == 2
+        await anyio.to_thread.run_sync(shutil.rmtree, here(agent, "owner"))
+        os.mkfifo(here(agent, "owner"))
+        with pytest.raises(TransferFailed, match="lease cannot be written"):
+            async with agent.own("me", journal="mine"):
+                pass
         assert not here(agent, "hacked").exists()
 
 

@@ -255,6 +255,29 @@ async def test_request_zero_asked_again_is_not_the_answered_one():
         assert [one["to"] for one in said(handle, "behavior")] == [0, 0]
 
 
+async def test_what_is_asked_anew_under_one_name_is_decided_anew():
+    """What was shown of the first one says nothing about the second."""
+    asked, left = [], []
+
+    async def handler(request):
+        asked.append(request)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            left.append(request)
+
+    async with talking() as (conversation, handle):
+        conversation.on_permission_request(handler)
+        for count, tool in (1, "Read"), (2, "Bash"):
+            handle.hear({"asks": 0, "tool": tool})
+            await until(lambda count=count: len(asked) == count)
+        await until(lambda: left == asked[:1])
+        assert await conversation.answer(asked[0], PermissionDecision("allow"), by="me") is None
+        assert said(handle, "behavior") == []
+        assert await conversation.answer(asked[1], PermissionDecision("deny"), by="me") == "me"
+        assert [one["behavior"] for one in said(handle, "behavior")] == ["deny"]
+
+
 async def test_a_question_that_nobody_meets_is_answered_at_once():
     async with talking() as (conversation, handle):
         handle.hear({"asks": 0})

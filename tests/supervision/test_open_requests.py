@@ -13,7 +13,7 @@ import pytest
 
 from optio_agents.agents import Agent
 from optio_agents.conversation import PermissionDecision, answer_questions
-from optio_agents.errors import JournalChanged, StoreError
+from optio_agents.errors import AgentError, JournalChanged, StoreError
 from optio_agents.hosts import make_host
 from optio_agents.store import SessionJournal, Store
 from optio_agents.supervision import Claude, events as happened, find_session
@@ -205,6 +205,57 @@ def _fill(ballast: Path) -> None:
                 pass
         except OSError:
             return
+
+
+ASKS_ANEW = """#!{python}
+import json, os, sys, time
+def say(**event):
+    print(json.dumps(event), flush=True)
+def ask(command):
+    asked = dict(subtype="can_use_tool", tool_name="Bash", input=dict(command=command))
+    say(type="control_request", request_id="r", request=asked)
+for line in sys.stdin:
+    told = json.loads(line)
+    if told["type"] == "user":
+        say(**told, isReplay=True)
+        ask("ls")
+        while not os.path.exists("again"):
+            time.sleep(0.02)
+        ask("rm -rf ~")
+    elif told["type"] == "control_response":
+        open("answered", "a").write(line)
+        open(os.environ["OPTIO_LOG"], "a").write("DONE\\n")
+"""
+
+
+async def test_what_is_asked_anew_under_one_name_is_shown_and_decided_anew(office: Office) -> None:
+    program = office.directory / "asks"
+    program.write_text(ASKS_ANEW.format(python=sys.executable))
+    program.chmod(0o755)
+    spec = Claude("Do it.", executable=str(program), env=PLAIN, env_base="empty")
+    shown = Watching()
+    with anyio.fail_after(BOUND):
+        async with (
+            office.store() as store,
+            office.host() as host,
+            supervise(host, spec, store=store, session="mine", observer=shown) as live,
+        ):
+            await shown.until(lambda: shown.of(happened.RequestOpened))
+            Path(office.taskdir, "workdir/again").touch()
+            await shown.until(lambda: len(shown.of(happened.RequestOpened)) == 2)
+            first, second = (
+                happened.OpenRequest(one.request, one.digest)
+                for one in shown.of(happened.RequestOpened)
+            )
+            async with find_session("mine", store=store) as elsewhere:
+                for session in live, elsewhere:
+                    with pytest.raises(AgentError, match="not what was shown"):
+                        await session.answer(first, ALLOW)
+                    (still_open,) = session.requests
+                    assert still_open.digest == second.digest
+                assert (await elsewhere.answer(second, PermissionDecision("deny"))).won
+            assert (await live.result()).outcome == "done"
+    assert Path(office.taskdir, "workdir/answered").read_text().count('"deny"') == 1
 
 
 ASKS_A_LOT = """#!{python}

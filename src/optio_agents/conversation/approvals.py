@@ -140,6 +140,8 @@ class Approvals:
                 self._calls[call.request_id] = call
                 self._waiting.append(fact)
             case PermissionAsked(request):
+                if request.id in self._open:  # what is decided of the one is not of the other
+                    self._cancel(request.id)
                 self._open[request.id] = request
                 self._waiting.append(fact)
             case PermissionSettled(request_id):
@@ -252,7 +254,8 @@ class Approvals:
     async def _answer(
         self, wire: Wire, request: PermissionRequest, decision: object, *, by: str
     ) -> str | None:
-        if self._open.get(request.id) is None:
+        asked = self._open.get(request.id)
+        if asked is None or (asked.names, asked.input) != (request.names, request.input):
             return None
         name = self._name_given(request.place, request.id) or request.names[0]
         data = self._build_answer(request, decision)

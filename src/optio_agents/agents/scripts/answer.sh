@@ -13,6 +13,7 @@ if [ ! -e "$answer" ]; then
   rm -f "answers/.$5.$$"
   [ -e "$answer" ] || refuse unwritten "the answer cannot be written there"
 fi
+plain "$answer" || refuse foreign "what stands for the answer is no file"
 read -r length _ <"$answer"
 if [ ! -e "in/$name" ] && [ ! -e "said/$name" ]; then
   tail -c "$length" "$answer" >"in/.$5.$$" || : >"in/.$5.$$"

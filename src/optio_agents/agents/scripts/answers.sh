@@ -3,6 +3,6 @@
 enter "$1" "$2"
 if [ $# = 2 ]; then
   ls answers
-elif [ -e "answers/$3" ]; then
+elif plain "answers/$3"; then
   head -c 800000 "answers/$3"
 fi

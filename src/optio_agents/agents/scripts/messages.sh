@@ -3,6 +3,7 @@
 enter "$1" "$2"
 for message in $({ ls in; ls said; } | sort -u | tail -n 200); do
   # it leaves in/ only once it stands in said/
-  head -c "$3" "in/$message" 2>/dev/null || head -c "$3" "said/$message"
+  { plain "in/$message" && head -c "$3" "in/$message" 2>/dev/null; } ||
+    { plain "said/$message" && head -c "$3" "said/$message"; }
   printf '\0'
 done

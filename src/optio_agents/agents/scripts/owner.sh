@@ -40,6 +40,7 @@ printf '%s %s\n' "$6" "$5" >".owner.$7.$$" || refuse unwritten "the lease cannot
 ln ".owner.$7.$$" "owner/$epoch" 2>/dev/null || lost=yes
 rm -f ".owner.$7.$$"
 [ ! "${lost-}" ] || {
+  [ -e "owner/$epoch" ] || refuse unwritten "the lease cannot be written"
   holder "$epoch"
   refuse taken "$owner"
 }

@@ -48,8 +48,12 @@ receive() { # FILE LENGTH: standard input, all or nothing
   [ "$2" = "${3-}" ] || whole "$1" "$2" || { rm -f "$1"; refuse cut "only a part arrived"; }
 }
 
+plain() { # FILE: it is one, and neither a pipe, at which one would wait, nor what a link leads to
+  [ -f "$1" ] && [ ! -L "$1" ]
+}
+
 same() { # A B: one file, or the same bytes
-  [ "$1" -ef "$2" ] || cmp -s "$1" "$2"
+  [ "$1" -ef "$2" ] || { plain "$2" && cmp -s "$1" "$2"; }
 }
 
 # FILE NAME: say FILE under NAME. What the feeder has taken stands in said/, so a repeat, or a

@@ -442,7 +442,7 @@ class ConversationLink(ConversationReach):
         self._stand()
         decided = list[RequestDecided]()
         with anyio.CancelScope() as asking:
-            self._deciding[request.id] = asking, decided
+            self._deciding[request.id] = mine = asking, decided
             self._bell.ring()
             try:
                 decision, by = await self._ask(request)
@@ -456,8 +456,9 @@ class ConversationLink(ConversationReach):
                 decided.append(RequestDecided(request.id, behavior, by))
                 return decision
             finally:
-                del self._deciding[request.id]
-                unread = self._conversation.unusable is not None
+                if self._deciding.get(request.id) is mine:
+                    del self._deciding[request.id]
+                unread = self._conversation.unusable is not None or self._asks_anew(request)
                 if self._recording.leaving is None and not unread:  # else it stays open
                     with anyio.CancelScope(shield=True):
                         known = decided[0] if decided else await self._settled(request)
@@ -466,6 +467,11 @@ class ConversationLink(ConversationReach):
                         except StoreError as error:  # it was decided all the same
                             self._fail(error)
         return PermissionDecision("deny")  # nobody wants it any more
+
+    def _asks_anew(self, request: PermissionRequest) -> bool:
+        """Under the name of *request* another one is open by now."""
+        asked = (one for one in self._conversation.open_requests if one.id == request.id)
+        return any(one is not request for one in asked)
 
     async def _within(self, roots: Sequence[str]) -> bool:
         """It writes into deliverables of its own, and no link there leads out of them."""
