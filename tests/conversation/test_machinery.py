@@ -271,7 +271,8 @@ async def test_what_is_asked_anew_under_one_name_is_decided_anew():
         for count, tool in (1, "Read"), (2, "Bash"):
             handle.hear({"asks": 0, "tool": tool})
             await until(lambda count=count: len(asked) == count)
-        await until(lambda: left == asked[:1])
+        await anyio.wait_all_tasks_blocked()
+        assert left == asked[:1]
         assert await conversation.answer(asked[0], PermissionDecision("allow"), by="me") is None
         assert said(handle, "behavior") == []
         assert await conversation.answer(asked[1], PermissionDecision("deny"), by="me") == "me"
