@@ -174,6 +174,20 @@ async def test_a_team_waits_for_a_session_that_somebody_else_supervises(
                 assert str(await turn) == "went on"
 
 
+async def test_a_call_does_not_wait_for_ever_for_its_session(tmp_path: Path) -> None:
+    coder, store = program("sleep 3600"), tmp_path / "journal.sqlite3"
+    coder.grace = 0.1
+    spec = Command(scripted_agent("sleep 3600"), env=PLAIN, env_base="empty")
+    async with (
+        asyncio.timeout(BOUND),
+        coder.make_host("kept") as host,
+        supervise(host, spec, session="kept", store=store),
+        Team({"coder": coder}, store=store) as team,
+    ):
+        with pytest.raises(CallFailed, match="no answer within"):
+            await team.call("coder", "x", id="kept", timeout=0.2)
+
+
 def claude(root: Path, api: ModelServer, *steps: dict[str, Any]) -> Claude:
     api.scripts["plan"] = steps
     return Claude(

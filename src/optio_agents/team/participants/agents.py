@@ -28,6 +28,7 @@ from optio_agents.team.errors import LimitReached, TeamError
 from optio_agents.team.messages import Attachment, Message
 from optio_agents.team.observing.events import AgentSpoke, Stepped
 from optio_agents.team.stores import OVER
+from optio_agents.team.work import end_of
 
 from .agent_verbs import SERVER, AgentVerbs, how_to_call
 from .budget import Budget
@@ -177,7 +178,8 @@ class AgentTurn:
         if self._context.claim.epoch == 1 and (limit := self._budget.reached()):
             raise limit
         async with AsyncExitStack() as stack:
-            session = await self._enter(stack)
+            async with self._in_time():
+                session = await self._enter(stack)
             sender = asyncio.create_task(self._forward(session))
             try:
                 await self._follow(session)
@@ -212,6 +214,12 @@ class AgentTurn:
     @property
     def _who(self) -> str:
         return f"{self._context.name} (turn {self._context.id})"
+
+    def _in_time(self) -> asyncio.Timeout:
+        """While the agent is found or started: found late, it is still to be ended."""
+        end = end_of(self._context.turn, self._participant.grace)
+        left = None if end is None else max(end - time.time(), self._participant.grace)
+        return asyncio.timeout(left)
 
     async def _goes_on(self) -> bool:
         """Whether it is we who go, and not the turn that ends."""
@@ -353,30 +361,31 @@ class AgentTurn:
 
         It has `grace` seconds for that; when half of them are over, what it does is interrupted.
         """
-        from anyio import move_on_after  # not before there is an agent
+        from anyio import move_on_after, sleep_forever  # not before there is an agent
 
         with move_on_after(max(self._budget.left(), 0.0)):
             await self._limited.wait()
         self._late = self._late or self._budget.reached()
         left = self._participant.grace + min(self._budget.left(), 0.0)
-        if left > 0:
-            with suppress(OptioAgentsError, TimeoutError):
-                await session.send(_SUM_UP.format(self._late), id=f"{self._context.id}:limit")
-            await asyncio.sleep(left / 2)
-            with suppress(OptioAgentsError, TimeoutError):
-                await session.interrupt()
-            await asyncio.sleep(left / 2)
+        with move_on_after(left / 2), suppress(OptioAgentsError, TimeoutError):
+            await session.send(_SUM_UP.format(self._late), id=f"{self._context.id}:limit")
+            await sleep_forever()
+        with move_on_after(left / 2), suppress(OptioAgentsError, TimeoutError):
+            await session.interrupt()
+            await sleep_forever()
         following.cancel()
 
     async def _until_late(self, session: Session, following: anyio.CancelScope) -> None:
         """The call has a time of its own."""
-        bound = self._context.options.get("timeout")
+        from anyio import move_on_after
+
+        bound, grace = self._context.options.get("timeout"), self._participant.grace
         if bound is not None:
             began = self._context.turn.row.started or time.time()
             await asyncio.sleep(max(began + bound - time.time(), 0.0))
             self._late = self._late or TimeoutError()
             if self._participant.shared:  # others wait for it
-                with suppress(OptioAgentsError, TimeoutError):
+                with move_on_after(grace), suppress(OptioAgentsError, TimeoutError):
                     await session.interrupt()
             following.cancel()
 
