@@ -31,7 +31,7 @@ from tests.stress.acts import acts, way_in
 from tests.stress.faults import Schedule, Tally
 from tests.stress.plans import FOR_NOW, Plan, Work
 from tests.support.leaks import no_leaks
-from tests.support.sessions.supervisor import FatefulStore, fateful, lease_dies_by
+from tests.support.sessions.supervisor import FatefulStore, fetch_dies_by, lease_dies_by
 
 AGENT = Path(__file__).with_name("agent.py")
 _AGAIN, _LONGEST = 1.0, 10.0  # seconds between two attempts at a session in trouble
@@ -99,7 +99,7 @@ class Supervisor:
         what: dict[str, Any] = {"agent": spec, "session": work.session, "protocol": _PROTOCOL}
         async with make_host(ssh, taskdir=work.taskdir) as host:
             await supervise(
-                fateful(host, self._fate),
+                host,
                 store=self._store,
                 on_deliverable_file=partial(self._receive, work.session),
                 on_caller_message=self._answer,
@@ -121,6 +121,7 @@ async def main(plan: Plan) -> int:
         fate = Schedule(plan.faults, acts(proxy), tally)
         FatefulStore.fate = fate
         lease_dies_by(fate, renewed=20.0)
+        fetch_dies_by(fate)
         async with FatefulStore(Path(plan.journal)) as store:
             supervisor = Supervisor(plan, store, tally, fate)
             await supervisor.run(ssh)

@@ -162,18 +162,16 @@ class FatefulStore(Store):
         return journal
 
 
-def fateful(host: Host, fate: Callable[[str], None]) -> Host:
-    """*host*, whose fetches may be the last."""
-    fetch = host.fetch_file
+def fetch_dies_by(fate: Callable[[str], None]) -> None:
+    fetch: Callable[..., Any] = Host.fetch_file
 
-    async def fetch_file(path: str, destination: Any, **options: Any) -> Any:
+    async def fetch_file(*args: Any, **options: Any) -> Any:
         def progress(*_: Any) -> None:
             fate("mid-fetch")
 
-        return await fetch(path, destination, **options, progress=progress)
+        return await fetch(*args, **options, progress=progress)
 
-    host.fetch_file = fetch_file  # type: ignore[method-assign]
-    return host
+    Host.fetch_file = fetch_file  # type: ignore[method-assign]
 
 
 def lease_dies_by(fate: Callable[[str], None], renewed: float = 0.05) -> None:
@@ -253,6 +251,7 @@ async def main(plan: Plan) -> None:
     fate = Fate(plan.step, plan.occurrence)
     FatefulStore.fate = fate
     lease_dies_by(fate)
+    fetch_dies_by(fate)
     given = Given(plan.directory, fate)
     ssh = SSHConfig(**plan.ssh) if plan.ssh is not None else None
 
@@ -280,7 +279,7 @@ async def main(plan: Plan) -> None:
         make_host(ssh, taskdir=plan.taskdir) as host,
     ):
         options |= plan.options
-        result = await supervise(fateful(host, fate), store=store, **options)
+        result = await supervise(host, store=store, **options)
     print("outcome", result.outcome, *sorted(fate.hits), sep="\t", flush=True)
 
 
