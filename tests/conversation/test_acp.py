@@ -133,6 +133,17 @@ def test_a_mode_is_set_by_a_request_whose_answer_ends_no_turn():
         ear.dialect.setting("optio-9", "mode", True)
 
 
+def test_a_model_that_is_an_option_of_the_session_is_set_as_one():
+    ear = Ear()
+    ear.greet()
+    ear.hear(answer(wire.SESSION, {"sessionId": "s1", "configOptions": [3, {"id": "model"}]}))
+    words = json.loads(ear.dialect.setting("optio-8", "model", "big"))
+    assert words["method"] == "session/set_config_option"
+    assert words["params"] == {"sessionId": "s1", "configId": "model", "value": "big"}
+    words = json.loads(ear.dialect.setting("optio-7", "mode", "plan"))
+    assert words["method"] == "session/set_mode"
+
+
 def test_an_agent_that_asks_already_is_left_in_its_mode():
     assert Ready() in Ear().greet("gemini-cli", modes={**MODES, "currentModeId": "default"})
 

@@ -30,6 +30,7 @@ ASKED: dict[str, type[BaseModel]] = {
     "session/resume": schema.ResumeSessionRequest,
     "session/fork": schema.ForkSessionRequest,
     "session/set_mode": schema.SetSessionModeRequest,
+    "session/set_config_option": schema.SetSessionConfigOptionSelectRequest,
     "session/prompt": schema.PromptRequest,
     "session/cancel": schema.CancelNotification,
     "session/update": schema.SessionNotification,
@@ -42,13 +43,12 @@ ANSWERED: dict[str, type[BaseModel]] = {
     "session/prompt": schema.PromptResponse,
     "session/request_permission": schema.RequestPermissionResponse,
 }
-# What is no part of the protocol: words of one agent's own, and one of a version before.
+# What is no part of the protocol: words of one agent's own.
 THEIR_OWN = {
     "_session/steering",
     "_auth/status_update",
     "craft/drainMidTurnQueue",
     "qwen/notify/session/mode-update",
-    "session/set_model",
 }
 
 
@@ -145,6 +145,7 @@ def test_what_we_say_fits():
         wire.prompt("s-1", "u-1", "words", FILES, able),
         wire.cancel("s-1"),
         wire.setting("optio-1", "s-1", "mode", "ask"),
+        wire.option("optio-1", "s-1", "model", "big"),
     ):
         model, body = sent(data)
         assert model is not None

@@ -89,6 +89,7 @@ class AcpDialect:
         self.context: ContextUsage | None = None
         self._steers = False  # it hears what is said in its turn
         self._prompts: dict[str, Any] = {}  # what they may hold
+        self._options = False  # its model is one of the options of its session
         self.session_id: str | None = None
         self.agent: Event = {}  # what it says of itself
 
@@ -221,11 +222,9 @@ class AcpDialect:
             yield Unusable("it gives us a session without an id")
             return
         self.session_id = session
+        self._options = "model" in _ids(answer.get("configOptions"))
         modes = _dict(answer.get("modes"))
-        offers = modes.get("availableModes")
-        known = (
-            [one.get("id") for one in offers if type(one) is dict] if type(offers) is list else []
-        )
+        known = _ids(modes.get("availableModes"))
         wanted: Sequence[str] = (self._setup.mode,) if self._setup.mode else self._traits.asks
         mode = next((one for one in wanted if one in known), None)
         if mode is not None and mode != modes.get("currentModeId"):
@@ -359,7 +358,10 @@ class AcpDialect:
 
     def setting(self, request_id: str, control_id: str, value: str | bool) -> bytes:
         assert self.session_id is not None
-        return wire.setting(request_id, self.session_id, control_id, text_of(control_id, value))
+        word = text_of(control_id, value)
+        if control_id == "model" and self._options:
+            return wire.option(request_id, self.session_id, control_id, word)
+        return wire.setting(request_id, self.session_id, control_id, word)
 
     def sent(self, uuid: str) -> None:
         self._flight[uuid] = False
@@ -390,6 +392,10 @@ _LIMIT = re.compile(
     r"\b429\b|usage limit|rate.?limit|quota|too many requests|resource.?exhausted", re.IGNORECASE
 )  # the protocol has no word for it, and failures are told in words
 _KEPT = frozenset({"title", "kind", "rawInput", "content", "locations"})
+
+
+def _ids(offers: object) -> list[object]:
+    return [one.get("id") for one in offers if type(one) is dict] if type(offers) is list else []
 
 
 def _dict(value: object) -> dict[str, Any]:

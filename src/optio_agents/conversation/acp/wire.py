@@ -105,6 +105,12 @@ def setting(request_id: str, session: str, control_id: str, value: str) -> bytes
     return json_rpc.request(request_id, f"session/set_{control_id}", **about)
 
 
+def option(request_id: str, session: str, option_id: str, value: str) -> bytes:
+    """Set what is an option of its session: the newer way to another model."""
+    about = {"sessionId": session, "configId": option_id, "value": value}
+    return json_rpc.request(request_id, "session/set_config_option", **about)
+
+
 def permission_answer(request: PermissionRequest, decision: object) -> bytes:
     """The one valid answer: the first option of the kind that was decided.
 
