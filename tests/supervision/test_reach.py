@@ -25,6 +25,7 @@ from optio_agents.testing.model_server import ModelServer, scripted
 from tests.supervision.test_served import PNG
 from tests.supervision.test_supervise_agents import entry, spec_of
 from tests.supervision.test_supervise_claude import claude
+from tests.support.agents.table import GUIDE
 from tests.support.leaks import no_process_left
 from tests.support.proc import tagged
 from tests.support.sessions.supervising import Office, Watching
@@ -209,7 +210,10 @@ def written(office: Office, path: str, text: str = "hello") -> dict[str, Any]:
     return {"write": f"{office.taskdir}/workdir/{path}", "content": text}
 
 
-@pytest.mark.parametrize("agent", ["gemini", "kimi", "qwen", "copilot"])
+UNASKED = ("gemini", "kimi", "opencode", "qwen", "copilot")
+
+
+@pytest.mark.parametrize("agent", UNASKED)
 async def test_a_deliverable_is_written_unasked_and_nothing_else(
     office: Office, agent: str
 ) -> None:
@@ -241,6 +245,14 @@ async def test_a_deliverable_is_written_unasked_and_nothing_else(
         assert [one for one in asked if name in one], (name, asked)
     # some refuse by themselves to write behind a link
     assert "c.txt" in str(asked) or not (office.directory / "c.txt").exists()
+
+
+def test_the_guide_tells_who_writes_deliverables_unasked() -> None:
+    lines = GUIDE.read_text().splitlines()
+    agents = next(line for line in lines if line.startswith("| |"))
+    words = next(line for line in lines if line.startswith("| a file in `deliverables/` |"))
+    cells = zip(agents.split("|")[2:-1], words.split("|")[2:-1], strict=True)
+    assert tuple(a.strip() for a, word in cells if word.strip() == "unasked") == UNASKED
 
 
 async def test_a_link_in_deliverables_is_seen_however_deep(office: Office) -> None:

@@ -144,8 +144,8 @@ AGENTS = {
         RealAgent("codex", "codex", ("app-server",), _codex, _speaks_codex, CODEX_FIRST[0][1]),
         RealAgent("gemini", "gemini", ("--acp",), _gemini, _acp("gemini"), _ACP),
         RealAgent("kimi", "kimi", ("acp",), _kimi, _acp("kimi"), _ACP),
-        RealAgent("qwen", "qwen", ("--acp",), _qwen, _acp("qwen"), _ACP),
         RealAgent("opencode", "opencode", ("acp",), _opencode, _acp("opencode"), _ACP),
+        RealAgent("qwen", "qwen", ("--acp",), _qwen, _acp("qwen"), _ACP),
         RealAgent("copilot", "copilot", ("--acp",), _copilot, _acp("copilot"), _ACP),
         RealAgent(
             "claude-agent-acp", "claude-agent-acp", (), _claude, _acp("claude-agent-acp"), _ACP

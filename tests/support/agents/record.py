@@ -1,4 +1,4 @@
-"""Record every case anew on real agents.
+"""Play every case anew on a real agent, record it, and show in the guide what the agent did.
 
 python -m tests.support.agents.record AGENT [CASE…]
 """
@@ -18,7 +18,8 @@ import anyio
 
 from optio_agents.testing import transcript
 from optio_agents.testing.transcript import Recorder
-from tests.support.agents.behaviours import CASES, recorded
+from tests.support.agents import table
+from tests.support.agents.behaviours import ALL, EXCEPT, played, recorded
 from tests.support.agents.real_agents import AGENTS, over_pipes
 from tests.support.components import cache
 from tests.support.timeouts import BOUND
@@ -33,7 +34,11 @@ async def record(agent: str, name: str, root: Path) -> None:
         async with over_pipes(AGENTS[agent], root, record=recorders) as talk:
             if name == "closed-in-a-turn":  # and all that a wrapper has started
                 talk.conversation._wire._terminate = partial(os.killpg, talk.handle.pid, 9)  # noqa: SLF001
-            await CASES[name](talk, agent)
+            word = await played(name, talk, agent)
+            table.write({(agent, name): word})
+            print(agent, name, word)  # noqa: T201 - a script's progress
+    if name not in recorded(agent):
+        return
     found = recorders[0].transcript()
     for entry in found.entries:
         _shorten(entry.message)
@@ -55,9 +60,8 @@ def _shorten(message: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     agent = sys.argv[1]
-    (_INTO / agent).mkdir(exist_ok=True, parents=True)
+    (_INTO / agent).mkdir(exist_ok=True)
     # one HOME for all of them: some unpack 100 MB into a new one
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root:
-        for chosen in sys.argv[2:] or recorded(agent):
-            print(agent, chosen)  # noqa: T201 - a script's progress
+        for chosen in sys.argv[2:] or [name for name in ALL if (agent, name) not in EXCEPT]:
             asyncio.run(record(agent, chosen, Path(root)))
