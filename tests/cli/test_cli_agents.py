@@ -75,6 +75,13 @@ def test_what_asks_for_nothing_is_not_bound_by_permissions(desk: Desk) -> None:
     assert (ran.returncode, "own settings" in ran.stderr) == (2, True)
 
 
+def test_a_file_that_an_agent_cannot_be_shown_is_refused(desk: Desk) -> None:
+    (desk.home / "odd.bin").write_bytes(b"\0\0")
+    for agent, why in ("goose", "text alone"), ("claude", "cannot be shown a file of type"):
+        ran = desk.run("run", "--agent", agent, "--attach", "odd.bin", "hi")
+        assert (ran.returncode, why in ran.stderr) == (2, True), ran.stderr
+
+
 def test_the_doctor_looks_for_every_agent_that_is_known(desk: Desk) -> None:
     for row in ROWS.values():
         desk.program(row.program, "")

@@ -18,7 +18,7 @@ from optio_agents.conversation import Attachment, PermissionDecision
 from optio_agents.conversation.codex.wire import permission_answer
 from optio_agents.errors import AgentError
 from optio_agents.hosts.host import make_host
-from optio_agents.supervision import Command, events as happened, find_session
+from optio_agents.supervision import Claude, Codex, Command, events as happened, find_session
 from optio_agents.supervision.sessions import past_session
 from optio_agents.supervision.supervise import supervise
 from optio_agents.testing.model_server import ModelServer, scripted
@@ -95,6 +95,32 @@ async def test_a_turn_is_steered_by_its_owner_and_by_anybody_else(
                 assert "says another" in json.dumps(model.requests)
                 await session.stop()
     assert [one.text for one in watching.of(happened.MessageSent)][-1] == "says the owner"
+
+
+@pytest.mark.parametrize("agent", ["claude", "codex"])
+async def test_an_image_goes_with_the_first_prompt(office: Office, agent: str) -> None:
+    image = Attachment("image/png", PNG)
+    steps = done_in(f"{office.taskdir}/workdir"), {"text": "seen"}
+    with anyio.fail_after(BOUND):
+        async with ModelServer().serve() as model, office.host() as host:
+            spec = replace(spec_for(agent, office, model, *steps), attachments=[image])
+            result = await supervise(host, spec, on_permission_request=lambda _: ALLOW, restart=1)
+            assert "iVBORw0KGgo" in json.dumps(model.requests)
+    assert result.outcome == "done"
+
+
+async def test_a_prompt_whose_file_cannot_be_shown_fails_the_session(office: Office) -> None:
+    odd = Attachment("x/odd", b"?")
+    with pytest.raises(ValueError, match="cannot be shown"):
+        Claude("look", attachments=[odd])
+    with pytest.raises(ValueError, match="go with a prompt"):
+        Codex(attachments=[odd])
+    with anyio.fail_after(BOUND):
+        async with ModelServer().serve() as model, office.host() as host:
+            spec = spec_for("codex", office, model, {"text": "never"})
+            with pytest.raises(AgentError, match="the prompt was not said"):
+                await supervise(host, replace(spec, attachments=[odd]))
+    assert not any("never" in json.dumps(one) for one in model.requests)
 
 
 @pytest.mark.parametrize("agent", ["claude", "codex"])

@@ -132,7 +132,7 @@ async def start(
     journal_limit: int | None = None,
     first_input: Sequence[tuple[str, bytes]] = (),
     ends_input: bool = False,
-    queued: Sequence[tuple[str, str]] = (),
+    queued: Sequence[tuple[str, str, Sequence[Mapping[str, Any]]]] = (),
     meta: Mapping[str, object] | None = None,
     before_launch: Callable[[str], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Agent]:
@@ -142,7 +142,7 @@ async def start(
     it again. It has its user's login environment on its host (*env_base*; never what looks
     like a credential) and *env*, and *first_input*, named messages, before it starts;
     *ends_input* ends its input behind these.
-    *queued* are messages for `Agent.queue`.
+    *queued* are messages for `Agent.queue`: name, text, attachments.
     *before_launch* is awaited with the tag of this start when nothing of it can run yet.
     Raises ValueError, FileRefused (no such *cwd*), WorkDirRefused, AgentError, HostError.
     """
@@ -154,8 +154,8 @@ async def start(
     agent = Agent(host, directory, plan.meta)
     for message, data in first_input:
         await agent.say(data, name=message)
-    for message, text in queued:
-        await agent.queue(message, text)
+    for message, text, attachments in queued:
+        await agent.queue(message, text, attachments=attachments)
     if ends_input:
         await agent.end_input()  # later it may have ended by itself
     if before_launch is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -30,7 +30,7 @@ from optio_agents.store.records import Ended, SessionResult, StoredSession, is_s
 
 from .credentials import SEALED, credentials_of, seal, spec_of
 from .events import Notice, SessionBegan
-from .kinds import SETUP, kind_named
+from .kinds import SETUP, dump_spec, kind_named
 from .recording import Recording
 from .sessions import (
     Facts,
@@ -124,7 +124,7 @@ class WayIn:
             note = note_tag(recording.records)
             start = _started(host, spec, options, session, meta, note, worktree=worktree)
             try:
-                kept = [type(spec).__name__, asdict(cast("Any", spec))] if options.restart else None
+                kept = dump_spec(spec) if options.restart else None
                 meta[SEALED] = await seal(hidden, recording.records, spec=kept)
                 login = await host.machine.login_environment() if spec.env_base == "login" else {}
                 agent = await stack.enter_async_context(start)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import mimetypes
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
+    from optio_agents.conversation.contract import Attachment
     from optio_agents.hosts.ssh.config import SSHConfig
     from optio_agents.supervision.kinds import AgentSpec
     from optio_agents.supervision.sessions import PastSession
@@ -89,13 +93,35 @@ def other_spec(
             raise click.UsageError(f"{agent} is given its model in its own command")
         return Acp(shlex.split(agent.removeprefix(ACP)), prompt, env=env, **past)
     if _acts_unasked(agent) and past:
-        raise click.UsageError(f"{agent} has no conversation that could go on")
-    try:
+        text_alone = "is told text alone: put the file on its host, and name it in PROMPT"
+        why = text_alone if "attachments" in past else "has no conversation that could go on"
+        raise click.UsageError(f"{agent} {why}")
+    with usage_errors():
         if _acts_unasked(agent):
             return Command.named(agent, prompt, model=model, env=env)
         return NAMED[agent](prompt, model=model, env=env, **past)
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """What an agent refuses to be made of is a mistake of the command line's."""
+    try:
+        yield
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def read_files(paths: Sequence[Path]) -> dict[str, list[Attachment]]:
+    """What a spec has of files, if there are any: their types by their names, or else text."""
+    from optio_agents.conversation.contract import Attachment
+
+    found = []
+    for path in paths:
+        data, (kind, _) = path.read_bytes(), mimetypes.guess_type(path.name)
+        if kind is None:
+            kind = "application/octet-stream" if b"\0" in data else "text/plain"
+        found.append(Attachment(kind, data, name=path.name))
+    return {"attachments": found} if found else {}
 
 
 async def list_agents(ssh: SSHConfig | None) -> int:

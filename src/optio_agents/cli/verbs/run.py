@@ -28,6 +28,8 @@ from optio_agents.cli.verbs.agents import (
     check_permission,
     list_agents,
     other_spec,
+    read_files,
+    usage_errors,
 )
 from optio_agents.display import Secrets
 from optio_agents.hosts.environment import credentials_in
@@ -224,6 +226,13 @@ def rule_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     help="Go on with what a session of yours that is over has said and done, where it was.",
 )
 @click.option("--fork", is_flag=True, help="--continue in a copy, where the agent can make one.")
+@click.option(
+    "--attach",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Show the agent this file of ours with PROMPT: an image, or what else it can be shown.",
+)
 @click.option("--title", help="What the session is about.")
 @click.option("--name", help="What to call it, wherever an ID is asked for.")
 @click.option("--detach", is_flag=True, help="Start it, and come back with `attach`.")
@@ -248,6 +257,7 @@ def run(
     end_input: bool,
     continues: str | None,
     fork: bool,
+    attach: tuple[Path, ...],
     title: str | None,
     name: str | None,
     **rest: Any,
@@ -268,15 +278,16 @@ def run(
     ended = _past(continues, fork=fork, elsewhere=bool(host or cwd or command))
     ssh = ended.ssh if ended else ssh_of(host, policy=host_key) if host else None
     cwd = ended.cwd if ended else cwd
-    past: dict[str, Any] = {"continues": ended.conversation, "fork": fork} if ended else {}
+    more: dict[str, Any] = {"continues": ended.conversation, "fork": fork} if ended else {}
+    more |= read_files(attach)
     named = ctx.get_parameter_source("agent") in _GIVEN
     agent = agent_of(ended) if ended and not named else agent
     secrets = Secrets(credentials_in(given))
     warnings.hide(secrets)
     spec: AgentSpec
     if command:
-        if {ctx.get_parameter_source(name) for name in ("model", "allow")} & _GIVEN:
-            raise click.UsageError("--model and --allow are claude's, not a command's")
+        if {ctx.get_parameter_source(name) for name in ("model", "allow", "attach")} & _GIVEN:
+            raise click.UsageError("--model, --allow and --attach are claude's, not a command's")
         spec = Command(command, prompt=text, reads_to_end=end_input, env=given)
     elif agent == LIST:
         return anyio.run(list_agents, ssh)
@@ -288,16 +299,17 @@ def run(
         chosen = ctx.get_parameter_source("permission") in _GIVEN
         check_permission(agent, permission, allow, chosen=chosen)
         ours = ctx.get_parameter_source("model") in _GIVEN
-        spec = other_spec(agent, text, model if ours else None, given, **past)
+        spec = other_spec(agent, text, model if ours else None, given, **more)
     else:
         from optio_agents.supervision import Claude
 
         mode: PermissionMode | None = None
         if permission == "accept-edits":
             mode, permission = "acceptEdits", "ask"
-        spec = Claude(
-            text, model=model, permission_mode=mode, allowed_tools=allow, env=given, **past
-        )
+        with usage_errors():
+            spec = Claude(
+                text, model=model, permission_mode=mode, allowed_tools=allow, env=given, **more
+            )
     rules = {
         name: value
         for name in (*RULES, "journal_limit", "worktree")

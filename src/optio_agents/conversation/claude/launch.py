@@ -16,6 +16,7 @@ from optio_agents.concurrency import task_group
 from optio_agents.conversation.approvals import Served
 from optio_agents.conversation.contract import (
     AgentTool,
+    Attachment,
     Hook,
     ToolServer,
     Unconfirmed,
@@ -98,6 +99,7 @@ def reporting_rules(*logdirs: str) -> list[str]:
 def plan_launch(
     *,
     prompt: str | None = None,
+    attachments: Sequence[Attachment] = (),
     model: str | None = None,
     permission_mode: PermissionMode | None = None,
     allowed_tools: Sequence[str] | None = None,
@@ -135,7 +137,9 @@ def plan_launch(
         fields["appendSystemPrompt"] = append_system_prompt
     first = [(f"{_FIRST}-a", control_request("optio-initialize", "initialize", **fields))]
     sent = (Unconfirmed(str(uuid4()), prompt),) if prompt is not None else ()
-    first += [(f"{_FIRST}-b", user_message(one.text, one.uuid)) for one in sent]
+    for one in sent:
+        said = user_message(one.text, one.uuid, attachments=attachments)
+        first.append((f"{_FIRST}-b", said))
     return Launch(
         (executable, *ARGUMENTS, *named, *arguments),
         {**ENVIRONMENT, **variables_of(mcp_servers), **(env or {})},

@@ -12,7 +12,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -67,7 +67,7 @@ class Startup:
     first_input: Sequence[tuple[str, bytes]] = ()
     agents_md: str | None = None  # for a work directory of ours
     ends_input: bool = False  # behind the first input
-    queued: Sequence[tuple[str, str]] = ()  # messages for when it can hear them
+    queued: Sequence[tuple[str, str, Sequence[Mapping[str, Any]]]] = ()  # when it can hear them
     meta: Mapping[str, object] = field(default_factory=dict)  # what a successor must know of it
 
 
@@ -200,6 +200,13 @@ def kind_named(name: str) -> AgentKind:
     return kind
 
 
+def dump_spec(spec: Any) -> tuple[str, dict[str, Any]]:
+    """What `restored` makes *spec* of; but its attachments, which can be large, are not kept."""
+    fields = asdict(spec)
+    fields.pop("attachments", None)
+    return type(spec).__name__, fields
+
+
 def teach(host: Host, protocol: LogProtocol, *, replies: bool = True, checked: bool) -> str:
     """What the agent reads about its log; without *replies* where it could not hear them."""
     if protocol.documentation != build_log_channel_prompt(protocol.features):
@@ -210,8 +217,20 @@ def teach(host: Host, protocol: LogProtocol, *, replies: bool = True, checked: b
     )
 
 
-def with_servers(spec: Any) -> None:
-    """What its MCP servers need is of the environment of *spec*, which is about to be made."""
+def first_message(
+    text: str | None, attachments: Sequence[Attachment]
+) -> Sequence[tuple[str, str, Sequence[Mapping[str, Any]]]]:
+    """What `Startup.queued` has of a prompt, if there is one."""
+    return [(FIRST, text, [one.dump() for one in attachments])] if text else []
+
+
+def complete_spec(spec: Any) -> None:
+    """What its MCP servers need is of the environment of *spec*, which is about to be made.
+
+    Raises ValueError for servers, and for attachments, that cannot be.
+    """
+    if spec.attachments and not spec.prompt:
+        raise ValueError("attachments go with a prompt")
     servers = tool_servers(spec.mcp_servers)
     object.__setattr__(spec, "mcp_servers", servers)
     object.__setattr__(spec, "env", {**variables_of(servers), **spec.env})

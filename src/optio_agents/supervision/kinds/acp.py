@@ -15,15 +15,15 @@ from optio_agents.conversation.contract import ToolServer
 from optio_agents.hosts.environment import credentials_in
 
 from . import (
-    FIRST,
     NO_VALUES,
     Startup,
+    complete_spec,
     delivered_to,
+    first_message,
     is_report,
     setup_of,
     teach,
     text_in,
-    with_servers,
 )
 from .conversing import ConversationLink, connect
 from .named import ROWS, AgentRow, NamedKind
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from optio_agents.agents import Agent
     from optio_agents.conversation.approvals import Served
-    from optio_agents.conversation.contract import PermissionRequest, Unconfirmed
+    from optio_agents.conversation.contract import Attachment, PermissionRequest, Unconfirmed
     from optio_agents.conversation.dialect import Dialect, PassageReader
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.environment import EnvBase
@@ -49,7 +49,8 @@ if TYPE_CHECKING:
 class Acp:
     """Any agent that speaks ACP over its standard input and output, as *argv* starts it.
 
-    It is put into a mode that asks before it does something, or into *mode*. *continues* goes on
+    It is put into a mode that asks before it does something, or into *mode*. *attachments* go with
+    its *prompt*: a session whose agent cannot be shown them fails. *continues* goes on
     with a session of the agent's own, with *fork* in a copy of it, where it can make one. Values in
     *env* are not stored anywhere, and those whose names look like credentials are hidden from all
     we record.
@@ -62,6 +63,7 @@ class Acp:
     mode: str | None = None
     continues: str | None = None
     fork: bool = False
+    attachments: Sequence[Attachment] = ()
     mcp_servers: Sequence[ToolServer] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     env_base: EnvBase = "login"
@@ -69,7 +71,7 @@ class Acp:
     def __post_init__(self) -> None:
         if isinstance(self.argv, str) or not self.argv:
             raise ValueError("argv is a list of at least one argument")
-        with_servers(self)
+        complete_spec(self)
 
     @property
     def row(self) -> AgentRow | None:
@@ -90,6 +92,7 @@ class _NamedAcp:
     mode: str | None = None
     continues: str | None = None
     fork: bool = False
+    attachments: Sequence[Attachment] = ()
     mcp_servers: Sequence[ToolServer] = ()
     options: Sequence[str] = ()
     executable: str | None = None
@@ -98,7 +101,7 @@ class _NamedAcp:
 
     def __post_init__(self) -> None:
         self.row.argv(self.executable, self.model, self.options)  # refuses what it does not take
-        with_servers(self)
+        complete_spec(self)
 
     @property
     def row(self) -> AgentRow:
@@ -187,14 +190,14 @@ class AcpKind(NamedKind):
             tuple(spec.argv),
             spec.variables,
             FIRST_INPUT,
-            queued=[(FIRST, first)] if first else [],
+            queued=first_message(first, spec.attachments),
             meta=setup,
         )
 
     def again(self, spec: Acp | _NamedAcp, words: str, conversation: str | None) -> Acp | _NamedAcp:
         if conversation is None:  # it has not said a word yet
             return replace(spec, prompt="\n\n".join(filter(None, (words, spec.prompt))))
-        return replace(spec, prompt=words, continues=conversation, fork=False)
+        return replace(spec, prompt=words, continues=conversation, fork=False, attachments=())
 
     def restored(self, name: str, data: Mapping[str, Any]) -> Acp | _NamedAcp:
         classes = {one.__name__: one for one in (Acp, *NAMED.values())}

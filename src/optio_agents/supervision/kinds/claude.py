@@ -11,7 +11,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
-from . import NO_VALUES, Startup, say_once, setup_of, teach, with_servers
+from . import NO_VALUES, Startup, complete_spec, say_once, setup_of, teach
 from .conversing import ConversationLink, connect
 from .named import NamedKind
 from .reaching import ConversationReach
@@ -42,9 +42,10 @@ if TYPE_CHECKING:
 class Claude:
     """The claude CLI. It is told how to use the log by its system prompt.
 
-    *continues* goes on with a session of its own, with *fork* in a copy of it. *options* are
-    further arguments for it; never put a secret there. Values in *env* are not stored anywhere, and
-    those whose names look like credentials are hidden from all we record.
+    *attachments* go with its *prompt*. *continues* goes on with a session of its own, with *fork*
+    in a copy of it. *options* are further arguments for it; never put a secret there. Values in
+    *env* are not stored anywhere, and those whose names look like credentials are hidden from all
+    we record.
     """
 
     kind: ClassVar[str] = "claude"
@@ -55,6 +56,7 @@ class Claude:
     allowed_tools: Sequence[str] = ()
     continues: str | None = None
     fork: bool = False
+    attachments: Sequence[Attachment] = ()
     partial_messages: bool = False  # let it tell what it says piece by piece
     mcp_servers: Sequence[ToolServer] = ()
     options: Sequence[str] = ()
@@ -65,7 +67,11 @@ class Claude:
     def __post_init__(self) -> None:
         if self.fork and self.continues is None:
             raise ValueError("say which session it continues, in a copy of it")
-        with_servers(self)
+        complete_spec(self)
+        if self.attachments:
+            from optio_agents.conversation.claude.stream_json import user_message
+
+            user_message("", "", attachments=self.attachments)  # refuses what it cannot be shown
 
 
 class ClaudeKind(NamedKind):
@@ -93,6 +99,7 @@ class ClaudeKind(NamedKind):
 
         launch = plan_launch(
             prompt=spec.prompt,
+            attachments=spec.attachments,
             model=spec.model,
             permission_mode=spec.permission_mode,
             allowed_tools=[*spec.allowed_tools, *reporting_rules(host.logdir, real)],
@@ -115,7 +122,7 @@ class ClaudeKind(NamedKind):
     def again(self, spec: Claude, words: str, conversation: str | None) -> Claude:
         if conversation is None:  # it has not said a word yet
             return replace(spec, prompt="\n\n".join(filter(None, (words, spec.prompt))))
-        return replace(spec, prompt=words, continues=conversation, fork=False)
+        return replace(spec, prompt=words, continues=conversation, fork=False, attachments=())
 
     def restored(self, name: str, data: Mapping[str, Any]) -> Claude:
         return Claude(**data)

@@ -12,15 +12,15 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 
 from . import (
-    FIRST,
     NO_VALUES,
     Startup,
+    complete_spec,
     delivered_to,
+    first_message,
     is_report,
     setup_of,
     teach,
     text_in,
-    with_servers,
 )
 from .conversing import ConversationLink, connect
 from .named import NamedKind
@@ -32,7 +32,12 @@ if TYPE_CHECKING:
     from optio_agents.agents import Agent
     from optio_agents.conversation.approvals import Served
     from optio_agents.conversation.codex.wire import Sandbox
-    from optio_agents.conversation.contract import PermissionRequest, ToolServer, Unconfirmed
+    from optio_agents.conversation.contract import (
+        Attachment,
+        PermissionRequest,
+        ToolServer,
+        Unconfirmed,
+    )
     from optio_agents.conversation.dialect import Dialect, PassageReader
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.environment import EnvBase
@@ -47,7 +52,8 @@ if TYPE_CHECKING:
 class Codex:
     """OpenAI's Codex. It asks for what its *sandbox* would not let it do.
 
-    *continues* goes on with a thread of its own, with *fork* in a copy of it. *options* are
+    *attachments* go with its *prompt*. *continues* goes on with a thread of its own, with *fork* in
+    a copy of it. *options* are
     further arguments for it; never put a secret there. Values in *env* are not stored anywhere,
     and those whose names look like credentials are hidden from all we record.
     """
@@ -59,6 +65,7 @@ class Codex:
     sandbox: Sandbox = "workspace-write"
     continues: str | None = None
     fork: bool = False
+    attachments: Sequence[Attachment] = ()
     mcp_servers: Sequence[ToolServer] = ()
     options: Sequence[str] = ()
     executable: str = "codex"
@@ -68,7 +75,7 @@ class Codex:
     def __post_init__(self) -> None:
         if self.fork and self.continues is None:
             raise ValueError("say which thread it continues, in a copy of it")
-        with_servers(self)
+        complete_spec(self)
 
 
 class CodexKind(NamedKind):
@@ -102,14 +109,14 @@ class CodexKind(NamedKind):
             (spec.executable, *spec.options, *mcp_options(spec.mcp_servers), "app-server"),
             spec.env,
             FIRST_INPUT,
-            queued=[(FIRST, spec.prompt)] if spec.prompt else [],
+            queued=first_message(spec.prompt, spec.attachments),
             meta=setup,
         )
 
     def again(self, spec: Codex, words: str, conversation: str | None) -> Codex:
         if conversation is None:  # it has not said a word yet
             return replace(spec, prompt="\n\n".join(filter(None, (words, spec.prompt))))
-        return replace(spec, prompt=words, continues=conversation, fork=False)
+        return replace(spec, prompt=words, continues=conversation, fork=False, attachments=())
 
     def restored(self, name: str, data: Mapping[str, Any]) -> Codex:
         return Codex(**data)

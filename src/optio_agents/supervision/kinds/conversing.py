@@ -55,6 +55,7 @@ from optio_agents.supervision.events import (
 )
 from optio_agents.supervision.recording import SLOWLY, Bell
 
+from . import FIRST
 from .reaching import ConversationReach, Wording
 
 if TYPE_CHECKING:
@@ -327,6 +328,8 @@ class ConversationLink(ConversationReach):
                 failing=lambda error: _log.warning("a message is said again: %s", error),
             )
         except ValueError as error:
+            if name == FIRST:  # it would wait for ever for what it is to do
+                self._fail(AgentError(f"the prompt was not said: {error}"))
             await self._recording.add(Notice(f"a message was not said: {error}"))
 
     async def wait_out_limits(self) -> None:
