@@ -119,6 +119,12 @@ def test_each_step_of_the_handshake_is_a_reply_that_is_owed_once():
     assert ear.dialect.session_id == "s1"
 
 
+@pytest.mark.parametrize("able", [{"sessionCapabilities": {"resume": {}}}, {"loadSession": True}])
+def test_a_session_that_is_gone_on_with_is_put_into_the_mode_that_asks_as_well(able):
+    _, mode = owed(Ear(continues="s1").greet("qwen-code", modes=MODES, **able))
+    assert (mode["method"], mode["params"]["modeId"]) == ("session/set_mode", "default")
+
+
 def test_a_mode_is_set_by_a_request_whose_answer_ends_no_turn():
     ear = Ear()
     ear.greet()
@@ -209,6 +215,15 @@ def test_replayed_history_is_not_news():
     ear.hear(answer(wire.SESSION, {}))
     *_, over = ear.hear(chunk("new"), answer("u1", {"stopReason": "end_turn"}))
     assert over.turn.text == "new"
+
+
+def test_history_that_is_told_behind_the_answer_of_a_load_is_not_news_either():
+    ear = Ear(continues="s1")
+    ear.greet("gemini-cli", modes={**MODES, "currentModeId": "default"}, loadSession=True)
+    assert ear.hear(chunk("old")) == []
+    ear.dialect.sent("u1")
+    *_, over = ear.hear(answer("u1", {"stopReason": "end_turn"}))
+    assert over.turn.outcome == "empty"
 
 
 def test_no_message_is_said_while_a_turn_runs():

@@ -469,3 +469,16 @@ async def test_a_reason_is_passed_on_though_the_agent_goes_on_before_we_know_of_
         await until(lambda: reasons)
         assert len(reasons) == 1
         assert "not now" in reasons[0]
+
+
+async def test_a_message_waits_until_an_agent_can_hear_it():
+    async with talking() as (conversation, handle), anyio.create_task_group() as tasks:
+        await conversation.send("one")
+        handle.hear({"read": said(handle, "say")[0]["uuid"], "deaf": True})
+        await until(lambda: not conversation.unconfirmed)
+        tasks.start_soon(conversation.send, "two")
+        handle.hear({"asks": 0})
+        await until(lambda: said(handle, "to"))
+        assert [one["say"] for one in said(handle, "say")] == ["one"]
+        handle.hear({"hello": "s1"})
+        await until(lambda: len(said(handle, "say")) == 2)

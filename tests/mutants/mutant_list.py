@@ -19,6 +19,7 @@ class Mutant:
 SRC = "src/optio_agents/"
 SCRIPTS = SRC + "hosts/scripts/"
 UNSEEN = "tests/supervision/test_session_unseen.py", "-k"
+ACP = "tests/conversation/test_acp.py"
 REQUESTS = "tests/supervision/test_open_requests.py", "-k"
 
 MUTANTS = (
@@ -285,6 +286,79 @@ MUTANTS = (
         '[ ! "${1-}" ] && carried',
         '[ ! "${1-}" ] && [ ! -s pid ] && carried',
         (*UNSEEN, "no_living_process"),
+    ),
+    # What is promised of every agent that one converses with
+    Mutant(
+        "an end without a word is an answer",
+        SRC + "conversation/acp/turns.py",
+        "if not answer.strip() and not text.deeds:",
+        "if text.denied and not answer.strip() and not text.deeds:",
+        (ACP,),
+    ),
+    Mutant(
+        "a cancelled turn is completed where the agent says so",
+        SRC + "conversation/acp/turns.py",
+        '    if cancelled:\n        return _Verdict("cancelled", "int',
+        '    if cancelled and stop != "end_turn":\n        return _Verdict("cancelled", "int',
+        (ACP,),
+    ),
+    Mutant(
+        "what is allowed once is allowed for ever",
+        SRC + "conversation/acp/wire.py",
+        '_first_option(params, "allow_once")',
+        '_first_option(params, "allow_always")',
+        (ACP,),
+    ),
+    Mutant(
+        "a resumed session asks as it did before",
+        SRC + "conversation/acp/dialect.py",
+        'if mode is not None and mode != modes.get("currentModeId"):',
+        'if mode not in (None, modes.get("currentModeId")) and not self._setup.continues:',
+        (ACP,),
+    ),
+    Mutant(
+        "a history that is told again is news",
+        SRC + "conversation/acp/dialect.py",
+        "if self._setup.continues is not None and not self._flight:",
+        "if self._setup.continues is not None and self._loads:",
+        (ACP,),
+    ),
+    Mutant(
+        "a message is said into a turn that it harms",
+        SRC + "conversation/machinery.py",
+        "            if not self._dialect.ready:\n"
+        "                await self._until(lambda: self._dialect.ready or self.closed)\n",
+        "            if not self._dialect.session_id:\n"
+        "                await self._until(lambda: self._dialect.ready or self.closed)\n",
+        ("tests/conversation/test_machinery.py",),
+    ),
+    Mutant(
+        "a turn of codex without an answer is completed",
+        SRC + "conversation/codex/dialect.py",
+        "        if not text.strip():\n            why = ",
+        "        if turn is None:\n            why = ",
+        ("tests/conversation/test_codex.py",),
+    ),
+    Mutant(
+        "behind a report anything is allowed",
+        SRC + "supervision/kinds/__init__.py",
+        "_ENTRY.fullmatch(command)",
+        "_ENTRY.match(command)",
+        ("tests/supervision/test_reach.py", "-k", "no_more_than"),
+    ),
+    Mutant(
+        "the reason of a denial ends with its request",
+        SRC + "conversation/approvals.py",
+        "return await asyncio.shield(task)",
+        "return await task",
+        ("tests/conversation/test_machinery.py", "-k", "before_we_know", "-o", "timeout=60"),
+    ),
+    Mutant(
+        "the reason of a denial dies with its giver",
+        SRC + "supervision/kinds/conversing.py",
+        "await self._queue_reason(request, given.reason, given.by, said=done)",
+        "done.add(request)",
+        ("tests/supervision/test_agents_killed.py", "-k", "reason and codex", "-o", "timeout=60"),
     ),
     Mutant(
         "what it asked before its output was cut is settled",

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -19,6 +20,7 @@ from optio_agents.conversation.codex.wire import permission_answer
 from optio_agents.errors import AgentError
 from optio_agents.hosts.host import make_host
 from optio_agents.supervision import Claude, Codex, Command, events as happened, find_session
+from optio_agents.supervision.kinds import SETUP, delivered_to, is_report
 from optio_agents.supervision.sessions import past_session
 from optio_agents.supervision.supervise import supervise
 from optio_agents.testing.model_server import ModelServer, scripted
@@ -230,6 +232,54 @@ async def test_the_owner_tells_a_reason_whose_giver_died_before_it_was_a_message
     assert result.outcome == "done"
     assert not (office.directory / "made").exists()
     assert [one["by"] for one in sent] == ["gone"]
+
+
+LOG = "/w/it's/.optio/1/optio.log"
+QUOTED = "'/w/it'\"'\"'s/.optio/1/optio.log'"
+
+
+@pytest.mark.parametrize(
+    ("command", "reports"),
+    [
+        (f"printf '%s\\n' 'STATUS: 5% `x` $(y) ; z' >> {QUOTED}", True),
+        (f"echo 'DONE' >> {QUOTED}", True),
+        (f"echo 'DONE' >> {QUOTED}; rm -rf ~", False),
+        (f"echo 'DONE' >> {QUOTED} && touch x", False),
+        (f"echo 'DONE' >> {QUOTED}\ntouch x", False),
+        (f"echo 'DONE\ntouch x' >> {QUOTED}", False),
+        (f"echo 'DO'$(touch x)'NE' >> {QUOTED}", False),
+        (f'echo "$(touch x)" >> {QUOTED}', False),
+        (f"echo 'DONE' > {QUOTED}", False),
+        ("echo 'DONE' >> /w/other.log", False),
+        (f"rm x; echo 'DONE' >> {QUOTED}", False),
+        (None, False),
+    ],
+)
+def test_a_report_is_one_entry_in_its_own_log_and_no_more_than_that(
+    command: str | None, reports: bool
+) -> None:
+    agent: Any = SimpleNamespace(meta={SETUP: {"logs": [LOG]}}, cwd="/w/it's")
+    assert is_report(agent, command) is reports
+
+
+@pytest.mark.parametrize(
+    ("shown", "delivers"),
+    [
+        ({"path": ".optio/1/deliverables/a/b.txt"}, True),
+        ({"changes": [{"path": "/w/.optio/1/deliverables/a.txt"}]}, True),
+        ({"path": ".optio/1/deliverables/../optio.log"}, False),
+        ({"path": ".optio/1/deliverables/a.txt", "file_path": "/w/code.py"}, False),
+        ({"path": ".optio/1/deliverables"}, False),
+        ({"path": "/w/.optio/1/deliverables-not/a.txt"}, False),
+        ({"path": 7}, False),
+        ({}, False),
+    ],
+)
+def test_a_delivery_is_files_of_its_own_and_no_more_than_that(
+    shown: dict[str, Any], delivers: bool
+) -> None:
+    agent: Any = SimpleNamespace(meta={SETUP: {"logs": ["/w/.optio/1/optio.log"]}}, cwd="/w")
+    assert bool(delivered_to(agent, shown)) is delivers
 
 
 def written(office: Office, path: str, text: str = "hello") -> dict[str, Any]:
