@@ -284,6 +284,7 @@ async def test_one_that_is_not_logged_in_ends_with_what_to_do(office: Office) ->
     assert failed.turn.outcome == "failed"
     assert "API key" in str(failed.turn.failure)
     assert str(stored.state).startswith("failed: claude is not logged in")
+    assert stored.over
 
 
 async def test_a_failed_turn_stands_in_the_error_that_ends_the_session(office: Office) -> None:

@@ -261,6 +261,12 @@ class SessionRecords(Journal, Protocol):
 
 RESUMABLE = (None, "unreachable", "failed", "detached")  # outcomes that another run may follow
 
+
+def is_final(outcome: str | None, agent: object = "unknown") -> bool:
+    """Nothing more will come of it; *agent* is how that ended, as `Ended` says it."""
+    return outcome not in RESUMABLE or (outcome == "failed" and agent != "unknown")
+
+
 # How a session stands: what a person wants to know of it. One truth for whoever shows it.
 
 
@@ -375,7 +381,8 @@ class StoredSession:
     @property
     def over(self) -> bool:
         """Nothing more will come of it."""
-        return self.outcome not in RESUMABLE
+        agent = (self.result or {}).get("agent") or {}
+        return is_final(self.outcome, agent.get("how", "unknown"))
 
 
 @dataclass(frozen=True, slots=True)

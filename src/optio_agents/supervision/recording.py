@@ -22,7 +22,7 @@ from optio_agents.concurrency import task_group
 from optio_agents.errors import StoreError
 from optio_agents.hosts.following.sent.inotify import names_of
 from optio_agents.hosts.following.watcher import WatchHandle
-from optio_agents.store.records import RESUMABLE, SessionState, over, percent_of
+from optio_agents.store.records import SessionState, is_final, over, percent_of
 
 from .credentials import forget_key
 from .events import (
@@ -295,7 +295,7 @@ class Recording:
                 alone = result.outcome in ("detached", "unreachable")
                 await self.records.finish(result, state if alone else self.state)
                 self._end_recorded = True
-                if result.outcome not in RESUMABLE:
+                if is_final(result.outcome, result.agent.how):
                     await forget_key(self.records)
             except StoreError as error:
                 if str(error) != result.summary:  # else that is the end

@@ -12,6 +12,7 @@ import anyio
 
 from optio_agents.concurrency import task_group
 from optio_agents.errors import (
+    AgentError,
     AgentExited,
     AlreadyOwned,
     HostError,
@@ -249,8 +250,12 @@ class Supervision:
         except SessionFailed as failed:
             self._finished = True
             return await self._failed(agent, link, failed)
-        except Exception:
+        except Exception as error:
             self._finished = True
+            its_own = isinstance(error, AgentError) and not isinstance(error, AlreadyOwned)
+            seen = not (self._recording.unseen or is_hidden(agent, error))
+            if its_own and seen and (ended := self._recording.result):  # nothing comes of it now
+                self._recording.result = await self._complete(agent, ended)
             raise
         self._finished = True
         await link.close()

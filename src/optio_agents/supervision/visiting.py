@@ -21,7 +21,7 @@ from optio_agents.errors import (
 )
 from optio_agents.framing.cursor import Cursor
 from optio_agents.store import Store
-from optio_agents.store.records import RESUMABLE, SessionResult, over
+from optio_agents.store.records import SessionResult, is_final, over
 
 from .credentials import credentials_of, forget_key
 from .events import (
@@ -122,7 +122,8 @@ class Visitor:
             if stored is None:
                 return
             if stored.complete:
-                if not isinstance(event, SessionEnded) or event.result.outcome in RESUMABLE:
+                ended = event.result if isinstance(event, SessionEnded) else None
+                if ended is None or not is_final(ended.outcome, ended.agent.how):
                     yield SessionEnded(_result_of(stored), at=stored.ended_at or 0.0)
                 return
             await news.wait()
