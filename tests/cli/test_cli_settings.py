@@ -113,7 +113,10 @@ def test_every_setting_is_a_flag_with_a_variable_of_its_name() -> None:
         ("[run]\nenv = [\n  'A',\n  7,\n]\n", ":2: run.env.1: this is a text, in quotes"),
         ("run = 3\n", ":1: run: this is a table"),
         ("targets = ['a://hush']\n", ":1: targets: this is a table"),
-        ("notify = \n", ": Invalid value (at line 1, column 10)"),
+        ("notify = \n", ":1: this is no TOML: Invalid value"),
+        ("# x\n[run", ":2: this is no TOML: "),
+        ("permission = 'ask'\n", ":1: permission: this belongs below [run]"),
+        ("[run]\nnotify = 'x'\n", ":2: run.notify: this belongs at the top, in front of "),
     ],
 )
 def test_a_mistake_is_told_with_file_and_line(
@@ -131,8 +134,8 @@ def test_all_mistakes_are_told_at_once(settings: Path, capsys: pytest.CaptureFix
     told = capsys.readouterr().err.splitlines()
     assert [line.split(str(settings))[-1] for line in told] == [
         ":1: stall_after: this is a number",
-        ':5: run.allow: this is a list, as in ["a", "b"]',
         ":2: notfy: there is no such setting; maybe notify",
+        ':5: run.allow: this is a list, as in ["a", "b"]',
     ]
 
 

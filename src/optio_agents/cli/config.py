@@ -35,7 +35,10 @@ def defaults() -> dict[str, dict[str, Any]]:
     try:
         said = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: {error}") from error
+        what, _, where = str(error).partition(" (at ")
+        line = re.search(r"line (\d+)", where)
+        at = line[1] if line else len(text.splitlines())  # or "end of document"
+        raise ValueError(f"{path}:{at}: this is no TOML: {what}") from error
     return _checked(said, path, text)
 
 
@@ -47,10 +50,12 @@ def _checked(said: dict[str, Any], path: Path, text: str) -> dict[str, dict[str,
     try:
         settings = Settings.model_validate(said)
     except ValidationError as error:
+        places = ((_line_of(text, one["loc"]), one) for one in error.errors())
+        faults = sorted(places, key=lambda place: place[0])
         lines = [
-            f"{path}:{_line_of(text, one['loc'])}: {'.'.join(map(str, one['loc']))}: "
-            f"{_words(one, [*Settings.model_fields, *RunSettings.model_fields])}"
-            for one in error.errors()
+            f"{path}:{line}: {'.'.join(map(str, one['loc']))}: "
+            f"{_words(one, Settings.model_fields, RunSettings.model_fields)}"
+            for line, one in faults
         ]
         raise ValueError("\n".join(lines)) from None
     return {verb: settings.of(verb) for verb in CONFIGURED}
@@ -66,13 +71,18 @@ _KINDS = {
 }
 
 
-def _words(fault: ErrorDetails, known: Iterable[str]) -> str:
+def _words(fault: ErrorDetails, top: Iterable[str], run: Iterable[str]) -> str:
     """What is wrong there, and what it should be. What stands there may be a secret."""
     from difflib import get_close_matches  # only where something is wrong
 
     kind, about = fault["type"], fault.get("ctx", {})
     if kind == "extra_forbidden":
-        close = get_close_matches(str(fault["loc"][-1]), known, 1)
+        name = str(fault["loc"][-1])
+        if len(fault["loc"]) == 1 and name in run:
+            return "this belongs below [run]"
+        if name in top:
+            return "this belongs at the top, in front of every table"
+        close = get_close_matches(name, [*top, *run], 1)
         return f"there is no such setting{f'; maybe {close[0]}' if close else ''}"
     if kind == "literal_error":
         return f"this is one of {about.get('expected')}"
