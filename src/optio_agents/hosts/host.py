@@ -409,6 +409,12 @@ class RemoteHost(Host):
         super().__init__(SshMachine(ssh_config), taskdir, workdir=workdir, logdir=logdir)
 
 
+def check_host(host: object) -> None:
+    """Raises TypeError for what is no host, in a sentence."""
+    if not isinstance(host, Host):
+        raise TypeError(f"a host is what make_host(…) gives, and not {host!r}")
+
+
 def make_host(
     ssh: SSHConfig | str | None = None,
     *,

@@ -120,6 +120,8 @@ def build_log_channel_prompt(
     `deliverables/`, which is there already; without it, they are where the agent is started.
     Its DONE may be *checked* before it counts.
     """
+    if not isinstance(features, ProtocolFeatures):
+        raise TypeError(f"features are ProtocolFeatures(…), and not {features!r}")
     sections = [_log(features, logdir)]
     if features.browser == "suppress":
         sections.append(_NO_BROWSER)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from optio_agents.hosts.host import Host
+from optio_agents.hosts.host import Host, check_host
 from optio_agents.store import Store
 from optio_agents.store.records import SessionResult
 
@@ -178,11 +178,10 @@ def supervise(
             **{**kept, **rules},
         )
 
+    _check(host, agent, store)
     for rule, value in rules.items():
         if not RULES[rule](value):
             raise ValueError(f"{rule} cannot be {value!r}")
-    if agent is not None and not isinstance(getattr(agent, "kind", None), str):
-        raise TypeError(f"an agent is Claude('…') or Command(['…']), and not {agent!r}")
     served = None
     if tools or hooks:
         from optio_agents.conversation.approvals import Served
@@ -207,3 +206,13 @@ def supervise(
 async def _nobody(hook_ctx: HookContext, keyword: str, data: object) -> str:
     """For an agent that was taught to speak to its caller, whom this supervisor is not."""
     return f"Message {keyword}: nobody takes it now. Say it again later, under another name."
+
+
+def _check(host: object, agent: object, store: object) -> None:
+    """Raises TypeError for what is mixed up most easily, in a sentence."""
+    if host is not None:
+        check_host(host)
+    if agent is not None and not isinstance(getattr(agent, "kind", None), str):
+        raise TypeError(f"an agent is Claude('…') or Command(['…']), and not {agent!r}")
+    if not isinstance(store, Store | str | os.PathLike | None):
+        raise TypeError(f"a store is a Store, or where its file is, and not {store!r}")

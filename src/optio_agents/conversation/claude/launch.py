@@ -27,6 +27,7 @@ from optio_agents.conversation.json_lines import LINE_LIMIT
 from optio_agents.conversation.machinery import ConversationOptions
 from optio_agents.conversation.wire_agent import AgentWire, sent_before
 from optio_agents.errors import AgentError
+from optio_agents.hosts.host import check_host
 from optio_agents.hosts.workdir import ready_workdir
 from optio_agents.schemas import AnswerShape
 
@@ -199,6 +200,7 @@ async def claude_code(
     turn's `value` then.
     Raises RootRefused and what `agents.start` raises.
     """
+    check_host(host)
     launch = plan_launch(
         prompt=prompt,
         model=model,

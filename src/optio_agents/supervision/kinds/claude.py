@@ -65,6 +65,8 @@ class Claude:
     env_base: EnvBase = "login"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.prompt, str | None):
+            raise TypeError(f"a prompt is text, and not {self.prompt!r}")
         if self.fork and self.continues is None:
             raise ValueError("say which session it continues, in a copy of it")
         complete_spec(self)
