@@ -28,6 +28,9 @@ async def test_an_agent_is_run_by_its_name(desk: Desk, name: str) -> None:
         ran = await desk.runs("run", *flags, scripted(*steps))
     told = [json.loads(line) for line in ran.stdout.splitlines()]
     assert told[0]["kind"] == "began", ran.stderr
+    transcript = await desk.runs("transcript", told[0]["session"], "--format", "json")
+    who = json.loads(transcript.stdout.splitlines()[0])
+    assert (who["who"], "touch one" in who["text"]) == ("person", True), transcript
     asked = [str(one["input"]) for one in told if one["kind"] == "permission"]
     assert any("touch one" in one for one in asked), told
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from io import BytesIO
 from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
+from optio_agents.cli.verbs.transcript import read_queue, with_prompts
 from optio_agents.conversation.acp.turns import AcpPassages
 from optio_agents.conversation.claude.stream_json import ClaudePassages
 from optio_agents.conversation.codex.wire import CodexPassages
@@ -45,6 +47,20 @@ def test_a_tool_and_the_answer_are_told_in_order(agent: str) -> None:
 def test_chunks_are_one_message_and_turns_have_their_ends(agent: str) -> None:
     told = read(READERS[agent](), *heard(f"{agent}two-turns" if agent else "merged-messages"))
     assert [who for who, _ in told if who in ("agent", "turn")] == ["agent", "turn"] * 2
+
+
+@pytest.mark.parametrize("agent", list(READERS)[1:])
+def test_what_a_person_said_stands_in_front_of_the_turn_that_it_opened(agent: str) -> None:
+    reader: PassageReader = READERS[agent]()
+    passages = (one for event in heard(f"{agent}two-turns") for one in reader.feed(event))
+    lines = [{"name": name, "text": name} for name in ("a", "a", "b", "c")]  # one of them twice
+    lines.insert(1, {"name": "set", "set": {"model": "other"}})
+    queue = BytesIO("".join(json.dumps(line) + "\n" for line in lines).encode())
+    told = [*passages] if reader.has_prompts else [*with_prompts(passages, read_queue(queue))]
+    assert [one.who for one in told][:6] == ["person", "agent", "turn"] * 2
+    if not reader.has_prompts:
+        persons = [one.text for one in told if one.who == "person"]
+        assert persons == ["a", "b", "c"]  # the last waits
 
 
 @pytest.mark.parametrize("agent", list(READERS)[1:])

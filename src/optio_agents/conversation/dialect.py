@@ -290,6 +290,7 @@ class PassageReader(Protocol):
     """
 
     keys: ClassVar[frozenset[str]]
+    has_prompts: ClassVar[bool]  # the agent repeats what it was told
 
     def feed(self, event: Event) -> Iterator[Passage]:
         """What this event tells, or completes."""

@@ -21,11 +21,11 @@ from optio_agents.cli.output import as_json
 from optio_agents.cli.screen.records import record
 from optio_agents.conversation.dialect import Passage
 from optio_agents.display import Secrets, visible, visible_block
-from optio_agents.errors import OptioAgentsError
+from optio_agents.errors import FileRefused, OptioAgentsError
 from optio_agents.framing.lines import LineSplitter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from optio_agents.conversation.dialect import PassageReader
     from optio_agents.store import StoredSession
@@ -50,24 +50,29 @@ def transcript(session: str, form: str) -> None:
 
     Of a plain command, what it printed. It may be running, or over and not pruned.
     """
-    with tempfile.TemporaryFile() as output:
-        stored, secrets = anyio.run(_bring, session, output)
-        output.seek(0)
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as queue:
+        stored, secrets = anyio.run(_bring, session, output, queue)
         show = {"text": _text, "markdown": _markdown, "html": _html, "json": _json}[form]
         title = f"{stored.id} {stored.facts.get('title') or ''}".strip()
         if form == "html":
             click.echo(_HEAD.format(title=html.escape(visible(title))))
         elif form == "markdown":
             click.echo(f"# {visible(title)}\n")
-        for passage in read_output(output, reader_of(stored)):
-            who, text, change = passage
+        for who, text, change in with_prompts(
+            read_output(output, reader_of(stored)), read_queue(queue)
+        ):
             click.echo(show(Passage(who, secrets.hide(text), secrets.hide(change))))
         if form == "html":
             click.echo("</body></html>")
 
 
-async def _bring(beginning: str, output: BinaryIO) -> tuple[StoredSession, Secrets]:
-    """The session and its output; and its credentials, as far as anybody knows them still."""
+async def _bring(
+    beginning: str, output: BinaryIO, queue: BinaryIO
+) -> tuple[StoredSession, Secrets]:
+    """The session, its output, and where the agent repeats none of that, what it was told.
+
+    And its credentials, as far as anybody knows them still.
+    """
     from optio_agents import agents
     from optio_agents.store import Store
     from optio_agents.supervision.credentials import credentials_of
@@ -79,6 +84,9 @@ async def _bring(beginning: str, output: BinaryIO) -> tuple[StoredSession, Secre
         async with host_of(session) as host:
             directory = posixpath.join(session.taskdir, "session")
             await host.fetch_file(posixpath.join(directory, "stdout"), output, root=directory)
+            if not reader_of(session).has_prompts:
+                with suppress(FileRefused):  # nothing was said
+                    await host.fetch_file(posixpath.join(directory, "queue"), queue, root=directory)
             if hidden := Facts.read(session.facts).hidden:
                 with suppress(OptioAgentsError):
                     async with agents.adopt(host) as agent:
@@ -100,18 +108,50 @@ def reader_of(session: StoredSession) -> PassageReader:
 
 def read_output(output: BinaryIO, reader: PassageReader) -> Iterator[Passage]:
     """What the lines of *output* say, in order."""
-    splitter = LineSplitter(_LINE)
-    while chunk := output.read(_CHUNK):
-        lines = splitter.feed(chunk)
-        cut = splitter.cut
-        for index, line in enumerate(lines):
-            if index in cut:
-                yield Passage("output", f"(a line of {cut[index]} bytes is left out)")
-            else:
-                yield from read_line(line, reader)
-    if rest := splitter.close():
-        yield from read_line(rest, reader)
+    for line in _lines(output):
+        if isinstance(line, int):
+            yield Passage("output", f"(a line of {line} bytes is left out)")
+        else:
+            yield from read_line(line, reader)
     yield from reader.close()
+
+
+def read_queue(queue: BinaryIO) -> Iterator[str]:
+    """What was said to the agent, in order: each opened a turn."""
+    names = set[str]()
+    for line in _lines(queue):
+        if isinstance(line, int):
+            yield f"(a message of {line} bytes is left out)"
+            continue
+        with suppress(ValueError, RecursionError):  # the agent could write there
+            match json.loads(line):
+                case {"name": str(name), "text": str(text)} if name not in names:
+                    names.add(name)  # it may stand there twice, and was said once
+                    yield text
+
+
+def with_prompts(passages: Iterable[Passage], prompts: Iterator[str]) -> Iterator[Passage]:
+    """*passages*, in front of each turn what opened it."""
+    opening = True
+    for passage in passages:
+        if opening and (prompt := next(prompts, None)) is not None:
+            yield Passage("person", prompt)
+        opening = passage.who == "turn"
+        yield passage
+    for prompt in prompts:
+        yield Passage("person", prompt)
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes | int]:
+    """Its lines; of one that is too long, its size."""
+    file.seek(0)
+    splitter = LineSplitter(_LINE)
+    while chunk := file.read(_CHUNK):
+        lines = splitter.feed(chunk)
+        for index, line in enumerate(lines):
+            yield splitter.cut.get(index, line)
+    if rest := splitter.close():
+        yield rest
 
 
 def read_line(line: bytes, reader: PassageReader) -> Iterator[Passage]:

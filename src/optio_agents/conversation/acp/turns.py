@@ -184,6 +184,7 @@ class AcpPassages:
     """What was said and done, from the updates of a session: chunks become messages."""
 
     keys: ClassVar = frozenset({"jsonrpc"})
+    has_prompts: ClassVar = False
 
     def __init__(self) -> None:
         self._who, self._chunks, self._size = "", list[str](), 0

@@ -148,6 +148,7 @@ class ClaudePassages:
     """What was said and done, from the events of the CLI."""
 
     keys: ClassVar = frozenset({"type", "jsonrpc"})
+    has_prompts: ClassVar = True
 
     def feed(self, event: Event) -> Iterator[Passage]:
         match event:

@@ -171,6 +171,7 @@ class CodexPassages:
     """What was said and done, from what the app-server tells of its items."""
 
     keys: ClassVar = frozenset({"method", "id"})
+    has_prompts: ClassVar = True
 
     def feed(self, event: Event) -> Iterator[Passage]:
         match event:
