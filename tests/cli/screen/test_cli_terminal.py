@@ -235,8 +235,14 @@ async def test_attach_without_an_id_shows_all_that_run(desk: Desk) -> None:
                 *("run", "--detach", "--title", name, "--"), *("agent", hold, f"DONE: {name}")
             )
             assert ran.returncode == 0
+        await terminal.type("clear; optio-agents attach </dev/null")  # no key can be read
+        await terminal.until(
+            r"^\w{8} one .*working *\n\w{8} two .*working *\nCtrl-C twice leaves *$"
+        )
+        await leave(terminal)
+        await terminal.until("come back with")
         await terminal.type('clear; optio-agents attach; echo "exit $?"')
-        await terminal.until(r"^\w{8} one .*working *\n\w{8} two .*working")
+        await terminal.until(r"^\w{8} one .*working *\n\w{8} two .*working *\n↑ ↓ choose")
         await terminal.key("C-c")
         await terminal.until("optio-agents interrupt ID")
         desk.release("go-one")
@@ -350,7 +356,7 @@ async def test_a_permission_is_asked_inline_and_given_with_a_key(desk: Desk) -> 
         await terminal.key("y")
         seen = await terminal.ends(0)
     assert "was let" in seen
-    assert re.search(r"decision +\S+ allow by", seen)
+    assert re.search(r"decision +allow by you: Bash `touch let; echo", seen)
 
 
 async def test_letters_typed_ahead_and_a_held_key_decide_nothing(desk: Desk) -> None:

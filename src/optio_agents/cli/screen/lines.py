@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import click
 
 from optio_agents.cli.output import as_json, mute
+from optio_agents.conversation.contract import gist
 from optio_agents.display import visible_block
 
 from .records import plain, records_of, words
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     Ask: TypeAlias = Callable[[str, PermissionRequest], Awaitable[PermissionDecision]]
 
 
+_GIST = 200  # characters of what a decision was about
 _TOO_MUCH = {"agent", "phase"}  # kinds that only a program wants to see each of
 
 
@@ -55,20 +57,28 @@ class View(Protocol):
         """Tell the operator a sentence, safe to print whatever it quotes."""
 
 
-class Repeats:
-    """Steps of a delivery that a person need not see, since the words are the same."""
+class ForPerson:
+    """What a person is told of records, by what was told before."""
 
     def __init__(self) -> None:
         self._words: dict[Any, str] = {}
+        self._asked: dict[str, str] = {}  # by the ids of requests, which tell nobody anything
 
-    def drop(self, records: Iterable[Record]) -> Iterator[Record]:
-        """*records* without those whose words stood there just before."""
+    def read(self, records: Iterable[Record]) -> Iterator[Record]:
+        """*records* without steps of a delivery whose words stood there; decisions say of what."""
         for record in records:
-            if record["kind"] == "delivery":
-                name, text = (record["session"], record["path"]), words(record)
-                before, self._words[name] = self._words.get(name), text
-                if before == text:
-                    continue
+            match record:
+                case {"kind": "delivery", "session": session, "path": path}:
+                    text = words(record)
+                    before, self._words[session, path] = self._words.get((session, path)), text
+                    if before == text:
+                        continue
+                case {"kind": "permission", "request": request, "tool": tool, "input": given}:
+                    self._asked[request] = f"{tool} `{gist(given)[:_GIST]}`"
+                case {"kind": "question", "request": request}:
+                    self._asked[request] = "its question"
+                case {"kind": "decision", "request": request} if request in self._asked:
+                    record["asked"] = self._asked.pop(request)
             yield record
 
 
@@ -78,7 +88,7 @@ class LinesView:
     ask = None
 
     def __init__(self, *, as_lines: bool) -> None:
-        self._json, self._repeats = as_lines, Repeats()
+        self._json, self._for_person = as_lines, ForPerson()
         self.spoiled = False
         self.known: dict[str, StoredSession] = {}
 
@@ -93,7 +103,7 @@ class LinesView:
             for record in records:
                 self._write(as_json(record))
             return
-        for record in self._repeats.drop(records):
+        for record in self._for_person.read(records):
             if record["kind"] not in _TOO_MUCH:
                 self._write(plain(record))
 

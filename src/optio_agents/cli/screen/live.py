@@ -21,6 +21,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from optio_agents.conversation.contract import gist
 from optio_agents.display import visible, visible_block
 from optio_agents.protocol.events import StatusEvent
 from optio_agents.protocol.strict_json import finite
@@ -28,8 +29,8 @@ from optio_agents.supervision import events
 
 from .asking import Asking
 from .keys import can_be_read, keys, operator_name
-from .lines import Repeats
-from .records import doing, records_of, words
+from .lines import ForPerson
+from .records import records_of, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -62,6 +63,7 @@ _STYLES = {
 _INDENT = 2
 _QUIET = {"agent", "phase", "finished"}
 _URGENT = {"attention", "done", "error", "turn", "permission", "question", "decision", "notice"}
+_SAID = 2000  # characters of what an agent says on its way
 _RECENT = 20  # lines of a session that are shown when it is opened
 _KEYS = {"\x1b[A": -1, "\x1bOA": -1, "k": -1, "\x1b[B": 1, "\x1bOB": 1, "j": 1}
 _MOVES = re.compile("|".join([*map(re.escape, _KEYS), r"\x1b(?![\[O])", r"[\r\n]"]))
@@ -78,7 +80,7 @@ class LiveRow:
     cost: float | None = None
     over: float | None = None  # when it ended
     waits: bool = False  # for a person
-    said: str = ""
+    unsaid: str = ""  # text of the agent that may be its last words, which the turn tells
     recent: deque[RenderableType] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     def see(self, event: events.SessionEvent) -> None:
@@ -95,7 +97,25 @@ class LiveRow:
                 self.cost = finite(cost)
             case events.SessionEnded(result):
                 self.state, self.over, self.waits = result.outcome, time.time(), False
+                if result.outcome == "detached":
+                    self.state = "goes on"
                 self.percent = 100 if result.outcome == "done" else self.percent
+
+    def doing(self, event: events.SessionEvent) -> Iterator[tuple[str, str]]:
+        """What the agent says on its way, and the tools it takes, each with what to do."""
+        match event:
+            case events.AgentEvent({"type": "assistant", "message": {"content": list(blocks)}}):
+                for block in blocks:
+                    match block:
+                        case {"type": "text", "text": str(text)}:
+                            self.unsaid = visible(text, limit=_SAID)
+                        case {"type": "tool_use", "name": str(tool), "input": dict(given)}:
+                            if self.unsaid:
+                                yield "agent", self.unsaid
+                            self.unsaid = ""
+                            yield tool, visible(gist(given), limit=200)
+            case events.TurnEnded():
+                self.unsaid = ""
 
     @property
     def elapsed(self) -> str:
@@ -123,7 +143,7 @@ class LiveView:
         self.known: dict[str, StoredSession] = {}
         self._chosen = self._opened = ""  # sessions; of several
         self._leave: Callable[[], None] | None = None
-        self._repeats = Repeats()
+        self._for_person = ForPerson()
         self._asking = Asking(self._console, self._redraw)
         self._drawing: asyncio.TimerHandle | None = None
         self._me = operator_name()
@@ -151,14 +171,14 @@ class LiveView:
         if session not in self._rows:
             self._rows[session] = self._row(session)
         self._rows[session].see(event)
-        for record in self._repeats.drop(records_of(event, session)):
+        for record in self._for_person.read(records_of(event, session)):
             if not self._seen_otherwise(record):
                 style = _STYLES.get(record["kind"], "dim")
                 if record.get("by") == self._me:
                     record["by"] = "you"
                 self._narrate(session, record["at"], record["kind"], words(record), style)
-        for tool, text in doing(event):
-            self._narrate(session, time.time(), tool, text, "dim")
+        for who, text in self._rows[session].doing(event):
+            self._narrate(session, time.time(), who, text, "" if who == "agent" else "dim")
         self._redraw()
 
     def _pressed(self, typed: str) -> None:
@@ -205,9 +225,8 @@ class LiveView:
         whose = f"{self._called(session)} " if len(self._rows) > 1 else ""
         when = time.strftime("%H:%M:%S", time.localtime(at))
         front = f"{when} {whose}{visible(kind, limit=12):<12} "
-        line, row = self._hanging(Text(text, style), front), self._rows[session]
-        row.recent.append(line)
-        row.said = text
+        line = self._hanging(Text(text, style), front)
+        self._rows[session].recent.append(line)
         if len(self._rows) == 1 or session == self._opened or kind in _URGENT:
             self._print(line)
 
@@ -274,4 +293,5 @@ class LiveView:
     def _hint(self, hidden: int) -> str:
         more = f"{hidden} more · " if hidden > 0 else ""
         back = "Esc closes it · " if self._opened else ""
-        return f"{more}↑ ↓ choose · Enter opens · {back}q leaves"
+        keys = f"↑ ↓ choose · Enter opens · {back}q leaves"
+        return more + (keys if self.ask is not None else "Ctrl-C twice leaves")

@@ -75,6 +75,13 @@ def _whole(request: PermissionRequest) -> str:
             pass
         case {"file_path": str(path), "content": str(content), **rest} if not rest:
             text = f"{path}:\n{content}"
+        case {"file_path": str(path), "old_string": str(old), "new_string": str(new), **rest} if (
+            rest in ({}, {"replace_all": False}, {"replace_all": True})
+        ):
+            where = " (wherever it stands)" if rest.get("replace_all") else ""
+            lines = [f"- {line}" for line in old.split("\n")]
+            lines += [f"+ {line}" for line in new.split("\n")]
+            text = "\n".join([f"{path}{where}:", *lines])
         case other:
             text = json.dumps(other, indent=2, ensure_ascii=False)
     granted = grants(request)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from optio_agents.cli.exits import outcome_code
 from optio_agents.cli.output import folded
-from optio_agents.conversation.contract import gist
 from optio_agents.display import visible
 from optio_agents.protocol.events import (
     AttentionEvent,
@@ -93,6 +92,8 @@ def words(record: Mapping[str, Any]) -> str:  # noqa: C901 - one way to say each
             return f"{visible(path)}: {_delivery(record)}"
         case {"kind": "permission" | "question", "request": request, "tool": tool, "input": asked}:
             return visible(f"{request} {tool} {json.dumps(asked, ensure_ascii=False)}", limit=_LONG)
+        case {"kind": "decision", "asked": str(asked), "behavior": behavior, "by": by}:
+            return visible(f"{behavior} by {by}: {asked}")
         case {"kind": "decision", "request": request, "behavior": behavior, "by": by}:
             return visible(f"{request} {behavior} by {by}")
         case {"kind": "link", "state": state, "text": text}:
@@ -175,16 +176,6 @@ def records_of(event: events.SessionEvent, session: str) -> Iterator[Record]:  #
             assert_never(event)
 
 
-def doing(event: events.SessionEvent) -> Iterator[tuple[str, str]]:
-    """The tools that the agent takes to hand, each with what it does with it, on one line."""
-    match event:
-        case events.AgentEvent({"type": "assistant", "message": {"content": list(blocks)}}):
-            for block in blocks:
-                match block:
-                    case {"type": "tool_use", "name": str(tool), "input": dict(given)}:
-                        yield tool, visible(gist(given), limit=200)
-
-
 def of_session(session: StoredSession, last: LastWords | None = None) -> Record:
     """How one stands, as `ls` lists it."""
     state, over = session.state, session.over
@@ -206,6 +197,7 @@ def of_session(session: StoredSession, last: LastWords | None = None) -> Record:
         last=(over and session.summary) or _words_of(last),
         text=session.facts.get("title"),
         summary=session.summary,
+        cwd=session.facts.get("cwd"),
         branch=(session.facts.get("worktree") or {}).get("branch"),
         verified=session.verified,
         ended_at=session.ended_at,

@@ -141,9 +141,16 @@ class ShownSession:
     began: bool = False  # until then there is nothing to leave behind
     looks_on: bool = False  # another process owns it
     live: Session | None = None
+    name: str = ""
     tasks: TaskGroup | None = None  # while it is shown
     _asked: dict[str, anyio.CancelScope] = field(default_factory=dict)
     _by: str = field(default_factory=operator_name)
+
+    @property
+    def called(self) -> str:
+        """What a person types for it."""
+        known = self.terminal.view.known.get(self.session)
+        return visible(self.name or (known and known.facts.get("name")) or self.session)
 
     def observe(self, event: SessionEvent) -> None:
         self.began = True
@@ -155,7 +162,7 @@ class ShownSession:
             self.leave()
         match event:
             case StateChanged() if _is_idle(event):
-                hint = f"optio-agents send {self.session} TEXT"
+                hint = f"optio-agents send {self.called} TEXT"
                 self.terminal.view.say(f"it has ended its turn without DONE, and waits: {hint}")
             case RequestOpened(request, digest):
                 self._put(OpenRequest(request, digest))
@@ -197,7 +204,7 @@ class ShownSession:
             from .questions import questions
 
             verb = "answer" if questions(request) else "approve"
-            view.say(f"decide it: optio-agents {verb} {self.session} {request.id}")
+            view.say(f"decide it: optio-agents {verb} {self.called} {request.id}")
 
     async def _ask(self, opened: OpenRequest, scope: anyio.CancelScope) -> None:
         """Until the person here, or somebody else, has decided; the first answer wins."""
@@ -240,7 +247,7 @@ class ShownSession:
         rules: Mapping[str, Any] | None = None,
     ) -> SessionResult:
         """Own it and see it to its end, as `optio_agents.supervise` does."""
-        options = self.terminal.options
+        options, self.name = self.terminal.options, name or self.name
         supervision = supervise(
             host,
             agent,
@@ -373,11 +380,11 @@ async def _to_its_end(shown: ShownSession, run: Run, *, alone: bool) -> int:
         if failed.stderr.strip():
             say(f"  stderr: {visible(failed.stderr.strip()[-400:])}")
         if isinstance(failed, HostUnreachable):
-            say(f"once it is back: optio-agents attach {shown.session}")
+            say(f"once it is back: optio-agents attach {shown.called}")
         return exits.exit_code(failed)
     except OptioAgentsError as error:
         if isinstance(error, StoreError) and shown.began:
-            say(f"the agent goes on; once that is mended: optio-agents attach {shown.session}")
+            say(f"the agent goes on; once that is mended: optio-agents attach {shown.called}")
         if alone:
             raise
         say(f"{shown.session}: {sentence(error)}")  # the others go on
@@ -387,5 +394,5 @@ async def _to_its_end(shown: ShownSession, run: Run, *, alone: bool) -> int:
         spoiled = ", ".join(f"{name} ({count} times)" for name, count in result.failures.items())
         say(f"the agent is done, and on our side failed: {spoiled}")
     if code == exits.DETACHED and alone:
-        say(f"the agent goes on; come back with: optio-agents attach {shown.session}")
+        say(f"the agent goes on; come back with: optio-agents attach {shown.called}")
     return code

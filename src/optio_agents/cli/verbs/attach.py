@@ -69,7 +69,14 @@ async def _attach(name: str | None, host_key: str, keep: bool, options: CommandO
             session, directory = await _lost(ssh, beginning)
             runs[session] = partial(_on_host, ssh, directory)
         elif beginning:
-            runs[(await terminal.store.session(beginning)).id] = _own_or_watch
+            known = await terminal.store.session(beginning)
+            if known.over:
+                raise ValueError(
+                    f"session {beginning} is over: {known.outcome}; "
+                    f"optio-agents show {beginning} tells more"
+                )
+            terminal.view.known[known.id] = known
+            runs[known.id] = _own_or_watch
         else:
             runs = await _open(terminal)
         if runs or keep:

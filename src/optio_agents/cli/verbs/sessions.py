@@ -27,6 +27,7 @@ from optio_agents.cli.screen.records import (
 )
 from optio_agents.cli.screen.table import table
 from optio_agents.concurrency import task_group
+from optio_agents.conversation.contract import gist
 from optio_agents.display import visible
 from optio_agents.errors import AgentError
 from optio_agents.hosts.scripting import script
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PAGE = 1000
+_GIST = 1000  # characters of what was decided
 
 
 _EVERY = "every host"  # that the journal knows: nobody types this
@@ -249,20 +251,25 @@ def _in_words(row: Record) -> str:
             ended = (
                 f"ended {_day(row['ended_at'])}" if row["over"] and row["ended_at"] else "not ended"
             )
-            end = f": {row['summary'] or 'nothing said'}" if row["over"] else ""
+            end = ", verified" if row["verified"] else ""
+            end += f": {row['summary'] or 'nothing said'}" if row["over"] else ""
             lines = [
                 f"{visible(row['session'])}  {visible(str(row['text'] or ''))}",
                 f"  {visible(str(row['state']) + end)}",
-                f"  on {visible(row['host'])}, in {visible(row['taskdir'])}",
+                f"  on {visible(row['host'])}, in {visible(row['cwd'] or row['taskdir'])}",
                 *([f"  on the branch {visible(row['branch'])}"] if row["branch"] else ()),
                 f"  began {_day(row['at'])}, {ended}",
             ]
             return "\n".join(lines)
         case {"kind": "cost", "turns": turns, "usd": usd}:
-            return f"  {turns} turns" + (f", ${usd:.4f}" if usd is not None else "")
-        case {"kind": "permission", "behavior": behavior, "by": by}:
-            answer = f"{behavior} by {visible(str(by))}" if behavior else "open"
-            return f"  {answer}: {words(row)}"
+            return f"  {turns} turn{'s' if turns != 1 else ''}" + (
+                f", ${usd:.4f}" if usd is not None else ""
+            )
+        case {"kind": "permission", "behavior": str(behavior), "by": by, "input": asked}:
+            about = visible(f"{row['tool']} `{gist(asked)}`", limit=_GIST)
+            return f"  {behavior} by {visible(str(by))}: {about}"
+        case {"kind": "permission"}:
+            return f"  open: {words(row)}"
         case {"kind": "turn"}:
             return f"  a turn ended: {words(row)}"
         case {"kind": "delivery", "saved": str(saved)}:
