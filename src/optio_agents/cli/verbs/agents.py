@@ -66,7 +66,7 @@ def check_permission(agent: str, permission: str, allow: Sequence[str], *, chose
 def _acts_unasked(agent: str) -> bool:
     from optio_agents.supervision.kinds.named import ROWS
 
-    return agent in ROWS and ROWS[agent].kind == "command"
+    return agent in ROWS and ROWS[agent].acts_unasked
 
 
 def agent_of(past: PastSession) -> str:
@@ -140,6 +140,6 @@ async def list_agents(ssh: SSHConfig | None) -> int:
         click.echo(f"{row.name:<12} {place or f'not installed: {row.install}'}")
         if row.keys:
             click.echo(f"{'':<12} --env {' or '.join(row.keys)}, or its own login there")
-        if row.kind == "command":
+        if row.acts_unasked:
             click.echo(f"{'':<12} acts unasked, and hears no messages")
     return 0

@@ -32,6 +32,11 @@ class AgentRow:
     env: Mapping[str, str] = field(default_factory=dict)
     prompt: str | None = None  # in front of one that is a command's last argument; else its input
 
+    @property
+    def acts_unasked(self) -> bool:
+        """It runs as a plain command: it asks for nothing, and hears no messages."""
+        return self.kind == "command"
+
     def argv(self, executable: str | None, model: str | None, options: Sequence[str]) -> list[str]:
         """Its command line. Raises ValueError: it takes no *model*."""
         if model and not (self.model_option or self.model_variable):
