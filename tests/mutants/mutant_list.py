@@ -604,6 +604,20 @@ MUTANTS = (
         "done = False",
         ("tests/session/test_session_progress.py", "-k", "nobody_will_see"),
     ),
+    Mutant(
+        "a stop that failed is remembered",
+        SRC + "supervision/live.py",
+        "            if report is None or not report.empty:",
+        "            if False:",
+        ("tests/supervision/test_supervise.py", "-k", "later_crash"),
+    ),
+    Mutant(
+        "an id that begins another is ambiguous",
+        SRC + "cli/verbs/act.py",
+        "matching = [one for one in matching if one.request.id == name] or matching",
+        "pass",
+        ("tests/cli/screen/test_cli_asking.py", "-k", "exact_name"),
+    ),
     # What is promised about DONE
     Mutant(
         "a refusal is said before it is recorded",

@@ -900,6 +900,33 @@ async def test_stopping_from_another_terminal_is_no_failure_of_the_agent(office:
             assert (await store.sessions())[0].outcome == "cancelled"
 
 
+@pytest.mark.parametrize("left", [None, ("7 sh",)])
+async def test_a_stop_that_failed_makes_no_later_crash_a_cancellation(
+    office: Office, monkeypatch: pytest.MonkeyPatch, left: tuple[str, ...] | None
+) -> None:
+    async def fail(*_: object, **__: object) -> agents.StopReport:
+        if left is None:
+            raise AgentError("stopping failed")
+        return agents.StopReport(empty=False, survivors=left)
+
+    with anyio.fail_after(BOUND):
+        async with office.store() as store, office.host() as host:
+            watching, spec = Watching(), command("STATUS: on", "hear", "exit 3")
+            async with supervise(host, spec, store=store, observer=watching) as live:
+                await watching.until(lambda: watching.lines)
+                with monkeypatch.context() as patch:
+                    patch.setattr(agents.Agent, "stop", fail)
+                    async with find_session(live.id, store=store) as elsewhere:
+                        try:
+                            assert (await elsewhere.stop()).survivors == left
+                        except AgentError:
+                            assert left is None
+                await live.send("go on")
+                with pytest.raises(AgentExited, match="3"):
+                    await live.result()
+            assert [one.outcome for one in await store.sessions()] == ["exited"]
+
+
 async def test_stopping_what_nobody_supervises_ends_the_session(office: Office) -> None:
     with anyio.fail_after(BOUND):
         async with office.store() as store:

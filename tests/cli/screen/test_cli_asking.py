@@ -12,7 +12,10 @@ import pytest
 from rich.console import Console
 
 from optio_agents.cli.screen import asking, questions
+from optio_agents.cli.verbs import act
 from optio_agents.conversation import PermissionDecision, PermissionRequest
+from optio_agents.errors import AgentError
+from optio_agents.supervision.events import OpenRequest
 from tests.support.agents.pipe_handle import until
 
 RULE = {"type": "addRules", "behavior": "allow", "rules": [{"toolName": "Bash"}]}
@@ -199,6 +202,15 @@ async def test_a_question_that_does_not_fit_is_not_chosen_from() -> None:
         assert "2 right" not in screen.draw()
         assert await screen.press("2") == {}
         assert (await screen.press("m", "2")).keys() == {"r1"}
+
+
+def test_an_exact_name_is_found_also_where_it_begins_another() -> None:
+    asked = [OpenRequest.of(request(name=name)) for name in ("r1", "r12", "r2")]
+    found = act._the_one(asked, "r1")  # noqa: SLF001 - what a person names, without a session
+    assert found is asked[0]
+    for ambiguous in "r", None:
+        with pytest.raises(AgentError, match="r1, r12, r2"):
+            act._the_one(asked, ambiguous)  # noqa: SLF001
 
 
 @pytest.mark.usefixtures("at_once")
