@@ -296,7 +296,10 @@ async def test_what_an_agent_puts_for_what_it_says_and_hears_is_no_hang(
         here(agent, "stderr").unlink()
         for name in "stderr", "queue", "answers/at-1", "said/mine":
             endless(here(agent, name))
+        os.truncate(here(agent, "launcher"), 0)
+        os.truncate(here(agent, "launcher"), 1 << 41)
         with anyio.fail_after(BOUND):
+            assert (await agent.status()).running
             assert await agent.last_stderr() == ""
             assert await agent.find_answer("at-1") is None
             assert (await agent.query("messages", "10")).strip(b"\0") == b""

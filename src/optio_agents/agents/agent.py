@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from optio_agents.errors import AgentError, AlreadyOwned, FileRefused, OptioAgentsError
+from optio_agents.errors import (
+    AgentError,
+    AlreadyOwned,
+    CommandTimedOut,
+    FileRefused,
+    OptioAgentsError,
+)
 from optio_agents.hosts.retrying import over_a_cut, retrying
 from optio_agents.hosts.scripting import collect, script
 
@@ -235,7 +241,11 @@ class Agent:
             self.process, launcher = self.process or status.process, status.launcher
         except AlreadyOwned:
             raise
-        except (AgentError, FileRefused) as error:  # it may have removed its own session
+        except (
+            AgentError,
+            FileRefused,
+            CommandTimedOut,
+        ) as error:  # it may have spoilt its session
             _log.warning("stopping %s by its tag alone: %s", self.session, error)
         roots = [_root(self.known)] if self.known else []
         named = (self.process, launcher) if not roots else (launcher,)  # by files of the agent's

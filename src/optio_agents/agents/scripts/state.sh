@@ -11,8 +11,15 @@ runs() { # PID START BOOT -> $pid: that very process runs, and is more than a zo
   [ "${20}" = "$start" ] && [ "$1" != Z ] && [ "$1" != X ]
 }
 
+named() { # FILE -> $pid $start $its_boot, in its first line; the agent may have made it endless
+  [ -f "$1" ] && read -r pid start its_boot <<end
+$(head -c 200 "$1" 2>/dev/null)
+end
+  [ "${its_boot-}" ]
+}
+
 standing() { # FILE: so does the process that it names
-  [ -f "$1" ] && read -r pid start its_boot 2>/dev/null <"$1" && runs "$pid" "$start" "$its_boot"
+  its_boot='' && named "$1" && runs "$pid" "$start" "$its_boot"
 }
 
 at_work() { # [PID START BOOT]: so does the agent; who knows which one it is need not ask its files
@@ -41,7 +48,7 @@ look() {
       standing launcher || state=running-without-launcher
       return
     fi
-    if [ -f exit ] && read -r code 2>/dev/null <./exit; then
+    if [ -f exit ] && code=$(head -c 200 exit 2>/dev/null | head -n 1) && [ "$code" ]; then
       [ "${1-}" ] || [ -s pid ] || ! carried || break
       state=exited
       return
@@ -55,7 +62,7 @@ look() {
     return
   fi
   its_boot=${3-}
-  if [ "$its_boot" ] || { [ -f launcher ] && read -r _ _ its_boot <launcher; }; then
+  if [ "$its_boot" ] || named launcher; then
     [ "$its_boot" = "$boot" ] || state=rebooted
   else state=never-started; fi
 }
