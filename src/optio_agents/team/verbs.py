@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from .calls import tagged
@@ -67,6 +68,7 @@ class Finished(Exception):  # not an error: the verb finish
         self.message = message
 
 
+@cache
 def schema(verb: str) -> dict[str, Any]:
     _, properties, required = VERBS[verb]
     return {"type": "object", "properties": properties, "required": required}

@@ -29,6 +29,8 @@ from pydantic_ai.usage import RequestUsage
 from optio_agents.team.errors import NoCredential
 from optio_agents.team.messages import Attachment, Message
 
+_SCHEMAS = 1000  # of tools that are kept in the form of a provider
+
 
 class ModelSpec(Protocol):
     """What a model participant is made of; see `model`."""
@@ -71,6 +73,8 @@ class Client:
             raise NoCredential(f"{name}: the provider {provider} cannot be used: {error}") from None
         except ValueError as error:
             raise NoCredential(f"{name}: there is no provider {provider!r}: {error}") from None
+        if sort := self.model.profile.get("json_schema_transformer"):
+            self.model.profile = {**self.model.profile, "json_schema_transformer": _once(sort)}
         self.window = spec.context_window or self.model.profile.get("context_window")
 
     @property
@@ -99,6 +103,27 @@ class Client:
             pass
         if self._own is not None:
             await self._own.close()
+
+
+def _once(sort: Any) -> Any:
+    """*sort*, which brings the schema of a tool into the form of a provider, once for each.
+
+    Else that is done for all tools in every request, and takes a good part of its time.
+    """
+    known: dict[tuple[int, bool | None], tuple[Any, Any]] = {}
+
+    def transform(schema: Any, *, strict: bool | None = None) -> Any:
+        key = id(schema), strict
+        if key not in known:
+            one = sort(schema, strict=strict)
+            walked = one.walk()
+            one.walk = lambda: walked
+            if len(known) == _SCHEMAS:
+                known.clear()
+            known[key] = schema, one  # while it is kept nothing else has its id
+        return known[key][1]
+
+    return transform
 
 
 def prompt(message: Message) -> UserPromptPart:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, overload
 
@@ -84,13 +85,14 @@ class Tool:
         """Its parameters, without what the team gives it."""
         return [name for name in self.signature.parameters if name != "ctx"]
 
-    @property
+    @cached_property
     def parameters(self) -> dict[str, Any]:
         """The JSON schema of the arguments."""
         if self._raw is not None:
             return dict(self._raw)
-        return schema_of(self._model())
+        return schema_of(self._model)
 
+    @cached_property
     def _model(self) -> Any:
         return arguments_model(
             self.function, self._words, without=frozenset({"ctx"}), fixed=self.fixed
@@ -103,7 +105,7 @@ class Tool:
         if self._raw is not None:
             return {**self.fixed, **arguments}
         try:
-            model = self._model().model_validate(dict(arguments))
+            model = self._model.model_validate(dict(arguments))
         except ValidationError as error:
             wrong = "; ".join(
                 f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()
