@@ -13,7 +13,7 @@ import pytest
 
 from optio_agents import agents
 from optio_agents.agents import Agent
-from optio_agents.agents.input import SMALL, say_here
+from optio_agents.agents.input import SMALL, GivenAnswer, answer_here, say_here
 from optio_agents.errors import InputClosed, NameTaken, WorkDirRefused
 from optio_agents.hosts.host import LocalHost
 from tests.support.timeouts import BOUND
@@ -30,7 +30,12 @@ def ways(monkeypatch):
         taken.append(say_here(*args))
         return taken[-1]
 
+    def note_answer(*args):
+        taken.append(answer_here(*args))
+        return taken[-1]
+
     monkeypatch.setattr("optio_agents.agents.agent.say_here", note)
+    monkeypatch.setattr("optio_agents.agents.agent.answer_here", note_answer)
     return taken
 
 
@@ -59,15 +64,41 @@ async def test_words_arrive_once_and_in_order_whichever_way_they_take(tmp_path, 
     assert not half_written(agent)
 
 
+async def test_the_first_answer_wins_whichever_way_it_takes(tmp_path, ways):
+    with anyio.fail_after(BOUND):
+        async with LocalHost(str(tmp_path / "task")) as host:
+            await host.setup_workdir()
+            async with agents.start(host, ["cat"], env=SHELL, env_base="empty") as agent:
+                assert (await agent.answer("one", b"yes\n", by="first")).won
+                lost = await agent.answer("one", b"no\n", by="second")
+                assert (lost.won, lost.by, lost.data) == (False, "first", b"yes\n")
+                assert (await agent.answer("one", b"yes\n", by="first")).won
+                assert (await agent.answer("two", b"x" * SMALL + b"\n", by="first")).won
+                assert await agent.find_answer("one") == GivenAnswer("first", b"yes\n")
+                keep_unsaid(agent, "three", b'3 "third"\nwon')  # its winner died just then
+                assert not (await agent.answer("three", b"no", by="second")).won
+                await agent.end_input()
+                assert (await agent.wait()).exit_code == 0
+                with pytest.raises(InputClosed):
+                    await agent.answer("late", b"yes\n", by="first")
+            said = await host.fetch_bytes_from_host(f"{agent.directory}/stdout")
+    assert said == b"yes\n" + b"x" * SMALL + b"\nwon"
+    assert ways == [True, False, False, False, True, False]  # with the end of the input
+    assert not half_written(agent)
+
+
 async def test_a_link_in_the_way_is_not_followed(tmp_path, ways):
     with anyio.fail_after(BOUND):
         async with LocalHost(str(tmp_path / "task")) as host:
             await host.setup_workdir()
             async with agents.start(host, ["cat"], env=SHELL, env_base="empty") as agent:
                 away = linked_away(Path(agent.directory), tmp_path / "elsewhere")
-                with away, pytest.raises(WorkDirRefused):
-                    await agent.say(b"one\n")
-    assert ways == [False]
+                with away:
+                    with pytest.raises(WorkDirRefused):
+                        await agent.say(b"one\n")
+                    with pytest.raises(WorkDirRefused):
+                        await agent.answer("one", b"one\n", by="first")
+    assert ways == [False, False]
 
 
 async def test_words_behind_the_end_of_the_input_are_refused_and_leave_nothing(tmp_path):
@@ -94,6 +125,10 @@ def linked_away(directory: Path, elsewhere: Path) -> Iterator[None]:
 
 def half_written(agent: Agent) -> list[str]:
     return [path.name for path in Path(agent.directory, "in").iterdir() if path.name[0] == "."]
+
+
+def keep_unsaid(agent: Agent, request: str, answer: bytes) -> None:
+    Path(agent.directory, "answers", request).write_bytes(answer)
 
 
 def is_closed(agent: Agent) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from optio_agents.hosts.files.atomic import temporary
 
-# What say.sh does, without a process: for small messages to an agent on this machine.
+# What say.sh and answer.sh do, without a process: for small messages to an agent on this machine.
 
 
 SMALL = 1 << 16  # bytes: writing more could hold up the event loop
@@ -29,6 +29,25 @@ def say_here(directory: str, tag: str, name: str, data: bytes, fence: str = "") 
     try:
         with _enter(directory, tag) as session:
             return not (fence and _inode(session, fence)) and _say(session, name, data)
+    except OSError:
+        return False
+
+
+def answer_here(
+    directory: str, tag: str, request: str, whole: bytes, data: bytes, fence: str = ""
+) -> bool:
+    """Give *data* as the one answer to *request*, kept as *whole*: answer.sh, likewise.
+
+    False, perhaps with the answer kept and not said, for whatever is out of line, such as an
+    earlier one: the script says what was kept.
+    """
+    answer = f"answers/{request}"
+    try:
+        with _enter(directory, tag) as session:
+            if any(_inode(session, file) for file in (fence, "exit", "closed", answer) if file):
+                return False
+            _link(session, whole, answer)
+            return _say(session, f"answer-{request}", data)
     except OSError:
         return False
 
@@ -57,11 +76,7 @@ def _say(session: int, name: str, data: bytes) -> bool:
     if any(_inode(session, file) for file in ("exit", "closed", f"said/{name}")):
         return False
     place = f"in/{name}"
-    with temporary("in", within=session) as (file, ours):
-        inode = os.fstat(file.fileno()).st_ino
-        if file.write(data) != len(data):
-            raise OSError("the disk is full")
-        os.link(ours, place, src_dir_fd=session, dst_dir_fd=session)
+    inode = _link(session, data, place)
     said = _inode(session, f"said/{name}")
     if said is None and _inode(session, "closed"):
         with suppress(FileNotFoundError):
@@ -69,6 +84,15 @@ def _say(session: int, name: str, data: bytes) -> bool:
         return False
     _ring(session)
     return said in {None, inode}
+
+
+def _link(session: int, data: bytes, place: str) -> int:
+    """The inode of *data* at *place*, where nothing may be yet."""
+    with temporary(os.path.dirname(place), within=session) as (file, ours):  # noqa: PTH120
+        if file.write(data) != len(data):
+            raise OSError("the disk is full")
+        os.link(ours, place, src_dir_fd=session, dst_dir_fd=session)
+        return os.fstat(file.fileno()).st_ino
 
 
 def _inode(session: int, path: str) -> int | None:
