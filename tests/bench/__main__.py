@@ -26,7 +26,7 @@ def main() -> int:
     move_in()
     try:
         results = measure.run(
-            options.names or known,
+            options.names or measure.names(asked=False),
             quick=options.quick,
             rounds=rounds,
             within=60 if options.quick else 900,

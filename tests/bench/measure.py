@@ -69,9 +69,9 @@ class Results:
     broken: dict[str, str] = field(default_factory=dict)
 
 
-def names() -> list[str]:
-    """The benchmarks there are."""
-    return sorted(modules())
+def names(*, asked: bool = True) -> list[str]:
+    """The benchmarks there are; not *asked* for, without those that install what is published."""
+    return sorted(n for n, module in modules().items() if asked or ".published." not in module)
 
 
 def modules() -> dict[str, str]:
