@@ -2,6 +2,7 @@
 
     python -m tests.bench                   everything, five rounds; .bench/report.md and .json
     python -m tests.bench parse import      only these
+    python -m tests.bench teams             beside published teams: only when named
     python -m tests.bench --quick           small and unjudged: fails only if a benchmark breaks
 
 To add one, write a module ``bench_NAME.py`` in ``hosts`` or ``sessions`` with one function; nothing

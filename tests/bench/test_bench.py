@@ -14,7 +14,12 @@ from tests.bench import Comparison, Figure, Measure, Unavailable, measure, repor
 
 
 def test_every_benchmark_is_found() -> None:
-    assert {"import", "parse"} <= set(measure.names())
+    assert {"import", "parse", "teams"} <= set(measure.names())
+
+
+def test_what_is_published_is_installed_only_when_asked_for() -> None:
+    assert "teams" not in measure.names(asked=False)
+    assert "team" in measure.names(asked=False)
 
 
 def test_sides_take_turns_and_medians_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
