@@ -88,7 +88,7 @@ class Director:
         return set[str]().union(*(crew.steps for crew in self.ground.crews)) - self.counts().keys()
 
     async def _say_how_far(self) -> None:
-        total = self.scale.local + self.scale.ssh
+        total = sum(len(crew.work) for crew in self.ground.crews)
         over = Counter[Path]()  # by journal
         while True:
             await anyio.sleep(30)
