@@ -131,6 +131,9 @@ def session_events(hub: Hub, session: str, after: int) -> Callable[[Write], Awai
         while True:
             news = hub.news_of(session)
             row = hub.rows.get(session)  # asked before the rest, or that is cut short
+            if row is not None and row.version > standing:
+                standing = row.version
+                await write(message(row.record, event="session"))
             while rows := await hub.store.events(session, after=after, most=_PAGE):
                 after = rows[-1].number
                 events = (event_of(one) for one in rows)
@@ -138,9 +141,6 @@ def session_events(hub: Hub, session: str, after: int) -> Callable[[Write], Awai
                 await write("".join(message(line(r), id=str(r["number"])) for r in records))
             if row is None and await hub.store.find(session) is None:
                 return await write(message("{}", event="gone"))
-            if row is not None and row.version > standing:
-                standing = row.version
-                await write(message(row.record, event="session"))
             if row is not None and row.complete:
                 return await write(message("{}", event="over"))
             await _until(news, write)

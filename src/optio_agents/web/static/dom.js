@@ -21,7 +21,8 @@ export function clear(node, ...children) {
   return node;
 }
 
-export const clock = (at) => new Date(at * 1000).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+const CLOCK = new Intl.DateTimeFormat([], { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+export const clock = (at) => CLOCK.format(at * 1000);
 export const day = (at) => new Date(at * 1000).toLocaleString();
 
 export function span(seconds) {
@@ -46,14 +47,22 @@ export function size(bytes) {
 }
 
 // Do work at the next frame, once, however often it is asked for. A page that is not seen has none.
-export function soon(work) {
+// Behind it, rest for so many times as long as it took.
+export function soon(work, rest = 0) {
   let asked = false;
+  let from = 0;
+  const run = () => {
+    asked = false;
+    const begun = performance.now();
+    work();
+    from = performance.now() + rest * (performance.now() - begun);
+  };
   return () => {
     if (asked) return;
     asked = true;
-    const run = () => { asked = false; work(); };
-    if (document.visibilityState === 'visible') requestAnimationFrame(run);
-    else setTimeout(run, 200);
+    const pause = Math.max(from - performance.now(), document.visibilityState === 'visible' ? 0 : 200);
+    if (pause > 0) setTimeout(run, pause);
+    else requestAnimationFrame(run);
   };
 }
 

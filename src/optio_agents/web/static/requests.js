@@ -4,6 +4,7 @@ import { get, post, key } from './api.js';
 import { el } from './dom.js';
 import { me } from './me.js';
 
+const DECIDED = 3; // that stay, so that whoever was late reads by whom
 const MOMENT = 1000; // ms: who clicked on what stood there before did not mean this
 
 export class Requests {
@@ -39,8 +40,14 @@ export class Requests {
 
   add(asked) {
     const card = new Card(this.session, asked, {
-      gone: () => { this.cards.delete(asked.request); this.tidy(); },
-      settled: () => this.cards.forEach((other) => other.renew()), // they have moved
+      settled: () => {
+        const settled = [...this.cards.values()].filter((one) => one.settled);
+        for (const one of settled.slice(0, -DECIDED)) {
+          one.close();
+          this.cards.delete(one.asked.request);
+        }
+        this.cards.forEach((other) => other.renew()); // they have moved
+      },
     });
     this.cards.set(asked.request, card);
     this.node.append(card.node);
@@ -162,13 +169,11 @@ class Card {
     this.node.classList.add('settled');
     this.on.settled();
     this.say(words || `decided: ${behavior} by ${by}`);
-    clearTimeout(this.leaving);
-    this.leaving = setTimeout(() => { this.close(); this.node.remove(); this.on.gone(); }, 8000);
   }
 
   close() {
     this.watching.disconnect();
     clearTimeout(this.moment);
-    clearTimeout(this.leaving);
+    this.node.remove();
   }
 }

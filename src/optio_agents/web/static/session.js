@@ -150,7 +150,7 @@ export function session(main, id, tab = 'log', wanted = '') {
 
   const stream = new Stream(`${path}/events`, {
     message: take,
-    session: (fresh) => { row = fresh; head(); if (row.waits && /^unattended/.test(row.state)) asking(); if (!row.over) outbox.look(); },
+    session: (fresh) => { row = fresh; head(); if (row.waits) asking(); if (!row.over) outbox.look(); },
     gone: () => clear(main, el('p', { class: 'none' }, 'This session is not in the journal any more.')),
   });
   const ticking = setInterval(head, 10_000);
@@ -199,6 +199,7 @@ class Outbox {
     const once = key();
     const note = el('small', { role: 'status' }, 'sent …');
     const item = el('li', {}, el('span', { class: 'words' }, text), note);
+    this.node.querySelectorAll('.done').forEach((one) => one.remove());
     this.node.append(item);
     try {
       const { name } = await post(`${this.path}/${verb}`, { text, by: me() }, once);
@@ -209,7 +210,7 @@ class Outbox {
       return true;
     } catch (trouble) {
       note.textContent = `not sent: ${trouble.message}`;
-      setTimeout(() => item.remove(), 8000);
+      item.classList.add('done');
       return false;
     }
   }
@@ -219,12 +220,13 @@ class Outbox {
   }
 
   look(pause = 1500) {
-    if (this.waiting || !(this.mine.size + this.others.size)) return;
+    if (this.closed || this.waiting || !(this.mine.size + this.others.size)) return;
     this.waiting = setTimeout(async () => {
       try {
         const { taken } = await get(`${this.path}/taken`);
         for (const name of taken) this.reached(name);
       } catch { /* the next look may tell */ }
+      if (this.closed) return;
       this.waiting = 0;
       this.queued();
       this.look(Math.min(30_000, 2 * pause + 500));
@@ -237,7 +239,7 @@ class Outbox {
     if (!known) return;
     this.mine.delete(name);
     known.note.textContent = 'taken by the agent';
-    setTimeout(() => known.item.remove(), 6000);
+    known.item.classList.add('done'); // it stays until something else is said
   }
 
   queued() {
@@ -250,6 +252,6 @@ class Outbox {
 
   close() {
     clearTimeout(this.waiting);
-    this.waiting = -1;
+    this.closed = true;
   }
 }

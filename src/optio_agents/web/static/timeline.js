@@ -23,7 +23,7 @@ export class Timeline {
     this.over = false;
     this.graphic = svg('svg', { role: 'img', height: HEIGHT, class: 'timeline' });
     this.node = el('div', { class: 'time' }, this.graphic);
-    this.draw = soon(() => this.render());
+    this.draw = soon(() => this.render(), 10); // all of it, which takes a while for a long one
     this.size = new ResizeObserver(() => this.draw());
     this.size.observe(this.node);
     this.ticking = setInterval(() => { if (!this.over) this.draw(); }, 5000);
