@@ -226,6 +226,7 @@ async def test_the_owner_tells_a_reason_whose_giver_died_before_it_was_a_message
                 asked = session.requests[0].request
                 data = permission_answer(asked, PermissionDecision("deny"))
                 async with agents.adopt(host) as agent:
+                    agent.detach()  # or leaving it would stop it
                     await agent.answer(asked.names[0], data, by="gone", reason=reason)
                 result = await session.result()
             sent = [row.value for row in await store.events(session.id) if row.kind == "sent"]
