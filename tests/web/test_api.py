@@ -359,16 +359,18 @@ async def test_the_conversation_of_a_program_is_what_it_prints_without_secrets(
         long = "run head -c 5000000 /dev/zero | tr '\\0' x; echo"
         spec = command("say <b>bold</b>", "run echo $A_TOKEN", long, "hear", "DONE")
         spec = replace(spec, env={**spec.env, "A_TOKEN": "geheim-geheim"})
-        words = list[str]()
+        words, old = list[str](), list[bool]()
         with anyio.fail_after(BOUND):
             async with supervise(host, spec, store=store) as session:
                 await session.read_requests()
                 async with visitor.stream(f"/api/sessions/{session.id}/conversation") as told:
                     async for one in told:
                         words += [p["words"] for p in one.data.get("passages", ())]
+                        old += ["old" in p for p in one.data.get("passages", ())]
                         if len(words) == 3:
                             await session.send("go")
                 await session.result()
+    assert (old[0], old[3]) == (True, False)  # the first was there when somebody came to look
     assert words[:2] == ["<b>bold</b>", "[A_TOKEN]"]
     assert (len(words[2]), words[2][:3], words[2][-1]) == (20_000, "xxx", "…")
     assert (words[3:], one.event) == (["heard: go"], "over")

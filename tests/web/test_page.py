@@ -47,6 +47,13 @@ async def says(page: Page, selector: str, text: str) -> None:
     await page.locator(selector).filter(has_text=text).first.wait_for()
 
 
+async def has_tool(page: Page, words: str) -> None:
+    """So a tool is told of on the axis of time."""
+    pattern = re.compile("^" + words.replace("CLOCK", r"\d\d:\d\d:\d\d"))
+    titles = page.locator(".mark.tool title").filter(has_text=pattern)
+    await titles.first.wait_for(state="attached")
+
+
 async def test_a_session_is_seen_spoken_to_and_stopped(office: Office, tmp_path: Path) -> None:
     steps = (
         *(
@@ -152,6 +159,8 @@ async def test_a_request_is_allowed_by_who_has_seen_its_end_and_the_other_is_tol
                     await page.wait_for_timeout(1500)  # more than the moment
                     assert await page.get_by_role("button", name="Allow").is_disabled()
                     assert await page.get_by_role("button", name="Deny").is_enabled()
+                await ana.get_by_role("tab", name="Conversation").click()
+                await says(ana, ".passage.tool", "Write")
                 asked = ana.get_by_label("All that is asked")
                 assert "line 199" in await asked.inner_text()
                 await asked.focus()
@@ -179,11 +188,15 @@ async def test_a_request_is_allowed_by_who_has_seen_its_end_and_the_other_is_tol
                 won = [by.findall(await note.inner_text()) for note in notes]
                 assert won[0] == won[1]
                 assert (await session.result()).outcome == "done"
-            await ana.get_by_role("tab", name="Conversation").click()
+            await has_tool(ana, "between CLOCK and CLOCK Write")  # it was there before she looked
+            await has_tool(ana, "CLOCK AskUserQuestion")
+            await ana.reload()
             write = ana.locator(".passage.tool", has_text="Write")
             await write.locator("summary").click()
             await says(ana, ".passage.tool .diff .plus", "+line 199")
             assert await ana.locator(".passage.agent strong").inner_text() == "Done"
+            await has_tool(ana, "between CLOCK and CLOCK Write")
+            await has_tool(ana, "between CLOCK and CLOCK AskUserQuestion")
     assert Path(made).read_text() == content
 
 

@@ -9,6 +9,7 @@ missing, and nothing comes twice.
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -154,14 +155,16 @@ def conversation(hub: Hub, session: str, place: str) -> Callable[[Write], Awaita
     async def work(write: Write) -> None:
         cursor = _cursor_in(place)
         try:
-            reader = reader_of(await hub.store.session(session))
+            reader, there = reader_of(await hub.store.session(session)), -1
             async with (
                 find_session(session, store=hub.store) as live,
                 live.output(cursor) as batches,
             ):
                 await write(message("{}", event="reached"))
                 async for batch in batches:
-                    told = await _tell(batch, live.secrets, reader)
+                    if there < 0:  # so long was the output when it was first looked at
+                        there = batch.cursor.size
+                    told = await _tell(batch, live.secrets, reader, there)
                     behind = base64.urlsafe_b64encode(batch.cursor.to_json().encode())
                     await write(message(told, id=behind.decode()))  # all of it, or none
                 await write(message("{}", event="over"))
@@ -171,24 +174,27 @@ def conversation(hub: Hub, session: str, place: str) -> Callable[[Write], Awaita
     return work
 
 
-async def _tell(batch: Batch, secrets: Secrets, reader: PassageReader) -> str:
+async def _tell(batch: Batch, secrets: Secrets, reader: PassageReader, there: int) -> str:
     if sum(map(len, batch.lines)) > _SLOW:
-        return await anyio.to_thread.run_sync(_passages, batch, secrets, reader)
-    return _passages(batch, secrets, reader)
+        return await anyio.to_thread.run_sync(_passages, batch, secrets, reader, there)
+    return _passages(batch, secrets, reader, there)
 
 
-def _passages(batch: Batch, secrets: Secrets, reader: PassageReader) -> str:
-    return as_json({"passages": [*_read(batch, secrets, reader)]})
+def _passages(batch: Batch, secrets: Secrets, reader: PassageReader, there: int) -> str:
+    return as_json({"at": time.time(), "passages": [*_read(batch, secrets, reader, there)]})
 
 
-def _read(batch: Batch, secrets: Secrets, reader: PassageReader) -> Iterator[dict[str, Any]]:
-    for number, one in enumerate(batch.lines):
+def _read(
+    batch: Batch, secrets: Secrets, reader: PassageReader, there: int
+) -> Iterator[dict[str, Any]]:
+    for number, (one, end) in enumerate(zip(batch.lines, batch.ends, strict=True)):
         if number in batch.cut:
             yield {"who": "output", "words": f"(a line of {batch.cut[number]} bytes is left out)"}
             continue
         for passage in read_line(one, reader):
             told = {"who": passage.who, "words": _block(passage.text, secrets)}
-            yield told | ({"change": _block(passage.change, secrets)} if passage.change else {})
+            told |= {"change": _block(passage.change, secrets)} if passage.change else {}
+            yield told | ({"old": True} if end <= there else {})
 
 
 def _block(text: str, secrets: Secrets) -> str:

@@ -125,7 +125,7 @@ export function session(main, id, tab = 'log', wanted = '') {
     body.setAttribute('aria-labelledby', `tab-${one}`);
     history.replaceState(null, '', `#/sessions/${id}${one === 'log' ? '' : `/${one}`}`);
     if (one === 'log') { clear(body, feed.pane); feed.later(); }
-    if (one === 'talk') close = talk(body, path, (what) => timeline.tool(what));
+    if (one === 'talk') close = talk(body, path, (number, one) => timeline.tool(number, one));
     if (one === 'made') close = made(body, path);
     if (one === 'changes') close = changes(body, path);
   }

@@ -11,11 +11,13 @@ export function talk(body, path, onTool) {
   const feed = new Feed(passage, 'The conversation');
   const note = el('p', { class: 'note', role: 'status' }, 'reaching its host …');
   let last = null;
-  let live = false;
-  const settled = setTimeout(() => { live = true; }, 3000);
+  const count = { tool: 0, turn: 0 };
+  let since = 0; // when the last passage came that was not there before
+  let opened = 0; // when the first came of what was
   const stream = new Stream(`${path}/conversation`, {
-    reached: () => { note.textContent = ''; note.hidden = true; },
-    message: ({ passages }) => {
+    reached: () => { note.textContent = ''; note.hidden = true; opened = 0; },
+    message: ({ passages, at }) => {
+      opened ||= at;
       for (const one of passages) {
         if (one.who === 'result' && last?.who === 'tool' && last.result === undefined) {
           last.result = one.words;
@@ -24,17 +26,16 @@ export function talk(body, path, onTool) {
           feed.push(one);
           last = one;
         }
-        if (one.who === 'tool' && live) onTool(one.words);
+        if (one.who === 'tool') onTool(count.tool, { words: one.words, turn: count.turn, since, until: opened, at: one.old ? 0 : at });
+        if (one.who in count) count[one.who] += 1;
+        if (!one.old) since = at;
       }
     },
     over: () => { note.hidden = feed.items.length > 0; note.textContent = 'It has said nothing.'; },
     trouble: ({ text }) => { stream.end(); note.hidden = false; note.textContent = `The conversation lies on its host, which cannot be read now: ${text}`; },
   });
   clear(body, note, feed.pane);
-  return () => {
-    clearTimeout(settled);
-    stream.end();
-  };
+  return () => stream.end();
 }
 
 function passage(one) {

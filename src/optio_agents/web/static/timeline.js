@@ -17,6 +17,9 @@ export class Timeline {
   constructor() {
     this.bars = []; // {at, kind, words}
     this.marks = [];
+    this.tools = []; // as the conversation tells them, in its order
+    this.turns = []; // when each ended, of the agent that runs
+    this.started = 0;
     this.steps = []; // {at, percent}
     this.first = 0;
     this.last = 0;
@@ -38,6 +41,7 @@ export class Timeline {
     const { at, kind, words } = record;
     if (!at) return;
     this.first ||= at;
+    this.started ||= at;
     this.last = Math.max(this.last, at);
     if (kind === 'phase') {
       const found = PHASES.find(([pattern]) => pattern.test(words));
@@ -47,6 +51,8 @@ export class Timeline {
     else if (kind === 'began') { this.bars.push({ at, kind: 'works', words: 'began' }); this.over = false; }
     else if (kind === 'status' && record.percent !== null) this.steps.push({ at, percent: record.percent });
     else if (MARKS[kind]) this.mark(at, ...MARKS[kind], words);
+    if (kind === 'answer' || kind === 'turn') this.turns.push(at);
+    if (kind === 'restart') { this.turns = []; this.started = at; } // its output begins anew
     if (kind === 'permission') this.mark(at, 'tools', 'tool', words);
     this.draw();
   }
@@ -55,9 +61,28 @@ export class Timeline {
     this.marks.push({ at, lane, shape, words });
   }
 
-  tool(words) {
-    this.mark(Date.now() / 1000, 'tools', 'tool', words);
+  tool(number, one) {
+    this.tools[number] ??= one; // who has seen it come knows best when
     this.draw();
+  }
+
+  // One that was seen to come has its time. An older one lies between what has a number around it:
+  // the ends of two turns, or what came before it and when somebody began to look.
+  placed() {
+    const spans = new Map();
+    for (const one of this.tools) {
+      if (!one || one.at) continue;
+      const to = Math.min(this.turns[one.turn] ?? Infinity, one.until);
+      const before = Math.min(one.turn, this.turns.length);
+      const from = Math.min(to, Math.max(before ? this.turns[before - 1] : this.started, one.since));
+      const group = `${from} ${to}`;
+      if (!spans.has(group)) spans.set(group, { from, to, tools: [] });
+      spans.get(group).tools.push(one);
+    }
+    const older = [...spans.values()].flatMap(({ from, to, tools }) => tools.map(({ words }, i) => ({
+      at: from + ((to - from) * (i + 1)) / (tools.length + 1), when: `between ${clock(from)} and ${clock(to)}`, words,
+    })));
+    return [...older, ...this.tools.filter((one) => one?.at)].map((one) => ({ lane: 'tools', shape: 'tool', ...one }));
   }
 
   render() {
@@ -80,18 +105,19 @@ export class Timeline {
       parts.push(svg('polyline', { points: thin.join(' '), class: 'percent' }));
     }
     const taken = new Set(); // one mark a pixel is all that one sees
-    for (const { at, lane, shape, words } of this.marks) {
+    const marks = [...this.placed(), ...this.marks];
+    for (const { at, lane, shape, words, when = clock(at) } of marks) {
       const place = `${lane} ${shape} ${Math.round(x(at))}`;
       if (!taken.has(place)) {
         taken.add(place);
-        parts.push(svg('path', { d: shape === 'tool' ? 'M-1,-5h2v10h-2z' : 'M0,-5L5,0L0,5L-5,0z', transform: `translate(${x(at).toFixed(1)},${LANES[lane]})`, class: `mark ${shape}` }, svg('title', {}, `${clock(at)} ${words.slice(0, 200)}`)));
+        parts.push(svg('path', { d: shape === 'tool' ? 'M-1,-5h2v10h-2z' : 'M0,-5L5,0L0,5L-5,0z', transform: `translate(${x(at).toFixed(1)},${LANES[lane]})`, class: `mark ${shape}` }, svg('title', {}, `${when} ${words.slice(0, 200)}`)));
       }
     }
     const step = STEPS.find((one) => length / one <= Math.max(2, width / 110)) || STEPS.at(-1);
     for (let at = Math.ceil(this.first / step) * step; at < now; at += step) {
       if (x(at) < width - 60) parts.push(svg('text', { x: x(at), y: HEIGHT - 3 }, step < 60 ? clock(at) : clock(at).slice(0, 5)));
     }
-    const counts = Object.entries(this.marks.reduce((all, { shape }) => ({ ...all, [shape]: (all[shape] || 0) + 1 }), {}));
+    const counts = Object.entries(marks.reduce((all, { shape }) => ({ ...all, [shape]: (all[shape] || 0) + 1 }), {}));
     this.graphic.setAttribute('viewBox', `0 0 ${width} ${HEIGHT}`);
     this.graphic.setAttribute('aria-label', `From ${day(this.first)}, ${span(length)}: ${counts.map(([name, n]) => `${n} ${name}`).join(', ') || 'nothing was asked or made'}`);
     clear(this.graphic, parts);
