@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+import anyio
 import pytest
 
 from optio_agents.supervision.kinds.named import ROWS, AgentRow
 from optio_agents.testing.model_server import ModelServer, scripted
 from tests.support.agents.real_agents import AGENTS
 from tests.support.terminal import Desk
+from tests.support.timeouts import BOUND
 
 
 @pytest.mark.parametrize("name", ["codex", "gemini", "kimi"])
@@ -33,6 +35,23 @@ async def test_an_agent_is_run_by_its_name(desk: Desk, name: str) -> None:
     assert (who["who"], "touch one" in who["text"]) == ("person", True), transcript
     asked = [str(one["input"]) for one in told if one["kind"] == "permission"]
     assert any("touch one" in one for one in asked), told
+
+
+async def test_one_that_is_left_at_once_has_its_prompt_and_hears_why_it_is_denied(
+    desk: Desk,
+) -> None:
+    async with ModelServer().serve() as model:
+        given = AGENTS["codex"].surroundings(desk.home, model)
+        env_file = desk.home / "env"
+        env_file.write_text("".join(f"{key}={value}\n" for key, value in given.items()))
+        flags = ["--agent", "codex", "--env-file", str(env_file), "--detach", "--name", "it"]
+        ran = await desk.runs("run", *flags, scripted({"shell": "touch one"}, {"text": "well"}))
+        assert ran.returncode == 0, ran.stderr
+        with anyio.fail_after(BOUND):  # nobody attends to it, and it comes to its question
+            while (said := await desk.runs("deny", "it", "--yes", "--message", "no")).returncode:
+                assert "nothing is asked now" in said.stderr, said.stderr
+        assert said.stdout.endswith("denied; the reason is its next message\n")
+        assert (await desk.runs("stop", "it")).returncode == 0
 
 
 def test_agents_are_listed_with_where_they_are_installed(desk: Desk) -> None:

@@ -51,6 +51,8 @@ _log = logging.getLogger(__name__)
 _STOPPING = 30.0  # seconds until an agent that does not end is somebody else's to stop
 _LATER = "who resumes the session starts it again"
 _PAUSE, _LONGEST_PAUSE = 1.0, 300.0  # seconds until a dead agent is started again
+_BEGINNING = 30.0  # seconds until an agent that was not told its prompt is left all the same
+_UNTOLD = "it was not told its prompt yet: that waits until somebody attaches"
 _LOOKING = 60.0  # seconds between two looks at the agent's disk
 
 
@@ -190,7 +192,7 @@ class Supervision:
                 ours = True
                 async with (
                     kind.connect(agent, self._recording, asking) as link,
-                    self._watching(agent, lease.lost),
+                    self._watching(agent, link, lease.lost),
                 ):
                     self._owner.reach(agent, link)
                     return await self._driven(agent, link, lease)
@@ -328,9 +330,16 @@ class Supervision:
     # Meanwhile
 
     @asynccontextmanager
-    async def _watching(self, agent: Agent, lost: anyio.Event) -> AsyncIterator[None]:
+    async def _watching(
+        self, agent: Agent, link: AgentLink, lost: anyio.Event
+    ) -> AsyncIterator[None]:
         async def leave(when: anyio.Event | asyncio.Event, how: Leaving) -> None:
             await when.wait()
+            if how == "detached":
+                with anyio.move_on_after(_BEGINNING) as patience:
+                    await link.underway()
+                if patience.cancelled_caught:
+                    self._recording.post(Notice(_UNTOLD))
             self._leave(agent, how)
 
         async with task_group() as tasks:

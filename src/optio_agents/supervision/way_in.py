@@ -30,7 +30,7 @@ from optio_agents.store.records import Ended, SessionResult, StoredSession, is_s
 
 from .credentials import SEALED, credentials_of, seal, spec_of
 from .events import Notice, SessionBegan
-from .kinds import SETUP, dump_spec, kind_named
+from .kinds import PROMPTED, SETUP, dump_spec, kind_named
 from .recording import Recording
 from .sessions import (
     Facts,
@@ -354,6 +354,7 @@ async def _started(
                 if host.own_workdir and plan.agents_md is not None:
                     await host.write_text("AGENTS.md", plan.agents_md)
                 shims = await options.protocol.prepare_browser_shims(host) or {}
+                setup = {**plan.meta, **({PROMPTED: True} if plan.queued else {})}
                 starting = agents.start(
                     host,
                     plan.argv,
@@ -364,7 +365,7 @@ async def _started(
                     first_input=plan.first_input,
                     ends_input=plan.ends_input,
                     queued=plan.queued,
-                    meta={**meta, SETUP: dict(plan.meta)} if plan.meta else meta,
+                    meta={**meta, SETUP: setup} if setup else meta,
                     before_launch=before_launch,
                 )
                 agent = await stack.enter_async_context(starting)

@@ -201,7 +201,8 @@ async def _decide(session: str, name: str | None, decide: Decide) -> None:
         answered = await live.answer(shown, decision, by=operator_name())
     if not answered.won:
         raise AgentError(f"it was answered before, by {visible(answered.by)}")
-    click.echo({"allow": "allowed", "deny": "denied"}[decision.behavior])
+    why = "; the reason is its next message" if answered.passed_on else ""
+    click.echo({"allow": "allowed", "deny": "denied"}[decision.behavior] + why)
 
 
 def _the_one(found: Sequence[OpenRequest], name: str | None) -> OpenRequest:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 KINDS = ("command", "claude", "acp", "codex")
 NO_VALUES: Mapping[str, str] = MappingProxyType({})
 SETUP = "setup"  # where in the meta of a session on its host `Startup.meta` is
+PROMPTED = "prompted"  # in `Startup.meta`: its prompt was queued, and its owner says it
 FIRST = f"{'0' * 20}-prompt"  # sorts in front of every message that is named by the clock
 
 
@@ -113,6 +114,9 @@ class AgentLink(Reach, Protocol):
 
     async def body(self, host: Any, hook: Any) -> object:
         """Return when the agent has ended, or has nothing to do any more."""
+
+    async def underway(self) -> None:
+        """Return as soon as it needs nobody to begin: it was told its prompt."""
 
     def busy(self) -> bool:
         """The agent waits for a person."""

@@ -180,6 +180,9 @@ class CommandLink:
     async def body(self, host: Any, hook: Any) -> object:
         return await self._agent.wait()
 
+    async def underway(self) -> None:
+        """It was told when it was started."""
+
     def busy(self) -> bool:
         return False
 

@@ -55,7 +55,7 @@ from optio_agents.supervision.events import (
 )
 from optio_agents.supervision.recording import SLOWLY, Bell
 
-from . import FIRST
+from . import FIRST, PROMPTED, setup_of
 from .reaching import ConversationReach, Wording
 
 if TYPE_CHECKING:
@@ -180,6 +180,7 @@ class ConversationLink(ConversationReach):
         self._due: float | None = None  # when it is told to go on, behind a usage limit
         self._failed: Exception | None = None
         self._bell = Bell()
+        self._prompted = anyio.Event()
         self.trouble: str | None = None
 
     async def steer(self, text: str) -> str:
@@ -229,6 +230,10 @@ class ConversationLink(ConversationReach):
         if (failed := conversation.unusable or self._failed) is not None:
             raise failed
         return await self._agent.wait()
+
+    async def underway(self) -> None:
+        if setup_of(self._agent).get(PROMPTED) is True:
+            await self._prompted.wait()
 
     def busy(self) -> bool:
         return bool(self._conversation.open_requests) or self._due is not None
@@ -293,6 +298,8 @@ class ConversationLink(ConversationReach):
         """Say what waits in the queue, in order, each when the agent can hear it."""
         with suppress(ConversationClosed, AlreadyOwned):  # nobody hears it, or another says it
             done = set(await self._agent.names_said())
+            if FIRST in done:
+                self._prompted.set()
             for request, given in (await self._agent.reasons()).items():
                 # who gave it may have died before it was kept as a message, or written down
                 await self._queue_reason(request, given.reason, given.by, said=done)
@@ -304,6 +311,8 @@ class ConversationLink(ConversationReach):
                         done.add(name)
                         if isinstance(what, tuple):
                             await self._insist(name, *what)
+                            if name == FIRST:
+                                self._prompted.set()
                         else:
                             await self._set(name, what)
 
