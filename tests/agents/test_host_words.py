@@ -17,7 +17,14 @@ from optio_agents.agents.input import GivenAnswer
 from optio_agents.agents.launch import read_meta
 from optio_agents.agents.status import parse_status
 from optio_agents.cli.verbs.doctor import judge
-from optio_agents.errors import AgentError, AlreadyOwned, NameTaken, StoreError, TransferFailed
+from optio_agents.errors import (
+    AgentError,
+    AlreadyOwned,
+    NameTaken,
+    StoreError,
+    TransferFailed,
+    WorkDirRefused,
+)
 from optio_agents.hosts.host import make_host
 from optio_agents.hosts.machine import ProcessId
 from optio_agents.store import Store
@@ -309,6 +316,29 @@ async def test_what_an_agent_puts_for_what_it_says_and_hears_is_no_hang(
                 await agent.answer("at-1", b"yes", by="me")
             with pytest.raises(NameTaken):
                 await agent.say(b"words", name="mine")
+
+
+async def test_what_an_agent_makes_endless_is_not_read_to_its_end(host: Any) -> None:
+    async with ready(host), started(host, "exec sleep 1000") as agent:
+        for name in "pid", "launcher", "answers/at-1":
+            os.truncate(_empty(here(agent, name)), 1 << 41)
+        with anyio.fail_after(BOUND):
+            assert await agent.reasons() == {}
+            with pytest.raises(AgentError, match="answer is none"):
+                await agent.answer("at-1", b"yes", by="me")
+            with pytest.raises(WorkDirRefused, match="still lives in"):
+                await host.setup_workdir()
+            tag = here(agent, "tag")
+            kept = tag.read_bytes()
+            os.truncate(_empty(tag), 1 << 41)
+            with pytest.raises(AgentError, match="another session"):
+                await agent.status()
+            tag.write_bytes(kept)
+
+
+def _empty(path: Path) -> Path:
+    path.write_bytes(b"")
+    return path
 
 
 # Owners, answers, statuses

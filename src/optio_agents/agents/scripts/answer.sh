@@ -14,7 +14,8 @@ if [ ! -e "$answer" ]; then
   [ -e "$answer" ] || refuse unwritten "the answer cannot be written there"
 fi
 plain "$answer" || refuse foreign "what stands for the answer is no file"
-read -r length _ <"$answer"
+length=$(head -c 20 "$answer" 2>/dev/null | head -n 1) length=${length%% *}
+case $length in '' | *[!0-9]* | ????????*) refuse foreign "what stands for the answer is none" ;; esac
 if [ ! -e "in/$name" ] && [ ! -e "said/$name" ]; then
   tail -c "$length" "$answer" >"in/.$5.$$" || : >"in/.$5.$$"
   whole "in/.$5.$$" "$length" || { rm -f "in/.$5.$$"; refuse unwritten "the answer cannot be written there"; }

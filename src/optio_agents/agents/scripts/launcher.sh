@@ -51,8 +51,9 @@ guard() { # LIMIT
     set -- "$1" $(stat -c %s stdout stderr)
     [ $(($2 + $3)) -ge "$1" ] || continue
     echo "its output reached $1 bytes" >reason
-    read -r pid start _ <launcher
-    /bin/sh stop "OPTIO_SESSION=$OPTIO_SESSION" 5 "$pid:$start"
+    # shellcheck disable=SC2046 # the words
+    set -- $(head -c 200 launcher)
+    /bin/sh stop "OPTIO_SESSION=$OPTIO_SESSION" 5 "$1:$2"
     break
   done
 }

@@ -12,7 +12,7 @@ task=${1%/*}
   refuse unwritten "$task cannot be made"
 mkdir "$1" 2>/dev/null
 enter "$1"
-if read -r tag 2>/dev/null <tag && [ "$tag" != "$2" ]; then
+if its_tag && [ "$tag" != "$2" ]; then
   look
   case $state in
     running*) refuse foreign "the agent of the session $tag is still at work in $1" ;;
@@ -29,7 +29,7 @@ if [ ! -e tag ]; then
   printf '%s\n' "$2" >".tag.$2" && ln ".tag.$2" tag
   rm -f ".tag.$2"
 fi
-read -r tag <tag || refuse unwritten "the session directory cannot be written"
+its_tag || refuse unwritten "the session directory cannot be written"
 [ "$tag" = "$2" ] || refuse foreign "the session $tag is being started in $1"
 {
   mkdir -p in said answers owner && { [ -p bell ] || mkfifo bell; } &&

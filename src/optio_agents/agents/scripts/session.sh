@@ -9,6 +9,10 @@ into() { # NAME: a directory of ours and no link, in the one we are in
   [ "$PWD" = "$here/$1" ] && [ -O . ]
 }
 
+its_tag() { # -> $tag, of the directory we are in; its agent may have made it a pipe, or endless
+  [ -f tag ] && tag=$(head -c 200 tag 2>/dev/null) && [ "$tag" ]
+}
+
 # ABSOLUTE PATH [TAG]: into the session directory. No link is followed in its last two names, and
 # nobody else can change them between this look and the next, since the upper one is ours, too.
 # What an owner runs has a $fence in front: the next epoch of the lease, which is not there yet.
@@ -17,7 +21,7 @@ enter() {
   [ -d "$1" ] || [ -L "$1" ] || refuse missing "there is no session in $task"
   { cd -P "${task%/*}/" 2>/dev/null && into "${task##*/}" && into "${1##*/}"; } ||
     refuse foreign "$1 is a link, or another user's"
-  [ $# -eq 1 ] || { [ -f tag ] && read -r tag 2>/dev/null <tag && [ "$tag" = "$2" ]; } ||
+  [ $# -eq 1 ] || { its_tag && [ "$tag" = "$2" ]; } ||
     refuse foreign "$1 belongs to another session"
   [ ! "${fence-}" ] || [ ! -e "$fence" ] || refuse stale "another supervisor has taken it over"
 }

@@ -25,7 +25,11 @@ refuse_while_alive() {
     # shellcheck disable=SC2086 # its words
     [ ! "${3-}" ] || ! lives $3 || refuse foreign "an agent (process $pid) still lives in $1; stop it first"
     for who in "$1/session/pid" "$1/session/launcher"; do
-        [ ! -f "$who" ] || ! read -r pid start boot <"$who" || ! lives "$pid" "$start" "$boot" ||
+        [ -f "$who" ] || continue
+        read -r pid start boot <<end
+$(head -c 200 "$who" 2>/dev/null)
+end
+        ! lives "$pid" "$start" "$boot" ||
             refuse foreign "an agent (process $pid) still lives in $1; stop it first"
     done
     [ -r /proc/self/stat ] || return 0 # no agent of ours runs on such a host
