@@ -114,6 +114,36 @@ def test_the_demo_runs_on_a_host(box: Desk) -> None:
     }
 
 
+ODD_NAMES = r"""
+cd "$OPTIO_DELIVERABLES"
+printf one >"$(printf 'caf\351 [1].txt')"
+printf two >'ends in blanks  '
+printf three >plain.txt
+printf a >"$(printf 'two\351')"
+printf b >"$(printf 'two\350')"
+cd -
+printf 'DELIVERABLE: deliverables/%s\n' "$(printf 'caf\351 [1].txt')" 'ends in blanks  ' \
+    'plain.txt ' "$(printf 'two\351')" 'none ' >>"$OPTIO_LOG"
+printf 'DONE\n' >>"$OPTIO_LOG"
+"""
+
+
+@pytest.mark.parametrize("where", [(), ("--host", "box")], ids=["here", "ssh"])
+def test_a_deliverable_of_any_name_is_handed_over(box: Desk, where: tuple[str, ...]) -> None:
+    ran = box.run("run", *where, "--save", "kept", "--json", "--", "sh", "-c", ODD_NAMES)
+    assert ran.returncode == 0, ran.stderr
+    kept = {path.name: path.read_text() for path in (box.home / "kept").iterdir()}
+    assert kept == {"caf%E9 [1].txt": "one", "ends in blanks  ": "two", "plain.txt": "three"}
+    end = json.loads(ran.stdout.splitlines()[-1])
+    sizes = {one["path"]: one["size"] for one in end["deliverables"]}
+    handed_over = {path: len(text) for path, text in kept.items()}
+    assert sizes == {
+        **handed_over,
+        "two\ufffd": None,
+        "none": None,
+    }  # which of the two, nobody knows
+
+
 async def test_a_cut_link_loses_nothing_and_is_shown(
     desk: Desk, ssh_login: Callable[..., SshLogin]
 ) -> None:

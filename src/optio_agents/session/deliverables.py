@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import posixpath
+import re
 import tempfile
 from collections import deque
 from contextlib import suppress
@@ -75,6 +76,10 @@ _REFUSED = {  # what is wrong, as people are shown it. And what the agent is to 
     "crowded": "refused, {} announcements are still waiting. Announce it again when some of them "
     "have been answered.",
 }
+# DIR PATTERN: the files below it whose paths are so, byte by byte; of too many, some.
+_SEEK = """cd "$1" 2>/dev/null || exit 0
+LC_ALL=C find . -path "./$2" -type f -print0 | head -c 100000"""
+_NO_TEXT = "\ufffd"  # what a log says in place of bytes that are no UTF-8
 _OUR_TROUBLE = "there was trouble on our side; your file is fine. Announce it again later."
 
 
@@ -167,20 +172,7 @@ class Deliverables:
         never came. After ten minutes of that, not counting those without a link, the session
         fails, and the announcement is still open for the next supervisor.
         """
-        shared, place, host = self._shared, self._shared.workplace, self._shared.host
-        local = self._spooled(item.entry)
-        most = shared.options.max_deliverable_bytes
-
-        async def fetch() -> FetchedFile:
-            path, root = place.absolute(item.announced), place.deliverables
-            fetched = await host.fetch_file(path, local, max_bytes=most, root=root)
-            # What leads to `root` may have become a link since the session began.
-            where = posixpath.join(place.real, "deliverables", "")
-            if fetched.real_path and not fetched.real_path.startswith(where):
-                local.unlink(missing_ok=True)
-                raise FileRefused(path, "outside", f"leads out of {where}")
-            return fetched
-
+        shared, place = self._shared, self._shared.workplace
         shown = False
 
         def show(error: Exception) -> None:
@@ -193,11 +185,15 @@ class Deliverables:
 
         try:
             fetched = await retrying(
-                host.machine, fetch, seconds=_FETCHING, passes=_is_ours_to_mend, failing=show
+                shared.host.machine,
+                partial(self._fetch_once, item),
+                seconds=_FETCHING,
+                passes=_is_ours_to_mend,
+                failing=show,
             )
         except FileRefused as error:
             words = _REFUSED.get(error.reason, visible(str(error)))
-            item.refusal = words.format(most)
+            item.refusal = words.format(shared.options.max_deliverable_bytes)
             if place.apart:
                 item.refusal += f" Here deliverables/ is {visible(place.deliverables)}."
         except Exception as error:
@@ -206,11 +202,56 @@ class Deliverables:
             return
         else:
             path = place.relative(item.announced, real=fetched.real_path)
+            path = re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", path)
             name = f"{shared.journal.session}/{item.entry.name}"
             size, sha256 = fetched.size, fetched.sha256
             item.delivery = replace(item.delivery, path=path, size=size, sha256=sha256)
-            item.file = Deliverable(name, path, local, size, sha256)
+            item.file = Deliverable(name, path, self._spooled(item.entry), size, sha256)
         item.settled.set()
+
+    async def _fetch_once(self, item: _Announced) -> FetchedFile:
+        """Its file: with the blanks of the line behind its name, or else without.
+
+        Where there is none of that name: the one whose name is no UTF-8, and reads so.
+        """
+        line = item.entry.line.removesuffix("\r")
+        blanks = line[len(line.rstrip()) :]
+        for name in dict.fromkeys((item.announced + blanks, item.announced)):
+            try:
+                return await self._fetch_as(item, name)
+            except FileRefused as error:
+                if error.reason != "missing":
+                    raise
+                missing = error
+            if _NO_TEXT in name and (found := await self._seek(name)):
+                return await self._fetch_as(item, found)
+        raise missing
+
+    async def _fetch_as(self, item: _Announced, name: str) -> FetchedFile:
+        place, local = self._shared.workplace, self._spooled(item.entry)
+        path, most = place.absolute(name), self._shared.options.max_deliverable_bytes
+        fetched = await self._shared.host.fetch_file(
+            path, local, max_bytes=most, root=place.deliverables
+        )
+        # What leads to the directory may have become a link since the session began.
+        where = posixpath.join(place.real, "deliverables", "")
+        if fetched.real_path and not fetched.real_path.startswith(where):
+            local.unlink(missing_ok=True)
+            raise FileRefused(path, "outside", f"leads out of {where}")
+        item.announced = name
+        return fetched
+
+    async def _seek(self, announced: str) -> str | None:
+        """The one deliverable whose name is no UTF-8 and reads as *announced*."""
+        place = self._shared.workplace
+        path = place.relative(announced)
+        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", path).replace(_NO_TEXT, "*")
+        answer = await self._shared.host.ask(_SEEK, place.deliverables, pattern)
+        names = [name.removeprefix(b"./") for name in answer.stdout.split(b"\0")]
+        found = [name for name in names if name.decode("utf-8", "replace") == path]
+        if len(found) != 1:
+            return None
+        return posixpath.join(place.deliverables, found[0].decode("utf-8", "surrogateescape"))
 
     def _not_fetched(self, item: _Announced, error: Exception) -> TransferFailed:
         failed = TransferFailed(
