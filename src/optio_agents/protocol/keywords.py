@@ -25,7 +25,7 @@ from .features import ProtocolFeatures
 
 _Event = TypeVar("_Event")
 _PERCENTS = {str(number): number for number in range(101)}  # what agents write
-_URL = re.compile(r'(?i:https?)://[^\s"/?#][^\s"]*')
+_URL = re.compile(r'(?i:https?)://[^\s"/?#]+(?:[/?#][^"]*)?')
 
 
 def status(value: str) -> StatusEvent:
@@ -65,7 +65,11 @@ def attention(value: str) -> AttentionEvent | None:
 def browser(value: str) -> BrowserEvent | None:
     if len(value) > 1 and value[0] == value[-1] == '"':
         value = value[1:-1]
-    return BrowserEvent(value) if _URL.fullmatch(value) and value.isprintable() else None
+    elif " " in value:
+        return None
+    if not _URL.fullmatch(value) or not value.isprintable():
+        return None
+    return BrowserEvent(value.replace(" ", "%20"))  # as whoever opens it would
 
 
 def client_message(value: str) -> ClientMessageEvent | None:
