@@ -204,7 +204,7 @@ def test_a_polite_end_leaves_the_agent_running(desk: Desk) -> None:
         assert running.stdout
         assert any("on it" in line for line in running.stdout)
         running.send_signal(signal.SIGTERM)
-        assert running.wait(10) == 6
+        assert running.wait(BOUND) == 6
     desk.release("go")
     ran = desk.run("attach", "--json", records(desk.run("ls", "--json").stdout)[0]["session"])
     assert ran.returncode == 0
@@ -220,7 +220,7 @@ def test_a_signal_is_heard_beside_a_line_without_an_end(desk: Desk) -> None:
         assert running.stdout
         assert any("begun" in line for line in running.stdout)
         running.send_signal(signal.SIGTERM)
-        assert running.wait(10) == 6
+        assert running.wait(BOUND) == 6
     session = records(desk.run("ls", "--json").stdout)[0]["session"]
     assert desk.run("stop", session).returncode == 0
 

@@ -85,7 +85,7 @@ def test_a_running_session_is_followed_and_not_cleared_away(desk: Desk) -> None:
         desk.release("go")
         assert desk.run("attach", session).returncode == 0
         told = [json.loads(line) for line in following.stdout]
-        assert following.wait(10) == 0
+        assert following.wait(BOUND) == 0
     kinds = [one["kind"] for one in told]
     assert [one for one in kinds if one in ("status", "done")] == ["status", "status", "done"]
     assert (kinds[0], kinds.count("began"), kinds[-1]) == ("began", 2, "finished")
@@ -124,7 +124,7 @@ def test_a_plain_command_is_spoken_to_and_interrupted_from_elsewhere(desk: Desk)
         assert any("listening" in line for line in attached.stdout)
         assert desk.run("interrupt", session).stdout == "interrupted\n"
         assert any("done interrupted" in line for line in attached.stdout)
-        assert attached.wait(20) == 0
+        assert attached.wait(BOUND) == 0
     asked = desk.run("approve", session)
     assert (asked.returncode, "nothing is asked now" in asked.stderr) == (2, True)
 
@@ -338,3 +338,16 @@ def test_a_transcript_shows_no_credential_while_anybody_knows_it(desk: Desk) -> 
     assert "nobody knows these any more, so they may stand here: MY_TOKEN" in (
         desk.run("transcript", "it").stderr
     )
+
+
+def test_what_a_host_says_of_what_cannot_be_removed_is_shown_and_not_obeyed(desk: Desk) -> None:
+    home = desk.home / "odd \x1b[2J"
+    home.mkdir()
+    desk.env["HOME"] = str(home)
+    session = run(desk, "one", "DONE")
+    (task,) = home.glob("**/tasks/*")
+    (task / ".optio-task").unlink()  # as if it were another's
+    pruned = desk.run("prune", session, "--yes").stdout
+    assert pruned.startswith(f"{session} kept: ")
+    assert r"odd \x1b[2J" in pruned
+    assert "\x1b" not in pruned

@@ -163,6 +163,13 @@ async def test_always_shows_what_it_grants() -> None:
     assert [one["type"] for one in decision.updated_permissions] == ["addRules"]
 
 
+def test_who_saw_another_grant_has_not_seen_this_one() -> None:
+    shown = OpenRequest.of(request({"command": "x"}))
+    asked = OpenRequest.of(request({"command": "x"}, RULE))
+    assert asked.was_shown_as(asked.digest, PermissionDecision("allow", updated_permissions=[RULE]))
+    assert not asked.was_shown_as(shown.digest, PermissionDecision("allow"))
+
+
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("suggested", [(), ({"type": "setMode", "mode": "acceptEdits"},)])
 async def test_always_is_not_offered_where_it_grants_nothing(suggested: tuple[Any, ...]) -> None:
