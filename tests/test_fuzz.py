@@ -23,7 +23,6 @@ from optio_agents.cli.output import as_json
 from optio_agents.cli.screen import live, questions
 from optio_agents.cli.screen.records import plain, records_of
 from optio_agents.cli.verbs import sessions
-from optio_agents.cli.verbs.transcript import read_output
 from optio_agents.conversation import PermissionDecision, json_lines
 from optio_agents.conversation.acp.dialect import AcpDialect, AcpSetup
 from optio_agents.conversation.claude import stream_json
@@ -49,6 +48,7 @@ from optio_agents.supervision import OpenRequest, RequestOpened, TurnEnded
 from optio_agents.supervision.events import AgentEvent
 from optio_agents.supervision.kinds import conversing, kind_named
 from optio_agents.supervision.kinds.conversing import kept_turn
+from optio_agents.supervision.kinds.passages import read_output
 from optio_agents.supervision.limits import SessionMeter
 from optio_agents.supervision.recording import Recording
 from optio_agents.supervision.sessions import stored_of

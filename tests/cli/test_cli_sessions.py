@@ -17,8 +17,8 @@ from typing import Any
 import anyio
 import coverage
 
-from optio_agents.cli.verbs.transcript import read_output
 from optio_agents.conversation.claude.stream_json import ClaudePassages
+from optio_agents.supervision.kinds.passages import read_output
 from tests.support.terminal import Desk
 from tests.support.timeouts import BOUND
 

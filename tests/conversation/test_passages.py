@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from optio_agents.cli.verbs.transcript import read_queue, with_prompts
 from optio_agents.conversation.acp.turns import AcpPassages
 from optio_agents.conversation.claude.stream_json import ClaudePassages
 from optio_agents.conversation.codex.wire import CodexPassages
 from optio_agents.conversation.dialect import PassageReader
+from optio_agents.supervision.kinds.passages import read_queue, with_prompts
 from optio_agents.testing.transcript import Transcript
 
 READERS: dict[str, type[Any]] = {
@@ -56,11 +56,12 @@ def test_what_a_person_said_stands_in_front_of_the_turn_that_it_opened(agent: st
     lines = [{"name": name, "text": name} for name in ("a", "a", "b", "c")]  # one of them twice
     lines.insert(1, {"name": "set", "set": {"model": "other"}})
     queue = BytesIO("".join(json.dumps(line) + "\n" for line in lines).encode())
-    told = [*passages] if reader.has_prompts else [*with_prompts(passages, read_queue(queue))]
+    prompts = read_queue(queue)
+    told = [*passages] if reader.has_prompts else [*with_prompts(passages, prompts)]
     assert [one.who for one in told][:6] == ["person", "agent", "turn"] * 2
     if not reader.has_prompts:
         persons = [one.text for one in told if one.who == "person"]
-        assert persons == ["a", "b", "c"]  # the last waits
+        assert (persons, [*prompts]) == (["a", "b"], ["c"])  # the last waits
 
 
 @pytest.mark.parametrize("agent", list(READERS)[1:])

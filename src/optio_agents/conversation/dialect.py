@@ -292,6 +292,10 @@ class PassageReader(Protocol):
     keys: ClassVar[frozenset[str]]
     has_prompts: ClassVar[bool]  # the agent repeats what it was told
 
+    @property
+    def has_part(self) -> bool:
+        """It has read part of a passage: who goes on later begins in front of that."""
+
     def feed(self, event: Event) -> Iterator[Passage]:
         """What this event tells, or completes."""
 

@@ -47,6 +47,7 @@ from optio_agents.errors import (
 
 from . import files, streams, turns
 from .acting import Acting
+from .conversation import conversation
 from .guard import RequestRefused
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class Api:
         return _answer({"taken": await self._acting.taken(await self._id(request))})
 
     async def conversation(self, request: Request) -> streams.EventStream:
-        work = streams.conversation(self._hub, await self._id(request), _place(request))
+        work = conversation(self._hub, await self._id(request), _place(request))
         return self._stream(work)
 
     async def deliverables(self, request: Request) -> Response:

@@ -8,37 +8,22 @@ missing, and nothing comes twice.
 
 from __future__ import annotations
 
-import base64
-import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 
-from optio_agents.cli.exits import sentence
-from optio_agents.cli.output import as_json
-from optio_agents.cli.verbs.transcript import read_line, reader_of
 from optio_agents.concurrency import task_group
-from optio_agents.display import visible_block
-from optio_agents.errors import OptioAgentsError
-from optio_agents.framing.cursor import Cursor
-from optio_agents.supervision import find_session
 from optio_agents.supervision.events import event_of
 
 from .shown import line, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from starlette.types import Receive, Scope, Send
-
-    from optio_agents.conversation.dialect import PassageReader
-    from optio_agents.display import Secrets
-    from optio_agents.framing.batches import Batch
 
     from .hub import Hub
 
@@ -46,8 +31,6 @@ if TYPE_CHECKING:
 PATIENCE = 30.0  # seconds in which a reader takes something
 BEAT = 15.0  # seconds after which silence is broken, so that a dead link is noticed
 _PAGE = 200  # events that are read at once
-_SLOW = 1 << 18  # bytes: reading more takes a thread
-_PASSAGE = 20_000  # characters of one passage of a conversation
 _START = [
     (b"content-type", b"text/event-stream"),
     (b"x-accel-buffering", b"no"),  # a proxy that gathers would hold back the news
@@ -147,64 +130,6 @@ def session_events(hub: Hub, session: str, after: int) -> Callable[[Write], Awai
             await _until(news, write)
 
     return work
-
-
-def conversation(hub: Hub, session: str, place: str) -> Callable[[Write], Awaitable[None]]:
-    """What the agent's output on its host tells behind *place*, passage by passage."""
-
-    async def work(write: Write) -> None:
-        cursor = _cursor_in(place)
-        try:
-            reader, there = reader_of(await hub.store.session(session)), -1
-            async with (
-                find_session(session, store=hub.store) as live,
-                live.output(cursor) as batches,
-            ):
-                await write(message("{}", event="reached"))
-                async for batch in batches:
-                    if there < 0:  # so long was the output when it was first looked at
-                        there = batch.cursor.size
-                    told = await _tell(batch, live.secrets, reader, there)
-                    behind = base64.urlsafe_b64encode(batch.cursor.to_json().encode())
-                    await write(message(told, id=behind.decode()))  # all of it, or none
-                await write(message("{}", event="over"))
-        except OptioAgentsError as error:
-            await write(message(as_json({"text": sentence(error)}), event="trouble"))
-
-    return work
-
-
-async def _tell(batch: Batch, secrets: Secrets, reader: PassageReader, there: int) -> str:
-    if sum(map(len, batch.lines)) > _SLOW:
-        return await anyio.to_thread.run_sync(_passages, batch, secrets, reader, there)
-    return _passages(batch, secrets, reader, there)
-
-
-def _passages(batch: Batch, secrets: Secrets, reader: PassageReader, there: int) -> str:
-    return as_json({"at": time.time(), "passages": [*_read(batch, secrets, reader, there)]})
-
-
-def _read(
-    batch: Batch, secrets: Secrets, reader: PassageReader, there: int
-) -> Iterator[dict[str, Any]]:
-    for number, (one, end) in enumerate(zip(batch.lines, batch.ends, strict=True)):
-        if number in batch.cut:
-            yield {"who": "output", "words": f"(a line of {batch.cut[number]} bytes is left out)"}
-            continue
-        for passage in read_line(one, reader):
-            told = {"who": passage.who, "words": _block(passage.text, secrets)}
-            told |= {"change": _block(passage.change, secrets)} if passage.change else {}
-            yield told | ({"old": True} if end <= there else {})
-
-
-def _block(text: str, secrets: Secrets) -> str:
-    return visible_block(secrets.hide(text), limit=_PASSAGE)
-
-
-def _cursor_in(place: str) -> Cursor | None:
-    with suppress(ValueError, KeyError, TypeError):
-        return Cursor.from_json(base64.urlsafe_b64decode(place).decode()) if place else None
-    return None
 
 
 async def _until(news: anyio.Event, write: Write) -> None:

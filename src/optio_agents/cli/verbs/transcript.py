@@ -6,11 +6,11 @@ The output is brought here as a file and read line by line, so its size is nobod
 from __future__ import annotations
 
 import html
-import json
 import posixpath
 import re
 import tempfile
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO
 
 import anyio
@@ -21,19 +21,19 @@ from optio_agents.cli.output import as_json
 from optio_agents.cli.screen.records import record
 from optio_agents.conversation.dialect import Passage
 from optio_agents.display import Secrets, visible, visible_block
-from optio_agents.errors import FileRefused, OptioAgentsError
-from optio_agents.framing.lines import LineSplitter
+from optio_agents.errors import OptioAgentsError
+from optio_agents.supervision.kinds.passages import (
+    LINE,
+    fetch_queue,
+    read_output,
+    read_queue,
+    reader_of,
+    session_directory,
+    with_prompts,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from optio_agents.conversation.dialect import PassageReader
     from optio_agents.store import StoredSession
-
-
-_LINE = 16 << 20  # bytes of a line; of a longer one only the front could be read, so it is left out
-_CHUNK = 1 << 18
-_RESULT = 4000  # characters of what a tool gave
 
 
 @click.command(epilog="Example:  optio-agents transcript 3f2a --format html >session.html")
@@ -58,9 +58,10 @@ def transcript(session: str, form: str) -> None:
             click.echo(_HEAD.format(title=html.escape(visible(title))))
         elif form == "markdown":
             click.echo(f"# {visible(title)}\n")
-        for who, text, change in with_prompts(
-            read_output(output, reader_of(stored)), read_queue(queue)
-        ):
+        prompts = read_queue(queue)
+        passages = with_prompts(read_output(output, reader_of(stored)), prompts)
+        waiting = (Passage("person", prompt) for prompt in prompts)
+        for who, text, change in chain(passages, waiting):
             click.echo(show(Passage(who, secrets.hide(text), secrets.hide(change))))
         if form == "html":
             click.echo("</body></html>")
@@ -82,11 +83,10 @@ async def _bring(
     async with Store() as store:
         session = await store.session(beginning)
         async with host_of(session) as host:
-            directory = posixpath.join(session.taskdir, "session")
+            directory = session_directory(host)
             await host.fetch_file(posixpath.join(directory, "stdout"), output, root=directory)
             if not reader_of(session).has_prompts:
-                with suppress(FileRefused):  # nothing was said
-                    await host.fetch_file(posixpath.join(directory, "queue"), queue, root=directory)
+                await fetch_queue(host, queue)
             if hidden := Facts.read(session.facts).hidden:
                 with suppress(OptioAgentsError):
                     async with agents.adopt(host) as agent:
@@ -99,76 +99,8 @@ async def _bring(
     return session, Secrets(values)
 
 
-def reader_of(session: StoredSession) -> PassageReader:
-    """A reader of what such an agent writes."""
-    from optio_agents.supervision.kinds import kind_named
-
-    return kind_named(str(session.facts["agent"])).passages()
-
-
-def read_output(output: BinaryIO, reader: PassageReader) -> Iterator[Passage]:
-    """What the lines of *output* say, in order."""
-    for line in _lines(output):
-        if isinstance(line, int):
-            yield Passage("output", f"(a line of {line} bytes is left out)")
-        else:
-            yield from read_line(line, reader)
-    yield from reader.close()
-
-
-def read_queue(queue: BinaryIO) -> Iterator[str]:
-    """What was said to the agent, in order: each opened a turn."""
-    names = set[str]()
-    for line in _lines(queue):
-        if isinstance(line, int):
-            yield f"(a message of {line} bytes is left out)"
-            continue
-        with suppress(ValueError, RecursionError):  # the agent could write there
-            match json.loads(line):
-                case {"name": str(name), "text": str(text)} if name not in names:
-                    names.add(name)  # it may stand there twice, and was said once
-                    yield text
-
-
-def with_prompts(passages: Iterable[Passage], prompts: Iterator[str]) -> Iterator[Passage]:
-    """*passages*, in front of each turn what opened it."""
-    opening = True
-    for passage in passages:
-        if opening and (prompt := next(prompts, None)) is not None:
-            yield Passage("person", prompt)
-        opening = passage.who == "turn"
-        yield passage
-    for prompt in prompts:
-        yield Passage("person", prompt)
-
-
-def _lines(file: BinaryIO) -> Iterator[bytes | int]:
-    """Its lines; of one that is too long, its size."""
-    file.seek(0)
-    splitter = LineSplitter(_LINE)
-    while chunk := file.read(_CHUNK):
-        lines = splitter.feed(chunk)
-        for index, line in enumerate(lines):
-            yield splitter.cut.get(index, line)
-    if rest := splitter.close():
-        yield rest
-
-
-def read_line(line: bytes, reader: PassageReader) -> Iterator[Passage]:
-    """What one line of the output says, behind those that *reader* has had."""
-    try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
-        event = None
-    if not isinstance(event, dict) or reader.keys.isdisjoint(event):
-        yield Passage("output", line.decode("utf-8", "replace").rstrip("\r\n"))
-        return
-    for passage in reader.feed(event):
-        yield passage._replace(text=passage.text[:_RESULT]) if passage.who == "result" else passage
-
-
 def _text(passage: Passage) -> str:
-    indented = visible_block(passage.text, limit=_LINE).replace("\n", "\n         ")
+    indented = visible_block(passage.text, limit=LINE).replace("\n", "\n         ")
     return f"{passage.who:<8} {indented}"
 
 
@@ -177,7 +109,7 @@ def _json(passage: Passage) -> str:
 
 
 def _markdown(passage: Passage) -> str:
-    text = visible_block(passage.text, limit=_LINE)
+    text = visible_block(passage.text, limit=LINE)
     if passage.who == "agent":  # it writes Markdown
         return f"{text}\n"
     if passage.who == "person":
@@ -196,5 +128,5 @@ pre {{ white-space: pre-wrap; font: inherit; margin: .5em 0 }}
 
 
 def _html(passage: Passage) -> str:
-    text = html.escape(visible_block(passage.text, limit=_LINE))
+    text = html.escape(visible_block(passage.text, limit=LINE))
     return f'<pre class="{passage.who}">{text}</pre>'

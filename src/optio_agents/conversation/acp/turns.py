@@ -190,6 +190,10 @@ class AcpPassages:
         self._who, self._chunks, self._size = "", list[str](), 0
         self._calls = dict[str, dict[str, Any]]()  # tools that have not ended yet
 
+    @property
+    def has_part(self) -> bool:
+        return bool(self._chunks or self._calls)
+
     def feed(self, event: Event) -> Iterator[Passage]:
         match event:
             case {"method": "session/update", "params": {"update": dict(update)}}:

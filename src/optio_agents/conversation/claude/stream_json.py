@@ -149,6 +149,7 @@ class ClaudePassages:
 
     keys: ClassVar = frozenset({"type", "jsonrpc"})
     has_prompts: ClassVar = True
+    has_part = False
 
     def feed(self, event: Event) -> Iterator[Passage]:
         match event:

@@ -172,6 +172,7 @@ class CodexPassages:
 
     keys: ClassVar = frozenset({"method", "id"})
     has_prompts: ClassVar = True
+    has_part = False
 
     def feed(self, event: Event) -> Iterator[Passage]:
         match event:
