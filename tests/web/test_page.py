@@ -23,7 +23,7 @@ from tests.support.sessions.supervising import Office
 from tests.support.timeouts import BOUND
 from tests.web.browser import axe, browsing, page_at
 from tests.web.crowds import crowd
-from tests.web.serving import code_of, command
+from tests.web.serving import code_of, command, until
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
@@ -198,6 +198,30 @@ async def test_a_request_is_allowed_by_who_has_seen_its_end_and_the_other_is_tol
             await has_tool(ana, "between CLOCK and CLOCK Write")
             await has_tool(ana, "between CLOCK and CLOCK AskUserQuestion")
     assert Path(made).read_text() == content
+
+
+async def test_a_turn_is_steered_while_it_runs(office: Office, tmp_path: Path) -> None:
+    with anyio.fail_after(BOUND):
+        async with (
+            ModelServer().serve() as api,
+            office.store() as store,
+            serve(store) as serving,
+            browsing(tmp_path / "b") as browser,
+            page_at(browser, serving) as page,
+            office.host() as host,
+        ):
+            spec = claude(office.directory, api, {"text": "one", "hold": "x"})
+            async with supervise(host, spec, store=store) as session:
+                await api.held("x")
+                await open_session(page, session.id)
+                await says(page, ".head .state", "working")
+                await page.get_by_label("Say something").fill("turn left")
+                await page.get_by_role("button", name="Steer").click()
+                await says(page, ".outbox", "taken by the agent")
+                api.release("x")
+                await until(lambda: "turn left" in json.dumps(api.requests))
+                await says(page, ".entry.sent", "turn left")
+                await session.stop()
 
 
 async def test_a_link_that_is_cut_costs_nothing(office: Office, tmp_path: Path) -> None:
