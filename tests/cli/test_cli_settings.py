@@ -81,6 +81,18 @@ def test_the_environment_wins_over_the_file_and_a_flag_over_both(
     assert chosen("run", "x")["model"] == "env-model"
 
 
+def test_the_page_has_settings_of_its_own(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = 'listen = "127.0.0.1:80"\ntoken_file = "t"\nurl = "https://box.example"\n'
+    settings.write_text(f'notify = "x"\n[page]\n{page}')
+    found = chosen("serve")
+    assert (found["listen"], found["token_file"]) == ("127.0.0.1:80", Path("t"))
+    assert found["url"] == "https://box.example"
+    assert chosen("serve", "--listen", "127.0.0.1:0")["listen"] == "127.0.0.1:0"
+    monkeypatch.setenv("OPTIO_AGENTS_PAGE", "https://other.example")
+    assert chosen("serve")["url"] == "https://other.example"
+    assert chosen("run", "x")["notify"] == "x"
+
+
 def test_a_model_in_the_settings_does_not_keep_a_command_from_running(desk: Desk) -> None:
     file = desk.home / ".config" / "optio-agents" / "config.toml"
     file.parent.mkdir(parents=True)
@@ -95,7 +107,7 @@ def test_every_setting_is_a_flag_with_a_variable_of_its_name() -> None:
     assert set(config.CONFIGURED) <= set(VERBS)
     flags = {option.name: option for option in run.params}
     for table, prefix in (Settings, "OPTIO_AGENTS_"), (RunSettings, "OPTIO_AGENTS_RUN_"):
-        for name in set(table.model_fields) - {"run", "targets"}:
+        for name in set(table.model_fields) - {"run", "page", "targets"}:
             context = run.make_context("run", ["x"])
             wanted = f"{prefix}{name.upper()}"
             option = flags[name]
@@ -116,6 +128,13 @@ def test_every_setting_is_a_flag_with_a_variable_of_its_name() -> None:
         ("notify = \n", ":1: this is no TOML: Invalid value"),
         ("# x\n[run", ":2: this is no TOML: "),
         ("permission = 'ask'\n", ":1: permission: this belongs below [run]"),
+        ("[run]\nlisten = 'x:1'\n", ":2: run.listen: this belongs below [page]"),
+        ("[page]\nlisten = '87'\n", ":2: page.listen: this is ADDRESS:PORT, as in "),
+        ("[page]\nurl = 'box'\n", ":2: page.url: this begins with http"),
+        (
+            "[page]\ntokenfile = 'x'\n",
+            ":2: page.tokenfile: there is no such setting; maybe token_file",
+        ),
         ("[run]\nnotify = 'x'\n", ":2: run.notify: this belongs at the top, in front of "),
     ],
 )

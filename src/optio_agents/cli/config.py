@@ -8,11 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pydantic_core import ErrorDetails
 
-CONFIGURED = ("run", "demo", "attach", "watch", "ls", "doctor")  # the verbs that have settings
+CONFIGURED = (
+    "run",
+    "demo",
+    "attach",
+    "watch",
+    "ls",
+    "doctor",
+    "serve",
+)  # the verbs that have settings
 
 
 def config_path() -> Path:
@@ -45,16 +53,17 @@ def defaults() -> dict[str, dict[str, Any]]:
 def _checked(said: dict[str, Any], path: Path, text: str) -> dict[str, dict[str, Any]]:
     from pydantic import ValidationError
 
-    from .settings import RunSettings, Settings  # pydantic takes a while: only where needed
+    from .settings import TABLES, Settings  # pydantic takes a while: only where needed
 
     try:
         settings = Settings.model_validate(said)
     except ValidationError as error:
         places = ((_line_of(text, one["loc"]), one) for one in error.errors())
+        below = {name: table for table, of in TABLES.items() for name in of.model_fields}
         faults = sorted(places, key=lambda place: place[0])
         lines = [
             f"{path}:{line}: {'.'.join(map(str, one['loc']))}: "
-            f"{_words(one, Settings.model_fields, RunSettings.model_fields)}"
+            f"{_words(one, Settings.model_fields, below)}"
             for line, one in faults
         ]
         raise ValueError("\n".join(lines)) from None
@@ -71,18 +80,21 @@ _KINDS = {
 }
 
 
-def _words(fault: ErrorDetails, top: Iterable[str], run: Iterable[str]) -> str:
-    """What is wrong there, and what it should be. What stands there may be a secret."""
+def _words(fault: ErrorDetails, top: Iterable[str], below: Mapping[str, str]) -> str:
+    """What is wrong there, and what it should be. What stands there may be a secret.
+
+    *below*: which table a setting is in.
+    """
     from difflib import get_close_matches  # only where something is wrong
 
     kind, about = fault["type"], fault.get("ctx", {})
     if kind == "extra_forbidden":
         name = str(fault["loc"][-1])
-        if len(fault["loc"]) == 1 and name in run:
-            return "this belongs below [run]"
+        if below.get(name, fault["loc"][0]) != fault["loc"][0]:
+            return f"this belongs below [{below[name]}]"
         if name in top:
             return "this belongs at the top, in front of every table"
-        close = get_close_matches(name, [*top, *run], 1)
+        close = get_close_matches(name, [*top, *below], 1)
         return f"there is no such setting{f'; maybe {close[0]}' if close else ''}"
     if kind == "literal_error":
         return f"this is one of {about.get('expected')}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 
 class _Table(BaseModel):
@@ -26,8 +28,29 @@ class RunSettings(_Table):
     stop_on_exit: bool | None = None
 
 
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise PydanticCustomError("address", 'is ADDRESS:PORT, as in "127.0.0.1:8787"')
+    return text
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise PydanticCustomError("url", "begins with http:// or https://")
+    return text
+
+
+class PageSettings(_Table):
+    """`[page]`: the flags of `optio-agents serve`."""
+
+    listen: Annotated[str, AfterValidator(_address)] | None = None
+    token_file: str | None = None
+    url: Annotated[str, AfterValidator(_url)] | None = None
+
+
 class Settings(_Table):
-    """The whole file: the flags that several verbs share, and the table of `run`."""
+    """The whole file: the flags that several verbs share, and the tables of `run` and the page."""
 
     host_key: Literal["strict", "accept-new", "insecure"] | None = None
     notify: str | None = None
@@ -35,9 +58,13 @@ class Settings(_Table):
     stall_after: float | None = Field(None, gt=0)
     lost_after: float | None = Field(None, gt=0)
     run: RunSettings = RunSettings()
+    page: PageSettings = PageSettings()
 
     def of(self, verb: str) -> dict[str, Any]:
         """As click takes defaults; a verb ignores what it has no flag for."""
-        tables = (self, self.run) if verb == "run" else (self,)
-        said = ((name, value) for table in tables for name, value in table)
-        return {name: value for name, value in said if value is not None and name != "run"}
+        own = {"run": self.run, "serve": self.page}.get(verb)
+        said = ((name, value) for table in (self, own) if table for name, value in table)
+        return {name: value for name, value in said if not (value is None or name in TABLES)}
+
+
+TABLES: Mapping[str, type[BaseModel]] = {"run": RunSettings, "page": PageSettings}
