@@ -17,8 +17,9 @@ from optio_agents.store import Store
 from optio_agents.store.records import SessionResult, SessionState
 from optio_agents.supervision import MessageSent, Notice, SessionEnded, supervise
 from optio_agents.supervision.events import event_of, recordable
-from optio_agents.team import Team, human
+from optio_agents.team import Team, human, model, tool
 from optio_agents.testing.model_server import ModelServer
+from optio_agents.testing.scripted_model import scripted_model
 from optio_agents.web import streams
 from tests.supervision.test_supervise_claude import bash, claude
 from tests.support.sessions.supervising import Office
@@ -419,6 +420,35 @@ async def test_turns_of_a_team_are_a_tree_that_grows(office: Office) -> None:
         assert {("top", "completed"), ("below", "running"), ("below", "completed")} <= set(states)
         (root,) = (await visitor.get("/api/turns"))["turns"]
         assert (root["turn"], root["asked"], root["said"]) == ("top", "books", "found tea")
+
+
+async def test_what_a_turn_has_used_is_seen_while_it_runs(office: Office) -> None:
+    seen = anyio.Event()
+
+    @tool
+    async def look() -> str:
+        """Look."""
+        await seen.wait()
+        return "looked"
+
+    async with (
+        scripted_model({"call": "look", "arguments": {}}, "well") as api,
+        office.store() as store,
+        visiting(store) as visitor,
+    ):
+        boss = model("openai-chat:m", base_url=api.url, credential="none", tools=[look])
+        with anyio.fail_after(BOUND):
+            async with Team({"boss": boss}, store=store) as team:
+                turn = team.call("boss", "go", id="top")
+                async with visitor.stream("/api/turns/team/top") as messages:
+                    async for one in messages:
+                        for row in one.data.get("turns", ()):
+                            if row["used"] and not seen.is_set():
+                                assert row["used"] == {"steps": 1, "tokens": 15}
+                                seen.set()
+                            last = row
+                assert str(await turn) == "well"
+    assert (last["over"], last["used"]["tokens"]) == (True, 30)
 
 
 async def test_a_person_of_a_team_answers_once(office: Office) -> None:

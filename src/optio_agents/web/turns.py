@@ -27,8 +27,8 @@ _QUESTION = 1 << 20  # characters of what a person is asked
 _TEXT = 4000  # characters of what was said
 
 
-def of_turn(row: Row, team: str) -> dict[str, Any]:
-    """One turn, as the page shows it."""
+def of_turn(row: Row, team: str, used: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """One turn, as the page shows it; *used*: until now, where it is not over."""
     result: Mapping[str, Any] = row.result or {}
     said = "\n\n".join(str(one.get("text") or "") for one in result.get("messages") or ())
     error = result.get("error") or {}
@@ -44,7 +44,7 @@ def of_turn(row: Row, team: str) -> dict[str, Any]:
         "started": row.started,
         "ended": row.ended,
         "until": row.until,
-        "used": result.get("used") or {},
+        "used": result.get("used") or used or {},
         "asked": visible_block(str(row.message.get("text") or ""), limit=_TEXT),
         "said": visible_block(said or why, limit=_TEXT),
     }
@@ -89,7 +89,8 @@ def tree(hub: Hub, reader: TurnJournal, team: str, root: str) -> Callable[[Write
         while True:
             news = hub.journal.next
             rows = [one.row for one in await reader.family(team, root)]
-            found = {row.id: as_json(of_turn(row, team)) for row in rows}
+            used = await reader.used(team, root)
+            found = {row.id: as_json(of_turn(row, team, used.get(row.id))) for row in rows}
             if changed := [text for turn, text in found.items() if known.get(turn) != text]:
                 known = found
                 await write(message(f'{{"v":1,"turns":[{",".join(changed)}]}}'))

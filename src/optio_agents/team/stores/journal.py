@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 
     from optio_agents.store import Store
 
+# Each answer of a model is kept under such a key, with its usage.
+_USED = """
+SELECT t.id, count(*), sum(coalesce(json_extract(r.value, '$[0].usage.input_tokens'), 0)
+    + coalesce(json_extract(r.value, '$[0].usage.output_tokens'), 0))
+FROM turns t JOIN turn_records r ON r.turn=t.number
+WHERE t.team=? AND t.root=? AND t.ended IS NULL AND r.key >= 'step:' AND r.key < 'step;'
+GROUP BY t.id"""
 _SOON = 2.0  # seconds until a change is seen that no bell has told of
 
 
@@ -122,6 +129,15 @@ class TurnJournal:
     async def family(self, team: str, root: str, most: int = 5000) -> list[StoredTurn]:
         """All turns below *root*, and it, the oldest first."""
         return await self._select("team=? AND root=?", (team, root, most), order="number LIMIT ?")
+
+    async def used(self, team: str, root: str) -> dict[str, dict[str, float]]:
+        """What the turns of models below *root* that are not over have used until now, by turn."""
+
+        def read(database: sqlite3.Connection) -> dict[str, dict[str, float]]:
+            found = database.execute(_USED, (team, root))
+            return {turn: {"steps": steps, "tokens": tokens} for turn, steps, tokens in found}
+
+        return await self._file.read(read)
 
     async def turns(
         self, *, team: str | None = None, running: bool = False, roots: bool = False
