@@ -55,8 +55,13 @@ async def test_one_that_is_left_at_once_has_its_prompt_and_hears_why_it_is_denie
 
 
 def test_agents_are_listed_with_where_they_are_installed(desk: Desk) -> None:
-    ran = desk.run("run", "--agent", "list")
+    odd = desk.home / "odd \x1b[2J"
+    odd.mkdir()
+    desk.program("aider", "exit 9").rename(odd / "aider")
+    ran = desk.run("run", "--agent", "list", env={"PATH": f"{odd}:{desk.env['PATH']}"})
     assert ran.returncode == 0
+    assert r"odd \x1b[2J/aider" in ran.stdout
+    assert "\x1b" not in ran.stdout
     for name in ROWS:
         assert f"\n{name} " in f"\n{ran.stdout}"
     assert "@openai/codex" in ran.stdout

@@ -85,6 +85,21 @@ def test_each_lack_is_told_with_how_to_mend_it(
     assert found[0].code == (1 if state == "bad" else 0)
 
 
+def test_what_a_host_says_cannot_act_on_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = "\x1b[2J"
+
+    async def there(_: object) -> list[Finding]:
+        return findings(agent_out=[odd], missing=[odd], profile_key=[f"{odd} {odd}"])
+
+    monkeypatch.setattr(doctor, "_there", there)
+    assert run_command(["doctor"]) == 1
+    told = capsys.readouterr().out
+    assert odd not in told
+    assert told.count(r"\x1b[2J") == 5
+
+
 def test_options_of_ssh_that_do_nothing_here_are_named_with_their_line(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text("Host box\n  User me\n  ControlMaster=auto\n\n  forwardagent yes\n")

@@ -188,6 +188,13 @@ async def test_what_is_too_long_to_be_read_is_denied_and_not_approved() -> None:
         assert (await screen.press("n"))["r1"].behavior == "deny"
 
 
+def test_nor_is_it_approved_by_who_sees_no_screen() -> None:
+    with pytest.raises(AgentError, match="too long to be read"):
+        questions.allow(request({"command": "x" * ((1 << 20) + 1)}))
+    with pytest.raises(AgentError, match="nothing can be granted"):
+        questions.allow(request(), always=True)
+
+
 @pytest.mark.usefixtures("at_once")
 async def test_each_question_is_answered_by_a_number() -> None:
     screen = Screen()

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+from optio_agents.display import visible
+
 if TYPE_CHECKING:
     from optio_agents.conversation.contract import Attachment
     from optio_agents.hosts.ssh.config import SSHConfig
@@ -137,7 +139,7 @@ async def list_agents(ssh: SSHConfig | None) -> int:
         answer = await host.ask(find, path, *(row.program for row in ROWS.values()))
     places = answer.stdout.decode("utf-8", "replace").split("\n")
     for row, place in zip(ROWS.values(), places, strict=False):
-        click.echo(f"{row.name:<12} {place or f'not installed: {row.install}'}")
+        click.echo(f"{row.name:<12} {visible(place) or f'not installed: {row.install}'}")
         if row.keys:
             click.echo(f"{'':<12} --env {' or '.join(row.keys)}, or its own login there")
         if row.acts_unasked:

@@ -72,7 +72,7 @@ def doctor(box: str | None, host: str | None, host_key: str) -> int:
     for finding in [*_here(ssh), *anyio.run(_there, ssh), *anyio.run(_used, ssh)]:
         click.echo(f"{finding.state:<5} {visible(finding.words)}")
         if finding.mend:
-            click.echo(f"      {finding.mend}")
+            click.echo(f"      {visible(finding.mend)}")
         code = max(code, finding.code)
     return code
 
