@@ -142,6 +142,9 @@ def test_a_deliverable_of_any_name_is_handed_over(box: Desk, where: tuple[str, .
         "two\ufffd": None,
         "none": None,
     }  # which of the two, nobody knows
+    fetched = box.run("fetch", end["session"], "--to", "fetched")
+    assert "two" in fetched.stderr
+    assert {path.name for path in (box.home / "fetched").iterdir()} == kept.keys()
 
 
 async def test_a_cut_link_loses_nothing_and_is_shown(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,13 +50,16 @@ def test_a_directory_is_watched_and_what_is_nearly_an_entry_is_said(desk: Desk) 
     folder.mkdir(parents=True)
     (folder / "a.txt").write_text("hello")
     (desk.home / "secret").write_text("no")
-    files = "DELIVERABLE: deliverables/a.txt\nDELIVERABLE: ../secret\n"
-    log = f"Done: nearly\n{files}ATTENTION: look\nDONE\n"
-    (folder.parent / "optio.log").write_text(log)
+    (folder / os.fsdecode(b"caf\xe9 ")).write_text("odd")
+    names = b"deliverables/a.txt", b"../secret", b"deliverables/caf\xe9 "
+    files = b"".join(b"DELIVERABLE: %s\n" % name for name in names)
+    log = b"Done: nearly\n%sATTENTION: look\nDONE\n" % files
+    (folder.parent / "optio.log").write_bytes(log)
     ran = desk.run("watch", "work", "--save", "kept", "--notify", "cat >>told")
     assert ran.returncode == 0, ran.stderr
     assert "'Done: nearly' is nearly an entry: begin the line with DONE" in ran.stderr
     assert (desk.home / "kept/a.txt").read_text() == "hello"
+    assert (desk.home / "kept/caf%E9 ").read_text() == "odd"
     assert "../secret was not saved" in ran.stderr
     told = [json.loads(line)["kind"] for line in (desk.home / "told").read_text().splitlines()]
     assert told == ["attention", "done"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import posixpath
-import re
 import tempfile
 from collections import deque
 from contextlib import suppress
@@ -32,6 +31,7 @@ from optio_agents.errors import (
     TransferFailed,
 )
 from optio_agents.hosts.files.atomic import save
+from optio_agents.hosts.files.odd_names import as_written, by_any_name, shown_name
 from optio_agents.hosts.retrying import retrying
 from optio_agents.store.records import Delivery, Entry
 
@@ -76,10 +76,6 @@ _REFUSED = {  # what is wrong, as people are shown it. And what the agent is to 
     "crowded": "refused, {} announcements are still waiting. Announce it again when some of them "
     "have been answered.",
 }
-# DIR PATTERN: the files below it whose paths are so, byte by byte; of too many, some.
-_SEEK = """cd "$1" 2>/dev/null || exit 0
-LC_ALL=C find . -path "./$2" -type f -print0 | head -c 100000"""
-_NO_TEXT = "\ufffd"  # what a log says in place of bytes that are no UTF-8
 _OUR_TROUBLE = "there was trouble on our side; your file is fine. Announce it again later."
 
 
@@ -201,8 +197,7 @@ class Deliverables:
             shared.fail(self._not_fetched(item, error) if ours else error)
             return
         else:
-            path = place.relative(item.announced, real=fetched.real_path)
-            path = re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", path)
+            path = shown_name(place.relative(item.announced, real=fetched.real_path))
             name = f"{shared.journal.session}/{item.entry.name}"
             size, sha256 = fetched.size, fetched.sha256
             item.delivery = replace(item.delivery, path=path, size=size, sha256=sha256)
@@ -210,22 +205,13 @@ class Deliverables:
         item.settled.set()
 
     async def _fetch_once(self, item: _Announced) -> FetchedFile:
-        """Its file: with the blanks of the line behind its name, or else without.
-
-        Where there is none of that name: the one whose name is no UTF-8, and reads so.
-        """
-        line = item.entry.line.removesuffix("\r")
-        blanks = line[len(line.rstrip()) :]
-        for name in dict.fromkeys((item.announced + blanks, item.announced)):
-            try:
-                return await self._fetch_as(item, name)
-            except FileRefused as error:
-                if error.reason != "missing":
-                    raise
-                missing = error
-            if _NO_TEXT in name and (found := await self._seek(name)):
-                return await self._fetch_as(item, found)
-        raise missing
+        """Its file, or else the one whose name reads so."""
+        return await by_any_name(
+            as_written(item.entry.line, item.announced),
+            partial(self._fetch_as, item),
+            ask=self._shared.host.ask,
+            directory=self._shared.workplace.logdir,
+        )
 
     async def _fetch_as(self, item: _Announced, name: str) -> FetchedFile:
         place, local = self._shared.workplace, self._spooled(item.entry)
@@ -240,18 +226,6 @@ class Deliverables:
             raise FileRefused(path, "outside", f"leads out of {where}")
         item.announced = name
         return fetched
-
-    async def _seek(self, announced: str) -> str | None:
-        """The one deliverable whose name is no UTF-8 and reads as *announced*."""
-        place = self._shared.workplace
-        path = place.relative(announced)
-        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", path).replace(_NO_TEXT, "*")
-        answer = await self._shared.host.ask(_SEEK, place.deliverables, pattern)
-        names = [name.removeprefix(b"./") for name in answer.stdout.split(b"\0")]
-        found = [name for name in names if name.decode("utf-8", "replace") == path]
-        if len(found) != 1:
-            return None
-        return posixpath.join(place.deliverables, found[0].decode("utf-8", "surrogateescape"))
 
     def _not_fetched(self, item: _Announced, error: Exception) -> TransferFailed:
         failed = TransferFailed(

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import anyio
 import anyio.to_thread
 
-from optio_agents.cli.verbs.files import announced_in, changes_in, place_of
+from optio_agents.cli.verbs.files import announced_in, changes_in, fetch_announced
 from optio_agents.context import HookContext
 from optio_agents.display import visible, visible_block
 from optio_agents.errors import AgentError
@@ -76,8 +76,7 @@ async def opened(store: Store, session: str, path: str) -> AsyncIterator[BinaryI
             return
         with anyio.fail_after(WITHIN):
             async with host_of(await store.session(session)) as host:
-                where, root = place_of(host, announced[path])
-                await host.fetch_file(where, data, root=root)
+                await fetch_announced(host, announced[path], data)
         data.seek(0)
         yield cast("BinaryIO", data)
 

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import anyio
 import click
@@ -58,8 +58,7 @@ async def _fetch(beginning: str, name: str | None, directory: Path) -> None:
         async with host_of(session) as host:
             for path, announced in wanted.items():
                 with tempfile.TemporaryFile() as data:
-                    where, root = place_of(host, announced)
-                    await host.fetch_file(where, data, root=root)
+                    await fetch_announced(host, announced, data)
                     data.seek(0)
                     kept = await anyio.to_thread.run_sync(save, data, directory, path)
                 click.echo(visible(str(kept)))
@@ -67,6 +66,7 @@ async def _fetch(beginning: str, name: str | None, directory: Path) -> None:
 
 async def announced_in(store: Store, session: str) -> dict[str, str]:
     """The deliverables by the names that people use, each as the agent has announced it."""
+    from optio_agents.hosts.files.odd_names import as_written
     from optio_agents.protocol.events import DeliverableEvent
     from optio_agents.protocol.parser import parse_log_line
 
@@ -74,15 +74,20 @@ async def announced_in(store: Store, session: str) -> dict[str, str]:
     for one in await store.deliveries(session):
         event = parse_log_line(one.entry.line)
         if isinstance(event, DeliverableEvent):
-            found[one.path] = event.path
+            found[one.path] = as_written(one.entry.line, event.path)
     return found
 
 
-def place_of(host: Host, announced: str) -> tuple[str, str]:
-    """Where that file is, and the directory that it must not lie outside of."""
-    here = posixpath.normpath(announced).partition("/")[0] == "deliverables"
-    root = host.logdir if here else host.workdir
-    return posixpath.join(root, announced), root
+async def fetch_announced(host: Host, announced: str, data: BinaryIO) -> None:
+    """Bring the file that the agent has announced so, and none from outside its directories."""
+    from optio_agents.hosts.files.odd_names import by_any_name
+
+    async def fetch(name: str) -> None:
+        here = posixpath.normpath(name).partition("/")[0] == "deliverables"
+        root = host.logdir if here else host.workdir
+        await host.fetch_file(posixpath.join(root, name), data, root=root)
+
+    await by_any_name(announced, fetch, ask=host.ask, directory=host.logdir)
 
 
 @click.command(epilog="Example:  optio-agents put 3f2a notes.md")

@@ -127,7 +127,8 @@ async def _hand_over(asked: _Watch, host: Host, log: str, batch: Batch) -> int |
         if isinstance(event, UnknownLine) and (wrong := explain_near_miss(event.text)):
             _say(visible(f"{event.text[:80]!r} is {wrong}", limit=1000))
         if asked.save and isinstance(event, DeliverableEvent):
-            await _save(host, posixpath.dirname(log), event.path, asked.save)
+            text = line.decode("utf-8", "replace")
+            await _save(host, posixpath.dirname(log), text, event.path, asked.save)
         if asked.notified and seen["kind"] in _NEEDED:
             await asked.notified.run(seen)
         if asked.program:  # before the next line: the file is the queue
@@ -137,13 +138,19 @@ async def _hand_over(asked: _Watch, host: Host, log: str, batch: Batch) -> int |
     return None
 
 
-async def _save(host: Host, folder: str, path: str, directory: Path) -> None:
+async def _save(host: Host, folder: str, line: str, path: str, directory: Path) -> None:
     """Keep that file of the agent's; what is wrong with it is said, and stops nothing."""
     from optio_agents.hosts.files.atomic import save
+    from optio_agents.hosts.files.odd_names import as_written, by_any_name
 
     try:
         with tempfile.TemporaryFile() as data:
-            await host.fetch_file(posixpath.join(folder, path), data, root=folder)
+
+            async def fetch(name: str) -> str:
+                await host.fetch_file(posixpath.join(folder, name), data, root=folder)
+                return name
+
+            path = await by_any_name(as_written(line, path), fetch, ask=host.ask, directory=folder)
             data.seek(0)
             kept = await anyio.to_thread.run_sync(
                 save, data, directory, path.removeprefix("deliverables/")
