@@ -72,7 +72,7 @@ export class Timeline {
     const spans = new Map();
     for (const one of this.tools) {
       if (!one || one.at) continue;
-      const to = Math.min(this.turns[one.turn] ?? Infinity, one.until);
+      const to = Math.min(this.turns[one.turn] ?? Infinity, one.until, this.over ? this.last : Infinity);
       const before = Math.min(one.turn, this.turns.length);
       const from = Math.min(to, Math.max(before ? this.turns[before - 1] : this.started, one.since));
       const group = `${from} ${to}`;
