@@ -28,6 +28,7 @@ async def work(host: Host, _: HookContext) -> None:
         "DELIVERABLE: deliverables/a.md",
         "DELIVERABLE: ./deliverables/b.md",
         "DELIVERABLE: deliverables/none.md",
+        "DELIVERABLE: deliverables/no\ufffdne.md ",
         "DELIVERABLE: ../other",
         "DELIVERABLE: deliverables",
         "DONE: both",

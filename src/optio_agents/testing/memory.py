@@ -151,7 +151,7 @@ class MemoryHost:
                 return Answer(0, f"{self.workdir}\n.\n".encode())
             case "hosts/quiet.sh":
                 return Answer(0, b"0\n")
-            case "hosts/other-log.sh":
+            case "hosts/other-log.sh" | "hosts/files/named.sh":
                 return Answer(0, b"")
         raise HostError(f"no scripts run in memory: {text!r}")
 

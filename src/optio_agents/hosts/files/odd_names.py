@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _NO_TEXT = "\ufffd"
-# DIR PATTERN: the deliverables whose paths are so, byte by byte; of too many, some.
-_SEEK = """cd "$1" 2>/dev/null || exit 0
-LC_ALL=C find deliverables -path "$2" -type f -print0 2>/dev/null | head -c 100000"""
 
 
 def as_written(line: str, path: str) -> str:
@@ -53,8 +50,10 @@ async def by_any_name(
         if _NO_TEXT in name:
             path = name.removeprefix(f"{directory.rstrip('/')}/").removeprefix("./")
             pattern = re.sub(r"([*?\[\]\\])", r"\\\1", path).replace(_NO_TEXT, "*")
-            names = (await ask(_SEEK, directory, pattern)).stdout.split(b"\0")
-            found = [one for one in names if one.decode("utf-8", "replace") == path]
+            answer = await ask("hosts/files/named.sh", directory, pattern)
+            found = [
+                one for one in answer.stdout.split(b"\0") if one.decode("utf-8", "replace") == path
+            ]
             if len(found) == 1:
                 return await fetch(found[0].decode("utf-8", "surrogateescape"))
     raise missing
