@@ -115,18 +115,19 @@ _VALUES: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-def warped(value: Any, dice: random.Random) -> Any:
+def warped(value: Any, dice: random.Random, depth: int = 0) -> Any:
     """*value* as JSON knows values, with something else in a few of its places."""
     if dice.random() < 0.06:
         return dice.choice(_VALUES)
     match value:
         case dict():
-            kept = {name: warped(inner, dice) for name, inner in value.items()}
+            kept = {name: warped(inner, dice, depth + 1) for name, inner in value.items()}
             if kept and dice.random() < 0.05:
                 del kept[dice.choice(list(kept))]
             return kept
         case list():
-            return [warped(inner, dice) for inner in value * dice.choice((1, 1, 1, 2))]
+            times = dice.choice((1, 1, 1, 2)) if depth < 8 else 1  # doubled at each of 600, no end
+            return [warped(inner, dice, depth + 1) for inner in value * times]
     return value
 
 
