@@ -102,7 +102,7 @@ async def _attach(home: Path, store: Store, sessions: list[str]) -> Mapping[str,
     try:
         with anyio.fail_after(WAIT):
             seen = b""
-            while b"q leaves" not in seen or b"40%" not in seen:
+            while b" leaves" not in seen or b"40%" not in seen:
                 await anyio.wait_readable(ours)
                 seen += os.read(ours, 1 << 16)
             first = time.perf_counter() - began
