@@ -258,7 +258,7 @@ async def test_error_is_noticed_at_once_behind_a_thousand_slow_deliverables(sess
     with pytest.raises(AgentReportedError) as failure:
         await sessions.run(Slow(), body=body, on_deliverable=on_deliverable)
     answered = [d for d in failure.value.result.deliverables if d.reply is not None]
-    assert 1 <= len(answered) < 10  # what the bound had room for
+    assert len(answered) < 10  # what the bound had room for
     assert noticed[0] < 60  # and not minutes later; the benchmark holds the bar of 50 ms
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from optio_agents.team.participants.agents import session_of
 from optio_agents.testing.model_server import ModelServer, scripted
 from optio_agents.testing.scripted import scripted_agent
 from tests.support.claude.claude_cli import OFF, executable, surroundings
-from tests.support.proc import tagged
+from tests.support.proc import environment, processes, tagged
 from tests.support.sessions.supervising import PLAIN
 from tests.support.timeouts import BOUND
 
@@ -29,6 +30,12 @@ def program(*steps: str, **more: Any) -> Any:
 
 def hears(word: str) -> str:
     return f"run until grep -rqs {word} ../session/said; do sleep 0.05; done"
+
+
+def at_work_for(place: Path) -> list[Any]:
+    """The processes of all agents whose home is below that place."""
+    home = os.fsencode(place)
+    return [one for one in processes() if any(home in known for known in environment(one))]
 
 
 def at_work(turn: str) -> list[Any]:
@@ -251,11 +258,13 @@ async def test_a_shared_agent_keeps_its_session_and_its_turns_queue(tmp_path: Pa
 async def test_a_shared_agent_of_a_team_without_a_store_ends_with_it(tmp_path: Path) -> None:
     async with ModelServer().serve() as api:
         coder = agent(claude(tmp_path, api, {"text": "one"}), shared=True)
-        async with Team({"coder": coder}) as team:
+        another = agent(claude(tmp_path, api, {"text": "one"}), shared=True)
+        async with Team({"coder": coder}) as team, Team({"coder": another}) as other:
             assert str(await team.call("coder", "First")) == "one"
-            assert at_work("shared.coder_1")
+            assert str(await other.call("coder", "First")) == "one"  # of a session of its own
+            assert at_work_for(tmp_path)
             assert str(await team.call("coder", scripted({"text": "two"}))) == "two"
-        assert at_work("shared.coder_1") == []
+        assert at_work_for(tmp_path) == []
     with pytest.raises(ValueError, match="shared"):
         agent(Command(["true"]), shared=True, ends="done")
 

@@ -15,6 +15,7 @@ import hashlib
 import logging
 import mimetypes
 import re
+import secrets
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -311,7 +312,8 @@ class AgentTurn:
                     number = rows[-1].number
                 await context.record("session", [ours[-1].id, number])
             else:
-                await context.record("session", [f"{prefix}{len(ours) + 1}", 0])
+                apart = secrets.token_hex(3)  # from those of teams with other journals
+                await context.record("session", [f"{prefix}{len(ours) + 1}-{apart}", 0])
         name, number = context.claim.records["session"]
         return name, number
 
