@@ -13,6 +13,8 @@ import anyio
 import pytest
 
 from optio_agents.conversation import PermissionDecision
+from optio_agents.store import Store
+from optio_agents.store.records import SessionResult
 from optio_agents.supervision.supervise import supervise
 from optio_agents.testing.model_server import ModelServer, scripted
 from tests.support.agents.killed import DENIAL_STEPS, STEPS
@@ -47,6 +49,16 @@ async def be_killed(
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
 
 
+async def resumed(store: Store) -> SessionResult:
+    """How that session ends where everything is allowed."""
+    return await supervise(
+        None,
+        resume="killed",
+        store=store,
+        on_permission_request=lambda _: PermissionDecision("allow"),
+    )
+
+
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("agent", ["codex", "kimi"])
 async def test_a_successor_goes_on(office: Office, agent: str, step: str) -> None:
@@ -62,12 +74,7 @@ async def test_a_successor_goes_on(office: Office, agent: str, step: str) -> Non
             await be_killed(office, agent, step, model, scripted(*steps))
             model.release("x")
             async with office.store() as store:
-                result = await supervise(
-                    None,
-                    resume="killed",
-                    store=store,
-                    on_permission_request=lambda _: PermissionDecision("allow"),
-                )
+                result = await resumed(store)
                 turns = [row for row in await store.events("killed") if row.kind == "turn"]
     assert result.outcome == "done"
     assert Path(office.taskdir, "workdir/made").read_text() == "once\n"
@@ -87,12 +94,7 @@ async def test_the_reason_of_a_denial_is_told_once(office: Office, agent: str, s
             prompt = scripted(outside, {"text": "well"})
             await be_killed(office, agent, step, model, prompt, "deny", None, reason)
             async with office.store() as store:
-                result = await supervise(
-                    None,
-                    resume="killed",
-                    store=store,
-                    on_permission_request=lambda _: PermissionDecision("allow"),
-                )
+                result = await resumed(store)
                 sent = [row for row in await store.events("killed") if row.kind == "sent"]
     assert result.outcome == "done"
     assert not (office.directory / "made").exists()
