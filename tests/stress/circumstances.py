@@ -87,19 +87,25 @@ class Ground:
         directory.mkdir()
         tasks = tasks or directory / "tasks"
         journal = journal or self.directory / "journal" / "j.sqlite3"
-        work = [self._work(f"{self.run}-{name}-{n}", tasks, directory) for n in range(count)]
+        work = [
+            self._work(f"{self.run}-{name}-{n}", tasks, directory, late=n == 0)
+            for n in range(count)
+        ]
         self.crews.append(Crew(name, directory, journal, work, deaths, others, **more))
         return self.crews[-1]
 
-    def _work(self, session: str, tasks: Path, directory: Path) -> Work:
+    def _work(self, session: str, tasks: Path, directory: Path, *, late: bool) -> Work:
+        """One that is *late* works until all has broken: each crew has one for what befalls it."""
+        ending = _ORDER[self._count % len(_ORDER)]
         self._count += 1
+        late = late or (ending == "DONE" and self._count % 4 > 0)
         agent = {
             "ledger": str(directory / f"{session}.ledger"),
             "seed": self.chance.getrandbits(32),
             "life": self.chance.uniform(*self.scale.lives),
             "pace": self.scale.pace,
-            "ending": (ending := _ORDER[(self._count - 1) % len(_ORDER)]),
-            "curfew": str(self.curfew) if ending == "DONE" and self._count % 4 else "",
+            "ending": ending,
+            "curfew": str(self.curfew) if late else "",
             "words": [f"word {n} for {session}" for n in range(self.chance.randrange(3))],
         }
         begins = self._began + self.chance.uniform(0, self.scale.starting)
