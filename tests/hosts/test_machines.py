@@ -629,6 +629,27 @@ def test_a_stopped_process_hears_it_too(stop: Callable[..., Any], tmp_path: Path
     assert (tmp_path / "bye").exists()
 
 
+def test_a_look_that_takes_long_takes_nothing_of_that_time(tmp_path: Path) -> None:
+    """As on a machine that is busy; what ends itself is waited for by the second one here."""
+    looked, bye, awk = tmp_path / "looked", tmp_path / "bye", shutil.which("awk")
+    (tmp_path / "awk").write_text(
+        f"#!/bin/sh\nif [ ! -e {looked} ]; then : >{looked}; sleep 0.4; else\n"
+        f'until [ -e {bye} ] || [ $((n += 1)) -gt 300 ]; do sleep 0.05; done; fi\nexec {awk} "$@"\n'
+    )
+    (tmp_path / "awk").chmod(0o755)
+    text = f"trap ': >{bye}; exit' TERM; echo ready; while :; do sleep 0.01; done"
+    with started(text, tag := secrets.token_hex(8)) as found:
+        done = subprocess.run(
+            ["/bin/sh", "-c", script("hosts/stop"), "stop", f"OPTIO_RUN={tag}", "0.3", "-"],
+            env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            capture_output=True,
+            timeout=BOUND,
+        )
+        assert (done.returncode, done.stdout) == (0, b"")
+        assert found.gone
+    assert bye.exists()
+
+
 def test_what_ignores_the_signal_is_killed_in_the_end(stop: Callable[..., Any]) -> None:
     tag = secrets.token_hex(8)
     text = "trap '' TERM; (setsid sleep 300 & setsid sleep 300 & sleep 300) & echo ready; wait"

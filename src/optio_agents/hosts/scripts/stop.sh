@@ -109,6 +109,7 @@ hunt() { # SIGNAL: succeeds if there was something to send it to
   [ $hunted = yes ]
 }
 clock() { read -r up _ </proc/uptime; up=${up%.*}${up#*.}; } # hundredths of a second
+begin() { clock; kill_at=$((up + grace)) give_up_at=$((up + grace + 500)); }
 worn_out() { clock; [ "$up" -ge "$give_up_at" ] && [ $looks -ge 50 ]; }
 nap() { sleep "$1" 2>/dev/null || sleep 1; }
 survivors() { # PID:START ...
@@ -130,10 +131,10 @@ done
 ! another "$anchor" || anchor=-
 standing "$anchor" || anchor=- # it has ended, and written down how
 nursery=/proc/${anchor%:*}/task/${anchor%:*}/children
-clock
 case $grace in *.*) part=${grace#*.}00 ;; *) part=00 ;; esac
-kill_at=$((up + ${grace%%.*} * 100 + 1${part%"${part#??}"} - 100))
-give_up_at=$((kill_at + 500)) quiet=0 looks=0 rounds=0 walks=1
+grace=$((${grace%%.*} * 100 + 1${part%"${part#??}"} - 100))
+begin
+quiet=0 looks=0 rounds=0 walks=1
 [ "$anchor" != - ] || walks=6 # nothing is left, as a rule
 while :; do
   gone=yes fresh='' all='' foreign='' looks=$((looks + 1))
@@ -149,7 +150,9 @@ while :; do
   for p; do
     if ours "${p%:*}"; then gone=no; all="$all ${p%:*}"; else foreign="$foreign $p"; continue; fi
     case $known in *" $p "*) ;; *) known="$known$p " ;; esac
-    case $told in *" $p "*) ;; *) told="$told$p " fresh="$fresh ${p%:*}" ;; esac
+    case $told in *" $p "*) continue ;; esac
+    [ "$told" != " " ] || begin # nobody was told yet: a look takes long on a busy machine
+    told="$told$p " fresh="$fresh ${p%:*}"
   done
   if [ $gone = yes ]; then
     quiet=$((quiet + walks))
