@@ -253,8 +253,8 @@ class Recording:
         self._restate()
 
     def settle(self) -> None:
-        """How it ends is settled: it waits for nobody any more."""
-        self._settled = True
+        """How it ends is settled: it waits for nobody any more, unless only we leave it."""
+        self._settled = self.leaving is None
         self._restate()
 
     def _restate(self) -> None:

@@ -58,9 +58,13 @@ async def test_one_that_waits_without_done_says_so_and_calls_for_a_person(desk: 
         await terminal.type(f'clear; {run}; echo "exit $?"')
         await terminal.until(r"^it has ended its turn without DONE, and waits: optio-agents send")
         await terminal.until(r"idle without DONE")
+        await terminal.key("q")
+        assert "Which of the two?" in await terminal.ends(6)
+        assert ": idle without DONE" in (await desk.runs("ls", "--waiting")).stdout
+        await terminal.type(f'clear; optio-agents attach it {notify}; echo "exit $?"')
+        await terminal.until(r"^it has ended its turn without DONE")
         assert (await desk.runs("send", "it", scripted({"text": "Still which?"}))).returncode == 0
         seen = await terminal.ends(3)
-    assert "Which of the two?" in seen
     assert "it has ended 2 turns without DONE" in " ".join(seen.split())
     told = [json.loads(line) for line in (desk.home / "told").read_text().splitlines()]
     kinds = [(one["kind"], one.get("text")) for one in told]
