@@ -193,6 +193,8 @@ def test_what_only_a_terminal_finds_is_found(desk: Desk, place: str) -> None:
     (apart / "claude").symlink_to("agent")
     ran = desk.run("run", "do it")  # it is no claude, but it is found
     assert "not installed" not in ran.stderr
+    (apart / "aider").symlink_to("agent")
+    assert "aider" in desk.run("doctor").stdout
 
 
 def test_a_polite_end_leaves_the_agent_running(desk: Desk) -> None:

@@ -24,6 +24,7 @@ state=${XDG_STATE_HOME:-$HOME/.local/state}
 while [ ! -d "$state" ]; do state=${state%/*}; [ -n "$state" ] || state=/; done
 say free_kib "$(df -Pk "$state" 2>/dev/null | awk 'NR == 2 { print $4 }')"
 if [ -w "$state" ]; then say state "$state"; else say state_unwritable "$state"; fi
+PATH=$OPTIO_SEARCHED # nothing but agents is looked for from here on
 for agent in codex gemini opencode qwen kimi copilot aider amp crush cursor-agent droid goose; do
   command -v $agent >/dev/null 2>&1 || continue
   case $agent in # where each keeps its login, as far as that is known

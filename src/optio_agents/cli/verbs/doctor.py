@@ -151,6 +151,7 @@ def _reached(name: str, ssh: SSHConfig | None) -> Finding:
 
 async def _facts(ssh: SSHConfig | None) -> dict[str, list[str]]:
     """What the host says of itself, by name."""
+    from optio_agents.agents.launch import widened
     from optio_agents.hosts.host import make_host
     from optio_agents.hosts.scripting import collect
 
@@ -158,7 +159,9 @@ async def _facts(ssh: SSHConfig | None) -> dict[str, list[str]]:
     facts: dict[str, list[str]] = {}
     async with make_host(ssh, taskdir="~") as host:
         login = await host.machine.login_environment()
-        async with host.machine.shell(script, env=login) as process:
+        # agents are looked for as a start does it
+        where = {"OPTIO_SEARCHED": await widened(host.machine, login.get("PATH", ""))}
+        async with host.machine.shell(script, env={**login, **where}) as process:
             said = (await collect(process)).stdout
     for line in said.decode("utf-8", "replace").splitlines():
         name, _, value = line.partition(" ")
