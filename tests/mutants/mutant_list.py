@@ -355,21 +355,21 @@ MUTANTS = (
     ),
     Mutant(
         "the reason of a denial dies with its giver",
-        SRC + "supervision/kinds/conversing.py",
-        "await self._queue_reason(request, given.reason, given.by, said=done)",
-        "done.add(request)",
+        SRC + "supervision/kinds/deciding.py",
+        "await self._queue_reason(request, given.reason, given.by, said=said)",
+        "pass",
         ("tests/supervision/test_agents_killed.py", "-k", "reason and codex", "-o", "timeout=60"),
     ),
     Mutant(
         "what it asked before its output was cut is settled",
-        SRC + "supervision/kinds/conversing.py",
+        SRC + "supervision/kinds/deciding.py",
         "unread = self._conversation.unusable is not None or self._asks_anew(request)",
         "unread = False",
         (*REQUESTS, "output_is_cut"),
     ),
     Mutant(
         "time without a link denies what was asked",
-        SRC + "supervision/kinds/conversing.py",
+        SRC + "supervision/kinds/deciding.py",
         "left -= 0.0 if self._recording.down else awake",
         "left -= awake",
         (*REQUESTS, "nobody_could_be_asked"),
@@ -383,7 +383,7 @@ MUTANTS = (
     ),
     Mutant(
         "a request whose name is asked anew is settled",
-        SRC + "supervision/kinds/conversing.py",
+        SRC + "supervision/kinds/deciding.py",
         "self._conversation.unusable is not None or self._asks_anew(request)",
         "self._conversation.unusable is not None",
         (*REQUESTS, "asked_anew"),
@@ -397,17 +397,17 @@ MUTANTS = (
     ),
     Mutant(
         "what cannot be written down is denied",
-        SRC + "supervision/kinds/conversing.py",
-        "            self._fail(error)\n            await anyio.sleep_forever()\n"
-        "        self._stand()\n",
-        "            raise\n        self._stand()\n",
+        SRC + "supervision/kinds/deciding.py",
+        "            self._bell.fail(error)\n            await anyio.sleep_forever()\n"
+        "        self.stand()\n",
+        "            raise\n        self.stand()\n",
         (*REQUESTS, "denied_by_nobody"),
     ),
     Mutant(
         "a decision that cannot be written down is a denial",
-        SRC + "supervision/kinds/conversing.py",
+        SRC + "supervision/kinds/deciding.py",
         "                        except StoreError as error:  # it was decided all the same\n"
-        "                            self._fail(error)\n",
+        "                            self._bell.fail(error)\n",
         "                        except StoreError:\n                            raise\n",
         (*REQUESTS, "no_denial"),
     ),

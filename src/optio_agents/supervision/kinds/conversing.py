@@ -15,18 +15,16 @@ import json
 import logging
 import re
 import time
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
-from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from optio_agents.agents.input import check_name, next_name, request_name
-from optio_agents.concurrency import SLOW, every, task_group
+from optio_agents.agents.input import check_name, next_name
+from optio_agents.concurrency import task_group
 from optio_agents.context import SYSTEM_MESSAGE_PREFIX
 from optio_agents.conversation.contract import (
-    NOBODY_ANSWERED,
     Attachment,
     ConversationClosed,
     PermissionDecision,
@@ -46,16 +44,14 @@ from optio_agents.hosts.retrying import retrying
 from optio_agents.protocol.strict_json import finite
 from optio_agents.supervision.events import (
     AnswerOutcome,
-    MessageSent,
     Notice,
     OpenRequest,
     RequestDecided,
-    RequestOpened,
     TurnEnded,
 )
-from optio_agents.supervision.recording import SLOWLY, Bell
 
 from . import FIRST, PROMPTED, setup_of
+from .deciding import Decisions, OwnerBell
 from .reaching import ConversationReach, Wording
 
 if TYPE_CHECKING:
@@ -63,7 +59,6 @@ if TYPE_CHECKING:
         AsyncIterator,
         Awaitable,
         Callable,
-        Collection,
         Iterator,
         Mapping,
         Sequence,
@@ -73,7 +68,6 @@ if TYPE_CHECKING:
     from optio_agents.conversation.contract import (
         Event,
         PermissionRequest,
-        ToolCall,
         UsageWindow,
     )
     from optio_agents.display import Secrets
@@ -87,7 +81,6 @@ _PAUSE, _LONGEST_PAUSE = 60.0, 3600.0  # seconds at a limit of which nobody says
 _AWAKE = 30.0  # seconds between looks at a clock that a closed laptop does not stop
 _GO_ON = f"{SYSTEM_MESSAGE_PREFIX}the limit at which your turn ended is over. Go on with your task."
 NEVER = float("inf")  # the conversation's own time-out: ours knows how long we slept
-_RECALLING = 5.0  # seconds to find out who has answered in our place
 _HARMLESS = ("completed", "cancelled", "lost")  # turns that tell nothing of why an agent ended
 _WORDS = 4096  # characters of a turn's answer that are kept
 _LOGIN = re.compile(
@@ -120,17 +113,18 @@ async def connect(
         turns = known.get("turns", 0)  # it was cut: those that were counted stand there no more
         known = {**known, "before": turns, "events": 0}
     link = kind_of_link(agent, conversation, recording, asking, wording, known=known)
-    link.left_open = {row.value["id"] for row in await recording.records.open_requests()}
+    decisions = link.decisions
+    decisions.left_open = {row.value["id"] for row in await recording.records.open_requests()}
     conversation.on_event(link.take)
     conversation.on_turn(link.end_turn)
-    conversation.on_permission_request(link.decide)
-    conversation.on_tool_call(link.serve)
-    conversation.pass_reason = link.pass_reason
+    conversation.on_permission_request(decisions.decide)
+    conversation.on_tool_call(decisions.serve)
+    conversation.pass_reason = decisions.pass_reason
     async with task_group() as tasks:
         tasks.start_soon(link.run, link.listen)
         tasks.start_soon(link.run, link.say_queued)
         tasks.start_soon(link.run, link.wait_out_limits)
-        tasks.start_soon(link.run, link.notice_decisions)
+        tasks.start_soon(link.run, decisions.notice)
         yield link
         tasks.cancel_scope.cancel()
 
@@ -164,22 +158,18 @@ class ConversationLink(ConversationReach):
         known: Mapping[str, Any],
     ) -> None:
         super().__init__(agent, recording.session, wording)
-        self._conversation, self._recording, self._asking = conversation, recording, asking
+        self._conversation, self._recording = conversation, recording
         self._noted_session: str | None = None
         self._hook: Any = None
         self._windows: tuple[UsageWindow, ...] = ()
         self._todos = 0  # changes of its list that were passed on
         self._known, self._events = known, 0  # earlier owners recorded the first
         self._turns = int(known.get("before", 0))
-        self.left_open: set[str] = set()  # what an earlier owner did not see decided
-        self._recalling, self._recalled_at = anyio.Lock(), float("-inf")
-        self._answered: Callable[[str], bool] = lambda _: False
-        self._deciding: dict[str, tuple[anyio.CancelScope, list[RequestDecided]]] = {}
         self._over = self._all_read = False
         self._failures = 0  # turns in a row that were no good
         self._due: float | None = None  # when it is told to go on, behind a usage limit
-        self._failed: Exception | None = None
-        self._bell = Bell()
+        self._bell = OwnerBell()
+        self.decisions = Decisions(agent, conversation, recording, asking, wording, self._bell)
         self._prompted = anyio.Event()
         self.trouble: str | None = None
 
@@ -199,35 +189,19 @@ class ConversationLink(ConversationReach):
         winner = await self._conversation.answer(request, decision, by=by)
         if winner is None:
             raise AgentError(f"no request {request.id!r} is open")
-        answer = AnswerOutcome(winner == by, winner)
-        if request.id in self._deciding:  # nobody need decide it any more
-            asking, decided = self._deciding[request.id]
-            if answer.won:
-                decided.append(RequestDecided(request.id, decision.behavior, by))
-            asking.cancel()
-        return answer
-
-    async def pass_reason(self, request: PermissionRequest, words: str) -> None:
-        """Why *request* was denied, as the next message: its answer could not say so."""
-        await self._queue_reason(request_name(request.names[0]), words, self._asking.by)
-
-    async def _queue_reason(
-        self, request: str, words: str, by: str, *, said: Collection[str] = ()
-    ) -> None:
-        name = f"reason-{request}"
-        if name not in said:
-            await self._agent.queue(name, words)
-        await self._recording.add(MessageSent(name, words, by))
+        decided = RequestDecided(request.id, decision.behavior, by) if winner == by else None
+        self.decisions.dismiss(request.id, decided)
+        return AnswerOutcome(winner == by, winner)
 
     async def body(self, host: Any, hook: Any) -> object:
         conversation, self._hook = self._conversation, hook
         while not self._all_read:
-            if self._failed is not None:
-                raise self._failed
+            if self._bell.failed is not None:
+                raise self._bell.failed
             if self._over and not conversation.is_pending():
                 return None  # it would wait for ever for what else is to be done
             await self._bell.next.wait()
-        if (failed := conversation.unusable or self._failed) is not None:
+        if (failed := conversation.unusable or self._bell.failed) is not None:
             raise failed
         return await self._agent.wait()
 
@@ -250,11 +224,7 @@ class ConversationLink(ConversationReach):
         try:
             await work()
         except Exception as error:
-            self._fail(error)
-
-    def _fail(self, error: Exception) -> None:
-        self._failed = error
-        self._bell.ring()
+            self._bell.fail(error)
 
     async def listen(self) -> None:
         """Read what it says until it has ended."""
@@ -279,7 +249,7 @@ class ConversationLink(ConversationReach):
             try:
                 await self._recording.records.note("conversation", "", self._noted_session)
             except StoreError as error:
-                self._fail(error)
+                self._bell.fail(error)
         if self._over or limited or self._due is not None:  # for these somebody waits
             self._bell.ring()
 
@@ -300,9 +270,7 @@ class ConversationLink(ConversationReach):
             done = set(await self._agent.names_said())
             if FIRST in done:
                 self._prompted.set()
-            for request, given in (await self._agent.reasons()).items():
-                # who gave it may have died before it was kept as a message, or written down
-                await self._queue_reason(request, given.reason, given.by, said=done)
+            await self.decisions.recall_reasons(done)
             async with self._agent.follow_queue() as batches:
                 async for batch in batches:
                     for name, what in _queued(batch.lines):
@@ -338,7 +306,7 @@ class ConversationLink(ConversationReach):
             )
         except ValueError as error:
             if name == FIRST:  # it would wait for ever for what it is to do
-                self._fail(AgentError(f"the prompt was not said: {error}"))
+                self._bell.fail(AgentError(f"the prompt was not said: {error}"))
             await self._recording.add(Notice(f"a message was not said: {error}"))
 
     async def wait_out_limits(self) -> None:
@@ -375,9 +343,7 @@ class ConversationLink(ConversationReach):
         state = self._conversation.state
         match state.phase:
             case "waiting for permission":
-                asked = self._conversation.open_requests
-                about = _gist(asked[0], self._recording.secrets) if asked else ""
-                self._recording.stand("waiting", f"you: {about}")
+                self.decisions.stand()
             case "rate limited":
                 self._recording.stand("limited", state.reason, until=self._due or state.until)
             case "idle" | "starting":
@@ -402,152 +368,27 @@ class ConversationLink(ConversationReach):
             "cursor": place and asdict(place),
         }
         try:
-            if self._is_news():
-                still_open = {one.id for one in conversation.open_requests}
-                for request in self.left_open - still_open:
-                    self._recording.post(RequestDecided(request, "settled", "the agent itself"))
-                self.left_open &= still_open
+            if self._is_bell():
+                self.decisions.settle_left()
                 await self._recording.add(
                     TurnEnded(turn), key=f"{self._agent.session} turn-{self._turns}"
                 )
                 await records.note("output", "stdout", read)
                 await records.note(self._wording.label, "session", conversation.session_id)
         except StoreError as error:
-            self._failed = error
+            self._bell.failed = error
         if turn.outcome == "failed" and self._turns == 1 and _LOGIN.search(turn.failure or ""):
-            self._failed = AgentError(
+            self._bell.failed = AgentError(
                 f"{self._wording.label} is not logged in there ({turn.failure}): "
                 f"{self._wording.login}"
             )
         self._bell.ring()
 
-    def _is_news(self) -> bool:
+    def _is_bell(self) -> bool:
         """No earlier owner has recorded this turn; those of version 0.3 counted events only."""
         if self._known and "turns" not in self._known:
             return self._events > int(self._known.get("events", 0))
         return self._turns > int(self._known.get("turns", 0))
-
-    async def serve(self, call: ToolCall) -> object:
-        """It calls a tool or a hook of ours; where we have none such, who has may come yet."""
-        served = self._asking.served
-        if served is not None and served.knows(call):
-            return await served.call(call)
-        words = f"{self._wording.label} waits for {call.name}, which this supervisor does not have"
-        self._recording.post(Notice(words))
-        with anyio.CancelScope() as patience, self._patient(patience.cancel):
-            await anyio.sleep_forever()
-        raise AgentError(f"nobody serves {call.name}")
-
-    # Letting a person decide, here or at another terminal, and writing down what is open
-
-    async def decide(self, request: PermissionRequest) -> PermissionDecision:
-        roots = self._wording.delivers(self._agent, request)
-        if self._wording.reports(self._agent, request) or (roots and await self._within(roots)):
-            return PermissionDecision("allow")
-        opened = OpenRequest.of(request)
-        self.left_open.discard(request.id)
-        try:
-            await self._recording.add(RequestOpened(request, opened.digest))
-        except StoreError as error:  # nobody denies what nobody could be shown
-            self._fail(error)
-            await anyio.sleep_forever()
-        self._stand()
-        decided = list[RequestDecided]()
-        with anyio.CancelScope() as asking:
-            self._deciding[request.id] = mine = asking, decided
-            self._bell.ring()
-            try:
-                decision, by = await self._ask(request)
-                try:
-                    self._wording.permission_answer(request, decision)
-                except ValueError as error:  # it cannot be told that: so it is not
-                    words = f"denied: {error}"
-                    self._recording.post(Notice(f"{request.tool_name} was {words}"))
-                    decision = PermissionDecision("deny", message=words)
-                behavior = getattr(decision, "behavior", "deny")
-                decided.append(RequestDecided(request.id, behavior, by))
-                return decision
-            finally:
-                if self._deciding.get(request.id) is mine:
-                    del self._deciding[request.id]
-                unread = self._conversation.unusable is not None or self._asks_anew(request)
-                if self._recording.leaving is None and not unread:  # else it stays open
-                    with anyio.CancelScope(shield=True):
-                        known = decided[0] if decided else await self._settled(request)
-                        try:
-                            await self._recording.add(known)
-                        except StoreError as error:  # it was decided all the same
-                            self._fail(error)
-        return PermissionDecision("deny")  # nobody wants it any more
-
-    def _asks_anew(self, request: PermissionRequest) -> bool:
-        """Under the name of *request* another one is open by now."""
-        asked = (one for one in self._conversation.open_requests if one.id == request.id)
-        return any(one is not request for one in asked)
-
-    async def _within(self, roots: Sequence[str]) -> bool:
-        """It writes into deliverables of its own, and no link there leads out of them."""
-        return not (await self._agent.query("links", *roots)).strip()
-
-    async def notice_decisions(self) -> None:
-        """Ask nobody what was decided elsewhere: it tells when what was allowed has ended."""
-
-        def see(undecided: set[str]) -> bool:
-            for request in self._deciding.keys() - undecided:
-                self._deciding[request][0].cancel()
-            return not self._deciding
-
-        while True:
-            while not self._deciding:
-                await self._bell.next.wait()
-            try:
-                await self._recording.watch_decisions(see)
-            except StoreError as error:  # whoever writes there tells, too
-                _log.info("decisions cannot be read: %s", error)
-                await anyio.sleep(SLOWLY)
-
-    async def _ask(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
-        with anyio.CancelScope() as patience, self._patient(patience.cancel):
-            if self._asking.handler is None:
-                await anyio.sleep_forever()
-            else:
-                answer = self._asking.handler(request)
-                return await answer if isawaitable(answer) else answer, self._asking.by
-        return PermissionDecision("deny", message=NOBODY_ANSWERED), "nobody"
-
-    @contextmanager
-    def _patient(self, tired: Callable[[], None]) -> Iterator[None]:
-        """Call *tired* once the block has lasted so long that somebody could have answered."""
-        left = self._asking.timeout
-
-        def beat(awake: float) -> None:
-            nonlocal left
-            left -= 0.0 if self._recording.down else awake
-            if left <= 0:
-                tired()
-
-        leave = every(SLOW, beat)
-        try:
-            yield
-        finally:
-            leave()
-
-    async def _settled(self, request: PermissionRequest) -> RequestDecided:
-        """Who has decided in our place: somebody at another terminal, or the agent itself."""
-        began = anyio.current_time()
-        with anyio.move_on_after(_RECALLING), suppress(OptioAgentsError):
-            async with self._recalling:
-                if self._recalled_at < began:  # else one look tells of all that end together
-                    now = anyio.current_time()
-                    self._answered = await self._agent.names_answered()
-                    self._recalled_at = now
-            for name in filter(self._answered, request.names):
-                if given := await self._agent.find_answer(name):
-                    if given.reason:  # likewise
-                        await self._queue_reason(request_name(name), given.reason, given.by)
-                    behavior = self._wording.behavior_of(given.data, request)
-                    return RequestDecided(request.id, behavior, given.by)
-        return RequestDecided(request.id, "settled", "another terminal, or the agent itself")
 
 
 def kept_turn(turn: TurnResult, names: Sequence[str], secrets: Secrets) -> TurnResult:
@@ -567,14 +408,3 @@ def kept_turn(turn: TurnResult, names: Sequence[str], secrets: Secrets) -> TurnR
         evidence=cut(turn.evidence),
         raw=finite({name: cut(raw[name]) for name in names if name in raw}) or None,
     )
-
-
-def _gist(request: PermissionRequest, secrets: Secrets) -> str:
-    """What it is about, on a line."""
-    known = ("command", "file_path", "path", "pattern", "url", "query", "description", "prompt")
-    about = ""
-    for name in known:
-        if name in request.input:
-            about = secrets.hide(str(request.input[name]))
-            break
-    return f"{request.tool_name} `{about[:200]}`" if about else request.tool_name

@@ -1,0 +1,242 @@
+"""What an agent asks of its owner: each request recorded, decided once, and its decision recorded.
+
+A person decides here (the handler) or at another terminal, or nobody does and the time runs out.
+A request is shown to nobody before it stands in the journal, so whoever is asked finds it there;
+its decision is written down behind it, whoever made it. What was decided elsewhere is looked up in
+the session directory: the first answer there is the one that the agent has. Where we leave, or the
+agent is read no further, nothing was decided: the request stays open for the next owner.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager, suppress
+from inspect import isawaitable
+from typing import TYPE_CHECKING
+
+import anyio
+
+from optio_agents.agents.input import request_name
+from optio_agents.concurrency import SLOW, every
+from optio_agents.conversation.contract import NOBODY_ANSWERED, PermissionDecision
+from optio_agents.errors import AgentError, OptioAgentsError, StoreError
+from optio_agents.supervision.events import (
+    MessageSent,
+    Notice,
+    OpenRequest,
+    RequestDecided,
+    RequestOpened,
+)
+from optio_agents.supervision.recording import SLOWLY, Bell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from optio_agents.agents import Agent
+    from optio_agents.conversation.contract import PermissionRequest, ToolCall
+    from optio_agents.conversation.machinery import AgentConversation
+    from optio_agents.supervision.recording import Recording
+
+    from . import PermissionPolicy
+    from .reaching import Wording
+
+
+_log = logging.getLogger(__name__)
+_RECALLING = 5.0  # seconds to find out who has answered in our place
+_TELLING = "command", "file_path", "path", "pattern", "url", "query", "description", "prompt"
+
+
+class OwnerBell(Bell):
+    """Rings when an agent's owner has to look again; what *failed* its body raises."""
+
+    failed: Exception | None = None
+
+    def fail(self, error: Exception) -> None:
+        self.failed = error
+        self.ring()
+
+
+class Decisions:
+    """What one agent asks, as its owner has it decided."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        conversation: AgentConversation,
+        recording: Recording,
+        asking: PermissionPolicy,
+        wording: Wording,
+        bell: OwnerBell,
+    ) -> None:
+        self._agent, self._conversation, self._recording = agent, conversation, recording
+        self._asking, self._wording, self._bell = asking, wording, bell
+        self.left_open: set[str] = set()  # what an earlier owner did not see decided
+        self._recalling, self._recalled_at = anyio.Lock(), float("-inf")
+        self._answered: Callable[[str], bool] = lambda _: False
+        self._deciding: dict[str, tuple[anyio.CancelScope, list[RequestDecided]]] = {}
+
+    async def decide(self, request: PermissionRequest) -> PermissionDecision:
+        """Have it decided by whoever may, and written down."""
+        roots = self._wording.delivers(self._agent, request)
+        if self._wording.reports(self._agent, request) or (roots and await self._within(roots)):
+            return PermissionDecision("allow")
+        opened = OpenRequest.of(request)
+        self.left_open.discard(request.id)
+        try:
+            await self._recording.add(RequestOpened(request, opened.digest))
+        except StoreError as error:  # nobody denies what nobody could be shown
+            self._bell.fail(error)
+            await anyio.sleep_forever()
+        self.stand()
+        decided = list[RequestDecided]()
+        with anyio.CancelScope() as asking:
+            self._deciding[request.id] = mine = asking, decided
+            self._bell.ring()
+            try:
+                decision, by = await self._ask(request)
+                try:
+                    self._wording.permission_answer(request, decision)
+                except ValueError as error:  # it cannot be told that: so it is not
+                    words = f"denied: {error}"
+                    self._recording.post(Notice(f"{request.tool_name} was {words}"))
+                    decision = PermissionDecision("deny", message=words)
+                behavior = getattr(decision, "behavior", "deny")
+                decided.append(RequestDecided(request.id, behavior, by))
+                return decision
+            finally:
+                if self._deciding.get(request.id) is mine:
+                    del self._deciding[request.id]
+                unread = self._conversation.unusable is not None or self._asks_anew(request)
+                if self._recording.leaving is None and not unread:  # else it stays open
+                    with anyio.CancelScope(shield=True):
+                        known = decided[0] if decided else await self._settled(request)
+                        try:
+                            await self._recording.add(known)
+                        except StoreError as error:  # it was decided all the same
+                            self._bell.fail(error)
+        return PermissionDecision("deny")  # nobody wants it any more
+
+    async def _within(self, roots: Sequence[str]) -> bool:
+        """It writes into deliverables of its own, and no link there leads out of them."""
+        return not (await self._agent.query("links", *roots)).strip()
+
+    async def _ask(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
+        with anyio.CancelScope() as patience, self._patient(patience.cancel):
+            if self._asking.handler is None:
+                await anyio.sleep_forever()
+            else:
+                answer = self._asking.handler(request)
+                return await answer if isawaitable(answer) else answer, self._asking.by
+        return PermissionDecision("deny", message=NOBODY_ANSWERED), "nobody"
+
+    @contextmanager
+    def _patient(self, tired: Callable[[], None]) -> Iterator[None]:
+        """Call *tired* once the block has lasted so long that somebody could have answered."""
+        left = self._asking.timeout
+
+        def beat(awake: float) -> None:
+            nonlocal left
+            left -= 0.0 if self._recording.down else awake
+            if left <= 0:
+                tired()
+
+        leave = every(SLOW, beat)
+        try:
+            yield
+        finally:
+            leave()
+
+    def _asks_anew(self, request: PermissionRequest) -> bool:
+        """Under the name of *request* another one is open by now."""
+        asked = (one for one in self._conversation.open_requests if one.id == request.id)
+        return any(one is not request for one in asked)
+
+    async def _settled(self, request: PermissionRequest) -> RequestDecided:
+        """Who has decided in our place: somebody at another terminal, or the agent itself."""
+        began = anyio.current_time()
+        with anyio.move_on_after(_RECALLING), suppress(OptioAgentsError):
+            async with self._recalling:
+                if self._recalled_at < began:  # else one look tells of all that end together
+                    now = anyio.current_time()
+                    self._answered = await self._agent.names_answered()
+                    self._recalled_at = now
+            for name in filter(self._answered, request.names):
+                if given := await self._agent.find_answer(name):
+                    if given.reason:  # likewise
+                        await self._queue_reason(request_name(name), given.reason, given.by)
+                    behavior = self._wording.behavior_of(given.data, request)
+                    return RequestDecided(request.id, behavior, given.by)
+        return RequestDecided(request.id, "settled", "another terminal, or the agent itself")
+
+    def dismiss(self, request_id: str, decided: RequestDecided | None) -> None:
+        """Nobody need decide it any more; None: it is looked up who has."""
+        if request_id in self._deciding:
+            asking, known = self._deciding[request_id]
+            if decided is not None:
+                known.append(decided)
+            asking.cancel()
+
+    async def notice(self) -> None:
+        """Ask nobody what was decided elsewhere: it tells when what was allowed has ended."""
+
+        def see(undecided: set[str]) -> bool:
+            for request in self._deciding.keys() - undecided:
+                self._deciding[request][0].cancel()
+            return not self._deciding
+
+        while True:
+            while not self._deciding:
+                await self._bell.next.wait()
+            try:
+                await self._recording.watch_decisions(see)
+            except StoreError as error:  # whoever writes there tells, too
+                _log.info("decisions cannot be read: %s", error)
+                await anyio.sleep(SLOWLY)
+
+    def stand(self) -> None:
+        """Say what it waits for, on a line."""
+        if self._conversation.state.phase == "waiting for permission":
+            request = self._conversation.open_requests[0]
+            about = ""
+            for name in _TELLING:
+                if name in request.input:
+                    about = self._recording.secrets.hide(str(request.input[name]))
+                    break
+            shown = f" `{about[:200]}`" if about else ""
+            self._recording.stand("waiting", f"you: {request.tool_name}{shown}")
+
+    def settle_left(self) -> None:
+        """What an earlier owner left open and is so no more, the agent has settled itself."""
+        still_open = {one.id for one in self._conversation.open_requests}
+        for request in self.left_open - still_open:
+            self._recording.post(RequestDecided(request, "settled", "the agent itself"))
+        self.left_open &= still_open
+
+    # Why a request was denied, where its answer could not say so: it is the next message
+
+    async def pass_reason(self, request: PermissionRequest, words: str) -> None:
+        await self._queue_reason(request_name(request.names[0]), words, self._asking.by)
+
+    async def recall_reasons(self, said: Collection[str]) -> None:
+        """Who gave one may have died before it was kept as a message, or written down."""
+        for request, given in (await self._agent.reasons()).items():
+            await self._queue_reason(request, given.reason, given.by, said=said)
+
+    async def _queue_reason(
+        self, request: str, words: str, by: str, *, said: Collection[str] = ()
+    ) -> None:
+        name = f"reason-{request}"
+        if name not in said:
+            await self._agent.queue(name, words)
+        await self._recording.add(MessageSent(name, words, by))
+
+    async def serve(self, call: ToolCall) -> object:
+        """It calls a tool or a hook of ours; where we have none such, who has may come yet."""
+        served = self._asking.served
+        if served is not None and served.knows(call):
+            return await served.call(call)
+        words = f"{self._wording.label} waits for {call.name}, which this supervisor does not have"
+        self._recording.post(Notice(words))
+        with anyio.CancelScope() as patience, self._patient(patience.cancel):
+            await anyio.sleep_forever()
+        raise AgentError(f"nobody serves {call.name}")
