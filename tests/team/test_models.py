@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -685,6 +686,64 @@ async def test_a_tool_that_asks_needs_a_yes() -> None:
             await team.call("a", "x")
     assert ran == ["good"]
     assert texts(api.requests[1])[-1].startswith("error: deploy was not allowed")
+
+
+async def test_what_tools_of_one_reply_ask_and_call_keeps_its_place(tmp_path: Path) -> None:
+    """The first is done when the model runs again, and asks for nothing any more."""
+    gate, began = asyncio.Event(), asyncio.Event()
+
+    @tool(ask=True)
+    async def first(ctx: TurnContext) -> str:
+        return str(await ctx.call("echo", "one"))
+
+    @tool(ask=True)
+    async def second(ctx: TurnContext) -> str:
+        return str(await ctx.call("slow", "two"))
+
+    async def slow(ctx: TurnContext) -> str:
+        began.set()
+        await gate.wait()
+        return f"slow {ctx.text}"
+
+    async with scripted_model([use("first"), use("second")], "ok") as api:
+
+        def team() -> Team:
+            people = {"a": chat(api, tools=[first, second]), "echo": echo, "slow": slow}
+            return Team(people, store=tmp_path / "journal.sqlite3", approve=lambda question: True)
+
+        async with team() as one:
+            one.call("a", "x", id="t")
+            async with asyncio.timeout(BOUND):
+                await began.wait()
+                while not [s for s in await one.turns(name="echo") if s.ended]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        gate.set()
+        async with team() as other:
+            await other.call("a", "x", id="t")
+            names = [status.name for status in await other.turns() if status.name[0] != "["]
+    assert [one.rpartition(" ")[2] for one in texts(api.requests[1])[-2:]] == ["one", "two"]
+    assert sorted(names) == ["a", "echo", "slow"]
+
+
+async def test_a_tool_that_asked_is_not_repeated_when_it_was_killed(tmp_path: Path) -> None:
+    ran, running = [], asyncio.Event()
+
+    @tool(ask=True)
+    async def deploy() -> str:
+        ran.append(1)
+        running.set()
+        await asyncio.sleep(BOUND)
+        return "deployed"
+
+    async with scripted_model(use("deploy"), "ok") as api:
+        for _ in range(2):
+            people = {"a": chat(api, tools=[deploy])}
+            store = tmp_path / "journal.sqlite3"
+            async with Team(people, store=store, approve=lambda question: True) as team:
+                turn = team.call("a", "x", id="t")
+                await (turn if running.is_set() else running.wait())
+    assert ran == [1]
+    assert "is not repeated" in texts(api.requests[1])[-1]
 
 
 async def test_pg_03_pg_04_pg_05_pg_15_a_tool_is_called_as_a_turn() -> None:

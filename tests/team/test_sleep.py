@@ -3,6 +3,7 @@
 import asyncio
 import time
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -287,3 +288,51 @@ async def test_a_sleeper_can_be_cancelled() -> None:
         await asleep(turn)
         await turn.cancel()
         assert turn.status == "cancelled"
+
+
+@pytest.mark.parametrize("end", ["cancel", "close", "failure"])
+async def test_ag_45_what_is_done_once_ends_with_its_turn(end: str, tmp_path: Path) -> None:
+    began, seen = asyncio.Event(), list[str]()
+
+    async def effect() -> None:
+        began.set()
+        try:
+            await asyncio.sleep(BOUND)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    async def works(ctx: TurnContext) -> None:
+        done = asyncio.ensure_future(ctx.once("effect", effect))
+        await began.wait()
+        if end == "failure":
+            raise ValueError(end)
+        await done
+
+    before = asyncio.all_tasks()
+    async with Team({"a": works}, store=tmp_path / "journal.sqlite3") as team:
+        turn = team.call("a")
+        await began.wait()
+        if end != "close":
+            await (turn.cancel() if end == "cancel" else turn.wait_over())
+            assert seen == ["cancelled"]
+    assert seen == ["cancelled"]
+    assert {task for task in asyncio.all_tasks() - before if not task.done()} == set()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_what_is_done_once_is_written_before_its_turn_sleeps() -> None:
+    effects = []
+
+    async def slow() -> int:
+        await asyncio.sleep(0.05)
+        effects.append(1)
+        return 7
+
+    async def naps(ctx: TurnContext) -> str:
+        both = await asyncio.gather(ctx.sleep(seconds=0.01), ctx.once("slow", slow))
+        return str(both[1])
+
+    async with Team({"a": naps}) as team:
+        assert str(await team.call("a")) == "7"
+    assert effects == [1]

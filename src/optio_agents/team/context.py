@@ -47,6 +47,7 @@ class TurnContext:
         "_called",
         "_onces",
         "_reads",
+        "_scope",
         "_seen",
         "_sleeps",
         "_tells",
@@ -69,6 +70,20 @@ class TurnContext:
         self.tools = turn.tools
         self._called = self._sleeps = self._asks = self._tells = self._reads = self._seen = 0
         self._onces: dict[str, asyncio.Task[Any]] | None = None
+        self._scope = ""  # before the number of what has no key of its own
+
+    def within(self, scope: str) -> TurnContext:
+        """The same turn, for a part of it that is passed over when it runs again after its end.
+
+        What that part asks for is counted by itself, so that nothing else changes its number.
+        """
+        if self._onces is None:
+            self._onces = {}
+        part = TurnContext(self.kernel, self.turn, self.claim)
+        part.message, part.changes, part.used = self.message, self.changes, self.used
+        part.stays, part._seen, part._onces = self.stays, self._seen, self._onces
+        part._scope = f"{self._scope}{scope}:"
+        return part
 
     # What it was called with
 
@@ -115,6 +130,7 @@ class TurnContext:
         """
         if id is None and key is None:
             self._called += 1
+            key = f"{self._scope}{self._called}" if self._scope else None
         calls, number = self.kernel.calls, self._called
         turn: Turn = calls.call(to, text, self, id=id, key=key, number=number, **options)
         return turn
@@ -129,7 +145,7 @@ class TurnContext:
     async def tell(self, text: str | Message, *, key: str | None = None) -> None:
         """Say something to the caller while this turn goes on. Without a *key* it is the n-th."""
         self._tells += 1
-        await self.kernel.calls.tell(self, text, key=key or str(self._tells))
+        await self.kernel.calls.tell(self, text, key=key or f"{self._scope}{self._tells}")
 
     async def send(self, to: Turn | str, text: str | Message, *, key: str | None = None) -> None:
         """Say something to a turn of this team, by itself or its id; "caller" is the caller."""
@@ -138,7 +154,7 @@ class TurnContext:
         self._tells += 1
         message = text if isinstance(text, Message) else Message(text)
         turn = to if isinstance(to, str) else to.id
-        key = f"{self.id}:{key or self._tells}"
+        key = f"{self.id}:{key or f'{self._scope}{self._tells}'}"
         await self.kernel.calls.send(turn, message, key=key, context=self)
         return None
 
@@ -151,7 +167,7 @@ class TurnContext:
     async def messages(self) -> tuple[Message, ...]:
         """What was sent to this turn since the last time."""
         self._reads += 1
-        upto = await self.record(f"read:{self._reads}", len(self.claim.mail))
+        upto = await self.record(f"read:{self._scope}{self._reads}", len(self.claim.mail))
         found, self._seen = self.claim.mail[self._seen : upto], upto
         return tuple(Message.load(item["message"]) for item in found if "message" in item)
 
@@ -166,7 +182,7 @@ class TurnContext:
         Also None when whoever opened the turn has finished.
         """
         self._reads += 1
-        key = f"read:{self._reads}"
+        key = f"read:{self._scope}{self._reads}"
         due = None
         if timeout is not None:
             due = await self.record(f"{key}:due", time.time() + timeout)
@@ -217,7 +233,7 @@ class TurnContext:
         n-th sleep.
         """
         self._sleeps += 1
-        key = f"sleep:{key or self._sleeps}"
+        key = f"sleep:{key or f'{self._scope}{self._sleeps}'}"
         span = (seconds or 0.0) + 60 * minutes + 3600 * hours + 86400 * days
         if timeout is not None or (until is None and (span or seconds is not None)):
             span = span if timeout is None else timeout
@@ -301,9 +317,11 @@ class TurnContext:
 
         The intent is written first. A process that dies before the result is written leaves it
         open whether it happened: then it is not repeated, and this raises OutcomeUnknown.
-        What the function raises is kept, too, and comes as CallFailed.
+        What the function raises is kept, too, and comes as CallFailed. It is cancelled with its
+        turn, and when that is over.
         """
-        self._onces = self._onces or {}
+        if self._onces is None:
+            self._onces = {}
         if key not in self._onces:
             work = self._once(key, function, args)
             self._onces[key] = asyncio.get_running_loop().create_task(work)
@@ -347,7 +365,7 @@ class TurnContext:
     async def ask(self, question: str, *, key: str | None = None) -> Message:
         """Ask the approver of the team; "no" when there is none, or no answer in time."""
         self._asks += 1
-        key = f"ask:{key or self._asks}"
+        key = f"ask:{key or f'{self._scope}{self._asks}'}"
         kernel, turn = self.kernel, self.turn
         new = self.claim.epoch == 1
         if new:
@@ -363,7 +381,16 @@ class TurnContext:
     @property
     def running(self) -> bool:
         """Whether this turn is still worked on here."""
-        return self.kernel.contexts.get(self.turn.id) is self
+        context = self.kernel.contexts.get(self.turn.id)
+        return context is not None and context.claim is self.claim
+
+    async def settle(self, *, stop: bool) -> None:
+        """Leave no `once` at work behind: wait until it is done, or *stop* it."""
+        left = [task for task in (self._onces or {}).values() if not task.done()]
+        if left:
+            for task in left if stop else ():
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def record(self, key: str, value: Any) -> Any:
         """Keep *value* for this turn unless there is one under *key*; what is kept."""

@@ -54,6 +54,7 @@ async def work_on(kernel: Worker, context: TurnContext) -> Worked:
     except (Suspend, BaseExceptionGroup) as raised:
         pause = _pause_in(raised)
         if pause is not None:
+            await context.settle(stop=False)  # who sleeps may write no more
             return Worked("sleeping", pause=pause)
         if not isinstance(raised, Exception):
             raise
@@ -67,6 +68,8 @@ async def work_on(kernel: Worker, context: TurnContext) -> Worked:
         raise
     except Exception as error:
         return Worked(*_failed(turn, error, end), error)
+    finally:
+        await context.settle(stop=True)
     return Worked("completed")
 
 

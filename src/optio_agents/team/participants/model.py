@@ -116,7 +116,7 @@ class PeerTool(Tool):
 
     def __init__(self, name: str, role: str) -> None:
         async def call(message: str, ctx: TurnContext) -> ToolResult:
-            answer = await ctx.call(name, message, key=f"tool:{name}:{message}")
+            answer = await ctx.call(name, message)
             return ToolResult(answer.text, answer.text, answer.value, answer.attachments)
 
         call.__annotations__ = {"message": str}

@@ -382,7 +382,7 @@ class ModelTurn:
             known = ", ".join([*self._verbs, *self._tools])
             return ToolResult(f"error: {context.name} has no tool {name!r}: it has {known}")
         if tool.name in VERBS and name == "finish":
-            result = await tool.run(context, arguments)
+            result = await tool.run(context.within(key), arguments)
             raise Finished(Message(result.text, value=result.value))
         return await use(tool, context, arguments, key=key)
 

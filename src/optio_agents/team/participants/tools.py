@@ -113,15 +113,27 @@ class Tool:
             raise ToolRefused(f"{self.name} was not run: {wrong}") from None
         return {name: getattr(model, name) for name in type(model).model_fields}
 
+    @property
+    def waits(self) -> bool:
+        """It is given the turn, and may wait for others in its name."""
+        return "ctx" in self.signature.parameters
+
     async def run(self, context: TurnContext | None, arguments: Mapping[str, Any]) -> ToolResult:
         """Run it, when it is allowed. Raises ToolRefused, and whatever the function raises."""
+        return await self.run_allowed(await self.allow(context, arguments))
+
+    async def allow(
+        self, context: TurnContext | None, arguments: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """What the function is to be given. Raises ToolRefused."""
         given = self.checked(arguments)
         if self.ask and context is not None:
             answer = await context.ask(f"{self.name} {plain(arguments)}")
             if not is_yes(answer):
                 raise ToolRefused(f"{self.name} was not allowed: {answer.text}")
-        if "ctx" in self.signature.parameters:
-            given["ctx"] = context
+        return {**given, "ctx": context} if self.waits else given
+
+    async def run_allowed(self, given: Mapping[str, Any]) -> ToolResult:
         async with self._alone or nullcontext():
             bound = asyncio.timeout(self.timeout)
             try:
@@ -223,14 +235,17 @@ async def use(
 ) -> ToolResult:
     """Run it for a turn, once for each *key*; what goes wrong is an error text for who asked.
 
-    It takes up a place among what runs at once, unless it may wait for others.
+    One that may wait for others runs again after a crash, as functions do; any other one takes up
+    a place among what runs at once, and is not repeated.
     """
-    free = "ctx" in tool.signature.parameters or tool.ask
+    name = f"tool:{key}"
+    if (kept := context.claim.records.get(name)) is not None:
+        return ToolResult.load(kept)
 
     async def run() -> dict[str, Any]:
         try:
-            async with nullcontext() if free else context.kernel.slots:
-                return (await tool.run(context, arguments)).dump()
+            async with nullcontext() if tool.waits else context.kernel.slots:
+                return (await tool.run_allowed(given)).dump()
         except (ToolRefused, CallFailed) as error:
             return ToolResult(f"error: {error}").dump()
         except Exception as error:
@@ -238,14 +253,12 @@ async def use(
             return ToolResult(words).dump()
 
     try:
-        kept = context.claim.records.get(f"tool:{key}")
-        if kept is None and free:
-            kept = await context.record(f"tool:{key}", await run())
-        elif kept is None:
-            kept = await context.once(f"tool:{key}", run)
-    except OutcomeUnknown as error:
+        given = await tool.allow(context.within(name), arguments)
+        if tool.waits:
+            return ToolResult.load(await context.record(name, await run()))
+        return ToolResult.load(await context.once(name, run))
+    except (ToolRefused, OutcomeUnknown) as error:
         return ToolResult(f"error: {error}")
-    return ToolResult.load(kept or {})
 
 
 class _Skills(Tool):
