@@ -719,6 +719,27 @@ MUTANTS = (
         ("tests/team/test_sleep.py", "-k", "read_again", "-o", "timeout=20"),
     ),
     Mutant(
+        "an end that woke its parent is slept over",
+        SRC + "team/context.py",
+        '        return any(item.get("end") == turn.id for item in self.claim.mail)\n',
+        "        return False\n",
+        ("tests/team/test_durable.py", "-k", "slept_over", "-o", "timeout=20"),
+    ),
+    Mutant(
+        "what is done once outlives its turn",
+        SRC + "team/work.py",
+        "        await context.settle(stop=True)\n",
+        "        pass\n",
+        ("tests/team/test_sleep.py", "-k", "ends_with_its_turn", "-o", "timeout=20"),
+    ),
+    Mutant(
+        "tools of one reply share their numbers",
+        SRC + "team/context.py",
+        '        part._scope = f"{self._scope}{scope}:"\n',
+        "",
+        ("tests/team/test_models.py", "-k", "tools_of_one", "-o", "timeout=30"),
+    ),
+    Mutant(
         "a stale claim may write",
         SRC + "team/stores/table.py",
         '        if (state, epoch, worker) != ("running", claim.epoch, self.worker):\n',

@@ -7,14 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from optio_agents.store import Store
-from optio_agents.team import Message, Team, TurnContext
-from optio_agents.team.stores import OVER, Row
+from optio_agents.team import Message, Team, TurnContext, context
+from optio_agents.team.stores import OVER, Claim, News, Row
 from optio_agents.team.stores.sqlite import SqliteTurns
 from tests.support.chance import Chance
 from tests.support.timeouts import BOUND
@@ -181,6 +183,43 @@ async def test_ag_33_a_sleeper_survives_and_is_woken_in_the_next_process(
         assert ended - started >= seconds
         assert str((rows[turn].result or {})["messages"][0]["text"]) == f"time {second.pid}"
     await store.close()
+
+
+class Behind(SqliteTurns):
+    """Works on no child, and hears of the end of one only after its mail has woken the parent."""
+
+    heard = False
+
+    async def claim(self, names: Collection[str], *most: int, **more: Any) -> list[Claim]:
+        found = await super().claim([name for name in names if name != "child"], *most, **more)
+        self.heard = self.heard or any(claim.mail for claim in found)
+        return found
+
+    async def beat(self, claims: Sequence[Claim], watched: Iterable[str] = ()) -> News:
+        news = await super().beat(claims, watched)
+        return news if self.heard and claims else replace(news, over=[])
+
+
+@pytest.mark.parametrize("wait", ["await", "sleep"])
+async def test_an_end_that_woke_its_parent_is_not_slept_over(
+    journal: Path, monkeypatch: pytest.MonkeyPatch, wait: str
+) -> None:
+    monkeypatch.setattr(context, "LINGER", -1.0)
+
+    async def child(ctx: TurnContext) -> str:
+        await ctx.sleep(seconds=0.1)
+        return "done"
+
+    async def parent(ctx: TurnContext) -> str:
+        turn = ctx.call("child")
+        if wait == "sleep":
+            await ctx.sleep(turn)
+        return str(await turn)
+
+    others = Team({"child": child}, store=journal)
+    async with Team({"parent": parent, "child": child}, store=Behind(journal)) as team, others:
+        async with asyncio.timeout(BOUND):
+            assert str(await team.call("parent")) == "done"
 
 
 async def test_killed_again_and_again_the_books_balance(

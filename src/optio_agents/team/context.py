@@ -274,10 +274,10 @@ class TurnContext:
         if not mail and (left <= LINGER or self.stays):
             await asyncio.sleep(left)
             return
-        if self.stays:
+        asleep = [turn for turn in turns if turn.status == "sleeping"]
+        if self.stays or any(map(self.knows_end, asleep)):
             await self._more(left)
             return
-        asleep = [turn for turn in turns if turn.status == "sleeping"]
         soon = mail and (left <= LINGER or not asleep)
         if soon and (await self._more(min(left, LINGER)) or left <= LINGER):
             return
@@ -305,6 +305,13 @@ class TurnContext:
                 turn=self.id,
             )
         await self.record(f"wake:{count}", True)
+
+    def knows_end(self, turn: Turn) -> bool:
+        """Whether mail says that *turn* is over: no more will come, even if it looks asleep here.
+
+        It ended elsewhere, and its answer is about to be read.
+        """
+        return any(item.get("end") == turn.id for item in self.claim.mail)
 
     def suspend_for_mail(self) -> NoReturn:
         """Give the turn back until a child ends; raises out of the function."""

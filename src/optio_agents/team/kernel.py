@@ -230,7 +230,8 @@ class Kernel:
         await self.store.sleep(
             context.claim, after=pause.after, until=min(bounds) if bounds else None
         )
-        turn.changed("sleeping")
+        if not turn.over:  # somebody else may have been that quick
+            turn.changed("sleeping")
         if turn.parent is not None and (above := self.contexts.get(turn.parent.id)):
             above.changes.ring()
 
@@ -313,9 +314,7 @@ class Kernel:
     async def _take_up(self) -> None:
         claims = [context.claim for context in self.contexts.values()]
         news = await self.store.beat(claims, tuple(self._watched))
-        for row in news.over:
-            if (watched := self._watched.get(row.id)) is not None:
-                self._restore(watched, row)
+        self._restore_all(news.over)
         for turn in (*news.lost, *news.cancelled):
             if (context := self.contexts.get(turn)) is not None:
                 self._watch(context.turn, "running")
@@ -324,13 +323,21 @@ class Kernel:
             if (context := self.contexts.get(turn)) is not None:
                 context.claim.mail += items
                 context.changes.ring()
-        names = self.participants.keys()
+        names, resumed = self.participants.keys(), False
         while True:
             found = await self.store.claim(names, _MOST, shared=self.shared)
             for claim in found:
                 self._resume(claim)
+            resumed = resumed or bool(found)
             if len(found) < _MOST:
-                return
+                break
+        if resumed and self._watched:  # what woke them may have ended since
+            self._restore_all((await self.store.beat((), tuple(self._watched))).over)
+
+    def _restore_all(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            if (watched := self._watched.get(row.id)) is not None:
+                self._restore(watched, row)
 
     def _resume(self, claim: Claim) -> None:
         row = claim.row

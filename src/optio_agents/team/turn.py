@@ -26,6 +26,7 @@ class Working(Protocol):
     turn: Turn
     stays: bool
 
+    def knows_end(self, turn: Turn) -> bool: ...
     def suspend_for_mail(self) -> NoReturn: ...
 
 
@@ -226,7 +227,8 @@ class Turn:
         while self.status not in OVER:
             waiting = current.get()
             ours = waiting is not None and waiting.turn is self.parent and not waiting.stays
-            if waiting is not None and ours and self.status == "sleeping":
+            asleep = ours and self.status == "sleeping"
+            if waiting is not None and asleep and not waiting.knows_end(self):
                 waiting.suspend_for_mail()
             await self.pieces.more()
 
