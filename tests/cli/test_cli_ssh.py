@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from optio_agents.cli.verbs import sessions as verbs
+from optio_agents.hosts.files.atomic import safe_name
 from optio_agents.hosts.ssh.config import SSHConfig
 from optio_agents.testing.proxy import FaultProxy
 from tests.support.hosts.sshd import SshLogin
@@ -119,11 +120,12 @@ cd "$OPTIO_DELIVERABLES"
 printf one >"$(printf 'caf\351 [1].txt')"
 printf two >'ends in blanks  '
 printf three >plain.txt
+printf four >"$(printf '%0255d' 4)"
 printf a >"$(printf 'two\351')"
 printf b >"$(printf 'two\350')"
 cd -
 printf 'DELIVERABLE: deliverables/%s\n' "$(printf 'caf\351 [1].txt')" 'ends in blanks  ' \
-    'plain.txt ' "$(printf 'two\351')" 'none ' >>"$OPTIO_LOG"
+    'plain.txt ' "$(printf '%0255d' 4) " "$(printf 'two\351')" 'none ' >>"$OPTIO_LOG"
 printf 'DONE\n' >>"$OPTIO_LOG"
 """
 
@@ -133,15 +135,23 @@ def test_a_deliverable_of_any_name_is_handed_over(box: Desk, where: tuple[str, .
     ran = box.run("run", *where, "--save", "kept", "--json", "--", "sh", "-c", ODD_NAMES)
     assert ran.returncode == 0, ran.stderr
     kept = {path.name: path.read_text() for path in (box.home / "kept").iterdir()}
-    assert kept == {"caf%E9 [1].txt": "one", "ends in blanks  ": "two", "plain.txt": "three"}
+    longest = f"{4:0255}"
+    assert kept == {
+        "caf%E9 [1].txt": "one",
+        "ends in blanks  ": "two",
+        "plain.txt": "three",
+        safe_name(longest): "four",
+    }
     end = json.loads(ran.stdout.splitlines()[-1])
     sizes = {one["path"]: one["size"] for one in end["deliverables"]}
-    handed_over = {path: len(text) for path, text in kept.items()}
     assert sizes == {
-        **handed_over,
-        "two\ufffd": None,
+        "caf%E9 [1].txt": 3,
+        "ends in blanks  ": 3,
+        "plain.txt": 5,
+        longest: 4,
+        "two\ufffd": None,  # which of the two, nobody knows
         "none": None,
-    }  # which of the two, nobody knows
+    }
     fetched = box.run("fetch", end["session"], "--to", "fetched")
     assert "two" in fetched.stderr
     assert {path.name for path in (box.home / "fetched").iterdir()} == kept.keys()

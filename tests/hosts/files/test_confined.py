@@ -82,6 +82,7 @@ async def test_what_cannot_be_handed_over_is_refused_with_its_reason(ground: Gro
             "dangling": "missing",
             "loop": "missing" if ground.ssh else "unreadable",
             "absent": "missing",
+            "x" * 256: "missing",
             "large/x": "missing",
             "out": "outside",
             "up/secret": "outside",

@@ -37,6 +37,7 @@ _HASHING = 20e6  # bytes a second that any host hashes
 _HEADER_LIMIT = 16_384  # bytes
 _PIECE = 1 << 20  # bytes
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # nothing that the file could help
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}  # no file can have such a name
 _F_GETPATH = 50  # of macOS
 
 
@@ -200,9 +201,9 @@ def _open(path: str) -> int:
     try:
         _refuse_special(path, os.stat(path))  # noqa: PTH116 - opening a device may act on it
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileRefused(path, "missing", "does not exist") from None
     except OSError as error:
+        if error.errno in _ABSENT:
+            raise FileRefused(path, "missing", "does not exist") from None
         if error.errno in _OURS:
             raise HostError(f"{path} could not be opened: {error.strerror}") from error
         raise FileRefused(path, "unreadable", f"cannot be read: {error.strerror}") from error
