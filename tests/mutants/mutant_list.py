@@ -287,6 +287,27 @@ MUTANTS = (
         '[ ! "${1-}" ] && [ ! -s pid ] && carried',
         (*UNSEEN, "no_living_process"),
     ),
+    Mutant(
+        "an endless tag is read to its end",
+        SRC + "agents/scripts/session.sh",
+        "tag=$(head -c 200 tag 2>/dev/null)",
+        "tag=$(cat tag 2>/dev/null)",
+        ("tests/agents/test_host_words.py", "-k", "makes_endless", "-o", "timeout=60"),
+    ),
+    Mutant(
+        "a start that failed is still looked for",
+        SRC + "supervision/way_in.py",
+        'await before_launch("")',
+        "pass",
+        (*UNSEEN, "dies_of_it"),
+    ),
+    Mutant(
+        "a slow look takes the grace of a stop",
+        SCRIPTS + "stop.sh",
+        '[ "$told" != " " ] || begin',
+        ":",
+        ("tests/hosts/test_machines.py", "-k", "look_that_takes"),
+    ),
     # What is promised of every agent that one converses with
     Mutant(
         "an end without a word is an answer",

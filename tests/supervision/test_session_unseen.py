@@ -26,6 +26,7 @@ from optio_agents.errors import (
     HostLost,
     OptioAgentsError,
 )
+from optio_agents.hosts.machine import Answer
 from optio_agents.store import Store
 from optio_agents.store.records import SessionResult
 from optio_agents.supervision import Command, events as happened, find_session
@@ -246,6 +247,36 @@ async def start_unheard(
     assert not (await store.session("mine")).over
     (args,) = asked
     return partial(ask, text_of("launch"), args)
+
+
+async def test_a_start_that_failed_is_over_also_where_its_supervisor_dies_of_it(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk, say: all was cleared away, and only the journal knows of it yet."""
+    async with office.store() as store, office.host() as host:
+        ask, dying = host.machine.ask, anyio.Event()
+
+        async def ask_in_vain(text: str, args: Any = (), **options: Any) -> Answer:
+            if text != text_of("launch"):
+                return await ask(text, args, **options)
+            return Answer(64, b"", b"unwritten the session directory cannot be written\n")
+
+        async def die(_: str) -> None:
+            dying.set()
+            await anyio.sleep_forever()
+
+        monkeypatch.setattr(host.machine, "ask", ask_in_vain)
+        monkeypatch.setattr(store, "forget", die)
+        spec = Command(scripted_agent("DONE"), env=PLAIN, env_base="empty")
+        with anyio.fail_after(BOUND):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(partial(supervise, host, spec, store=store, session="mine"))
+                await dying.wait()
+                tasks.cancel_scope.cancel()
+            assert not Path(office.taskdir).exists()
+            with pytest.raises(AgentExited, match="never started"):
+                await supervise(None, resume="mine", store=store)
+        assert (await store.session("mine")).over
 
 
 async def test_whoever_is_starting_it_is_not_told_that_it_never_started(office: Office) -> None:

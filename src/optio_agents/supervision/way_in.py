@@ -373,6 +373,8 @@ async def _started(
                 raise  # it may run there
             except Exception:
                 if not again:
+                    with suppress(StoreError):
+                        await before_launch("")  # it was stopped: who resumes has none to look for
                     await host.cleanup_taskdir(aggressive=True)  # refused while anything lives
                 raise
         yield agent
