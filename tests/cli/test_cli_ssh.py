@@ -177,6 +177,26 @@ async def test_a_cut_link_loses_nothing_and_is_shown(
     assert seen.count("10% first") == 1
 
 
+async def test_leaving_over_a_link_that_hangs_says_that_it_takes_a_moment(
+    desk: Desk, ssh_login: Callable[..., SshLogin]
+) -> None:
+    login = ssh_login()
+    async with FaultProxy(login.host, login.port) as proxy, desk.terminal(100) as terminal:
+        desk.knows("box", login.at(proxy.port))
+        steps = agent(desk, "STATUS: 10% first", desk.hold("go"), "DONE: all")
+        await terminal.type(
+            f'clear; optio-agents run --name t --host box -- {_quoted(steps)}; echo "exit $?"'
+        )
+        await terminal.until("status +10% first")
+        proxy.stall()
+        await terminal.key("q")
+        await terminal.until("^leaving; this takes a moment$")
+        proxy.flow()
+        await terminal.ends(6)
+        desk.release("go")
+        assert (await desk.runs("attach", "t")).returncode == 0
+
+
 async def test_a_lost_host_can_be_left_and_is_found_again_without_the_journal(
     desk: Desk, ssh_login: Callable[..., SshLogin]
 ) -> None:

@@ -14,9 +14,11 @@ import anyio
 import pytest
 
 from optio_agents.concurrency import task_group
+from optio_agents.display import Secrets
 from optio_agents.errors import AgentError, AgentExited, AgentReportedError, AlreadyOwned
 from optio_agents.protocol.events import DoneEvent, StatusEvent
 from optio_agents.store import Store, StoredSession
+from optio_agents.store.memory import MemoryJournal
 from optio_agents.store.records import SessionResult, SessionState
 from optio_agents.supervision import (
     Command,
@@ -31,6 +33,7 @@ from optio_agents.supervision import (
     supervise,
 )
 from optio_agents.supervision.events import recordable
+from optio_agents.supervision.recording import Recording
 from optio_agents.testing.scripted import scripted_agent
 from tests.support.proc import kill, tagged
 from tests.support.sessions.supervising import PLAIN, Office, Watching
@@ -275,6 +278,14 @@ async def test_news_reach_whoever_looks_on_at_once(office: Office) -> None:
                         if isinstance(event, LogLine):
                             late.append(time.time() - event.at)
     assert statistics.median(late) < 0.05
+
+
+async def test_a_link_that_is_down_for_yet_another_reason_is_down_since_it_broke() -> None:
+    recording = Recording(MemoryJournal("mine"), Secrets(), by="us")
+    recording.link("down", "it broke")
+    broke = recording.state
+    recording.link("down", "it does not answer")
+    assert (recording.state.detail, recording.state.since) == ("it does not answer", broke.since)
 
 
 async def test_one_whose_owner_died_is_unattended(office: Office) -> None:

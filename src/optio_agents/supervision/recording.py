@@ -271,7 +271,9 @@ class Recording:
             phase, detail, until = "link down", self.down, None
         was = self.state
         if (phase, detail, until) != (was.phase, was.detail, was.until) and was.phase != "over":
-            self.state = SessionState(phase, detail, time.time(), was.percent, until, self.by)
+            # a link that is down for another reason than before is down all the while
+            since = was.since if phase == was.phase == "link down" else time.time()
+            self.state = SessionState(phase, detail, since, was.percent, until, self.by)
             self.post(StateChanged(self.state))
 
     async def finish(self, result: SessionResult) -> None:

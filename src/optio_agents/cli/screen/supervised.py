@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 
 _AGAIN = 5.0  # seconds within which a second Ctrl-C leaves
+_SLOW = 0.5  # seconds after which leaving is said to take longer
 
 
 @asynccontextmanager
@@ -69,7 +70,7 @@ async def signals(terminal: Terminal, sessions: Sequence[ShownSession]) -> Async
     def interrupt() -> None:
         nonlocal pressed
         if terminal.left.is_set():
-            return terminal.view.say("leaving; this takes a moment")
+            return None
         before, pressed = pressed, loop.time()
         if pressed - before < _AGAIN or not any(one.began for one in sessions):
             return leave()
@@ -87,7 +88,13 @@ async def signals(terminal: Terminal, sessions: Sequence[ShownSession]) -> Async
         tasks.start_soon(sessions[0].interrupt)
         return None
 
+    async def tell() -> None:
+        await terminal.left.wait()
+        await anyio.sleep(_SLOW)  # as a rule we are gone by then
+        terminal.view.say("leaving; this takes a moment")
+
     async with task_group() as tasks:
+        tasks.start_soon(tell)
         loop.add_signal_handler(signal.SIGINT, interrupt)
         for number in signal.SIGTERM, signal.SIGHUP:
             loop.add_signal_handler(number, leave)
