@@ -71,6 +71,14 @@ def test_a_target_of_the_settings_is_named_in_the_command_line(desk: Desk) -> No
     assert len((desk.home / "told").read_text().splitlines()) == 2
 
 
+def test_what_a_phone_is_told_links_to_the_page_of_the_settings(desk: Desk) -> None:
+    with service() as (url, told):
+        settings(desk, '[page]\nurl = "https://box.example"\n')
+        assert desk.run("run", *STEPS, env={"OPTIO_AGENTS_NOTIFY": url}).returncode == 0
+    session = told[0]["title"].split(": ")[1]
+    assert told[0]["message"] == f"look\nhttps://box.example/#/sessions/{session}"
+
+
 @pytest.mark.parametrize("verb", [("run", *STEPS), ("attach",), ("watch", "optio.log")])
 def test_a_url_in_the_command_line_is_refused(desk: Desk, verb: tuple[str, ...]) -> None:
     ran = desk.run(verb[0], "--notify", "json://127.0.0.1/hush", *verb[1:])

@@ -101,6 +101,31 @@ def test_a_model_in_the_settings_does_not_keep_a_command_from_running(desk: Desk
     assert desk.run("run", "--model", "opus", "--", "agent", "DONE").returncode == 2
 
 
+# what belongs to one run, and would be wrong for the next
+OF_ONE_RUN = {
+    *("prompt", "title", "name", "detach", "as_lines"),
+    *("worktree", "attach", "end_input", "continues", "fork"),
+}
+
+
+def test_every_flag_of_run_is_a_setting_unless_it_is_of_one_run_alone() -> None:
+    run = app.get_command(click.Context(app), "run")
+    assert run is not None
+    settings = {*RunSettings.model_fields, *Settings.model_fields} - {"run", "targets"}
+    assert {option.name for option in run.params} - OF_ONE_RUN == settings
+
+
+def test_what_holds_for_every_session_is_set_once_and_a_flag_takes_it_back(desk: Desk) -> None:
+    file = desk.home / ".config" / "optio-agents" / "config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text("[run]\nverify = 'false'\nverify_tries = 1\nrestart = 1\n")
+    assert desk.run("run", "--", "agent", "DONE").returncode == 8
+    assert desk.run("run", "--verify", "", "--", "agent", "DONE").returncode == 0
+    dies = ("run [ -e died ] || { touch died; kill -9 $$; }", "DONE")
+    assert desk.run("run", "--verify", "", "--restart", "0", "--", "agent", *dies).returncode == 3
+    assert desk.run("run", "--verify", "", "--", "agent", *dies).returncode == 0
+
+
 def test_every_setting_is_a_flag_with_a_variable_of_its_name() -> None:
     run = app.get_command(click.Context(app), "run")
     assert run is not None
@@ -121,6 +146,7 @@ def test_every_setting_is_a_flag_with_a_variable_of_its_name() -> None:
         ("notify = 1\n", ":1: notify: this is a text, in quotes"),
         ("\n\n[run]\n\nmodle = 'x'\n", ":5: run.modle: there is no such setting; maybe model"),
         ("# x\nstall_after = -1\n", ":2: stall_after: this is more than 0"),
+        ("[run]\nrestart = 1.5\n", ":2: run.restart: this is a whole number"),
         ("[run]\npermission = 'never'\n", ":2: run.permission: this is one of 'ask', "),
         ("[run]\nenv = [\n  'A',\n  7,\n]\n", ":2: run.env.1: this is a text, in quotes"),
         ("run = 3\n", ":1: run: this is a table"),

@@ -98,17 +98,14 @@ def test_a_missing_extra_is_named(desk: Desk, tmp_path: Path) -> None:
     assert (ran.returncode, "pip install '.[web]'" in ran.stderr) == (2, True)
 
 
-async def test_a_notification_leads_to_what_it_is_about(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_notification_leads_to_what_it_is_about(desk: Desk) -> None:
     page = {"OPTIO_AGENTS_PAGE": "https://box.example/"}
     await desk.runs("run", "--notify", "cat >>notes", "--", "agent", "DONE", env=page)
     note = json.loads((desk.home / "notes").read_text())
     assert note["page"] == f"https://box.example/#/sessions/{note['session']}"
-    monkeypatch.setenv("OPTIO_AGENTS_PAGE", "https://box.example")
     send, queued = anyio.create_memory_object_stream[Any](1)
     with send, queued:
         asked = {"kind": "permission", "session": "s1", "request": "a/b"}
-        Notifier(Program("", print), send).queue(asked)
+        Notifier(Program("", print), send, "https://box.example").queue(asked)
         record = queued.receive_nowait()
     assert record["page"] == "https://box.example/#/sessions/s1/requests/a%2Fb"

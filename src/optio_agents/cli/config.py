@@ -74,6 +74,7 @@ _KINDS = {
     "string_type": "is a text, in quotes",
     "bool_type": "is true or false",
     "list_type": 'is a list, as in ["a", "b"]',
+    "int_type": "is a whole number",
     "float_type": "is a number",
     "dict_type": "is a table",
     "model_type": "is a table",

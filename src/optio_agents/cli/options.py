@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import anyio
 import click
@@ -155,6 +156,7 @@ class CommandOptions:
     save: Path | None = None
     as_lines: bool = False
     notify: str | None = None
+    page: str | None = None  # where `serve` is reached, for links to what a person is told of
     stop_on_exit: bool = False
     stall_after: float | None = None
     lost_after: float | None = None
@@ -191,6 +193,20 @@ def _notify(ctx: click.Context, param: click.Parameter, value: str | None) -> st
     return found
 
 
+def page_option(*names: str, words: str) -> Callable[[_Verb], _Verb]:
+    """Give a verb its argument for the URL under which browsers reach the page."""
+    return click.option(
+        *names, metavar="URL", envvar="OPTIO_AGENTS_PAGE", callback=_page, help=words
+    )
+
+
+def _page(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    where = urlsplit(value or "http://none")
+    if where.scheme not in ("http", "https") or not where.netloc:
+        raise click.BadParameter("say it with http:// or https://")
+    return value
+
+
 def supervision_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Give *verb* the flags whose values make a `CommandOptions`, but those of `run` alone."""
     options = (
@@ -205,12 +221,14 @@ def supervision_options(verb: Callable[..., Any]) -> Callable[..., Any]:
             "Run CMD when you are needed, and at the end, JSON on stdin; or notify a target of "
             "your config.toml."
         ),
+        page_option("--page", words="Link to `serve` there from what --notify tells."),
         click.option(
             "--permission-timeout",
             type=click.FloatRange(min=0, min_open=True),
             default=900.0,
             show_default=True,
             metavar="S",
+            envvar="OPTIO_AGENTS_PERMISSION_TIMEOUT",
             help="Deny what nobody answered for S seconds.",
         ),
         click.option("--stop-on-exit", is_flag=True, help="Leaving stops the agent."),

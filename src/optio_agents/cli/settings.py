@@ -13,8 +13,12 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+_Count = Annotated[int, Field(gt=0)]
+_Amount = Annotated[float, Field(gt=0)]
+
+
 class RunSettings(_Table):
-    """`[run]`: the flags of `optio-agents run`, with `_` for `-`."""
+    """`[run]`: the flags of `optio-agents run`, with `_` for `-`, but what is one run's alone."""
 
     host: str | None = None
     agent: str | None = None
@@ -26,6 +30,15 @@ class RunSettings(_Table):
     env_file: str | None = None
     save: str | None = None
     stop_on_exit: bool | None = None
+    verify: str | None = None
+    verify_tries: _Count | None = None
+    verify_timeout: _Amount | None = None
+    restart: _Count | None = None
+    max_usd: _Amount | None = None
+    max_turns: _Count | None = None
+    max_time: _Amount | None = None
+    at_limit: Literal["wait", "stop"] | None = None
+    journal_limit: _Count | None = None
 
 
 def _address(text: str) -> str:
@@ -42,7 +55,7 @@ def _url(text: str) -> str:
 
 
 class PageSettings(_Table):
-    """`[page]`: the flags of `optio-agents serve`."""
+    """`[page]`: the flags of `optio-agents serve`; its URL is `--page` of what notifies, too."""
 
     listen: Annotated[str, AfterValidator(_address)] | None = None
     token_file: str | None = None
@@ -55,16 +68,19 @@ class Settings(_Table):
     host_key: Literal["strict", "accept-new", "insecure"] | None = None
     notify: str | None = None
     targets: dict[str, str] | None = None  # to notify, by name: programs and URLs
-    stall_after: float | None = Field(None, gt=0)
-    lost_after: float | None = Field(None, gt=0)
+    permission_timeout: _Amount | None = None
+    stall_after: _Amount | None = None
+    lost_after: _Amount | None = None
     run: RunSettings = RunSettings()
     page: PageSettings = PageSettings()
 
     def of(self, verb: str) -> dict[str, Any]:
         """As click takes defaults; a verb ignores what it has no flag for."""
         own = {"run": self.run, "serve": self.page}.get(verb)
-        said = ((name, value) for table in (self, own) if table for name, value in table)
-        return {name: value for name, value in said if not (value is None or name in TABLES)}
+        tables = (self, own) if own else (self,)
+        said = {name: value for table in tables for name, value in table if name not in TABLES}
+        said["page"] = self.page.url
+        return {name: value for name, value in said.items() if value is not None}
 
 
 TABLES: Mapping[str, type[BaseModel]] = {"run": RunSettings, "page": PageSettings}

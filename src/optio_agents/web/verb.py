@@ -8,12 +8,11 @@ import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import anyio
 import click
 
-from optio_agents.cli.options import refuse_inside_a_session
+from optio_agents.cli.options import page_option, refuse_inside_a_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,12 +38,7 @@ _MISSING = (
     metavar="FILE",
     help="Keep the token there (0600); without it, each start has a new one.",
 )
-@click.option(
-    "--url",
-    metavar="URL",
-    envvar="OPTIO_AGENTS_PAGE",
-    help="How browsers reach it, where that is not its own address.",
-)
+@page_option("--url", words="How browsers reach it, where that is not its own address.")
 def serve(listen: str, token_file: Path | None, url: str | None) -> None:
     """Show all sessions on a page, and let whoever has the link act on them.
 
@@ -52,7 +46,7 @@ def serve(listen: str, token_file: Path | None, url: str | None) -> None:
     """
     refuse_inside_a_session()
     file = token_file and token_file.expanduser()
-    anyio.run(_serve, *_address(listen), file, _checked(url))
+    anyio.run(_serve, *_address(listen), file, url)
 
 
 def _address(listen: str) -> tuple[str, int]:
@@ -60,14 +54,6 @@ def _address(listen: str) -> tuple[str, int]:
     if not host or not port.isdecimal() or int(port) > 65_535:
         raise click.BadParameter("say ADDRESS:PORT, as 127.0.0.1:8787", param_hint="--listen")
     return host.strip("[]"), int(port)
-
-
-def _checked(url: str | None) -> str | None:
-    if url is not None and (
-        urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc
-    ):
-        raise click.BadParameter("say it with http:// or https://", param_hint="--url")
-    return url
 
 
 async def _serve(host: str, port: int, token_file: Path | None, url: str | None) -> None:

@@ -106,7 +106,7 @@ class Service:
         with anyio.move_on_after(PATIENCE) as patience:
             try:
                 trouble = await anyio.to_thread.run_sync(
-                    self._send, title, words(record) or title, abandon_on_cancel=True
+                    self._send, title, _body(record) or title, abandon_on_cancel=True
                 )
             except Exception as error:  # its words may hold the URL
                 trouble = f"failed with {type(error).__name__}"
@@ -140,12 +140,13 @@ class Notifier:
 
     program: Program | Service
     _send: MemoryObjectSendStream[Mapping[str, Any]]
+    _page: str | None = None
     _skipped: int = field(default=0, init=False)
 
     def queue(self, record: Mapping[str, Any]) -> None:
         """Queue *record*. Never waits: what finds no room is skipped, and counted."""
         try:
-            self._send.send_nowait({**record, **_page(record)})
+            self._send.send_nowait({**record, **_link(self._page, record)})
         except anyio.WouldBlock:
             self._skipped += 1
 
@@ -157,9 +158,12 @@ class Notifier:
             self.program.say(f"{self._skipped} notifications were skipped: the program is slow")
 
 
-def _page(record: Mapping[str, Any]) -> dict[str, str]:
+def _body(record: Mapping[str, Any]) -> str:
+    return "\n".join(filter(None, (words(record), record.get("page"))))
+
+
+def _link(page: str | None, record: Mapping[str, Any]) -> dict[str, str]:
     """Where `optio-agents serve` shows what *record* is about, if it is known where it serves."""
-    page = os.environ.get("OPTIO_AGENTS_PAGE")
     if not page or "session" not in record:
         return {}
     names = ["sessions", str(record["session"])]
@@ -169,10 +173,10 @@ def _page(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def notifier(program: Program | Service) -> AsyncIterator[Notifier]:
+async def notifier(program: Program | Service, page: str | None = None) -> AsyncIterator[Notifier]:
     """One for the block; leaving it waits, a bounded while, for what is not told yet."""
     send, records = anyio.create_memory_object_stream[Any](_WAITING)
-    queueing = Notifier(program, send)
+    queueing = Notifier(program, send, page)
     async with task_group() as tasks:
         tasks.start_soon(queueing.run, records)
         with send:

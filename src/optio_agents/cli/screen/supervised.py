@@ -324,7 +324,7 @@ class Terminal:
                 # what it prints would tear a live view
                 output = subprocess.DEVNULL if sys.stdout.isatty() else None
                 program = target(self.options.notify, self.view.say, output)
-                queue = await stack.enter_async_context(notifier(program))
+                queue = await stack.enter_async_context(notifier(program, self.options.page))
             every = [ShownSession(session, self, queue) for session in sessions]
             stack.enter_context(self.view.shown(sessions, leaving(self, every)))
             await stack.enter_async_context(signals(self, every))

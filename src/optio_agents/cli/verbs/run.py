@@ -129,7 +129,7 @@ def rule_options(verb: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--restart",
-            type=click.IntRange(min=1),
+            type=click.IntRange(min=0),
             metavar="N",
             help="Start an agent that died again, at most N times.",
         ),
@@ -313,7 +313,7 @@ def run(
     rules = {
         name: value
         for name in (*RULES, "journal_limit", "worktree")
-        if (value := rest.pop(name, None)) is not None
+        if (value := rest.pop(name, None))  # `--verify ''` and `--restart 0` unset a setting
     }
     new = NewSession(
         spec=spec,
