@@ -154,6 +154,13 @@ def test_lines_read_together_say_what_each_says_alone(lines):
     assert repr(events) == repr([event for _, event in alone])  # NaN is not itself
 
 
+@given(st.lists(st.binary(max_size=30) | EVENTS.map(lambda one: json.dumps(one).encode())))
+@example([b"{}", b'{"a": "b', b"[]", b" ", b""])
+def test_a_newline_that_was_left_on_a_line_says_nothing(lines):
+    lines = [line.replace(b"\n", b"") for line in lines]
+    assert repr(read_events([line + b"\n" for line in lines])) == repr(read_events(lines))
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -15,11 +15,16 @@ def cuts(data, stream):
     return [stream[a:b] for a, b in pairwise([0, *sorted(places), len(stream)])]
 
 
+def fed(splitter, piece, *, ends):
+    lines = splitter.feed(piece, ends=ends)
+    return [line.removesuffix(b"\n") for line in lines] if ends else lines
+
+
 @given(STREAMS, st.data())
 def test_lines_are_those_of_the_standard_library_under_any_cut(stream, data):
-    splitter, lines = LineSplitter(limit=1000), []
+    splitter, lines, ends = LineSplitter(limit=1000), [], data.draw(st.booleans())
     for piece in cuts(data, stream):
-        lines += splitter.feed(piece)
+        lines += fed(splitter, piece, ends=ends)
         assert not splitter.cut
     rest = splitter.rest
     assert splitter.size == len(rest)
@@ -30,9 +35,9 @@ def test_lines_are_those_of_the_standard_library_under_any_cut(stream, data):
 
 @given(STREAMS, st.data(), st.integers(1, 6))
 def test_a_line_beyond_the_limit_is_cut_and_says_its_size(stream, data, limit):
-    splitter, seen = LineSplitter(limit), []
+    splitter, seen, ends = LineSplitter(limit), [], data.draw(st.booleans())
     for piece in cuts(data, stream):
-        lines = splitter.feed(piece)
+        lines = fed(splitter, piece, ends=ends)
         seen += [(line, splitter.cut.get(n, len(line))) for n, line in enumerate(lines)]
     if splitter.size:
         line = splitter.close()

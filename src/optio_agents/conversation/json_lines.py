@@ -72,6 +72,7 @@ def decode(line: bytes) -> list[Event]:
 
     A line that is not UTF-8 gives both: ours first, then the agent's with U+FFFD for bad bytes.
     """
+    line = line.removesuffix(b"\n")
     try:
         text = line.decode()
     except UnicodeDecodeError:

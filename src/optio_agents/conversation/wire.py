@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class OutputLines:
     """Some lines of the agent's stdout, which nobody has decoded yet."""
 
-    lines: Sequence[bytes]
+    lines: Sequence[bytes]  # with or without their newline
     size: int  # bytes
     places: Sequence[int]  # where each line stands in the output, the same for every reader
     cut: Mapping[int, int] = field(default_factory=dict)  # index of a shortened line: its size

@@ -171,7 +171,7 @@ class _Ahead:
             self._pieces.clear()
             self._size = 0
             self._taken.set()
-            if lines := splitter.feed(data):
+            if lines := splitter.feed(data, ends=True):
                 places = range(count, count + len(lines))
                 count = places.stop
                 yield OutputLines(lines, len(data), places, splitter.cut)

@@ -123,28 +123,35 @@ class AcpDialect:
 
     def read(self, output: OutputLines, now: float) -> Reading:
         events, indices = read_events(output.lines, output.cut)
-        facts = list[Fact]()
-        for index, event in enumerate(events):
+        facts, index = list[Fact](), 0
+        while (index := self._say_on(events, index)) < len(events):
+            event = events[index]
             if event.get("method") == "session/update":
-                if not self._says_on(event):
-                    facts += self._update(event.get("params"))
+                facts += self._update(event.get("params"))
             elif "jsonrpc" in event or "id" in event:
                 facts += self._feed(event, output.places[indices[index]])
+            index += 1
         return Reading(events, facts)
 
-    def _says_on(self, event: Event) -> bool:
-        """One more chunk of what it is saying, which is most of what comes: read on a short way."""
+    def _say_on(self, events: Sequence[Event], start: int) -> int:
+        """Read chunks of what it is saying, most of what comes, on a short way; gives their end."""
+        index = start
         if self._unread or self._loads or not self._flight:
-            return False
+            return index
+        say, traits = self._text.say, self._traits
         try:
-            update = event["params"]["update"]
-            if update["sessionUpdate"] != "agent_message_chunk":
-                return False
-            text = update["content"]["text"]
-            self._text.say(update.get("messageId"), text + "", self._traits)
+            for index in range(start, len(events)):
+                event = events[index]
+                update = event["params"]["update"]
+                if (
+                    update["sessionUpdate"] != "agent_message_chunk"
+                    or event["method"] != "session/update"
+                ):
+                    return index
+                say(update.get("messageId"), update["content"]["text"] + "", traits)
         except (TypeError, KeyError, IndexError, AttributeError):  # it may be anything
-            return False
-        return True
+            return index
+        return len(events)
 
     def _feed(self, event: Event, place: int) -> Iterator[Fact]:
         request_id, method = id_of(event), event.get("method")

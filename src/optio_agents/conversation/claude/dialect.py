@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Literal, TypeAlias, get_args
 
 from optio_agents.conversation.contract import Attachment, Event, PermissionRequest
@@ -85,10 +86,11 @@ class ClaudeDialect:
     def read(self, output: OutputLines, now: float) -> Reading:
         events, indices = read_events(output.lines, output.cut)
         facts = list[Fact]()
-        for index, event in enumerate(events):
-            # a foreign type may be anything, also what cannot be hashed
-            if type(kind := event.get("type")) is str and kind in _TYPES:
-                facts += self._feed(kind, event, output.places[indices[index]], now)
+        if not _only_others(events):
+            for index, event in enumerate(events):
+                # a foreign type may be anything, also what cannot be hashed
+                if type(kind := event.get("type")) is str and kind in _TYPES:
+                    facts += self._feed(kind, event, output.places[indices[index]], now)
         turns = self._turns
         self.running, self.busy, self.session_id = turns.running, turns.busy, turns.session_id
         return Reading(events, facts)
@@ -205,6 +207,17 @@ _TYPES = (
     | _LIMIT_TYPES
     | {"control_response"}
 )
+
+
+def _only_others(events: Sequence[Event]) -> bool:
+    """None is of a type with facts, as while it speaks: found without a step of Python for each."""
+    try:
+        return _TYPES.isdisjoint(map(_TYPE, events))
+    except (KeyError, TypeError):
+        return False
+
+
+_TYPE = itemgetter("type")
 
 
 def _acknowledged(event: Event) -> Iterator[ControlAnswered]:

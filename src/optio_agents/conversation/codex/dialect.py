@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from optio_agents.checklist import todo_update_from_payload
@@ -102,13 +103,12 @@ class CodexDialect:
 
     def read(self, output: OutputLines, now: float) -> Reading:
         events, indices = read_events(output.lines, output.cut)
-        facts = [
-            fact
-            for index, event in enumerate(events)
-            # it may be anything, also what cannot be hashed
-            if type(method := event.get("method")) is not str or method not in _FREQUENT
-            for fact in self._feed(event, output.places[indices[index]])
-        ]
+        facts = list[Fact]()
+        if not _only_frequent(events):
+            for index, event in enumerate(events):
+                # it may be anything, also what cannot be hashed
+                if type(method := event.get("method")) is not str or method not in _FREQUENT:
+                    facts += self._feed(event, output.places[indices[index]])
         return Reading(events, facts)
 
     def _feed(self, event: Event, place: int) -> Iterator[Fact]:
@@ -351,6 +351,15 @@ class CodexDialect:
 
 
 _FREQUENT = frozenset({"item/agentMessage/delta", "item/commandExecution/outputDelta"})
+_METHOD = itemgetter("method")
+
+
+def _only_frequent(events: Sequence[Event]) -> bool:
+    """Found without a step of Python for each."""
+    try:
+        return _FREQUENT.issuperset(map(_METHOD, events))
+    except (KeyError, TypeError):
+        return False
 
 
 def _dict(value: object) -> dict[str, Any]:
