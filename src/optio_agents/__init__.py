@@ -21,6 +21,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import (
+        browser_shims as browser_shims,
+        claustrum as claustrum,
+        input_listener as input_listener,
+        model_probe as model_probe,
+        seeds as seeds,
+        session_controls as session_controls,
+        steering as steering,
+        tmux_input as tmux_input,
+    )
     from .context import *
     from .conversation import *
     from .display import *
@@ -46,9 +56,7 @@ PARTS = (
     "store",
     "family",
 )
-# What the engine packages of the optio family know by name lies in a room of its own; these
-# modules they take as attributes, without importing them.
-__path__.append(f"{__path__[0]}/family/names")
+# These modules the engine packages of the optio family take as attributes, without importing them.
 MODULES = {
     "browser_shims",
     "claustrum",

@@ -2,6 +2,7 @@
 
 import sys
 
-from optio_agents.family.machinery import steering
+from .family.machinery import steering
+from .family.machinery.steering import *
 
 sys.modules[__name__] = steering

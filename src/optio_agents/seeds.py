@@ -2,6 +2,7 @@
 
 import sys
 
-from optio_agents.family.machinery import seeds
+from .family.machinery import seeds
+from .family.machinery.seeds import *
 
 sys.modules[__name__] = seeds

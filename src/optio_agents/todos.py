@@ -2,6 +2,7 @@
 
 import sys
 
-from optio_agents.family.machinery import todos
+from .family.machinery import todos
+from .family.machinery.todos import *
 
 sys.modules[__name__] = todos

@@ -2,6 +2,7 @@
 
 import sys
 
-from optio_agents.family.values import config_types
+from .family.values import config_types
+from .family.values.config_types import *
 
 sys.modules[__name__] = config_types

@@ -2,6 +2,7 @@
 
 import sys
 
-from optio_agents.family.values import custom_controls
+from .family.values import custom_controls
+from .family.values.custom_controls import *
 
 sys.modules[__name__] = custom_controls

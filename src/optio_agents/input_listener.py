@@ -2,6 +2,7 @@
 
 import sys
 
-from optio_agents.family.machinery import input_listener
+from .family.machinery import input_listener
+from .family.machinery.input_listener import *
 
 sys.modules[__name__] = input_listener

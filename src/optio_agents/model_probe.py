@@ -2,6 +2,7 @@
 
 import sys
 
-from optio_agents.family.machinery import model_probe
+from .family.machinery import model_probe
+from .family.machinery.model_probe import *
 
 sys.modules[__name__] = model_probe

@@ -2,6 +2,7 @@
 
 import sys
 
-from optio_agents.family.values import mcp
+from .family.values import mcp
+from .family.values.mcp import *
 
 sys.modules[__name__] = mcp

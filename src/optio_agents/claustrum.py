@@ -2,6 +2,7 @@
 
 import sys
 
-from optio_agents.family.machinery import claustrum
+from .family.machinery import claustrum
+from .family.machinery.claustrum import *
 
 sys.modules[__name__] = claustrum

@@ -2,6 +2,7 @@
 
 import sys
 
-from optio_agents.family.machinery import prompt
+from .family.machinery import prompt
+from .family.machinery.prompt import *
 
 sys.modules[__name__] = prompt

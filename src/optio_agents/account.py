@@ -2,6 +2,7 @@
 
 import sys
 
-from optio_agents.family.values import account
+from .family.values import account
+from .family.values.account import *
 
 sys.modules[__name__] = account

@@ -2,6 +2,7 @@
 
 import sys
 
-from optio_agents.family.machinery import fs_grants
+from .family.machinery import fs_grants
+from .family.machinery.fs_grants import *
 
 sys.modules[__name__] = fs_grants

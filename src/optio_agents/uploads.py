@@ -2,6 +2,7 @@
 
 import sys
 
-from optio_agents.family.machinery import uploads
+from .family.machinery import uploads
+from .family.machinery.uploads import *
 
 sys.modules[__name__] = uploads

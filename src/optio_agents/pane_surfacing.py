@@ -2,6 +2,7 @@
 
 import sys
 
-from optio_agents.family.machinery import pane_surfacing
+from .family.machinery import pane_surfacing
+from .family.machinery.pane_surfacing import *
 
 sys.modules[__name__] = pane_surfacing

@@ -2,6 +2,7 @@
 
 import sys
 
-from optio_agents.family.values import session_controls
+from .family.values import session_controls
+from .family.values.session_controls import *
 
 sys.modules[__name__] = session_controls

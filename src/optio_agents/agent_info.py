@@ -2,6 +2,7 @@
 
 import sys
 
-from optio_agents.family.values import agent_info
+from .family.values import agent_info
+from .family.values.agent_info import *
 
 sys.modules[__name__] = agent_info

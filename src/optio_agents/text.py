@@ -2,6 +2,7 @@
 
 import sys
 
-from optio_agents.family.values import text
+from .family.values import text
+from .family.values.text import *
 
 sys.modules[__name__] = text

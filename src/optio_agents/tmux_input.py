@@ -2,6 +2,7 @@
 
 import sys
 
-from optio_agents.family.machinery import tmux_input
+from .family.machinery import tmux_input
+from .family.machinery.tmux_input import *
 
 sys.modules[__name__] = tmux_input
