@@ -768,6 +768,13 @@ MUTANTS = (
         ("tests/team/test_turn_stores.py", "-k", "sqlite"),
     ),
     Mutant(
+        "who is called while the caller is cancelled works",
+        SRC + "team/stores/sqlite.py",
+        " SELECT ?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13 WHERE ?5 IS NULL OR NOT EXISTS",
+        " SELECT ?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13 WHERE 1 OR NOT EXISTS",
+        ("tests/team/test_calls.py", "-k", "while_it_is_cancelled", "-o", "timeout=20"),
+    ),
+    Mutant(
         "mail does not wake a sleeper",
         SRC + "team/stores/table.py",
         "WHEN state='sleeping' AND mail+1>after THEN",

@@ -36,6 +36,8 @@ class FileTurns:
     async def put(self, row: Row, *, claim: bool = False) -> Placed:
         if kept := self.rows.get(row.id):
             return Placed(replace(kept), False, None)
+        if (above := self.rows.get(row.parent or "")) and above.state == "cancelled":
+            raise Lost(f"turn {above.id} was cancelled", turn=row.id)
         self.rows[row.id], row.created = row, row.created or time.time()
         taken = (await self.claim([row.name], 1, only=row.id))[0] if claim else None
         self.changed()

@@ -167,6 +167,9 @@ class Kernel:
             put = await self.store.put(row, claim=row.name not in self.shared)
             if not put.new:
                 _check_same(put.row, row.name, turn.message, row.parent)
+        except Lost as error:  # it was called while its caller was cancelled
+            turn.conclude("cancelled", error=error_of(error), cause=error)
+            return
         except TeamError as error:
             turn.refuse(error)
             return

@@ -268,6 +268,18 @@ async def cancelling_takes_the_whole_subtree(make: Make) -> None:
 
 
 @_case
+async def nobody_is_called_for_a_turn_that_was_cancelled(make: Make) -> None:
+    async with _open(make) as store:
+        await _claimed(store, _row("p"))
+        kept = await store.put(_row("p.1", parent="p", root="p"))
+        assert kept.new
+        await store.cancel("p")
+        await _refused(store.put(_row("p.2", parent="p", root="p"), claim=True))
+        assert [row.id for row in await store.look()] == ["p", "p.1"]
+        assert not (await store.put(_row("p.1", parent="p", root="p"))).new
+
+
+@_case
 async def a_parent_hears_that_its_child_was_cancelled(make: Make) -> None:
     async with _open(make) as store:
         parent = await _claimed(store, _row("p"))

@@ -88,7 +88,10 @@ class TurnStore(Protocol):
         """Leave; whatever this worker still has claimed becomes ready."""
 
     async def put(self, row: Row, *, claim: bool = False) -> Placed:
-        """Keep *row* unless its id is known; gives the kept row, and whether it is new."""
+        """Keep *row* unless its id is known; gives the kept row, and whether it is new.
+
+        Raises Lost for a new one under a parent that was cancelled.
+        """
 
     async def claim(
         self, names: Collection[str], most: int, *, shared: Collection[str] = ()

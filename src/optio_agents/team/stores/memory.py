@@ -43,6 +43,9 @@ class MemoryTurns:
         kept = self._rows.get(row.id)
         if kept is not None:
             return Placed(replace(kept), False, None)
+        above = self._rows.get(row.parent or "")
+        if above is not None and above.state == "cancelled":
+            raise Lost(f"turn {above.id}, which called {row.id}, was cancelled", turn=row.id)
         self._rows[row.id] = row
         if row.parent is not None:
             self._children.setdefault(row.parent, []).append(row.id)

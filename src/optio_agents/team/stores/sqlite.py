@@ -17,6 +17,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from optio_agents.team.errors import Lost
+
 from . import Claim, News, Placed, Row
 from .database import Database
 from .table import EVERYONE, TurnTable, mail_of, release
@@ -88,14 +90,18 @@ class SqliteTurns:
             new = database.execute(
                 "INSERT OR IGNORE INTO turns (team, id, name, message, parent, root, options,"
                 " place, state, epoch, worker, created, started)"
-                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                " SELECT ?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13 WHERE ?5 IS NULL OR NOT EXISTS"
+                " (SELECT 1 FROM turns WHERE team=?1 AND id=?5 AND state='cancelled')",
                 values,
             ).rowcount
             if new:
                 if not claim:
                     self._table.ring.add(EVERYONE)
                 return None
-            return self._table.rows(database, "id=?", (row.id,))[0]
+            if not (kept := self._table.rows(database, "id=?", (row.id,))):
+                words = f"turn {row.parent}, which called {row.id}, was cancelled"
+                raise Lost(words, turn=row.id)
+            return kept[0]
 
         kept = await self._write(work)
         if kept is not None:
