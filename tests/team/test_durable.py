@@ -260,6 +260,23 @@ async def test_closing_leaves_what_is_open_for_the_next(journal: Path) -> None:
         assert str(await team.call("a", id="open")) == "done"
 
 
+async def test_a_message_of_a_class_that_is_not_known_here_fails_its_turn_alone(
+    journal: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SqliteTurns(journal)
+    await store.open()
+    kept = {**Message("x").dump(), "class": "nowhere:Gone", "own": {"score": 1}}
+    await store.put(Row("odd", "a", kept, None, "odd"))
+    await store.put(row("plain", "a", "y"))
+    async with Team({"a": echo}, store=journal):
+        rows = await until_over(store, ["odd", "plain"])
+    assert (rows["odd"].state, rows["plain"].state) == ("failed", "completed")
+    assert "Gone, which is not defined in this process" in caplog.text
+    await store.close()
+    async with Team({}, store=journal) as team:
+        assert [str(message) for message in await team.exchange("odd")] == ["x"]
+
+
 async def test_a_busy_journal_delays_and_loses_nothing(journal: Path) -> None:
     import sqlite3
 

@@ -271,14 +271,15 @@ class Calls:
             if row.id != root and row.parent not in family:
                 continue
             family.add(row.id)
-            said = Message.load(row.message).but(turn=row.id)
+            said = Message.load(row.message, strict=False).but(turn=row.id)
             found.append((row.created, len(found), said))
             for item in await self._kernel.store.mailbox(row.id):
                 kept = item.get("message") or item.get("told")
                 if kept:
-                    found.append((item["at"], len(found), Message.load(kept)))
+                    found.append((item["at"], len(found), Message.load(kept, strict=False)))
             for kept in (row.result or {}).get("messages", ()):
-                found.append((row.ended or 0.0, len(found), Message.load(kept)))
+                said = Message.load(kept, strict=False)
+                found.append((row.ended or 0.0, len(found), said))
         return tuple(message for *_, message in sorted(found, key=lambda entry: entry[:2]))
 
 

@@ -16,6 +16,7 @@ import logging
 import secrets
 import time
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from optio_agents.errors import OptioAgentsError, StoreError
@@ -268,7 +269,10 @@ class Kernel:
     def _restore(self, turn: Turn, row: Row) -> None:
         if not turn.over:
             turn.written = True
-            turn.restore(row)
+            try:
+                turn.restore(row)
+            except ValueError as error:  # it said what is not known here
+                turn.conclude("failed", error=error_of(error), cause=error)
             self._over(turn)
 
     def _over(self, turn: Turn) -> None:
@@ -310,8 +314,9 @@ class Kernel:
             try:
                 await self._take_up()
                 await self.store.wait(SWEEP)
-            except OptioAgentsError as error:
-                _log.error("the turns cannot be read: %s", error)
+            except Exception as error:  # a store of somebody's own may raise what it likes
+                ours = isinstance(error, OptioAgentsError)
+                _log.error("the turns cannot be read: %s", error, exc_info=not ours)
                 await asyncio.sleep(SWEEP)
 
     async def _take_up(self) -> None:
@@ -347,14 +352,28 @@ class Kernel:
         turn = self.turns.get(row.id)
         if turn is None:
             parent = self.turns.get(row.parent) if row.parent else None
-            turn = self.turns[row.id] = Turn(self, row, Message.load(row.message), parent)
-            turn.started = True
+            try:
+                message, wrong = Message.load(row.message), None
+            except ValueError as error:
+                message, wrong = Message.load(row.message, strict=False), error
+            turn = self.turns[row.id] = Turn(self, row, message, parent)
+            turn.started = turn.written = True
+            if wrong is not None:
+                self._spawn(self._refuse(turn, claim, wrong), row.id)
+                return
         elif turn.status == "sleeping":
             mail = row.after is not None and len(claim.mail) > row.after
             turn.emit(Woke(row.id, row.name, row.parent, "message" if mail else "time"))
         turn.row, turn.written = row, True
         self._watched.pop(row.id, None)
         self._spawn(self._work(turn, claim), row.id)
+
+    async def _refuse(self, turn: Turn, claim: Claim, error: ValueError) -> None:
+        """End a turn that nobody here can work on."""
+        wrong = error_of(error)
+        with suppress(Lost):
+            await self._end(claim, "failed", {"messages": (), "error": wrong})
+            self._conclude(turn, "failed", (), wrong, error)
 
     def _stop(self, turn: str) -> list[asyncio.Task[None]]:
         found = [task for task, its in self._tasks.items() if its == turn]

@@ -117,11 +117,17 @@ class Message:
         return kept | {name: list(kept[name]) for name in ("attachments", "parts")}
 
     @staticmethod
-    def load(kept: Mapping[str, Any]) -> Message:
-        """The message that was dumped. Raises ValueError where its class is not known here."""
+    def load(kept: Mapping[str, Any], *, strict: bool = True) -> Message:
+        """The message that was dumped.
+
+        Raises ValueError where its class is not known here; not *strict*, it is a plain one then.
+        """
         name = kept.get("class")
         if name is not None and name not in Message._classes:
-            raise ValueError(f"a message is a {name}, which is not defined in this process")
+            if strict:
+                raise ValueError(f"a message is a {name}, which is not defined in this process")
+            kept = {**kept, "class": None, "own": {}}
+            name = None
         return Message._classes.get(name or "", Message)(
             kind=kept["kind"],
             sender=kept["sender"],

@@ -86,7 +86,8 @@ class Status:
     def of(cls, row: Row, messages: tuple[Message, ...] = ()) -> Status:
         """As it is kept; *messages* are those of a turn that is not over."""
         result = row.result or {}
-        messages = tuple(map(Message.load, result.get("messages", ()))) or messages
+        kept = result.get("messages", ())
+        messages = tuple(Message.load(one, strict=False) for one in kept) or messages
         error = result.get("error") or {}
         return cls(
             row.id,
