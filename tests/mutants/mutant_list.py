@@ -740,6 +740,13 @@ MUTANTS = (
         ("tests/team/test_sleep.py", "-k", "read_again", "-o", "timeout=20"),
     ),
     Mutant(
+        "the children of an earlier run do not count",
+        SRC + "team/work.py",
+        "        context.born.update(row.id for row in ours)\n",
+        "        pass\n",
+        ("tests/team/test_sleep.py", "-k", "earlier_runs", "-o", "timeout=20"),
+    ),
+    Mutant(
         "an end that woke its parent is slept over",
         SRC + "team/context.py",
         '        return any(item.get("end") == turn.id for item in self.claim.mail)\n',
@@ -761,18 +768,18 @@ MUTANTS = (
         ("tests/team/test_models.py", "-k", "tools_of_one", "-o", "timeout=30"),
     ),
     Mutant(
-        "a stale claim may write",
-        SRC + "team/stores/table.py",
-        '        if (state, epoch, worker) != ("running", claim.epoch, self.worker):\n',
-        "        if False:\n",
-        ("tests/team/test_turn_stores.py", "-k", "sqlite"),
-    ),
-    Mutant(
         "who is called while the caller is cancelled works",
         SRC + "team/stores/sqlite.py",
         " SELECT ?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13 WHERE ?5 IS NULL OR NOT EXISTS",
         " SELECT ?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13 WHERE 1 OR NOT EXISTS",
         ("tests/team/test_calls.py", "-k", "while_it_is_cancelled", "-o", "timeout=20"),
+    ),
+    Mutant(
+        "a stale claim may write",
+        SRC + "team/stores/table.py",
+        '        if (state, epoch, worker) != ("running", claim.epoch, self.worker):\n',
+        "        if False:\n",
+        ("tests/team/test_turn_stores.py", "-k", "sqlite"),
     ),
     Mutant(
         "mail does not wake a sleeper",

@@ -312,6 +312,20 @@ async def test_ag_28_a_limit_of_children_is_refused_by_name() -> None:
         assert str(await team.call("two")) == "one was allowed"
 
 
+async def test_questions_to_the_approver_are_no_children() -> None:
+    async def asks(ctx: TurnContext) -> str:
+        for number in range(3):
+            await ctx.ask(f"question {number}")
+            with suppress(LimitReached):
+                await ctx.call("a", key=f"key {number}")  # those of a model have keys
+        ctx.call("a", key="key 0")  # this one is there already
+        return f"{[child.name for child in ctx.turn.children].count('a')}"
+
+    team = Team({"asks": asks, "a": echo}, limits=Limits(children=1), approve=lambda question: True)
+    async with team:
+        assert str(await team.call("asks")) == "1"
+
+
 async def test_ag_04_ag_35_a_chain_that_is_too_deep_is_refused_by_name() -> None:
     async def deeper(ctx: TurnContext) -> str:
         return str(await ctx.call("deeper", "x"))
@@ -534,6 +548,61 @@ async def test_a_periodic_call_happens_at_even_distances() -> None:
             await endless
     assert len(times) >= 3
     assert times[2] - times[0] == pytest.approx(0.4, abs=0.19)
+
+
+async def test_several_are_called_again_and_again() -> None:
+    async with Team({"a": echo, "b": echo}) as team:
+        turn = team.call(["a", "b"], "x", when=every(0.01, times=2))
+        await turn.wait_over()
+        assert [str(await child) for child in turn.children] == ["[a]a: x[/a]\n\n[b]b: x[/b]"] * 2
+
+
+async def test_what_is_the_teams_own_is_called_by_nobody() -> None:
+    async with Team({"a": echo}, approve=lambda question: True) as team:
+        for name in ("[all]", "[again]", "[approver]"):
+            with pytest.raises(NoParticipant, match=r"there is a$"):
+                team.call(name, "x")
+
+
+async def test_a_turn_far_below_is_known_by_its_long_id() -> None:
+    async def boss(ctx: TurnContext) -> str:
+        turn = ctx.call("a", key="one")
+        await turn.wait_over()
+        return f"{len(turn.id)} {(await ctx.status(turn)).status}"
+
+    async with Team({"boss": boss, "a": echo}) as team:
+        assert str(await team.call("boss", id="x" * 200)) == "214 completed"
+        with pytest.raises(ValueError, match="cannot be the id"):
+            team.call("a", id="x" * 201)
+
+
+@pytest.mark.parametrize("durable", [False, True])
+async def test_whom_a_turn_calls_while_it_is_cancelled_never_works(
+    tmp_path: Path, *, durable: bool
+) -> None:
+    gate, worked = asyncio.Event(), list[str]()
+
+    async def child(ctx: TurnContext) -> None:
+        worked.append(ctx.id)
+
+    async def boss(ctx: TurnContext) -> Any:
+        return ctx.call("child")
+
+    team = Team({"boss": boss, "child": child}, store=tmp_path / "j" if durable else None)
+
+    @team.on("before_turn", name="child")
+    async def waits(turn: Turn, message: Message) -> None:
+        await gate.wait()
+
+    async with team:
+        turn = team.call("boss")
+        async for _ in turn.events(Called):
+            break
+        await turn.cancel()
+        gate.set()
+        await turn.children[0].wait_over()
+        assert (turn.children[0].status, worked) == ("cancelled", [])
+        assert [status.name for status in await team.turns()] == ["boss"]
 
 
 @pytest.mark.parametrize(

@@ -275,6 +275,23 @@ async def test_a_sleep_may_have_a_date_and_must_have_an_end() -> None:
 
 
 @pytest.mark.usefixtures("impatient")
+async def test_a_limit_of_children_counts_those_of_earlier_runs() -> None:
+    async def works(ctx: TurnContext) -> str:
+        for key in ("one", "two") if ctx.claim.epoch == 1 else ():  # as a model, which repeats none
+            await ctx.call("a", "0", key=key)
+        await ctx.sleep(seconds=0.01)
+        with pytest.raises(LimitReached, match="limit children is 2"):
+            ctx.call("a", "0", key="three")
+        return str(await ctx.call("a", "0", key="one"))
+
+    async def quick(ctx: TurnContext) -> str:
+        return "done"
+
+    async with Team({"works": works, "a": quick}, limits=Limits(children=2)) as team:
+        assert str(await team.call("works")) == "done"
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_a_turn_asleep_still_has_its_time_limit() -> None:
     async with Team({"a": later}) as team:
         with pytest.raises(TimeoutError):

@@ -21,6 +21,11 @@ async def pieces(ctx: TurnContext) -> AsyncIterator[Any]:
     yield "That was all"
 
 
+@dataclass
+class Point:
+    x: int
+
+
 async def slow(ctx: TurnContext) -> str:
     await asyncio.sleep(0.1)
     return f"slow {ctx.text}"
@@ -228,6 +233,9 @@ def test_ma_40_a_message_is_immutable_at_every_depth() -> None:
         message.value["a"][0].update(b=2)
     assert isinstance(message.value["a"], tuple)
     assert isinstance(message.scores, FrozenDict)
+    message = Message(value=[{"point": Point(1)}, {2}])
+    assert message.value == ({"point": {"x": 1}}, (2,))
+    assert message == Message.load(json.loads(json.dumps(message.dump())))
 
 
 def test_ma_41_the_id_is_the_hash_of_the_content() -> None:

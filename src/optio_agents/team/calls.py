@@ -20,16 +20,16 @@ from .errors import CallFailed, LimitReached, NoParticipant
 from .limits import Every, Limits
 from .messages import Attachment, Message, plain
 from .stores import OVER, Row
-from .turn import CallOptions, Status, Suspend, Turn
+from .turn import AGAIN, ALL, APPROVER, CallOptions, Status, Suspend, Turn
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from .kernel import Kernel
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,199}")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
+_LONGEST = 200  # characters of an id that is given; those of turns far below are longer
 _INHERITED = ("limits", "deadline", "only", "everyone")
-ALL, AGAIN, APPROVER = "[all]", "[again]", "[approver]"  # participants of the team's own
 
 
 class Calls:
@@ -55,29 +55,31 @@ class Calls:
         number: int = 0,
         when: Every | None = None,
         only: Sequence[str] | None = None,
+        own: bool = False,
         **options: Unpack[CallOptions],
     ) -> Turn:
-        """Give work to *to*, at once."""
+        """Give work to *to*, at once; to the approver, who is the team's *own*, only for it."""
         parent = None if caller is None else caller.turn
-        if id is not None and not _ID.fullmatch(id):
+        if id is not None and (not _ID.fullmatch(id) or len(id) > _LONGEST):
             raise ValueError(f"{id!r} cannot be the id of a turn: letters, digits, dots and dashes")
         if id is None and parent is not None:
             name = str(number) if key is None else f"k{sha256(key.encode()).hexdigest()[:12]}"
             id = f"{parent.row.id}.{name}"  # noqa: A001
+        names = [to] if isinstance(to, str) else list(to)
         extra: dict[str, Any] = {}
         if when is not None:
-            extra["again"] = [to, when.seconds, when.times]
+            extra["again"] = [to if isinstance(to, str) else names, when.seconds, when.times]
             to = AGAIN
         elif not isinstance(to, str):
-            if not to:
-                raise ValueError("nobody is called: give at least one name")
-            extra["names"] = list(to)
+            extra["names"] = names
             to = ALL
+        if not names:
+            raise ValueError("nobody is called: give at least one name")
         kept = self._options(to, parent, only, options)
         kept.update(extra)
-        for name in extra.get("names", (extra["again"][0],) if "again" in extra else (to,)):
+        for name in names if to != APPROVER or not own else ():
             self.check(name, kept.get("only"), caller)
-        self._check_limits(to, kept, number, parent)
+        self._check_limits(to, kept, id, caller)
         files = options.get("attachments", ())
         late = _is_late(text)
         if late:
@@ -121,9 +123,8 @@ class Calls:
 
     def check(self, name: str, only: Sequence[str] | None, caller: TurnContext | None) -> None:
         """Raise NoParticipant, with who there is, unless *name* can be called here."""
-        if name in self._kernel.participants and (
-            name.startswith("[") or only is None or name in only
-        ):
+        known = name in self._kernel.participants and not name.startswith("[")
+        if known and (only is None or name in only):
             return
         there = ", ".join(self.visible(only)) or "nobody"
         who = "" if caller is None else f" ({caller.name}, turn {caller.id})"
@@ -142,11 +143,11 @@ class Calls:
         ]
 
     def _check_limits(
-        self, to: str, options: dict[str, Any], number: int, parent: Turn | None
+        self, to: str, options: dict[str, Any], turn: str | None, caller: TurnContext | None
     ) -> None:
-        bounds = options.get("limits")
-        if parent is None:
+        if caller is None or to == APPROVER:
             return
+        parent, bounds = caller.turn, options.get("limits")
         if to in self._kernel.shared and to in (chain := options["chain"]):
             raise LimitReached(
                 f"{parent.name} (turn {parent.id}) cannot call {to}, which waits for it: "
@@ -156,10 +157,8 @@ class Calls:
             )
         if not bounds:
             return
-        for limit, count in (
-            ("depth", options["depth"]),
-            ("children", number or len(parent.children) + 1),
-        ):
+        children = len(caller.born) + (turn not in caller.born)
+        for limit, count in ("depth", options["depth"]), ("children", children):
             if limit in bounds and count > bounds[limit]:
                 raise LimitReached(
                     f"{parent.name} (turn {parent.id}) cannot call {to}: "
@@ -167,6 +166,7 @@ class Calls:
                     limit=limit,
                     turn=parent.id,
                 )
+        caller.born.add(turn or "")
 
     def _message(
         self, to: str, text: Any, parent: Turn | None, attachments: Sequence[Attachment]
@@ -236,7 +236,13 @@ class Calls:
         if APPROVER not in self._kernel.participants:
             return Message("no", "return", "team", context.name, False)
         turn = self.call(
-            APPROVER, question, context, key=key, timeout=self.approve_within, metadata=key
+            APPROVER,
+            question,
+            context,
+            key=key,
+            timeout=self.approve_within,
+            metadata=key,
+            own=True,
         )
         try:
             answer: Message = await turn

@@ -51,6 +51,7 @@ class TurnContext:
         "_seen",
         "_sleeps",
         "_tells",
+        "born",
         "changes",
         "claim",
         "kernel",
@@ -70,6 +71,7 @@ class TurnContext:
         self.tools = turn.tools
         self._called = self._sleeps = self._asks = self._tells = self._reads = self._seen = 0
         self._onces: dict[str, asyncio.Task[Any]] | None = None
+        self.born: set[str] = set()  # the children that count, where their number is limited
         self._scope = ""  # before the number of what has no key of its own
 
     def within(self, scope: str) -> TurnContext:
@@ -82,6 +84,7 @@ class TurnContext:
         part = TurnContext(self.kernel, self.turn, self.claim)
         part.message, part.changes, part.used = self.message, self.changes, self.used
         part.stays, part._seen, part._onces = self.stays, self._seen, self._onces
+        part.born = self.born
         part._scope = f"{self._scope}{scope}:"
         return part
 

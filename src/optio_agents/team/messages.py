@@ -38,14 +38,14 @@ class FrozenDict(dict[str, Any]):
 
 
 def freeze(value: Any) -> Any:
-    """The same JSON value in a form that nobody can change."""
+    """The same value as JSON, in a form that nobody can change."""
     if isinstance(value, FrozenDict | str | int | float | None):
         return value
     if isinstance(value, Mapping):
         return FrozenDict({str(key): freeze(inner) for key, inner in value.items()})
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return tuple(freeze(inner) for inner in value)
-    return value
+    return freeze(plain(value))  # as it will be read from a store
 
 
 def plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .calls import AGAIN, ALL, APPROVER, Calls, again, everyone
+from .calls import Calls, again, everyone
 from .errors import NoParticipant
 from .kernel import Kernel
 from .limits import CAREFUL, Every, Limits
@@ -21,7 +21,7 @@ from .participants.model import PeerTool
 from .participants.tools import Tool, tool
 from .stores import Row, TurnStore
 from .stores.memory import MemoryTurns
-from .turn import CallOptions, Status, Turn
+from .turn import AGAIN, ALL, APPROVER, CallOptions, Status, Turn
 from .verbs import VERBS
 
 if TYPE_CHECKING:
@@ -272,7 +272,8 @@ class Team:
         """Take over turns that were dumped; one that is known here is the same one."""
         kernel = self._running
         for row in kept:
-            self._calls.check(row["name"], None, None)
+            if row["name"] not in (ALL, AGAIN, APPROVER):
+                self._calls.check(row["name"], None, None)
             await kernel.store.put(Row(**row))
         return [await kernel.find(row["id"]) for row in kept]
 

@@ -47,6 +47,8 @@ class Worker(Protocol):
     async def cancel(self, turn: str) -> list[str]: ...
 
 
+ALL, AGAIN, APPROVER = "[all]", "[again]", "[approver]"  # participants of the team's own
+
 current: ContextVar[Working | None] = ContextVar("optio_agents.team.current", default=None)
 
 

@@ -18,7 +18,7 @@ from .errors import LimitReached, Lost
 from .messages import Message, plain
 from .observing.telemetry import NOTHING
 from .stores import OVER
-from .turn import Draft, Suspend, Turn, error_of
+from .turn import APPROVER, Draft, Suspend, Turn, error_of
 
 if TYPE_CHECKING:
     from .context import TurnContext
@@ -75,6 +75,10 @@ async def work_on(kernel: Worker, context: TurnContext) -> Worked:
 
 async def _answer(kernel: Worker, context: TurnContext) -> None:
     turn, done = context.turn, 0
+    if context.claim.epoch > 1 and "children" in turn.row.options.get("limits", ()):
+        family = await kernel.store.look(root=turn.row.root)
+        ours = [row for row in family if row.parent == turn.id and row.name != APPROVER]
+        context.born.update(row.id for row in ours)
     if "late" in turn.row.options:
         await context.settle_message()
     answer = kernel.participants[turn.name].answer(context)
