@@ -16,7 +16,7 @@ from optio_agents.cli.verbs import sessions as verbs
 from optio_agents.hosts.files.atomic import safe_name
 from optio_agents.hosts.ssh.config import SSHConfig
 from optio_agents.testing.proxy import FaultProxy
-from tests.support.hosts.sshd import SshLogin
+from tests.support.hosts.sshd import SshLogin, SshServer
 from tests.support.terminal import Desk
 from tests.support.timeouts import BOUND
 
@@ -94,6 +94,24 @@ async def test_ctrl_c_gives_up_a_host_that_does_not_answer(desk: Desk) -> None:
         await terminal.key("C-c")
         await terminal.ends(130)
         tasks.cancel_scope.cancel()
+
+
+async def test_ctrl_c_reaches_the_agent_over_the_connection_that_is_there(
+    desk: Desk, make_sshd: Callable[..., SshServer], ssh_login: Callable[..., SshLogin]
+) -> None:
+    server = make_sshd()
+    desk.knows("box", ssh_login(server=server))
+    steps = agent(desk, "run trap 'echo DONE: interrupted >>$OPTIO_LOG' INT", "STATUS: up", "hear")
+    async with desk.terminal(100) as terminal:
+        await terminal.type(
+            f'clear; optio-agents run --host box -- {_quoted(steps)}; echo "exit $?"'
+        )
+        await terminal.until("status +up")
+        logins = server.log.count("Accepted publickey")
+        await terminal.key("C-c")
+        await terminal.until("done +interrupted")
+        assert server.log.count("Accepted publickey") == logins > 0
+        await terminal.ends(0)
 
 
 def test_a_relative_directory_starts_at_home_on_the_host(

@@ -3,9 +3,11 @@
     python -m tests.support.trips [NAME …]
 
 A line per trip: the calls (a coroutine that goes on counts as one), the functions and files they
-are in, the moves from file to file, and how many of them returned to a file left before. Only the
-event loop's own thread is counted, from the moment the thing happens until it has arrived, and
-nothing that a timer does meanwhile: how often it ticks says how long a trip took, not how far.
+are in, the moves from file to file, and how many of them returned to a file left before; behind
+them the bar that `tests/test_trips.py` holds. Only the event loop's own thread is counted, from the
+moment the thing happens until it has arrived, and nothing that happens meanwhile without carrying
+it: what a timer does (how often it ticks says how long a trip took, not how far), and who else is
+woken by the same news.
 """
 
 from __future__ import annotations
@@ -40,10 +42,15 @@ from tests.support.hosts.accounts import Accounts
 from tests.support.hosts.agent_ground import until
 from tests.support.hosts.hosts import ssh_config
 from tests.support.hosts.sshd import RUN, SshLogin, SshServer, make_key
+from tests.support.timeouts import BOUND
 
 HOME = str(Path(optio_agents.__file__).parent)
 PLAYED = f"{HOME}/testing/"  # stands for the world
 PLAIN = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+QUIET = 0.4  # seconds in which nothing of ours is called: the start is over
+TIMERS = {"SharedTimer._tick", "Waking._look"}
+# Woken by an open request, each in a task of its own: the body, and who waits for other news.
+BYSTANDERS = {"_run", "Decisions.notice", "ConversationLink.wait_out_limits"}
 
 
 @dataclass
@@ -51,23 +58,43 @@ class Trip:
     """What was called between `begin` and `end`, in order."""
 
     steps: list[tuple[str, str]] = field(default_factory=list)  # file and function
-    ticking: FrameType | None = None
+    apart: set[str] = field(default_factory=set)  # who carries nothing
+    task: asyncio.Task[Any] | None = None  # which alone counts
+    over: bool = False
+    passing: FrameType | None = None  # of one that carries nothing
 
-    def begin(self) -> None:
+    async def begin(self, *, alone: bool = False) -> None:
+        """Count from here, where nothing of the start is under way any more.
+
+        *alone*: only what this task does.
+        """
         sys.setprofile(self._note)
+        await anyio.sleep(QUIET)
+        while len(self.steps) > 1:  # one may be what wakes us
+            self.steps.clear()
+            await anyio.sleep(QUIET)
+        self.steps.clear()
+        self.task = asyncio.current_task() if alone else None
 
     def end(self) -> None:
+        self.over = True
         sys.setprofile(None)
 
     def _note(self, frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
-        ours = code.co_filename.startswith(HOME) and not code.co_filename.startswith(PLAYED)
-        if self.ticking is not None:
-            self.ticking = None if event == "return" and frame is self.ticking else self.ticking
-        elif event == "call" and code.co_qualname == "SharedTimer._tick":
-            self.ticking = frame
-        elif event == "call" and ours:
+        if self.passing is not None:
+            self.passing = None if event == "return" and frame is self.passing else self.passing
+        elif self.over or event != "call" or not code.co_filename.startswith(HOME):
+            pass
+        elif code.co_qualname in TIMERS | self.apart:
+            self.passing = frame
+        elif not code.co_filename.startswith(PLAYED) and self.task in (None, _current()):
             self.steps.append((code.co_filename, code.co_qualname))
+
+    @property
+    def length(self) -> int:
+        """How many functions there are on the way."""
+        return len(set(self.steps))
 
     def __str__(self) -> str:
         files = [file for file, _ in self.steps]
@@ -77,7 +104,7 @@ class Trip:
             returns += file in known
             known.add(file)
         return (
-            f"{len(self.steps):5} calls {len(set(self.steps)):4} functions {len(known):3} files "
+            f"{len(self.steps):5} calls {self.length:4} functions {len(known):3} files "
             f"{len(moved):4} moves {returns:4} returns"
         )
 
@@ -85,6 +112,13 @@ class Trip:
         """Each function once, in the order met."""
         for file, name in dict.fromkeys(self.steps):
             yield f"{file.removeprefix(HOME + '/')}: {name}"
+
+
+def _current() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # the loop is not running
+        return None
 
 
 @dataclass
@@ -110,14 +144,16 @@ async def log_line(place: Place) -> Trip:
         if percent == 50:
             trip.end()
             arrived.set()
+        else:
+            begun.set()
 
-    arrived = anyio.Event()
+    begun, arrived = anyio.Event(), anyio.Event()
     ctx.report_progress = report_progress  # type: ignore[method-assign]
 
     async def body(*_: Any) -> None:
         place.append("STATUS: 1% begun")
-        await anyio.sleep(1.5)  # so that nothing of the start is under way
-        trip.begin()
+        await begun.wait()
+        await trip.begin()
         place.append("STATUS: 50% half way")
         await arrived.wait()
         place.append("DONE")
@@ -130,20 +166,29 @@ async def log_line(place: Place) -> Trip:
 async def deliverable(place: Place) -> Trip:
     """A DELIVERABLE line, to its callback and to the reply in the agent's input."""
     trip = Trip()
-    loop = asyncio.get_running_loop()
+    workdir = place.root / "task/workdir"
+
+    def see() -> None:
+        _wait_for(place.root / "task/session", "reply-")
+        trip.over = True  # what follows on it is no part of the way
 
     async def on_deliverable(_: Any, path: str, text: str) -> str:
         return "more, please"
 
     async def announce() -> None:
-        await until(lambda: "STATUS" in _read(place.root / "task/workdir/optio.log"))
-        await anyio.sleep(1.5)
-        trip.begin()
+        await until(lambda: "STATUS" in _read(workdir / "optio.log"))
+        await trip.begin()
         place.append("DELIVERABLE: deliverables/a.txt")
-        await anyio.to_thread.run_sync(_wait_for, place.root / "task/session", "reply-")
-        loop.call_soon(trip.end)
+        await anyio.to_thread.run_sync(see)
+        trip.end()
+        place.append("STATUS: go")
 
-    steps = "write a.txt hello", "STATUS: 1% ready", "hear", "DONE"
+    steps = (
+        "write a.txt hello",
+        "STATUS: 1% ready",
+        "run until grep -q go optio.log; do sleep 0.1; done",
+        "DONE",
+    )
     spec = Command(scripted_agent(*steps), env=PLAIN, env_base="empty")
     async with place.host() as host, anyio.create_task_group() as tasks:
         tasks.start_soon(announce)
@@ -152,15 +197,14 @@ async def deliverable(place: Place) -> Trip:
 
 
 async def send(place: Place) -> Trip:
-    """`conversation.send()`, with the events that come meanwhile."""
+    """`conversation.send()`, without the events that come meanwhile: how many do is chance."""
     trip = Trip()
     async with ModelServer().serve() as api, place.host() as host:
         await host.setup_workdir()
         async with journaled(host, place.root, api) as talk:
             await talk.conversation.send(scripted({"text": "one"}))
             await talk.heard(lambda event: event["type"] == "result")
-            await anyio.sleep(1.5)
-            trip.begin()
+            await trip.begin(alone=True)
             await talk.conversation.send(scripted({"text": "two"}))
             trip.end()
     return trip
@@ -181,7 +225,7 @@ async def answer(place: Place) -> Trip:
 async def _ask_and_answer(place: Place) -> tuple[Trip, Trip]:
     from optio_agents.supervision import find_session
 
-    asked, decided = Trip(), Trip()
+    asked, decided = Trip(apart=BYSTANDERS), Trip()
     open_request, over = anyio.Event(), anyio.Event()
 
     def observe(seen: Any) -> None:
@@ -195,15 +239,13 @@ async def _ask_and_answer(place: Place) -> tuple[Trip, Trip]:
 
     async def decide(store: Store, api: ModelServer) -> None:
         await api.held("asks")
-        await anyio.sleep(1.5)
-        asked.begin()
+        await asked.begin()
         api.release("asks")
         await open_request.wait()
-        await anyio.sleep(1.5)
         (stored,) = await store.sessions()
         async with find_session(stored.id, store=store) as session:
             (found,) = session.requests
-            decided.begin()
+            await decided.begin()
             await session.answer(found, PermissionDecision("allow"), by="me")
             await over.wait()
 
@@ -239,6 +281,18 @@ TRIPS: tuple[Callable[[Place], Awaitable[Trip]], ...] = (
     permission,
     answer,
 )
+BARS = {log_line: 40, deliverable: 115, send: 40, permission: 95}  # functions at the most
+
+
+def walk(trip: Callable[[Place], Awaitable[Trip]]) -> Trip:
+    """Take *trip* once, on a loop and to a server of its own."""
+    with _place() as place:
+
+        async def take() -> Trip:
+            with anyio.fail_after(BOUND):
+                return await trip(place)
+
+        return asyncio.run(take())
 
 
 @contextmanager
@@ -266,7 +320,7 @@ def _read(path: Path) -> str:
 
 
 def _wait_for(session: Path, beginning: str) -> None:
-    deadline = time.monotonic() + 50  # a thread cannot be cancelled
+    deadline = time.monotonic() + BOUND  # a thread cannot be cancelled
     while not any(session.glob(f"in/{beginning}*")) and not any(session.glob(f"said/{beginning}*")):
         if time.monotonic() > deadline:
             raise TimeoutError(f"no {beginning}* came into {session}")
@@ -275,20 +329,15 @@ def _wait_for(session: Path, beginning: str) -> None:
 
 def main(names: list[str]) -> None:
     os.environ.setdefault(RUN, f"trips-{os.getpid()}")  # as a run of the tests marks what it starts
-    for walk in TRIPS:
-        name = walk.__name__
+    for trip in TRIPS:
+        name = trip.__name__
         if names and name not in names:
             continue
-        with _place() as place:
-
-            async def run(walk: Any = walk, place: Place = place) -> Trip:
-                with anyio.fail_after(60):
-                    return await walk(place)
-
-            trip = asyncio.run(run())
-        print(f"{name:12}{trip}")  # noqa: T201
+        walked = walk(trip)
+        bar = f", bar: {BARS[trip]} functions" if trip in BARS else ""
+        print(f"{name:12}{walked}{bar}")  # noqa: T201
         if names:
-            print(*trip.functions(), sep="\n")  # noqa: T201
+            print(*walked.functions(), sep="\n")  # noqa: T201
 
 
 if __name__ == "__main__":
