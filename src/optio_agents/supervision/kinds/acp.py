@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import KW_ONLY, asdict, dataclass, field, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from optio_agents.conversation.contract import ToolServer
@@ -193,11 +193,6 @@ class AcpKind(NamedKind):
             queued=first_message(first, spec.attachments),
             meta=setup,
         )
-
-    def again(self, spec: Acp | _NamedAcp, words: str, conversation: str | None) -> Acp | _NamedAcp:
-        if conversation is None:  # it has not said a word yet
-            return replace(spec, prompt="\n\n".join(filter(None, (words, spec.prompt))))
-        return replace(spec, prompt=words, continues=conversation, fork=False, attachments=())
 
     def restored(self, name: str, data: Mapping[str, Any]) -> Acp | _NamedAcp:
         classes = {one.__name__: one for one in (Acp, *NAMED.values())}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
@@ -120,11 +120,6 @@ class ClaudeKind(NamedKind):
         if launch.resumed:
             setup["resumed"] = True  # so what its first turn costs cannot be known
         return Startup(launch.argv, launch.env, launch.first_input, meta=setup)
-
-    def again(self, spec: Claude, words: str, conversation: str | None) -> Claude:
-        if conversation is None:  # it has not said a word yet
-            return replace(spec, prompt="\n\n".join(filter(None, (words, spec.prompt))))
-        return replace(spec, prompt=words, continues=conversation, fork=False, attachments=())
 
     def restored(self, name: str, data: Mapping[str, Any]) -> Claude:
         return Claude(**data)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 
 from . import (
@@ -112,11 +112,6 @@ class CodexKind(NamedKind):
             queued=first_message(spec.prompt, spec.attachments),
             meta=setup,
         )
-
-    def again(self, spec: Codex, words: str, conversation: str | None) -> Codex:
-        if conversation is None:  # it has not said a word yet
-            return replace(spec, prompt="\n\n".join(filter(None, (words, spec.prompt))))
-        return replace(spec, prompt=words, continues=conversation, fork=False, attachments=())
 
     def restored(self, name: str, data: Mapping[str, Any]) -> Codex:
         return Codex(**data)

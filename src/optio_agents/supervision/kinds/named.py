@@ -8,7 +8,7 @@ agents without a wire: each is started with its prompt, acts unasked, and ends.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from . import check_program
@@ -190,3 +190,8 @@ class NamedKind:
         row = self.row(spec)
         how = row.install if row is not None else "is it in the PATH there?"
         await check_program(host, self.program(spec), spec.env, how)
+
+    def again(self, spec: Any, words: str, conversation: str | None) -> Any:
+        if conversation is None:  # it has not said a word yet
+            return replace(spec, prompt="\n\n".join(filter(None, (words, spec.prompt))))
+        return replace(spec, prompt=words, continues=conversation, fork=False, attachments=())
