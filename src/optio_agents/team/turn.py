@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -11,11 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, TypedDict
 from .errors import CallFailed, CallTimedOut, Diverged, TeamError
 from .messages import Message, joined, texts
 from .observing.events import Called, Concluded, FamilyEvents, Stream, TeamEvent, Token
+from .returns import misfit, typed
 from .stores import OVER, Row
 
 if TYPE_CHECKING:
-    from optio_agents.schemas import AnswerShape
-
     from .messages import Attachment
     from .stores import TurnStore
 
@@ -212,7 +210,7 @@ class Turn:
         if self._final is None:
             self._final = self._joined(self._said)
         if self.returns is not None:
-            return _typed(self._final, self.returns)
+            return typed(self._final, self.returns)
         return self._final
 
     def _joined(self, said: Sequence[Message]) -> Message:
@@ -366,17 +364,7 @@ class Turn:
 
     def misfit(self, text: str) -> str | None:
         """What is wrong with *text* as an answer, where one of some form is wanted."""
-        schema = self.row.options.get("returns")
-        if self.returns is None and schema is None:
-            return None
-        try:
-            if self.returns is not None:
-                validated(Message(text), self.returns)
-            elif (shape := _shape(schema)) is not None:  # nobody here has said the type yet
-                shape.check(_json(text))
-        except ValueError as error:
-            return str(error)
-        return None
+        return misfit(text, self.returns, self.row.options.get("returns"))
 
     def refuse(self, error: TeamError) -> None:
         """It is not what was asked for; what is written of it stays as it is."""
@@ -454,52 +442,3 @@ _ENDED = {"timeout": "timed out", "cancelled": "was cancelled", "limit": "reache
 
 def _no_error(state: str) -> dict[str, Any] | None:
     return None if state == "completed" else {"kind": "", "text": state}
-
-
-def _typed(message: Message, returns: Any) -> Message:
-    """*message* with its value as *returns*, which its JSON fits."""
-    from pydantic import TypeAdapter
-
-    value = validated(message, returns)
-    typed = message.but()
-    typed.__dict__["_said"] = message.exchange()
-    if not isinstance(returns, Mapping):
-        value = TypeAdapter(returns).validate_python(value)
-    object.__setattr__(typed, "value", value)
-    return typed
-
-
-def _shape(schema: Any) -> AnswerShape | None:
-    from optio_agents.schemas import AnswerShape
-
-    try:
-        return AnswerShape(schema)
-    except ValueError:  # there is nothing to check it with
-        return None
-
-
-def _json(text: str) -> Any:
-    words = text.strip().removeprefix("```json").removeprefix("```").removesuffix("```")
-    try:
-        return json.loads(words)
-    except ValueError:
-        return text
-
-
-def validated(message: Message, returns: Any) -> Any:
-    """The JSON value of *message* as *returns* wants it. Raises ValueError if it does not fit."""
-    from pydantic import TypeAdapter
-
-    value = _json(message.text) if message.value is None else message.value
-    if isinstance(returns, Mapping):  # a JSON Schema
-        if (shape := _shape(returns)) is not None:
-            shape.check(_thawed(value))
-        return value
-    adapter = TypeAdapter(returns)
-    return adapter.dump_python(adapter.validate_python(_thawed(value)), mode="json")
-
-
-def _thawed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _thawed(inner) for key, inner in value.items()}
-    return [_thawed(inner) for inner in value] if isinstance(value, tuple) else value
