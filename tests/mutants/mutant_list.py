@@ -362,7 +362,7 @@ MUTANTS = (
     ),
     Mutant(
         "behind a report anything is allowed",
-        SRC + "supervision/kinds/__init__.py",
+        SRC + "supervision/kinds/deciding.py",
         "_ENTRY.fullmatch(command)",
         "_ENTRY.match(command)",
         ("tests/supervision/test_reach.py", "-k", "no_more_than"),

@@ -20,7 +20,8 @@ from optio_agents.conversation.codex.wire import permission_answer
 from optio_agents.errors import AgentError
 from optio_agents.hosts.host import make_host
 from optio_agents.supervision import Claude, Codex, Command, events as happened, find_session
-from optio_agents.supervision.kinds import SETUP, delivered_to, is_report
+from optio_agents.supervision.kinds import SETUP
+from optio_agents.supervision.kinds.deciding import delivered_to, is_report
 from optio_agents.supervision.sessions import past_session
 from optio_agents.supervision.supervise import supervise
 from optio_agents.testing.model_server import ModelServer, scripted

@@ -3,14 +3,15 @@
 A kind says how its agent is started (`plan`), how its owner goes along with it (`connect`), and how
 anybody speaks to it who is not its owner (`reach`). It is known by its name, which our journal and
 the session's own directory keep; nothing outside this package branches on that name.
+
+Read `command` (the plainest), then what those have in common that one converses with: `reaching`
+(anybody's way to it), `conversing` (its owner's), `deciding` (what it asks), `named` (by name, as
+data) and `passages` (what was said, once more); `claude`, `codex` and `acp` are what differs.
 """
 
 from __future__ import annotations
 
-import posixpath
-import re
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
@@ -250,46 +251,6 @@ def text_in(setup: Mapping[str, Any], name: str) -> str | None:
     """The text of that name in *setup*."""
     found = setup.get(name)
     return found if isinstance(found, str) and found else None
-
-
-_ENTRY = re.compile(r"(?:printf '%s\\n'|echo) '[^'\n\r]*' >> (?P<log>[^\n\r]+)")
-_FILES = (
-    "path",
-    "file_path",
-    "filePath",
-    "filepath",
-    "absolute_path",
-)  # what tools call the file they write
-
-
-def is_report(agent: Agent, command: object) -> bool:
-    """*command* appends one entry to the log of this session, as it was taught, and no more."""
-    found = _ENTRY.fullmatch(command) if isinstance(command, str) else None
-    return found is not None and found["log"] in {shlex.quote(log) for log in _logs(agent)}
-
-
-def delivered_to(agent: Agent, shown: Mapping[str, Any]) -> tuple[str, ...]:
-    """The directories of deliverables of this session, where a file is all that is to be changed.
-
-    Every path that is shown must lie there; none if one does not.
-    """
-    changes = shown.get("changes")
-    paths = [one.get("path") for one in changes or () if isinstance(one, dict)]
-    paths += [shown[name] for name in _FILES if name in shown]
-    roots = {f"{posixpath.dirname(log)}/deliverables" for log in _logs(agent)}
-    found = [_root_of(posixpath.join(agent.cwd, str(path)), roots) for path in paths]
-    return tuple({root for root in found if root}) if all(found) else ()
-
-
-def _root_of(path: str, roots: Iterable[str]) -> str | None:
-    if posixpath.normpath(path) != path:
-        return None
-    return next((root for root in roots if path.startswith(f"{root}/")), None)
-
-
-def _logs(agent: Agent) -> list[str]:
-    logs = setup_of(agent).get("logs")
-    return [one for one in logs if isinstance(one, str)] if isinstance(logs, list) else []
 
 
 async def check_program(host: Host, program: str, env: Mapping[str, str], how: str) -> None:

@@ -18,14 +18,13 @@ from . import (
     NO_VALUES,
     Startup,
     complete_spec,
-    delivered_to,
     first_message,
-    is_report,
     setup_of,
     teach,
     text_in,
 )
 from .conversing import ConversationLink, connect
+from .deciding import delivered_to, is_report
 from .named import ROWS, AgentRow, NamedKind
 from .reaching import ConversationReach
 

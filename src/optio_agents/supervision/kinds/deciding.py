@@ -10,9 +10,12 @@ agent is read no further, nothing was decided: the request stays open for the ne
 from __future__ import annotations
 
 import logging
+import posixpath
+import re
+import shlex
 from contextlib import contextmanager, suppress
 from inspect import isawaitable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -29,8 +32,10 @@ from optio_agents.supervision.events import (
 )
 from optio_agents.supervision.recording import SLOWLY, Bell
 
+from . import setup_of
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from optio_agents.agents import Agent
     from optio_agents.conversation.contract import PermissionRequest, ToolCall
@@ -43,6 +48,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _RECALLING = 5.0  # seconds to find out who has answered in our place
+_ENTRY = re.compile(r"(?:printf '%s\\n'|echo) '[^'\n\r]*' >> (?P<log>[^\n\r]+)")
+# what tools call the file they write
+_FILES = "path", "file_path", "filePath", "filepath", "absolute_path"
 _TELLING = "command", "file_path", "path", "pattern", "url", "query", "description", "prompt"
 
 
@@ -240,3 +248,36 @@ class Decisions:
         with anyio.CancelScope() as patience, self._patient(patience.cancel):
             await anyio.sleep_forever()
         raise AgentError(f"nobody serves {call.name}")
+
+
+# What needs nobody's decision: it was taught to report, and to deliver
+
+
+def is_report(agent: Agent, command: object) -> bool:
+    """*command* appends one entry to the log of this session, as it was taught, and no more."""
+    found = _ENTRY.fullmatch(command) if isinstance(command, str) else None
+    return found is not None and found["log"] in {shlex.quote(log) for log in _logs(agent)}
+
+
+def delivered_to(agent: Agent, shown: Mapping[str, Any]) -> tuple[str, ...]:
+    """The directories of deliverables of this session, where a file is all that is to be changed.
+
+    Every path that is shown must lie there; none if one does not.
+    """
+    changes = shown.get("changes")
+    paths = [one.get("path") for one in changes or () if isinstance(one, dict)]
+    paths += [shown[name] for name in _FILES if name in shown]
+    roots = {f"{posixpath.dirname(log)}/deliverables" for log in _logs(agent)}
+    found = [_root_of(posixpath.join(agent.cwd, str(path)), roots) for path in paths]
+    return tuple({root for root in found if root}) if all(found) else ()
+
+
+def _root_of(path: str, roots: Iterable[str]) -> str | None:
+    if posixpath.normpath(path) != path:
+        return None
+    return next((root for root in roots if path.startswith(f"{root}/")), None)
+
+
+def _logs(agent: Agent) -> list[str]:
+    logs = setup_of(agent).get("logs")
+    return [one for one in logs if isinstance(one, str)] if isinstance(logs, list) else []
