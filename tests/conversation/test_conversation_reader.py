@@ -114,6 +114,24 @@ async def test_a_slow_handler_makes_the_reading_wait():
     assert seen == list(range(total))
 
 
+async def test_a_line_that_is_longer_than_what_may_wait_stops_nobody():
+    gate, seen = anyio.Event(), []
+
+    async def stand(event):
+        await gate.wait()
+        seen.append(event["n"])
+
+    async with talking() as (conversation, handle):
+        conversation.on_event(stand)
+        handle.hear(number(0))
+        await anyio.wait_all_tasks_blocked()
+        handle.hear({"type": "x", "n": 1, "words": "x" * BACKLOG}, number(2))
+        await anyio.wait_all_tasks_blocked()  # others have their turn
+        gate.set()
+        await until(lambda: len(seen) == 3)
+    assert seen == [0, 1, 2]
+
+
 async def test_who_asked_to_skip_misses_events_and_is_told_how_many():
     gate, seen = anyio.Event(), []
 

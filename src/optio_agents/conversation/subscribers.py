@@ -84,8 +84,11 @@ class _Subscriber(Generic[T]):
         self._dropped = False
 
     def put(self, items: Sequence[T], size: int) -> bool:
-        """Take *items*; False, and not taken, while what waits is too much."""
-        if self._size and self._size + size > BACKLOG and not self._dropped:
+        """Take *items*; False, and not taken, until there is `room`.
+
+        However many there are: they lie in memory already.
+        """
+        if self._size > BACKLOG // 2 and self._size + size > BACKLOG and not self._dropped:
             if self._skipped is None:
                 return False
             self._missed += len(items)

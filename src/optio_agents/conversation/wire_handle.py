@@ -163,7 +163,7 @@ class _Ahead:
         self._filled.set()
 
     async def lines(self) -> AsyncIterator[OutputLines]:
-        splitter, count = LineSplitter(self._line_limit), 0
+        splitter, count, size = LineSplitter(self._line_limit), 0, 0
         while self._pieces or not self._done:
             await self._filled.wait()
             self._filled.clear()
@@ -171,10 +171,12 @@ class _Ahead:
             self._pieces.clear()
             self._size = 0
             self._taken.set()
+            size += len(data)  # a long line comes in many pieces
             if lines := splitter.feed(data, ends=True):
                 places = range(count, count + len(lines))
                 count = places.stop
-                yield OutputLines(lines, len(data), places, splitter.cut)
+                yield OutputLines(lines, size, places, splitter.cut)
+                size = 0
         if (size := splitter.size) > 0:
             yield OutputLines([splitter.close()], size, (count,), splitter.cut)
         if self._failed is not None:
