@@ -74,6 +74,7 @@ async def test_bare_percents_do_not_pile_up(ctx):
     async with Desk(ctx) as (progress, _):
         for n in range(5000):
             progress.report(n / 50, None)
+        progress.report(None, "")  # `STATUS:` alone takes nothing back
         await progress.finish(5)
     assert ctx.percents == [4999 / 50]
     assert progress.skipped == 0

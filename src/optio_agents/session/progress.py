@@ -83,6 +83,7 @@ class Progress:
             return
         last = self._queue[-1] if self._queue else None
         if not message and isinstance(last, _Report) and not last.message:
+            percent = last.percent if percent is None else percent
             self._dismiss(self._queue.pop())
         # It is made visible once it is shown: of a flood, nearly everything never is.
         self._put(_Report(percent, message[: LIMIT + 1] if message else None, entry))
