@@ -22,13 +22,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import (
+        account as account,
+        agent_info as agent_info,
         browser_shims as browser_shims,
         claustrum as claustrum,
+        config_types as config_types,
+        custom_controls as custom_controls,
         input_listener as input_listener,
+        mcp as mcp,
         model_probe as model_probe,
         seeds as seeds,
         session_controls as session_controls,
         steering as steering,
+        text as text,
         tmux_input as tmux_input,
     )
     from .context import *
@@ -58,13 +64,19 @@ PARTS = (
 )
 # These modules the engine packages of the optio family take as attributes, without importing them.
 MODULES = {
+    "account",
+    "agent_info",
     "browser_shims",
     "claustrum",
+    "config_types",
+    "custom_controls",
     "input_listener",
+    "mcp",
     "model_probe",
     "seeds",
     "session_controls",
     "steering",
+    "text",
     "tmux_input",
 }
 

@@ -83,6 +83,25 @@ def test_who_does_not_use_the_room_loads_none_of_it() -> None:
     assert [name for name in eval(ran.stdout) if "family" in name] == []
 
 
+ATTRIBUTES = """
+    account agent_info browser_shims claustrum config_types context conversation custom_controls
+    input_listener mcp model_probe protocol protocol.parser protocol.session seeds session_controls
+    steering text tmux_input
+"""
+LOOKUP = """
+import operator, sys
+for name in sys.argv[1:]:
+    for loaded in [one for one in sys.modules if one.startswith("optio_agents")]:
+        del sys.modules[loaded]
+    import optio_agents
+    assert operator.attrgetter(name)(optio_agents).__name__.endswith(name)
+"""
+
+
+def test_what_is_an_attribute_there_is_one_here_without_an_import() -> None:
+    subprocess.run([sys.executable, "-c", LOOKUP, *ATTRIBUTES.split()], check=True)
+
+
 def test_the_driver_stands_under_its_published_name() -> None:
     from optio_agents.protocol import session
     from optio_agents.protocol.session import DeliverableCallback, _SessionFailed
@@ -267,6 +286,7 @@ from optio_agents.uploads import UploadCallback, materialize
 
 manifest = seeds.SeedManifest(home_subdir="home", include=[model_probe.PROBE_QUESTION])
 profile = optio_agents.prompt.AgentPromptProfile(browser="redirect")
+driver = optio_agents.protocol.session.run_log_protocol_session
 knob = optio_agents.session_controls.effort_control(levels=["low"], current="low")
 wrong: int = AccountInfo().name  # type: ignore[assignment]
 """

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
         run_log_protocol_session,
     )
 
+    from . import session as session
+
 __all__ = [
     "CALLER_MESSAGE_QUEUE_BOUND",
     "DELIVERABLE_QUEUE_BOUND",
@@ -96,4 +98,6 @@ def __getattr__(name: str) -> object:
     if name in __all__:  # what is not imported above lies in a layer above
         above = "context" if name == "AgentSender" else "session"
         return getattr(import_module(f"optio_agents.{above}"), name)
+    if name == "session":  # published as an attribute, too
+        return import_module(f"{__name__}.session")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
