@@ -17,6 +17,7 @@ from optio_agents.agents.input import FirstAnswer
 from optio_agents.errors import HostLost, TransferFailed
 from optio_agents.hosts.host import Host, LocalHost
 from optio_agents.hosts.local import LocalMachine
+from optio_agents.hosts.workdir import open_channel
 from optio_agents.testing.proxy import FaultProxy
 from tests.support import proc
 from tests.support.hosts.agent_ground import (
@@ -143,6 +144,20 @@ async def test_a_start_whose_link_is_cut_starts_one_agent(link, source, at):
             await until(here(agent, "stdout").read_bytes)
             assert await said(host, agent) == b"started\n"
             assert tags_in(host) == [agent.session]
+
+
+@pytest.mark.parametrize("source", ["client", "server"])
+async def test_what_comes_before_and_behind_a_start_is_carried_over_a_cut(link, source):
+    async with link() as (proxy, host):
+        await host.ask("true")
+        cut = proxy.on_bytes(1, source=source, then=proxy.cut)
+        real = await open_channel(host, "start", set_up=True)
+        assert (cut.is_set(), real) == (True, host.workdir)
+        async with started(host, "read -r x") as agent:
+            cut = proxy.on_bytes(1, source=source, then=proxy.cut)
+            async with agent.own("me", journal="a") as lease:
+                assert cut.is_set()
+                await lease.confirm()
 
 
 async def test_a_start_whose_host_has_another_key_meanwhile_may_have_been_heard(link, server):

@@ -160,6 +160,26 @@ async def test_what_is_said_to_an_agent_whose_host_is_away_is_said_once_and_is_n
         assert heard.count(words) == 1
 
 
+async def test_who_takes_an_agent_up_as_the_link_goes_waits_for_it(ssh_login, sshd, tmp_path, ctx):
+    async with distant(ssh_login, sshd, tmp_path) as (host, proxy):
+
+        async def come_back_later(gone):
+            await gone.wait()
+            while "nothing listens" not in host.machine.link.reason:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+            come_back(proxy)
+
+        await host.setup_workdir()
+        await host.ask("hosts/channel.sh", host.workdir, "start")
+        async with (
+            agents.start(host, scripted_agent("DONE"), env=SHELL, env_base="empty") as agent,
+            anyio.create_task_group() as tasks,
+        ):
+            gone = proxy.on_bytes(1, source="client", then=lambda: go_away(proxy, "cut"))
+            tasks.start_soon(come_back_later, gone)
+            assert (await run_log_protocol_session(host, ctx, agent=agent)).outcome == "done"
+
+
 async def test_while_our_disk_is_full_a_deliverable_waits_and_says_so(
     sessions, ctx, tmp_path, monkeypatch
 ):

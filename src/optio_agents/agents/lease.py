@@ -22,7 +22,7 @@ import anyio
 from optio_agents.concurrency import task_group, uptime
 from optio_agents.errors import AgentError, AlreadyOwned, NameTaken, OptioAgentsError
 from optio_agents.framing.batches import FollowOptions
-from optio_agents.hosts.retrying import retrying
+from optio_agents.hosts.retrying import over_a_cut, retrying
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -106,7 +106,8 @@ async def lease(
     """See `Agent.own`."""
     verb = "take" if take_over else "claim"
     who = json.dumps(owner), journal.encode().hex() or secrets.token_hex(8)
-    epoch = await _ask(directory, session, verb, "-", *who)
+    # the same journal may claim it again: of a claim whose answer was lost, it has the next epoch
+    epoch = await over_a_cut(lambda: _ask(directory, session, verb, "-", *who))
     if not re.fullmatch(rb"[0-9]{10}\n?", epoch):
         raise AgentError(f"{directory.path}: the lease has no number")
     lease = Lease(int(epoch), directory, session)

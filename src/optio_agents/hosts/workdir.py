@@ -17,6 +17,7 @@ import anyio
 from optio_agents.errors import HostError, HostLost, OptioAgentsError
 
 from .host import EMPTYING, Host
+from .retrying import over_a_cut
 from .scripting import REFUSED, refusal, script
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ async def open_channel(host: Host, how: Literal["start", "resume"], *, set_up: b
         before = script("hosts/refuse", "hosts/workdir")
         setup, channel = script("hosts/workdir-setup"), script("hosts/channel")
         text = f'{before}\n({setup}\n) || exit\nset -- "$3" {how}\n{channel}'
-        answer = await host.machine.ask(text, args, seconds=EMPTYING)
+        # nothing can run in there yet: what a cut left half done is begun again
+        answer = await over_a_cut(lambda: host.machine.ask(text, args, seconds=EMPTYING))
         if answer.exit_code == REFUSED:
             raise refusal(answer, host.taskdir, "hosts/workdir-setup")
     else:
@@ -51,7 +53,7 @@ async def open_channel(host: Host, how: Literal["start", "resume"], *, set_up: b
             real = await anyio.to_thread.run_sync(_resume_here, host.logdir)
             if real is not None:
                 return real
-        answer = await host.ask("hosts/channel.sh", logdir_of(host), how)
+        answer = await over_a_cut(lambda: host.ask("hosts/channel.sh", logdir_of(host), how))
     if answer.exit_code:
         words = answer.stderr.decode(errors="replace").strip()
         raise HostError(f"{logdir_of(host)} cannot hold the log channel: {words}")

@@ -15,6 +15,7 @@ from optio_agents.concurrency import name_library
 from optio_agents.context import HookContext
 from optio_agents.display import visible
 from optio_agents.errors import OptioAgentsError, StoreError
+from optio_agents.hosts.retrying import retrying
 from optio_agents.hosts.workdir import open_channel
 from optio_agents.protocol.protocol import get_protocol
 from optio_agents.store.memory import MemoryJournal
@@ -277,9 +278,11 @@ class Run:
             await self.host.setup_workdir()
             await self._call("prepare", partial(options.prepare, self._given, self.hook))
             set_up = False
-        real = await open_channel(
-            self.host, "resume" if options.resuming else "start", set_up=set_up
-        )
+        if options.resuming:  # an agent may be at work there: its host is waited for from now on
+            machine = getattr(self.host, "machine", None)
+            real = await retrying(machine, lambda: open_channel(self.host, "resume"))
+        else:
+            real = await open_channel(self.host, "start", set_up=set_up)
         self.shared.workplace = replace(place, real=real)
         if not options.resuming:
             shims = await options.protocol.prepare_browser_shims(self._given)
