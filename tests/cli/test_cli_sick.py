@@ -110,7 +110,8 @@ def test_a_directory_of_the_users_that_vanished_ends_nothing(desk: Desk) -> None
     project.rename(away)
     ran = desk.run("attach", "it")
     assert ran.returncode == 4
-    (line,) = told(ran.stderr)
+    way_back, line = told(ran.stderr)
+    assert "optio-agents attach it" in way_back
     assert "cannot hold the log channel: it is not there, or cannot be entered" in line
     assert "failed" in desk.run("ls", "--running").stdout
     away.rename(project)

@@ -22,7 +22,13 @@ from optio_agents.cli.exits import sentence
 from optio_agents.cli.output import mute, noticing_silence, warnings
 from optio_agents.concurrency import task_group
 from optio_agents.display import visible
-from optio_agents.errors import HostUnreachable, OptioAgentsError, SessionFailed, StoreError
+from optio_agents.errors import (
+    HostError,
+    HostUnreachable,
+    OptioAgentsError,
+    SessionFailed,
+    StoreError,
+)
 from optio_agents.store.records import SessionResult
 from optio_agents.supervision.events import OpenRequest, RequestDecided, RequestOpened, StateChanged
 from optio_agents.supervision.supervise import supervise
@@ -390,8 +396,8 @@ async def _to_its_end(shown: ShownSession, run: Run, *, alone: bool) -> int:
             say(f"once it is back: optio-agents attach {shown.called}")
         return exits.exit_code(failed)
     except OptioAgentsError as error:
-        if isinstance(error, StoreError) and shown.began:
-            say(f"the agent goes on; once that is mended: optio-agents attach {shown.called}")
+        if shown.began and (words := await _way_back(shown, error)):
+            say(words)
         if alone:
             raise
         say(f"{shown.session}: {sentence(error)}")  # the others go on
@@ -403,3 +409,14 @@ async def _to_its_end(shown: ShownSession, run: Run, *, alone: bool) -> int:
     if code == exits.DETACHED and alone:
         say(f"the agent goes on; come back with: optio-agents attach {shown.called}")
     return code
+
+
+async def _way_back(shown: ShownSession, error: OptioAgentsError) -> str | None:
+    """To a session that is not over, though *error* ends our part in it."""
+    if isinstance(error, StoreError):
+        return f"the agent goes on; once that is mended: optio-agents attach {shown.called}"
+    if isinstance(error, HostError):
+        known = await shown.terminal.store.find(shown.session)  # None: nothing was started
+        if known is not None and not known.over:
+            return f"it may run there; once that is mended: optio-agents attach {shown.called}"
+    return None
