@@ -73,7 +73,7 @@ def test_a_host_that_is_not_there_is_unreachable(desk: Desk) -> None:
         ran = desk.run(words[0], "--host", "me@127.0.0.1:1", *words[1:])
         assert ran.returncode == 4
         assert ran.stderr.startswith("optio-agents: nothing listens at me@127.0.0.1:1")
-        assert ran.stderr.count("\n") == 1
+        assert (ran.stdout, ran.stderr.count("\n")) == ("", 1)
 
 
 async def test_ctrl_c_gives_up_a_host_that_does_not_answer(desk: Desk) -> None:

@@ -81,10 +81,9 @@ def ls(hosts: tuple[str, ...], host_key: str, running: bool, waiting: bool, as_l
     ]
     for line in map(as_json, rows) if as_lines else table(rows) if rows else ():
         click.echo(line)
-    if not every and not as_lines:
-        click.echo("no sessions there" if hosts else "no sessions; `optio-agents demo` makes one")
-    elif not rows and not as_lines:
-        click.echo(f"none of {len(every)} sessions")
+    if not rows and not as_lines and (every or not code):  # of who did not answer nobody knows
+        none = "no sessions there" if hosts else "no sessions; `optio-agents demo` makes one"
+        click.echo(f"none of {len(every)} sessions" if every else none)
     return code
 
 
