@@ -663,7 +663,7 @@ MUTANTS = (
     ),
     Mutant(
         "a refused DONE counts as the ending for who resumes",
-        SRC + "store/sqlite_journal.py",
+        SRC + "store/rows.py",
         " AND r.event=e.number AND r.reply<>?) ORDER BY number LIMIT 1",
         " AND r.event=e.number AND r.reply<>? AND 0) ORDER BY number LIMIT 1",
         ("tests/supervision/test_done.py", "-k", "killed"),

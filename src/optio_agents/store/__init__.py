@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from optio_agents.display import Secrets
 from optio_agents.errors import NoSuchSession, StoreError
 
-from . import sqlite_journal as rows
+from . import rows
 from .lock import claimed, holder
 from .records import Note, SessionState, StoredEvent, StoredSession
 from .sqlite import StoreFile, default_path
