@@ -3,6 +3,7 @@
 # ruff: noqa: ASYNC240  # nobody else needs the event loop meanwhile
 
 import asyncio
+import fcntl
 import os
 import signal
 import subprocess
@@ -134,8 +135,14 @@ async def test_a_dead_process_is_noticed_at_once(journal: Path, marks: Path, wor
     async with asyncio.timeout(BOUND):
         while len(list(journal.with_name("journal.sqlite3.workers").glob("*.lock"))) < 3:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    first.kill()
-    _, again = await until_marked(marks, 2)
+    locks = journal.with_name("journal.sqlite3.workers").glob("*.lock")
+    [lock] = [path for path in locks if path.read_text() == str(first.pid)]
+    with lock.open() as seen:  # somebody else looks whether it lives, at the same time
+        looks = asyncio.create_task(asyncio.to_thread(fcntl.flock, seen, fcntl.LOCK_SH))
+        await asyncio.sleep(0.1)
+        first.kill()
+        _, again = await until_marked(marks, 2)
+        await looks
     assert again == f"t {second.pid}"
     await store.close()
 

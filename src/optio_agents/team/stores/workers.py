@@ -90,7 +90,7 @@ class Workers:
             self._forget(other)
             return
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # others look, too
         except BlockingIOError:
             return
         finally:
