@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from optio_agents.team import CallFailed, Team, TurnContext
+from optio_agents.errors import StoreError
+from optio_agents.team import CallFailed, Team, TurnContext, context
+from optio_agents.team.stores import Claim
+from optio_agents.team.stores.memory import MemoryTurns
 from optio_agents.team.stores.sqlite import SqliteTurns
 from tests.support.chance import Chance
 from tests.support.timeouts import BOUND
@@ -84,6 +87,31 @@ async def test_a_disk_that_is_full_is_no_success(step: str, small_disk: Path) ->
             with pytest.raises(CallFailed):
                 await team.call("parent", id="one")
         assert (await team.status("one")).status == status.status
+
+
+class Unwilling(MemoryTurns):
+    """Its disk is full when the first turn goes to sleep."""
+
+    full = True
+
+    async def sleep(self, claim: Claim, *, after: int | None, until: float | None) -> None:
+        if self.full:
+            self.full = False
+            raise StoreError("the disk is full")
+        await super().sleep(claim, after=after, until=until)
+
+
+async def test_a_turn_that_cannot_be_put_to_sleep_is_so_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(context, "LINGER", -1.0)
+
+    async def naps(ctx: TurnContext) -> str:
+        return (await ctx.sleep(seconds=0.01)).reason
+
+    async with asyncio.timeout(BOUND), Team({"a": naps}, store=Unwilling()) as team:
+        assert str(await team.call("a")) == "time"
+    assert "cannot be written: the disk is full" in caplog.text
 
 
 @pytest.fixture

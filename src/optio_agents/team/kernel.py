@@ -15,7 +15,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -95,9 +95,11 @@ class Kernel:
         for task, turn in self._tasks.items():
             _log.warning("turn %s does not stop: %r", turn, task)
         self._loop = None
-        await self.store.close()
-        for one in self.participants.values():
-            await one.close()
+        try:
+            await self.store.close()
+        finally:
+            for one in self.participants.values():
+                await one.close()
         for failed in self._unread:
             _report_unread(failed)
         self._unread.clear()
@@ -212,7 +214,7 @@ class Kernel:
                 result["used"] = context.used
             if turn.tools:
                 result["tools"] = turn.tools
-            await self._end(claim, status, result)
+            await self._end(turn, claim, status, result)
             turn.row.result, turn.row.ended = result, time.time()
             self._conclude(turn, status, messages, error, worked.cause)
         except Lost:
@@ -231,27 +233,31 @@ class Kernel:
         context.slept(until)
         self.contexts.pop(turn.id, None)
         self._watched[turn.id] = turn
-        await self.store.sleep(
-            context.claim, after=pause.after, until=min(bounds) if bounds else None
+        due = min(bounds) if bounds else None
+        await self._written(
+            turn, lambda: self.store.sleep(context.claim, after=pause.after, until=due)
         )
         if not turn.over:  # somebody else may have been that quick
             turn.changed("sleeping")
         if turn.parent is not None and (above := self.contexts.get(turn.parent.id)):
             above.changes.ring()
 
-    async def _end(self, claim: Claim, status: str, result: dict[str, Any]) -> None:
-        if self.hooks:
-            result = await self.hooks.change("before_store", None, result)
+    async def _written(self, turn: Turn, write: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Nobody hears of an end, or may take up a turn, before that is written."""
         complained = False
         while True:
             try:
-                await self.store.end(claim, status, result)
-                break
-            except StoreError as error:  # nobody hears of an end that is not written
+                return await write()
+            except StoreError as error:
                 if not complained:
-                    _log.error("the end of turn %s cannot be written: %s", claim.row.id, error)
+                    _log.error("how turn %s stands cannot be written: %s", turn.id, error)
                 complained = True
                 await asyncio.sleep(SWEEP)
+
+    async def _end(self, turn: Turn, claim: Claim, status: str, result: dict[str, Any]) -> None:
+        if self.hooks:
+            result = await self.hooks.change("before_store", None, result)
+        await self._written(turn, lambda: self.store.end(claim, status, result))
         if self.hooks:
             await self.hooks.run("after_store", None, result)
 
@@ -372,7 +378,7 @@ class Kernel:
         """End a turn that nobody here can work on."""
         wrong = error_of(error)
         with suppress(Lost):
-            await self._end(claim, "failed", {"messages": (), "error": wrong})
+            await self._end(turn, claim, "failed", {"messages": (), "error": wrong})
             self._conclude(turn, "failed", (), wrong, error)
 
     def _stop(self, turn: str) -> list[asyncio.Task[None]]:
