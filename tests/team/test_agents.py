@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from optio_agents.supervision import Claude, Command, LogLine, find_session, sup
 from optio_agents.supervision.sessions import task_directory
 from optio_agents.team import CallFailed, Limits, Team, TurnContext, agent
 from optio_agents.team.participants.agents import session_of
+from optio_agents.team.stores.journal import TurnJournal
 from optio_agents.testing.model_server import ModelServer, scripted
 from optio_agents.testing.scripted import scripted_agent
 from tests.support.claude.claude_cli import OFF, executable, surroundings
@@ -250,6 +252,32 @@ async def test_a_shared_agent_keeps_its_session_and_its_turns_queue(tmp_path: Pa
         said = json.dumps(max(api.requests, key=lambda asked: len(json.dumps(asked))))
         assert all(word in said for word in ("First", "two"))
         async with Store(tmp_path / "journal.sqlite3") as store:
+            [session] = await store.sessions()
+            async with find_session(session.id, store=store) as live:
+                await live.stop()
+
+
+@pytest.mark.parametrize("at_work", [True, False])
+async def test_a_shared_agent_goes_on_after_a_turn_that_was_cancelled(
+    tmp_path: Path, *, at_work: bool
+) -> None:
+    """Also when its team is at work no more."""
+    journal = tmp_path / "journal.sqlite3"
+    async with ModelServer().serve() as api:
+        coder = agent(claude(tmp_path, api), shared=True)
+        async with AsyncExitStack() as stack, asyncio.timeout(BOUND):
+            team = await stack.enter_async_context(Team({"coder": coder}, store=journal))
+            first = team.call("coder", scripted({"text": "one", "hold": "h"}), id="first")
+            await api.held("h")
+            if at_work:
+                await first.cancel()
+            else:
+                await stack.aclose()
+                async with TurnJournal(journal) as turns:
+                    assert await turns.cancel(await turns.find("first")) == ["first"]
+                team = await stack.enter_async_context(Team({"coder": coder}, store=journal))
+            assert str(await team.call("coder", scripted({"text": "two"}))) == "two"
+        async with Store(journal) as store:
             [session] = await store.sessions()
             async with find_session(session.id, store=store) as live:
                 await live.stop()

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _SUM_UP = "You have reached a limit ({}). Sum up what you have, briefly, and end."
 _DAY = 86400.0  # seconds for one use of a verb: who is called may take its time
+_ENDS = 10.0  # seconds in which a turn that is interrupted ends, if it is one
 _AGAIN = 0.5  # seconds until a session that somebody else supervises is asked for again
 
 Ends: TypeAlias = Literal["answer", "done"]
@@ -193,8 +194,8 @@ class AgentTurn:
             except asyncio.CancelledError:
                 if await asyncio.shield(self._goes_on()):
                     await asyncio.shield(session.detach())
-                elif self._participant.shared:
-                    await asyncio.shield(self._give_up(session))
+                elif self._participant.shared and self._store is not None:
+                    await asyncio.shield(leave_shared(session, self._store))
                 raise
             finally:
                 sender.cancel()
@@ -227,11 +228,6 @@ class AgentTurn:
         kernel = self._context.kernel
         rows = await kernel.store.look(id=self._context.id)
         return kernel.store.durable and bool(rows) and rows[0].state not in OVER
-
-    async def _give_up(self, session: Session) -> None:
-        """End what the agent does for this turn, and leave it to those that come."""
-        await session.interrupt()
-        await session.detach()
 
     async def _enter(self, stack: AsyncExitStack) -> Session:
         from optio_agents.protocol import get_protocol
@@ -306,10 +302,8 @@ class AgentTurn:
         if "session" not in context.claim.records:
             prefix = shared_of(context.name, context.kernel.team)
             ours = [one for one in await store.sessions() if one.id.startswith(prefix)]
-            number = 0
             if ours and not ours[-1].over:
-                while rows := await store.events(ours[-1].id, after=number):
-                    number = rows[-1].number
+                number = await _last_event(store, ours[-1].id)
                 await context.record("session", [ours[-1].id, number])
             else:
                 apart = secrets.token_hex(3)  # from those of teams with other journals
@@ -441,6 +435,31 @@ class AgentTurn:
                 number += 1
                 words = f"{message.sender} says: {message.text}"
                 await session.send(words, id=f"{self._context.id}:{number}")
+
+
+async def leave_shared(session: Session, store: Store) -> None:
+    """End what a shared agent does for a turn, and leave it to those that come.
+
+    That this was ended is written first: the next turn is not to hear of it.
+    """
+    from anyio import move_on_after
+
+    from optio_agents.supervision import TurnEnded
+
+    number = await _last_event(store, session.id)
+    await session.interrupt()
+    with move_on_after(_ENDS):
+        async for event in session.events(number):
+            if isinstance(event, TurnEnded):
+                break
+    await session.detach()
+
+
+async def _last_event(store: Store, session: str) -> int:
+    number = 0
+    while rows := await store.events(session, after=number):
+        number = rows[-1].number
+    return number
 
 
 def session_of(turn: str, team: str = "team") -> str:

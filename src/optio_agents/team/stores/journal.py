@@ -252,12 +252,12 @@ class TurnJournal:
     async def cancel(self, turn: StoredTurn) -> list[str]:
         """End a turn and all below it; their ids.
 
-        Whatever team is at work on them ends its part; an agent that no team has is stopped here.
-        Raises HostError where it cannot be reached.
+        Whatever team is at work on them ends its part; an agent that no team has is stopped here,
+        and a shared one is interrupted. Raises HostError where it cannot be reached.
         """
         from optio_agents.store import Store
-        from optio_agents.supervision import find_session
-        from optio_agents.team.participants.agents import session_of
+        from optio_agents.supervision import find_session, supervise
+        from optio_agents.team.participants.agents import leave_shared, session_of
 
         from .sqlite import SqliteTurns
 
@@ -267,13 +267,32 @@ class TurnJournal:
             ended = await turns.cancel(turn.id)
         finally:
             await turns.close()
+        shared = await self._shared(turn.team, ended)
         async with Store(self.path) as store:
             for one in ended:
-                known = await store.find(session_of(one, turn.team))
+                known = await store.find(shared.get(one) or session_of(one, turn.team))
                 if known is not None and not known.over and store.owner(known.id) is None:
+                    if one in shared:  # others will go on with it: it is to be told when
+                        async with supervise(None, resume=known.id, store=store) as session:
+                            await leave_shared(session, store)
+                        continue
                     async with find_session(known.id, store=store) as session:
                         await session.stop()
         return ended
+
+    async def _shared(self, team: str, turns: Sequence[str]) -> dict[str, str]:
+        """The session of each of *turns* that a shared agent works on."""
+
+        def read(database: sqlite3.Connection) -> dict[str, str]:
+            found = database.execute(
+                "SELECT t.id, json_extract(r.value, '$[0]') FROM turns t"
+                " JOIN turn_records r ON r.turn=t.number AND r.key='session'"
+                " WHERE t.team=? AND t.id IN (SELECT value FROM json_each(?))",
+                (team, json.dumps(turns)),
+            )
+            return dict(found.fetchall())
+
+        return await self._file.read(read)
 
     async def _select(
         self, terms: str, values: Sequence[Any], *, order: str = "number"
