@@ -391,10 +391,8 @@ class AgentConversation:
         if self.pass_reason is not None:
             await self.pass_reason(request, words)
         else:  # it may wait for the end of the turn
-            self._approvals.start(f"reason-{request.id}", self._say(words))
-
-    async def _say(self, words: str) -> None:
-        await self._send(str(uuid4()), words, command=False)
+            said = self._send(str(uuid4()), words, command=False)
+            self._approvals.start(f"reason-{request.id}", said)
 
     async def steer(self, text: str) -> None:
         """Say *text* into the turn that runs; at most 60 s.

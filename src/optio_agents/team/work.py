@@ -121,8 +121,9 @@ def _message(turn: Turn, reply: Any) -> Message:
         return reply.but(
             kind="return", sender=reply.sender or sender, to=reply.to or to, turn=turn.row.id
         )
-    text = "" if reply is None else reply if isinstance(reply, str) else _text(reply)
-    return Message(text, "return", sender, to, plain(reply), turn=turn.row.id)
+    value = plain(reply)
+    text = "" if reply is None else json.dumps(value, ensure_ascii=False)
+    return Message(text, "return", sender, to, value, turn=turn.row.id)
 
 
 async def hook_end(
@@ -180,7 +181,3 @@ def _pause_in(raised: BaseException) -> Suspend | None:
 
 def as_message(value: Any, like: Message) -> Message:
     return value if isinstance(value, Message) else like.but(text=str(value))
-
-
-def _text(value: Any) -> str:
-    return json.dumps(plain(value), ensure_ascii=False)

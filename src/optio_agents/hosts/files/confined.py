@@ -188,7 +188,8 @@ async def _open_here(
 
         async def more() -> list[bytes]:
             data = await anyio.to_thread.run_sync(os.read, fd, _PIECE)
-            if not data and not (_same(was, os.fstat(fd)) and _at(fd) == was.st_size):
+            at = os.lseek(fd, 0, os.SEEK_CUR)
+            if not data and not (_same(was, os.fstat(fd)) and at == was.st_size):
                 raise _changed(path)
             return [data] if data else []
 
@@ -258,7 +259,3 @@ def _read_over(fd: int, size: int) -> str:
 
 def _same(was: os.stat_result, now: os.stat_result) -> bool:
     return (was.st_size, was.st_mtime_ns) == (now.st_size, now.st_mtime_ns)
-
-
-def _at(fd: int) -> int:
-    return os.lseek(fd, 0, os.SEEK_CUR)

@@ -56,7 +56,8 @@ def _uses(step: Step, tools: Mapping[str, Body]) -> list[tuple[str, Body]]:
     if "shell" in step:
         name = next((known for known in _SHELLS if known in tools), "Bash")
         given = {_SHELLS.get(name, "command"): step["shell"]}
-        return [(name, {**_missing(tools.get(name, {})), **given, **_more(name)})]
+        more = _ESCALATED if name == "exec_command" else {}
+        return [(name, {**_missing(tools.get(name, {})), **given, **more})]
     if "write" in step:
         name = next((known for known in _WRITERS if known in tools), "Write")
         schema = tools.get(name, {})
@@ -66,10 +67,6 @@ def _uses(step: Step, tools: Mapping[str, Body]) -> list[tuple[str, Body]]:
         return [(name, {**_missing(schema), path: step["write"], text: step["content"]})]
     wanted = step.get("tools", [step] if "tool" in step else [])
     return [(one["tool"], dict(one["input"])) for one in wanted]
-
-
-def _more(name: str) -> Body:
-    return _ESCALATED if name == "exec_command" else {}
 
 
 def _missing(schema: Body) -> Body:
@@ -239,7 +236,11 @@ class Responses(_OpenAI):
         output = list[Body]()
         if text := step.get("text"):
             refused = step.get("finish") == "refusal"
-            part = {"type": "refusal", "refusal": text} if refused else _output_text(text)
+            part = (
+                {"type": "refusal", "refusal": text}
+                if refused
+                else {"type": "output_text", "text": text, "annotations": []}
+            )
             output.append(
                 {
                     "type": "message",
@@ -301,10 +302,6 @@ class Responses(_OpenAI):
             yield {"type": "function_call_arguments.delta", "delta": item["arguments"]}
             yield {"type": "function_call_arguments.done", "arguments": item["arguments"]}
         yield {"type": "output_item.done", "item": item}
-
-
-def _output_text(text: str) -> Body:
-    return {"type": "output_text", "text": text, "annotations": []}
 
 
 class Chat(_OpenAI):
