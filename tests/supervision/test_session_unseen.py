@@ -30,7 +30,7 @@ from optio_agents.hosts.machine import Answer
 from optio_agents.store import Store
 from optio_agents.store.records import SessionResult
 from optio_agents.supervision import Command, events as happened, find_session
-from optio_agents.supervision.sessions import prune
+from optio_agents.supervision.pruning import prune
 from optio_agents.supervision.supervise import supervise
 from optio_agents.testing.scripted import scripted_agent
 from tests.support.hosts.hosts import Ground

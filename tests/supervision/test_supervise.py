@@ -28,7 +28,7 @@ from optio_agents.hosts.ssh import SSHConfig
 from optio_agents.protocol.protocol import get_protocol
 from optio_agents.store import SessionJournal, Store
 from optio_agents.supervision import Command, events as happened, find_session
-from optio_agents.supervision.sessions import prune
+from optio_agents.supervision.pruning import prune
 from optio_agents.supervision.supervise import host_of, new_session_id, supervise, task_directory
 from optio_agents.testing.proxy import FaultProxy
 from optio_agents.testing.scripted import scripted_agent

@@ -17,7 +17,7 @@ from optio_agents.errors import WorkDirRefused
 from optio_agents.hosts.host import make_host
 from optio_agents.store import Store
 from optio_agents.supervision import Command
-from optio_agents.supervision.sessions import Pruned, prune
+from optio_agents.supervision.pruning import Pruned, prune
 from optio_agents.supervision.supervise import supervise
 from optio_agents.testing.scripted import scripted_agent
 from tests.support.components import needs

@@ -1,10 +1,11 @@
 """An agent's life around runs: started, owned, spoken to, left alone and found again.
 
 Read `events` (what happens in a session, as values), `live` (the session as whoever watches and
-acts has it), `supervise` (the way in), `supervisor` (one owner of one agent), `recording` (what it
-writes down, and who is shown it), `credentials` (what it must know to hide them), `sessions` (what
-must be known to find one again, and forgetting it); `kinds/` holds what is different from agent to
-agent.
+acts has it), `supervise` (what is awaited, or entered as its owner) and `visiting` (as anybody
+else), `way_in` (how it begins, or goes on), `supervisor` (one owner of one agent, within its
+`limits`), `recording` (what it writes down, and who is shown it), `credentials` (what it must know
+to hide them), `sessions` (what must be known to find one again) and `pruning` (forgetting it);
+`kinds/` holds what is different from agent to agent.
 """
 
 from importlib import import_module

@@ -335,7 +335,7 @@ def prune(sessions: tuple[str, ...], older_than: str, files: bool, yes: bool) ->
 
 async def _prune(beginnings: Sequence[str], seconds: float, files: bool) -> Iterable[str]:
     from optio_agents.store import Store
-    from optio_agents.supervision.sessions import prune as prune_sessions
+    from optio_agents.supervision.pruning import prune as prune_sessions
 
     async with Store() as store:
         only = [(await store.session(beginning)).id for beginning in beginnings]
