@@ -21,22 +21,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import (
-        account as account,
-        agent_info as agent_info,
-        browser_shims as browser_shims,
-        claustrum as claustrum,
-        config_types as config_types,
-        custom_controls as custom_controls,
-        input_listener as input_listener,
-        mcp as mcp,
-        model_probe as model_probe,
-        seeds as seeds,
-        session_controls as session_controls,
-        steering as steering,
-        text as text,
-        tmux_input as tmux_input,
-    )
     from .context import *
     from .conversation import *
     from .display import *
@@ -62,7 +46,9 @@ PARTS = (
     "store",
     "family",
 )
-# These modules the engine packages of the optio family take as attributes, without importing them.
+# What the engine packages of the optio family know by name lies in a room of its own; these
+# modules they take as attributes, without importing them.
+__path__.append(f"{__path__[0]}/family/names")
 MODULES = {
     "account",
     "agent_info",

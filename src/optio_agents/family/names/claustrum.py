@@ -2,7 +2,6 @@
 
 import sys
 
-from .family.machinery import claustrum
-from .family.machinery.claustrum import *
+from optio_agents.family.machinery import claustrum
 
 sys.modules[__name__] = claustrum

@@ -2,7 +2,6 @@
 
 import sys
 
-from .family.machinery import pane_surfacing
-from .family.machinery.pane_surfacing import *
+from optio_agents.family.machinery import pane_surfacing
 
 sys.modules[__name__] = pane_surfacing

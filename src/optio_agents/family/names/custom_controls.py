@@ -2,7 +2,6 @@
 
 import sys
 
-from .family.values import custom_controls
-from .family.values.custom_controls import *
+from optio_agents.family.values import custom_controls
 
 sys.modules[__name__] = custom_controls

@@ -2,7 +2,6 @@
 
 import sys
 
-from .family.machinery import seeds
-from .family.machinery.seeds import *
+from optio_agents.family.machinery import seeds
 
 sys.modules[__name__] = seeds

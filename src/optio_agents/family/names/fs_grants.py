@@ -2,7 +2,6 @@
 
 import sys
 
-from .family.machinery import fs_grants
-from .family.machinery.fs_grants import *
+from optio_agents.family.machinery import fs_grants
 
 sys.modules[__name__] = fs_grants

@@ -2,7 +2,6 @@
 
 import sys
 
-from .family.values import session_controls
-from .family.values.session_controls import *
+from optio_agents.family.values import session_controls
 
 sys.modules[__name__] = session_controls

@@ -2,7 +2,6 @@
 
 import sys
 
-from .family.values import agent_info
-from .family.values.agent_info import *
+from optio_agents.family.values import agent_info
 
 sys.modules[__name__] = agent_info

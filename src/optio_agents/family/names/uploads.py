@@ -2,7 +2,6 @@
 
 import sys
 
-from .family.machinery import uploads
-from .family.machinery.uploads import *
+from optio_agents.family.machinery import uploads
 
 sys.modules[__name__] = uploads

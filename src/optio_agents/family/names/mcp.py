@@ -2,7 +2,6 @@
 
 import sys
 
-from .family.values import mcp
-from .family.values.mcp import *
+from optio_agents.family.values import mcp
 
 sys.modules[__name__] = mcp

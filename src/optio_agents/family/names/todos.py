@@ -2,7 +2,6 @@
 
 import sys
 
-from .family.machinery import todos
-from .family.machinery.todos import *
+from optio_agents.family.machinery import todos
 
 sys.modules[__name__] = todos

@@ -2,7 +2,6 @@
 
 import sys
 
-from .family.values import account
-from .family.values.account import *
+from optio_agents.family.values import account
 
 sys.modules[__name__] = account

@@ -2,7 +2,6 @@
 
 import sys
 
-from .family.machinery import steering
-from .family.machinery.steering import *
+from optio_agents.family.machinery import steering
 
 sys.modules[__name__] = steering

@@ -2,7 +2,6 @@
 
 import sys
 
-from .family.machinery import tmux_input
-from .family.machinery.tmux_input import *
+from optio_agents.family.machinery import tmux_input
 
 sys.modules[__name__] = tmux_input

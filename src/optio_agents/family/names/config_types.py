@@ -2,7 +2,6 @@
 
 import sys
 
-from .family.values import config_types
-from .family.values.config_types import *
+from optio_agents.family.values import config_types
 
 sys.modules[__name__] = config_types

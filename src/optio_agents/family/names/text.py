@@ -2,7 +2,6 @@
 
 import sys
 
-from .family.values import text
-from .family.values.text import *
+from optio_agents.family.values import text
 
 sys.modules[__name__] = text

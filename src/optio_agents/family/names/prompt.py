@@ -2,7 +2,6 @@
 
 import sys
 
-from .family.machinery import prompt
-from .family.machinery.prompt import *
+from optio_agents.family.machinery import prompt
 
 sys.modules[__name__] = prompt

@@ -2,7 +2,6 @@
 
 import sys
 
-from .family.machinery import input_listener
-from .family.machinery.input_listener import *
+from optio_agents.family.machinery import input_listener
 
 sys.modules[__name__] = input_listener

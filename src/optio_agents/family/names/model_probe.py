@@ -2,7 +2,6 @@
 
 import sys
 
-from .family.machinery import model_probe
-from .family.machinery.model_probe import *
+from optio_agents.family.machinery import model_probe
 
 sys.modules[__name__] = model_probe
