@@ -471,6 +471,48 @@ async def test_ma_10_no_error_is_lost(caplog: pytest.LogCaptureFixture) -> None:
     assert unread.id in record.getMessage()
 
 
+class Strange(BaseException):
+    pass
+
+
+async def cancels_its_own(ctx: TurnContext) -> None:
+    inner = asyncio.create_task(asyncio.sleep(BOUND))
+    inner.cancel()
+    await inner
+
+
+async def is_strange(ctx: TurnContext) -> None:
+    raise Strange
+
+
+@pytest.mark.parametrize("function", [cancels_its_own, is_strange])
+async def test_whatever_a_function_raises_its_turn_is_over(function: Any) -> None:
+    async with Team({"a": function}) as team, asyncio.timeout(BOUND):
+        with pytest.raises(CallFailed, match=r"failed: (CancelledError|Strange)"):
+            await team.call("a")
+
+
+async def test_a_generator_is_closed_when_its_turn_fails() -> None:
+    closed = []
+
+    async def yields(ctx: TurnContext) -> AsyncIterator[Any]:
+        try:
+            yield ctx.call("boom")
+            yield object()
+        finally:
+            closed.append(1)
+
+    team = Team({"a": yields, "boom": boom})
+
+    @team.on("value")
+    def refuses(turn: Turn, reply: Any) -> None:
+        raise ValueError
+
+    async with team:
+        await team.call("a").wait_over()
+        assert closed == [1]
+
+
 async def test_ag_55_closing_frees_everything() -> None:
     before = asyncio.all_tasks()
     async with Team({"a": echo, "slow": forever}) as team:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
@@ -59,14 +60,17 @@ async def work_on(kernel: Worker, context: TurnContext) -> Worked:
         if not isinstance(raised, Exception):
             raise
         return Worked("failed", error_of(raised), raised)
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and not task.cancelling():  # something of its own was cancelled
+            return Worked("failed", error_of(error), error)
         rows = await asyncio.shield(kernel.store.look(id=turn.id))
         if not rows or rows[0].state not in OVER:
             raise
         raise Lost("cancelled", turn=turn.id) from None
-    except Lost:
+    except (Lost, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:
+    except BaseException as error:  # whatever a function raises, its turn is over
         return Worked(*_failed(turn, error, end), error)
     finally:
         await context.settle(stop=True)
@@ -83,8 +87,10 @@ async def _answer(kernel: Worker, context: TurnContext) -> None:
         await context.settle_message()
     answer = kernel.participants[turn.name].answer(context)
     if isinstance(answer, AsyncIterable):
-        async for reply in answer:
-            done = await _reply(kernel, context, reply, done, yielded=True)
+        closing = aclosing(answer) if isinstance(answer, AsyncGenerator) else NOTHING
+        async with closing:
+            async for reply in answer:
+                done = await _reply(kernel, context, reply, done, yielded=True)
     else:
         reply = await answer if isawaitable(answer) else answer
         done = await _reply(kernel, context, reply, done)
@@ -157,7 +163,7 @@ def end_of(turn: Turn, grace: float = 0.0) -> float | None:
     return min(ends) if ends else None
 
 
-def _failed(turn: Turn, error: Exception, end: float | None) -> tuple[str, dict[str, Any]]:
+def _failed(turn: Turn, error: BaseException, end: float | None) -> tuple[str, dict[str, Any]]:
     """How a turn ended that raised, which had until *end*."""
     options = turn.row.options
     if isinstance(error, LimitReached):
