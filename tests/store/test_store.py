@@ -160,7 +160,7 @@ async def test_a_session_is_found_by_the_beginning_of_its_id(path: Path) -> None
         assert [s.id for s in await store.sessions()] == ["abc123", "abcd", "abd", "x", "x1"]
         with pytest.raises(StoreError, match="may be any of abc123, abcd: say more"):
             await store.session("abc")
-        for beginning in "zz", "":
+        for beginning in "zz", "", "%", "\udcff", "x\0":
             with pytest.raises(StoreError):
                 await store.session(beginning)
 

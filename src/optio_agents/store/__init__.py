@@ -106,7 +106,7 @@ class Store:
 
     async def find(self, session: str) -> StoredSession | None:
         """The session of exactly that id."""
-        found = await self._file.read(lambda database: rows.sessions(database, session))
+        found = await self._file.read(lambda database: rows.sessions(database, rows.BY_ID, session))
         return await self._standing(found[0]) if found else None
 
     async def session(self, beginning: str) -> StoredSession:
@@ -114,7 +114,7 @@ class Store:
 
         Raises NoSuchSession for none and for several.
         """
-        every = await self._file.read(rows.sessions)
+        every = await self._called(beginning)
         found = [s for s in every if s.id.startswith(beginning)]
         exact = [s for s in found if s.id == beginning] or _of_name(every, beginning)
         if len(exact or found) != 1 or not beginning:
@@ -128,9 +128,13 @@ class Store:
 
     async def named(self, name: str) -> StoredSession | None:
         """The latest session whose user calls it so."""
-        found = await self._file.read(rows.sessions)
-        named = _of_name(found, name)
+        named = _of_name(await self._called(name), name)
         return await self._standing(named[0]) if named else None
+
+    async def _called(self, word: str) -> list[StoredSession]:
+        """Those whose id begins so, or whose name it is: to read all of thousands takes long."""
+        typed = word.encode("utf-8", "replace").decode()  # a person may type anything
+        return await self._file.read(lambda database: rows.sessions(database, rows.CALLED, typed))
 
     async def has_turns(self) -> bool:
         """Whether a team has ever worked with this journal."""

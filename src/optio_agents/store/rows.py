@@ -32,14 +32,18 @@ if TYPE_CHECKING:
 _ENTRY = "e.file, e.generation, e.offset, e.line, e.kind, e.repeated"
 
 
-def sessions(database: sqlite3.Connection, only: str | None = None) -> list[StoredSession]:
-    """All, the oldest first; or *only* the one of that id, if there is one."""
+BY_ID = "WHERE id=?"
+CALLED = "WHERE substr(id, 1, length(?1))=?1 OR json_extract(facts, '$.name')=?1"  # by a person
+
+
+def sessions(database: sqlite3.Connection, where: str = "", *wanted: str) -> list[StoredSession]:
+    """All, or those that are *wanted* by BY_ID or CALLED; the oldest first."""
     rows = database.execute(
         "SELECT id, created_at, host, taskdir, facts, ended_at, outcome, summary, result, state,"
         " percent, outcome IS NOT NULL AND (SELECT kind FROM events WHERE session=id"
         " ORDER BY number DESC LIMIT 1) IS 'finished'"
-        f" FROM sessions {'' if only is None else 'WHERE id=?'} ORDER BY created_at, id",
-        () if only is None else (only,),
+        f" FROM sessions {where} ORDER BY created_at, id",
+        wanted,
     )
     return [_session(row) for row in rows]
 
