@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 # ruff: noqa: ASYNC240, SIM117  # nobody else needs the loop; a block in a block is meant
 
+RECEIPTS = """() => {
+    window.receipts = [];
+    const keep = () => window.receipts.push(document.querySelector(".receipt").textContent);
+    new MutationObserver(keep).observe(document.querySelector(".receipt"), { childList: true });
+}"""
 ALIKE = ".entry:nth-of-type(n+30)"  # as those before it: looking at each takes seconds
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)>",
@@ -94,8 +99,11 @@ async def test_a_session_is_seen_spoken_to_and_stopped(office: Office, tmp_path:
                     await page.get_by_role("tab", name="Made").focus()
                     await page.keyboard.press("ArrowLeft")
                     await says(page, ".passage", "printed <u>")
+                    await page.evaluate(RECEIPTS)
                     await page.set_input_files("input[type=file]", given)
                     await says(page, ".receipt", "is on its host")
+                    told = await page.evaluate("window.receipts")
+                    assert f"bringing {given.name} to its host: 7 bytes of 7 bytes" in told
                     put = Path(office.taskdir, "workdir/attached", given.name)
                     assert put.read_text() == "read me"
                     assert str(put) in await page.get_by_label("Say something").input_value()
@@ -372,3 +380,27 @@ async def test_who_has_no_token_is_asked_for_it(office: Office, tmp_path: Path) 
             await page.keyboard.press("Enter")
             await says(page, ".none", "There are no sessions yet")
             await context.close()
+
+
+ENDLESS = """async () => {
+    const { Timeline } = await import("/timeline.js");
+    const line = new Timeline();
+    line.add({ at: 100, kind: "began", words: "" });
+    line.tool(0, { words: "Write", turn: 0, since: 0, until: 900, at: 0 });
+    const places = [line.placed()[0].at];
+    line.add({ at: 110, kind: "finished", words: "exited" });
+    return [...places, line.placed()[0].at];
+}"""
+
+
+async def test_a_tool_of_a_turn_that_had_no_end_is_placed_before_its_sessions(
+    office: Office, tmp_path: Path
+) -> None:
+    with anyio.fail_after(BOUND):
+        async with (
+            office.store() as store,
+            serve(store) as serving,
+            browsing(tmp_path / "b") as browser,
+            page_at(browser, serving) as page,
+        ):
+            assert await page.evaluate(ENDLESS) == [500, 105]  # until somebody looked; its end

@@ -21,8 +21,12 @@ async function ask(path, options = {}) {
   try {
     known = await answer.json();
   } catch { /* it is none of ours, and its status says enough */ }
-  if (answer.status === 401 && path !== '/api/enter') left.handler(known.error);
-  if (!answer.ok) throw new Trouble(answer.status, known.error || `the server answered ${answer.status}`);
+  return taken(path, answer.status, known);
+}
+
+function taken(path, status, known) {
+  if (status === 401 && path !== '/api/enter') left.handler(known.error);
+  if (status < 200 || status > 299) throw new Trouble(status, known.error || `the server answered ${status}`);
   return known;
 }
 
@@ -46,7 +50,22 @@ export async function post(path, given, once = key()) {
   }
 }
 
-export const put = (path, file) => ask(path, { method: 'POST', body: file });
+// Tells `progress` the bytes that are sent and all of them, which fetch cannot.
+export const put = (path, file, progress) => new Promise((resolve, reject) => {
+  const request = new XMLHttpRequest();
+  request.open('POST', path);
+  request.responseType = 'json';
+  request.upload.onprogress = ({ loaded, total }) => progress(loaded, total);
+  request.onerror = () => reject(new Trouble(0, 'the server cannot be reached'));
+  request.onload = () => {
+    try {
+      resolve(taken(path, request.status, request.response || {}));
+    } catch (trouble) {
+      reject(trouble);
+    }
+  };
+  request.send(file);
+});
 
 const SILENT = 40_000; // ms: the server breaks its silence every 15 s
 const HIDDEN = 60_000; // ms that a page may be unseen until its stream is closed

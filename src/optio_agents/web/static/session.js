@@ -2,7 +2,7 @@
 
 import { Stream, get, key, post, put } from './api.js';
 import { ask } from './dialog.js';
-import { amount, clear, clock, day, el, money, span } from './dom.js';
+import { amount, clear, clock, day, el, money, size as bytes, span } from './dom.js';
 import { Feed } from './feed.js';
 import { changes, made } from './made.js';
 import { markdown } from './markdown.js';
@@ -84,8 +84,9 @@ export function session(main, id, tab = 'log', wanted = '') {
     const [one] = file.files;
     if (!one) return;
     receipt.textContent = `bringing ${one.name} to its host …`;
+    const tell = (sent, all) => { receipt.textContent = `bringing ${one.name} to its host: ${bytes(sent)} of ${bytes(all)}`; };
     try {
-      const done = await put(`${path}/put?name=${encodeURIComponent(one.name)}`, one);
+      const done = await put(`${path}/put?name=${encodeURIComponent(one.name)}`, one, tell);
       words.value += `${words.value ? '\n' : ''}Attached: ${done.path}`;
       size();
       receipt.textContent = `${one.name} is on its host; say what it is for`;
