@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,32 @@ async def test_leaving_over_a_link_that_hangs_says_that_it_takes_a_moment(
         await terminal.ends(6)
         desk.release("go")
         assert (await desk.runs("attach", "t")).returncode == 0
+
+
+async def test_a_host_that_lets_one_wait_is_named_and_a_copy_says_how_far_it_is(
+    desk: Desk, ssh_login: Callable[..., SshLogin]
+) -> None:
+    login = ssh_login()
+    async with FaultProxy(login.host, login.port) as proxy, desk.terminal(100) as terminal:
+        desk.knows("box", login.at(proxy.port))
+        steps = agent(desk, "STATUS: 10% first", desk.hold("go"), "DONE: all")
+        ran = await desk.runs("run", "--detach", "--name", "t", "--host", "box", "--", *steps)
+        assert ran.returncode == 0, ran.stderr
+        (desk.home / "big").write_bytes(bytes(16 << 20))
+        proxy.stall()
+        await terminal.type("clear; optio-agents put t big")
+        await terminal.until("^waiting for its host …$")
+        proxy.on_bytes(4 << 20, source="client", then=partial(proxy.stall, "client"))
+        proxy.flow()
+        await terminal.until(r"^sending big: \d+\.\d MiB of 16\.0 MiB$")
+        proxy.flow()
+        await terminal.until(r"/uploads/big$")
+        proxy.stall()
+        await terminal.type('clear; optio-agents attach t; echo "exit $?"')
+        await terminal.until(r"^waiting for \S+ …$")
+        proxy.flow()
+        desk.release("go")
+        await terminal.ends(0)
 
 
 async def test_a_lost_host_can_be_left_and_is_found_again_without_the_journal(

@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 import sys
+import time
 from contextlib import contextmanager, suppress
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from optio_agents.display import Secrets
+    from optio_agents.hosts.files.progress import Progress
 
 
+_SLOW = 1.0  # seconds until a person is told what is waited for
 _LOG = 1 << 20  # bytes; a file that has grown to this is begun anew, the old one kept beside it
 
 
@@ -45,22 +48,62 @@ def _dumps(record: Any) -> str:
     )
 
 
-def folded(text: str) -> str:
-    """*text*, on a terminal with its long lines going on behind blanks.
+def folded(text: str, *, indent: int = 4) -> str:
+    """*text*, on a terminal with its long lines going on behind *indent* blanks.
 
     So no part of what an agent wrote, where the terminal folds it, passes for a line of ours.
     """
     if not sys.stdout.isatty():
         return text
     width = max(20, shutil.get_terminal_size().columns)
-    return "\n".join(_fold(line, width) for line in text.split("\n"))
+    return "\n".join(_fold(line, width, indent) for line in text.split("\n"))
 
 
-def _fold(line: str, width: int) -> str:
+def _fold(line: str, width: int, indent: int) -> str:
     room = width if line.isascii() else width // 2  # a wide letter takes two columns
     if len(line) <= room:
         return line
-    return "\n".join(wrap(line, room, subsequent_indent="    ", break_on_hyphens=False))
+    return "\n".join(wrap(line, room, subsequent_indent=" " * indent, break_on_hyphens=False))
+
+
+@contextmanager
+def telling_if_slow(words: str) -> Iterator[None]:
+    """Say *words* to a person who looks on, where the block takes longer than a second."""
+    import asyncio  # `prompt` does without
+
+    if not sys.stderr.isatty():
+        yield
+        return
+    timer = asyncio.get_running_loop().call_later(_SLOW, lambda: click.echo(words, err=True))
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def telling_how_far(words: str) -> Iterator[Progress]:
+    """Keep a line for a person who looks on that says how far a copy is, while there is one."""
+    began, shown = time.monotonic(), ""
+
+    def tell(done: int, total: int | None) -> None:
+        nonlocal shown
+        if not sys.stderr.isatty() or time.monotonic() - began < _SLOW:
+            return
+        of = "" if total is None else f" of {_mebibytes(total)}"
+        now = f"{words}: {_mebibytes(done)}{of}"
+        click.echo(f"\r{now:<{len(shown)}}", err=True, nl=False)
+        shown = now
+
+    try:
+        yield tell
+    finally:
+        if shown:
+            click.echo(f"\r{'':<{len(shown)}}\r", err=True, nl=False)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / (1 << 20):.1f} MiB"
 
 
 def open_closed() -> None:

@@ -136,6 +136,7 @@ Run: TypeAlias = Callable[["ShownSession"], Awaitable[SessionResult | int]]
 # The sessions that are to be run, by their ids.
 FindRuns: TypeAlias = Callable[["Terminal"], Awaitable[dict[str, Run]]]
 
+_REACHING = 1.0  # seconds until a host that does not answer is named
 _SOON = 5.0  # seconds until a session that began elsewhere is seen
 _INTERRUPTING = 20.0  # seconds for the agent to be reached with an interrupt
 
@@ -236,6 +237,12 @@ class ShownSession:
             if not outcome.won:
                 view.say(f"it was answered before, by {visible(outcome.by)}")
 
+    async def name_its_host(self, host: str) -> None:
+        """Say whom a person who looks on waits for, where *host* takes its time."""
+        await anyio.sleep(_REACHING)
+        if host and not self.began and sys.stderr.isatty():
+            self.terminal.view.say(f"waiting for {host} …")
+
     async def interrupt(self) -> None:
         try:
             with anyio.fail_after(_INTERRUPTING):
@@ -291,7 +298,7 @@ class ShownSession:
     def leave(self) -> None:
         """End our part: the agent goes on, or is stopped where that was asked for."""
         self.left.set()
-        if not self.began:
+        if not (self.began or self.looks_on):
             self.trying.cancel()
         (self.cancel if self.terminal.options.stop_on_exit else self.detach).set()
 
@@ -317,10 +324,13 @@ class Terminal:
         for shown in sessions:
             shown.leave()
 
-    async def show(self, sessions: Mapping[str, Run], *, more: FindRuns | None = None) -> int:
+    async def show(
+        self, sessions: Mapping[str, Run], *, more: FindRuns | None = None, where: str = ""
+    ) -> int:
         """Run all *sessions* to their ends; the exit code is the highest of theirs.
 
-        With *more*, go on until somebody leaves, with those that it finds meanwhile.
+        With *more*, go on until somebody leaves, with those that it finds meanwhile. *where* is
+        the host of a single one that may have to be waited for.
         """
         codes: list[int] = []
         runs = dict(sessions)
@@ -340,6 +350,7 @@ class Terminal:
                 if self.options.detach:
                     shown.detach.set()
                 async with task_group() as shown.tasks:
+                    shown.tasks.start_soon(shown.name_its_host, where)
                     with shown.trying:
                         alone = len(every) == 1 and more is None
                         code = await _to_its_end(shown, runs[shown.session], alone=alone)

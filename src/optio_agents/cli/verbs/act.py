@@ -12,6 +12,7 @@ import anyio
 import click
 
 from optio_agents.cli.options import refuse_inside_a_session, session_argument
+from optio_agents.cli.output import telling_if_slow
 from optio_agents.cli.screen import questions
 from optio_agents.cli.screen.keys import discard_typed, operator_name
 from optio_agents.display import visible
@@ -37,6 +38,7 @@ def _named(ctx: click.Context, param: click.Parameter, name: str | None) -> str 
 
 _request = click.argument("request", required=False, callback=_named)
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
+_WAITING = "waiting for its host …"
 
 
 @asynccontextmanager
@@ -57,7 +59,8 @@ def send(session: str, text: str) -> None:
 
     async def say() -> str:
         async with _found(session) as live:
-            return await live.send(whole)
+            with telling_if_slow(_WAITING):
+                return await live.send(whole)
 
     click.echo(f"said, as {anyio.run(say)}")
 
@@ -79,7 +82,8 @@ def set_controls(session: str, settings: tuple[str, ...]) -> None:
 async def _set(beginning: str, settings: dict[str, str]) -> None:
     async with _found(beginning) as live:
         for name, value in settings.items():
-            await live.set_control(name, value)
+            with telling_if_slow(_WAITING):
+                await live.set_control(name, value)
             click.echo(f"{visible(name)} is to be {visible(value)}")
 
 
@@ -90,7 +94,8 @@ def interrupt(session: str) -> None:
 
     async def end_the_turn() -> None:
         async with _found(session) as live:
-            await live.interrupt(by=operator_name())
+            with telling_if_slow(_WAITING):
+                await live.interrupt(by=operator_name())
 
     anyio.run(end_the_turn)
     click.echo("interrupted")
@@ -110,7 +115,8 @@ def stop(session: str, grace: float) -> None:
 
     async def end_it() -> tuple[str, ...]:
         async with _found(session) as live:
-            return (await live.stop(grace=grace, by=operator_name())).survivors
+            with telling_if_slow("waiting for it to end …"):
+                return (await live.stop(grace=grace, by=operator_name())).survivors
 
     if survivors := anyio.run(end_it):
         listed = "\n  ".join(visible(one) for one in survivors)
@@ -193,12 +199,15 @@ def _confirm(what: str) -> None:
 async def _decide(session: str, name: str | None, decide: Decide) -> None:
     """Show the request, and say what *decide* makes of it, unless it is another one by then."""
     async with _found(session) as live:
-        shown = _the_one(await live.read_requests(), name).hiding(live.secrets)
+        with telling_if_slow(_WAITING):
+            found = await live.read_requests()
+        shown = _the_one(found, name).hiding(live.secrets)
         click.echo(f"{questions.heading(shown.request)}:")
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
         click.echo(questions.block(questions.body(shown.request), width))
         decision = decide(shown)
-        answered = await live.answer(shown, decision, by=operator_name())
+        with telling_if_slow(_WAITING):
+            answered = await live.answer(shown, decision, by=operator_name())
     if not answered.won:
         raise AgentError(f"it was answered before, by {visible(answered.by)}")
     why = "; the reason is its next message" if answered.passed_on else ""

@@ -20,6 +20,7 @@ from optio_agents.cli.options import (
     supervision_options,
 )
 from optio_agents.concurrency import task_group
+from optio_agents.display import visible
 from optio_agents.errors import AlreadyOwned, NoSuchSession
 
 if TYPE_CHECKING:
@@ -63,11 +64,13 @@ async def _attach(name: str | None, host_key: str, keep: bool, options: CommandO
 
     where, beginning = split_remote(name) if name else (None, "")
     runs: dict[str, Run] = {}
+    host = ""
     async with open_terminal(options) as terminal:
         if where:
             ssh = ssh_of(where, policy=host_key)
             session, directory = await _lost(ssh, beginning)
             runs[session] = partial(_on_host, ssh, directory)
+            host = ssh.name
         elif beginning:
             known = await terminal.store.session(beginning)
             if known.over:
@@ -77,10 +80,11 @@ async def _attach(name: str | None, host_key: str, keep: bool, options: CommandO
                 )
             terminal.view.known[known.id] = known
             runs[known.id] = _own_or_watch
+            host = "" if known.host == "local" else visible(known.host)
         else:
             runs = await _open(terminal)
         if runs or keep:
-            return await terminal.show(runs, more=_open if keep else None)
+            return await terminal.show(runs, more=_open if keep else None, where=host)
     click.echo("no session is open; `optio-agents ls` shows those that ended", err=True)
     return exits.DONE
 

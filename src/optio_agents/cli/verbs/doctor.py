@@ -17,6 +17,7 @@ import click
 from optio_agents.cli import exits
 from optio_agents.cli.exits import sentence
 from optio_agents.cli.options import host_options, ssh_of
+from optio_agents.cli.output import folded, telling_if_slow
 from optio_agents.display import visible
 from optio_agents.errors import ConnectError
 from optio_agents.hosts.environment import credentials_in
@@ -69,12 +70,18 @@ def doctor(box: str | None, host: str | None, host_key: str) -> int:
     """Check this machine, or a host, for what supervising agents needs; exit 1 if it is lacking."""
     ssh = ssh_of(box or host or "", policy=host_key) if box or host else None
     code = exits.DONE
-    for finding in [*_here(ssh), *anyio.run(_there, ssh), *anyio.run(_used, ssh)]:
-        click.echo(f"{finding.state:<5} {visible(finding.words)}")
+    for finding in _looked_at(ssh):
+        click.echo(folded(f"{finding.state:<5} {visible(finding.words)}", indent=6))
         if finding.mend:
-            click.echo(f"      {visible(finding.mend)}")
+            click.echo(folded(f"      {visible(finding.mend)}", indent=6))
         code = max(code, finding.code)
     return code
+
+
+def _looked_at(ssh: SSHConfig | None) -> Iterator[Finding]:
+    yield from _here(ssh)
+    yield from anyio.run(_there, ssh)
+    yield from anyio.run(_used, ssh)
 
 
 def _here(ssh: SSHConfig | None) -> Iterator[Finding]:
@@ -104,7 +111,7 @@ def ignored_options(config: Path) -> Iterator[Finding]:
 async def _there(ssh: SSHConfig | None) -> list[Finding]:
     name = ssh.name if ssh else "this machine"
     try:
-        with anyio.fail_after(_PATIENCE):
+        with anyio.fail_after(_PATIENCE), telling_if_slow(f"waiting for {name} …"):
             facts = await _facts(ssh)
     except TimeoutError:
         late = f"{name} did not answer all questions within {_PATIENCE:.0f} s"

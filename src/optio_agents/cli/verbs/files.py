@@ -6,6 +6,7 @@ import posixpath
 import sys
 import tempfile
 import time
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -13,15 +14,31 @@ import anyio
 import click
 
 from optio_agents.cli.options import refuse_inside_a_session, session_argument
+from optio_agents.cli.output import telling_how_far, telling_if_slow
 from optio_agents.display import visible, visible_block
 from optio_agents.errors import AgentError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from optio_agents.hosts.files.progress import Progress
     from optio_agents.hosts.host import Host
     from optio_agents.store import Store, StoredSession
 
 
 _MOST = 4 << 20  # bytes of a diff
+_WAITING = "waiting for its host …"
+
+
+@asynccontextmanager
+async def reached(session: StoredSession) -> AsyncIterator[Host]:
+    """The host of *session*, for a person who looks on."""
+    from optio_agents.supervision.sessions import host_of
+
+    async with AsyncExitStack() as stack:
+        with telling_if_slow(_WAITING):
+            host = await stack.enter_async_context(host_of(session))
+        yield host
 
 
 @click.command(epilog="Example:  optio-agents fetch 3f2a report.md --to results")
@@ -46,7 +63,6 @@ def fetch(session: str, name: str | None, directory: Path) -> None:
 async def _fetch(beginning: str, name: str | None, directory: Path) -> None:
     from optio_agents.hosts.files.atomic import save
     from optio_agents.store import Store
-    from optio_agents.supervision.sessions import host_of
 
     async with Store() as store:
         session = await store.session(beginning)
@@ -55,10 +71,13 @@ async def _fetch(beginning: str, name: str | None, directory: Path) -> None:
             wanted = {name: wanted.get(name, name)}
         if not wanted:
             raise AgentError(f"session {session.id} has announced no deliverable; name a file")
-        async with host_of(session) as host:
+        async with reached(session) as host:
             for path, announced in wanted.items():
-                with tempfile.TemporaryFile() as data:
-                    await fetch_announced(host, announced, data)
+                with (
+                    tempfile.TemporaryFile() as data,
+                    telling_how_far(f"fetching {visible(path)}") as progress,
+                ):
+                    await fetch_announced(host, announced, data, progress)
                     data.seek(0)
                     kept = await anyio.to_thread.run_sync(save, data, directory, path)
                 click.echo(visible(str(kept)))
@@ -78,14 +97,16 @@ async def announced_in(store: Store, session: str) -> dict[str, str]:
     return found
 
 
-async def fetch_announced(host: Host, announced: str, data: BinaryIO) -> None:
+async def fetch_announced(
+    host: Host, announced: str, data: BinaryIO, progress: Progress | None = None
+) -> None:
     """Bring the file that the agent has announced so, and none from outside its directories."""
     from optio_agents.hosts.files.odd_names import by_any_name
 
     async def fetch(name: str) -> None:
         here = posixpath.normpath(name).partition("/")[0] == "deliverables"
         root = host.logdir if here else host.workdir
-        await host.fetch_file(posixpath.join(root, name), data, root=root)
+        await host.fetch_file(posixpath.join(root, name), data, root=root, progress=progress)
 
     await by_any_name(announced, fetch, ask=host.ask, directory=host.logdir)
 
@@ -98,24 +119,26 @@ def put(session: str, file: Path) -> None:
 
     It is there whole or not at all, and replaces one of the same name. Tell the agent of it.
     """
-    click.echo(visible(anyio.run(_put, session, file)))
+    click.echo(visible(anyio.run(_put, session, file, file.stat().st_size)))
 
 
-async def _put(beginning: str, file: Path) -> str:
+async def _put(beginning: str, file: Path, size: int) -> str:
     from optio_agents.context import refuse_links
     from optio_agents.store import Store
-    from optio_agents.supervision.sessions import host_of
 
     refuse_inside_a_session()
     async with Store() as store:
         session = await store.session(beginning)
     if session.over:
         raise AgentError(f"session {session.id} is over: nobody would read it")
-    async with host_of(session) as host:
+    async with reached(session) as host:
         top = await host.path(host.logdir)
         target = posixpath.join(top, "uploads", file.name)
         await refuse_links(host, top, target)
-        await host.put_file_to_host(file, target)
+        with telling_how_far(f"sending {visible(file.name)}") as tell:
+            await host.put_file_to_host(
+                file, target, progress_cb=lambda done, _: tell(int(size * (done or 0) / 100), size)
+            )
     return target
 
 
@@ -135,7 +158,8 @@ async def _diff(beginning: str) -> int:
 
     async with Store() as store:
         session = await store.session(beginning)
-    data, cut = await changes_in(session)
+    with telling_if_slow(_WAITING):
+        data, cut = await changes_in(session)
     if sys.stdout.isatty():
         text = data.decode("utf-8", "replace")
         click.echo(visible_block(text, limit=10 * _MOST), nl=False)

@@ -65,7 +65,8 @@ class NewSession:
         from optio_agents.supervision.supervise import new_session_id
 
         async with open_terminal(options) as terminal:
-            code = await terminal.show({new_session_id(): self._run})
+            where = self.ssh.name if self.ssh else ""
+            code = await terminal.show({new_session_id(): self._run}, where=where)
         return exits.DONE if options.detach and code == exits.DETACHED else code
 
     async def _run(self, shown: ShownSession) -> SessionResult:

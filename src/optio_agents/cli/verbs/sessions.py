@@ -14,7 +14,7 @@ import click
 from optio_agents.cli import exits
 from optio_agents.cli.exits import sentence
 from optio_agents.cli.options import SessionId, host_key_option, session_argument, ssh_of
-from optio_agents.cli.output import as_json, folded
+from optio_agents.cli.output import as_json, folded, telling_if_slow
 from optio_agents.cli.screen.records import (
     Record,
     of_delivery,
@@ -130,9 +130,11 @@ async def _ask_hosts(named: Mapping[str, SSHConfig], every: bool) -> tuple[list[
             click.echo(f"optio-agents: {words}", err=True)
             codes.append(exits.exit_code(error))
 
-    async with task_group() as tasks:
-        for name, host in hosts.items():
-            tasks.start_soon(ask, name, host)
+    many = "its host" if len(hosts) == 1 else f"{len(hosts)} hosts"
+    with telling_if_slow(f"waiting for {many} …"):
+        async with task_group() as tasks:
+            for name, host in hosts.items():
+                tasks.start_soon(ask, name, host)
     rows = [row for each in found.values() for row in each]
     return sorted(rows, key=lambda row: float(row["at"])), max(codes)
 

@@ -17,8 +17,9 @@ import anyio
 import click
 
 from optio_agents.cli.options import session_argument
-from optio_agents.cli.output import as_json
+from optio_agents.cli.output import as_json, telling_how_far
 from optio_agents.cli.screen.records import record
+from optio_agents.cli.verbs.files import reached
 from optio_agents.conversation.dialect import Passage
 from optio_agents.display import Secrets, visible, visible_block
 from optio_agents.errors import OptioAgentsError
@@ -77,14 +78,16 @@ async def _bring(
     from optio_agents import agents
     from optio_agents.store import Store
     from optio_agents.supervision.credentials import credentials_of
-    from optio_agents.supervision.sessions import Facts, host_of
+    from optio_agents.supervision.sessions import Facts
 
     values: dict[str, str] = {}
     async with Store() as store:
         session = await store.session(beginning)
-        async with host_of(session) as host:
+        async with reached(session) as host:
             directory = session_directory(host)
-            await host.fetch_file(posixpath.join(directory, "stdout"), output, root=directory)
+            said = posixpath.join(directory, "stdout")
+            with telling_how_far("fetching its output") as progress:
+                await host.fetch_file(said, output, root=directory, progress=progress)
             if not reader_of(session).has_prompts:
                 await fetch_queue(host, queue)
             if hidden := Facts.read(session.facts).hidden:
