@@ -54,9 +54,10 @@ def test_it_prints_a_link_and_serves_until_it_is_told_to_end(desk: Desk) -> None
 def test_a_program_reads_events_with_the_token_of_the_file(desk: Desk) -> None:
     """As the guide has it."""
     desk.run("run", "--name", "mine", "--", "agent", "STATUS: 50% half", "DONE: all")
-    with serving(desk, "--token-file", "token") as (_, link):
+    token = ".config/optio-agents/token"  # in a directory that is not there yet
+    with serving(desk, "--token-file", token) as (_, link):
         script = (
-            f"""printf 'Authorization: Bearer %s' "$(cat token)" |"""
+            f"""printf 'Authorization: Bearer %s' "$(cat {token})" |"""
             f" curl -sN -H @- {link.partition('/#')[0]}/api/sessions/mine/events"
         )
         ran = subprocess.run(

@@ -80,6 +80,8 @@ def sentence(error: BaseException) -> str:
     match error:
         case HostKeyRefused(reason="unknown"):
             words += "; to accept this key once and for all, add --host-key accept-new"
+        case OSError(strerror=str(why), filename=str(path)):
+            words = f"{path}: {why}"
         case AlreadyOwned():
             words += "; if it is gone, wait a minute, or add --take-over"
     return visible_block(words)

@@ -138,6 +138,7 @@ def read_token(path: Path) -> str:
     Raises ValueError for a file that others can read, or that holds no good token.
     """
     flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600)
     except FileExistsError:
