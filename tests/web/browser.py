@@ -68,7 +68,7 @@ async def page_at(
         viewport=PHONE if phone else DESKTOP,  # type: ignore[arg-type]
         color_scheme="dark" if dark else "light",
         has_touch=phone,
-        locale="en-GB",
+        locale="en-US",
     )
     context.set_default_timeout(BOUND * 1000)
     page, wrong = await context.new_page(), list[str]()

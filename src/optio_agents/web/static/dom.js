@@ -21,7 +21,7 @@ export function clear(node, ...children) {
   return node;
 }
 
-const CLOCK = new Intl.DateTimeFormat([], { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+const CLOCK = new Intl.DateTimeFormat([], { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
 export const clock = (at) => CLOCK.format(at * 1000);
 export const day = (at) => new Date(at * 1000).toLocaleString();
 

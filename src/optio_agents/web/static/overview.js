@@ -41,7 +41,7 @@ export const stateWords = (row) => row.state + (row.verified ? ', verified' : ''
 
 export function progress(row) {
   const percent = row.outcome === 'done' ? 100 : row.percent;
-  if (percent === null || percent === undefined) return el('span', { class: 'progress none' });
+  if (percent === null || percent === undefined) return el('span', { class: 'progress' });
   return el('span', { class: 'progress' },
     el('progress', { max: 100, value: percent, 'aria-label': 'how far' }), el('span', {}, `${percent}%`));
 }

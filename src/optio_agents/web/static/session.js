@@ -136,6 +136,7 @@ export function session(main, id, tab = 'log', wanted = '') {
   function take(record) {
     if (record.number <= count) return; // a link that was cut gives nothing twice
     count = record.number;
+    if (record.request) named(record);
     timeline.add(record);
     if (record.usage) {
       tokens.in += record.usage.input_tokens || 0;
@@ -145,6 +146,13 @@ export function session(main, id, tab = 'log', wanted = '') {
     if (record.kind === 'decision') requests.decided(record);
     if (record.kind === 'sent') outbox.kept(record);
     if (!QUIET.has(record.kind)) feed.push(record);
+  }
+  // Nobody here answers a request by its id: what it is about says more.
+  const about = new Map();
+  function named(record) {
+    const rest = record.words.replace(`${record.request} `, '');
+    if (record.kind !== 'decision') about.set(record.request, rest.slice(0, 200));
+    record.words = record.kind === 'decision' && about.has(record.request) ? `${rest}: ${about.get(record.request)}` : rest;
   }
   let asks = 0;
   const asking = () => { clearTimeout(asks); asks = setTimeout(() => requests.load(), 50); };
@@ -181,7 +189,7 @@ function entry(record) {
   const text = PROSE.has(what) ? markdown(words)
     : words.length > LONG ? el('details', { class: 'words' }, el('summary', {}, `${words.slice(0, 200)}…`), words)
       : el('span', { class: 'words' }, by && what === 'sent' ? `${by}: ` : '', words);
-  return el('li', { class: `entry ${what}`, 'data-number': record.number },
+  return el('li', { class: `entry ${what}${record.outcome === 'done' ? ' well' : ''}`, 'data-number': record.number },
     el('time', { datetime: new Date(at * 1000).toISOString(), title: day(at) }, clock(at)),
     el('span', { class: 'kind' }, what.replace('_', ' ')), text);
 }

@@ -54,7 +54,7 @@ export function teams(main) {
       const { turns } = await get('/api/turns');
       clear(list, turns.length ? turns.map((one) => el('li', { class: `row ${kind(one)}` },
         el('a', { class: 'name', href: `#/teams/${encodeURIComponent(one.team)}/${encodeURIComponent(one.turn)}` }, `${one.team}: ${one.name}`),
-        el('span', { class: 'title' }, ''), el('span', { class: 'state' }, one.state), el('span', { class: 'progress none' }),
+        el('span', { class: 'title' }, ''), el('span', { class: 'state' }, one.state), el('span', { class: 'progress' }),
         el('span', { class: 'facts' }, el('span', { title: day(one.created) }, took(one)), used(one)),
         el('span', { class: 'last' }, one.asked.slice(0, 300)))) : el('li', { class: 'none' }, 'No team keeps its turns in this journal.'));
     } catch (trouble) {
