@@ -23,20 +23,12 @@ from optio_agents.conversation.dialect import (
     TurnOver,
     Unusable,
 )
-from optio_agents.conversation.wire import OutputLines
+from tests.support.agents.fed import FedDialect
 
 
-class Ear:
-    """A dialect that is fed line by line."""
-
+class Ear(FedDialect):
     def __init__(self, **setup):
-        self.dialect, self.place = CodexDialect(CodexSetup("/work", **setup)), 0
-
-    def hear(self, *events):
-        lines = [json.dumps(event).encode() for event in events]
-        places = range(self.place, self.place + len(lines))
-        self.place += len(lines)
-        return self.dialect.read(OutputLines(lines, 1, places), 0.0).facts
+        super().__init__(CodexDialect(CodexSetup("/work", **setup)))
 
     def greet(self, **rest):
         return self.hear(
