@@ -148,7 +148,8 @@ def test_a_request_of_any_shape_grants_nothing_unseen(raw):
 @example([b'{"a": "b', b'c"}', b"{},{}"])
 @example([b"{}", b"", b"{}"])
 def test_lines_read_together_say_what_each_says_alone(lines):
-    events, indices = read_events(lines)
+    events, indices, kinds = read_events(lines, key="type")
+    assert kinds is None or kinds == {event["type"] for event in events}
     alone = [(n, event) for n, line in enumerate(lines) for event in decode(line)]
     assert list(indices) == [n for n, _ in alone]
     assert repr(events) == repr([event for _, event in alone])  # NaN is not itself

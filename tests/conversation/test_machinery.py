@@ -47,7 +47,7 @@ class Curt:
         self.unanswered = list[str]()
 
     def read(self, output, now):
-        events, indices = read_events(output.lines, output.cut)
+        events, indices, _ = read_events(output.lines, output.cut)
         places = [output.places[index] for index in indices]
         facts = [
             fact

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set as AbstractSet
 from functools import cache, partial
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from .contract import Event
 
@@ -36,10 +37,18 @@ def fast_parser() -> Callable[[bytes], Any]:
     return partial(from_json, cache_strings="keys")
 
 
+class Decoded(NamedTuple):
+    """What some lines hold."""
+
+    events: list[Event]
+    indices: Sequence[int]  # for each event that of its line
+    kinds: AbstractSet[object] | None  # None: not known, so look at each
+
+
 def read_events(
-    lines: Sequence[bytes], sizes: Mapping[int, int] | None = None
-) -> tuple[list[Event], Sequence[int]]:
-    """The events of *lines*, and for each event the index of its line.
+    lines: Sequence[bytes], sizes: Mapping[int, int] | None = None, *, key: str | None = None
+) -> Decoded:
+    """The events of *lines*, and of which kinds they are: what stands under *key*.
 
     *sizes*: the true sizes of those lines, by index, of which only the front is there.
     """
@@ -51,20 +60,30 @@ def read_events(
             pass
         else:
             whole, count = found[2:-2:2], len(lines)
-            if found[1::2] == [_WORD] * (count + 1) and {*map(type, whole)} == {dict}:
-                return whole, range(count)
+            if found[1::2] == [_WORD] * (count + 1):
+                kinds = None if key is None else _kinds(whole, key)
+                if kinds is not None or {*map(type, whole)} == {dict}:
+                    return Decoded(whole, range(count), kinds)
     events, indices = list[Event](), list[int]()
     for index, line in enumerate(lines):
         size = sizes.get(index) if sizes else None
         new = decode(line) if size is None else [shortened(line, size)]
         events += new
         indices += [index] * len(new)
-    return events, indices
+    return Decoded(events, indices, None)
+
+
+def _kinds(values: list[Any], key: str) -> AbstractSet[object] | None:
+    """Found without a step of Python for each. None also where one is no object."""
+    try:
+        return {*map(itemgetter(key), values)}
+    except (KeyError, TypeError):  # it may be anything, also what cannot be hashed
+        return None
 
 
 def decode_all(lines: Iterable[bytes]) -> list[Event]:
     """The events of *lines*, in order; see `decode`."""
-    return read_events(list(lines))[0]
+    return read_events(list(lines)).events
 
 
 def decode(line: bytes) -> list[Event]:

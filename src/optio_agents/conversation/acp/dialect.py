@@ -122,7 +122,7 @@ class AcpDialect:
     # -- what it says
 
     def read(self, output: OutputLines, now: float) -> Reading:
-        events, indices = read_events(output.lines, output.cut)
+        events, indices, _ = read_events(output.lines, output.cut)
         facts, index = list[Fact](), 0
         while (index := self._say_on(events, index)) < len(events):
             event = events[index]

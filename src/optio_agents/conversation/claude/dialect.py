@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from operator import itemgetter
 from typing import Literal, TypeAlias, get_args
 
 from optio_agents.conversation.contract import Attachment, Event, PermissionRequest
@@ -84,9 +83,9 @@ class ClaudeDialect:
     # -- what it says
 
     def read(self, output: OutputLines, now: float) -> Reading:
-        events, indices = read_events(output.lines, output.cut)
+        events, indices, kinds = read_events(output.lines, output.cut, key="type")
         facts = list[Fact]()
-        if not _only_others(events):
+        if kinds is None or not _TYPES.isdisjoint(kinds):
             for index, event in enumerate(events):
                 # a foreign type may be anything, also what cannot be hashed
                 if type(kind := event.get("type")) is str and kind in _TYPES:
@@ -207,17 +206,6 @@ _TYPES = (
     | _LIMIT_TYPES
     | {"control_response"}
 )
-
-
-def _only_others(events: Sequence[Event]) -> bool:
-    """None is of a type with facts, as while it speaks: found without a step of Python for each."""
-    try:
-        return _TYPES.isdisjoint(map(_TYPE, events))
-    except (KeyError, TypeError):
-        return False
-
-
-_TYPE = itemgetter("type")
 
 
 def _acknowledged(event: Event) -> Iterator[ControlAnswered]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 from optio_agents.checklist import todo_update_from_payload
@@ -102,9 +101,9 @@ class CodexDialect:
     # -- what it says
 
     def read(self, output: OutputLines, now: float) -> Reading:
-        events, indices = read_events(output.lines, output.cut)
+        events, indices, kinds = read_events(output.lines, output.cut, key="method")
         facts = list[Fact]()
-        if not _only_frequent(events):
+        if kinds is None or not kinds <= _FREQUENT:
             for index, event in enumerate(events):
                 # it may be anything, also what cannot be hashed
                 if type(method := event.get("method")) is not str or method not in _FREQUENT:
@@ -351,15 +350,6 @@ class CodexDialect:
 
 
 _FREQUENT = frozenset({"item/agentMessage/delta", "item/commandExecution/outputDelta"})
-_METHOD = itemgetter("method")
-
-
-def _only_frequent(events: Sequence[Event]) -> bool:
-    """Found without a step of Python for each."""
-    try:
-        return _FREQUENT.issuperset(map(_METHOD, events))
-    except (KeyError, TypeError):
-        return False
 
 
 def _dict(value: object) -> dict[str, Any]:
