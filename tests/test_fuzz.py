@@ -75,6 +75,7 @@ MESSAGES = [
     b'{"a":1}{"b":2}',
     b"nonsense \xff",
     stream_json.user_message("/clear \U0001f600 \u2028", "uuid-1"),
+    b'{"type":"a"}\n{"b":[{}\n{}]}\n{},{}\n{"type":"b\nc"}\n[]\n',
 ]
 
 
@@ -92,17 +93,20 @@ def splitter_is_that_of_python(data: bytes, _: Path) -> None:
     cuts, stream = data[:8], data[8:]
     splitter, lines, rest = LineSplitter(limit=16), list[bytes](), stream
     for cut in cuts:
-        lines += splitter.feed(rest[:cut])
+        lines += splitter.feed(rest[:cut], ends=cut % 2 == 1)
         rest = rest[cut:]
     lines += splitter.feed(rest)
     last = splitter.close()
     whole = [line.removesuffix(b"\n")[:16] for line in BytesIO(stream)]
-    assert [*lines, *([last] if last else [])] == whole
+    assert [line.removesuffix(b"\n") for line in [*lines, *([last] if last else [])]] == whole
 
 
 def codec_survives(data: bytes, _: Path) -> None:
     for event in json_lines.decode(data):
         assert isinstance(event, dict)
+    lines = data.split(b"\n")
+    alone = [event for line in lines for event in json_lines.decode(line)]
+    assert repr(json_lines.decode_all(line + b"\n" for line in lines)) == repr(alone)
     text = data.decode("utf-8", "surrogateescape")
     line = stream_json.user_message(text, "uuid-1")
     assert line.count(b"\n") == 1
