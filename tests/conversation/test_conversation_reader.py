@@ -582,6 +582,7 @@ async def test_rate_limits_are_a_state_with_an_end():
         handle.hear({**retry, "retry_delay_ms": 500, "error": "rate_limit"})
         await until(lambda: conversation.state.phase == "rate limited")
         assert conversation.state.until is not None
+        assert conversation.state.reason == "rate limit"  # as a person is told
 
 
 async def test_a_handler_that_hangs_delays_closing_by_one_bound_only():

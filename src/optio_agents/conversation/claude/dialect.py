@@ -137,7 +137,8 @@ class ClaudeDialect:
                 delay = number(event.get("retry_delay_ms"))
                 until = None if delay is None else now + delay / 1000
                 why = event.get("error")
-                limit = Limit(until, why if isinstance(why, str) and why else "rate limit")
+                words = why.replace("_", " ") if isinstance(why, str) else ""
+                limit = Limit(until, words or "rate limit")
             case {"type": "assistant", "error": "rate_limit"} | {"api_error_status": 429}:
                 known = self._limits or {}
                 if known.get("status") == "rejected":
