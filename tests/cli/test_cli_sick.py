@@ -1,5 +1,6 @@
 """A machine that is not well: what is wrong is told in one sentence, and nothing is lost."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
+import pytest
 
 from tests.support.components import unavailable
 from tests.support.hosts.disks import disk_at
@@ -103,18 +105,35 @@ async def test_a_journal_that_is_full_loses_nothing_and_the_agent_goes_on(desk: 
             assert shown.count(words) >= 1, shown
 
 
-def test_a_directory_of_the_users_that_vanished_ends_nothing(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        (".", "it is not there, or cannot be entered"),
+        (".optio", "it is a link by now"),
+    ],
+    ids=["vanished", "a link"],
+)
+def test_a_directory_that_is_not_what_it_was_ends_nothing(
+    desk: Desk, what: str, words: str
+) -> None:
     project, away = desk.home / "project", desk.home / "away"
     project.mkdir()
     started(desk, "STATUS: 1% on", desk.hold("back"), "DONE: all", flags=("--cwd", str(project)))
-    project.rename(away)
+    moved = project / what
+    moved.rename(away)
+    if what != ".":
+        moved.symlink_to(away)
     ran = desk.run("attach", "it")
-    assert ran.returncode == 4
+    assert ran.returncode == 2  # its host is there
+    ended = json.loads(desk.run("logs", "it", "--json").stdout.splitlines()[-1])
+    assert (ended["outcome"], ended["exit_code"]) == ("failed", 2)
     way_back, line = told(ran.stderr)
     assert "optio-agents attach it" in way_back
-    assert "cannot hold the log channel: it is not there, or cannot be entered" in line
+    assert f"cannot hold the log channel: {words}" in line
     assert "failed" in desk.run("ls", "--running").stdout
-    away.rename(project)
+    if what != ".":
+        moved.unlink()
+    away.rename(moved)
     desk.release("back")
     assert desk.run("attach", "it").returncode == 0
     assert "done all" in desk.run("logs", "it").stdout

@@ -9,7 +9,7 @@ from optio_agents.display import visible_block
 from optio_agents.errors import AlreadyOwned, HostKeyRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from optio_agents.store.records import SessionResult
 
@@ -45,30 +45,34 @@ def outcome_code(result: SessionResult) -> int:
     """The code for a session that came to an end."""
     if result.outcome == "done" and result.failures:
         return SPOILED
+    if result.outcome == "failed":  # as whoever owns it ends by that error
+        return _code_of(getattr(errors, result.error or "", Exception))
     return OUTCOMES[result.outcome]
 
 
 def exit_code(error: BaseException) -> int:
     """The code for an error that ends the command."""
-    match error:
-        case KeyboardInterrupt():
-            return CANCELLED
-        case errors.AgentReportedError():
-            return AGENT_ERROR
-        case errors.AgentStalled():
-            return STALLED
-        case errors.HostUnreachable():
-            return UNREACHABLE
-        case errors.DoneRefused():
-            return REFUSED
-        case errors.SessionFailed():
-            return NOT_DONE
-        case errors.FileRefused() | errors.AgentError() | errors.NoSuchSession() | ValueError():
-            return USAGE
-        case errors.HostError() | TimeoutError():
-            return UNREACHABLE
-        case _:
-            return OUR_FAULT
+    return _code_of(type(error))
+
+
+_CODES: Sequence[tuple[type[BaseException], int]] = (  # the first one counts
+    (KeyboardInterrupt, CANCELLED),
+    (errors.AgentReportedError, AGENT_ERROR),
+    (errors.AgentStalled, STALLED),
+    (errors.HostUnreachable, UNREACHABLE),
+    (errors.DoneRefused, REFUSED),
+    (errors.SessionFailed, NOT_DONE),
+    (errors.FileRefused, USAGE),
+    (errors.AgentError, USAGE),
+    (errors.NoSuchSession, USAGE),
+    (ValueError, USAGE),
+    (errors.HostError, UNREACHABLE),
+    (TimeoutError, UNREACHABLE),
+)
+
+
+def _code_of(kind: type[BaseException]) -> int:
+    return next((code for known, code in _CODES if issubclass(kind, known)), OUR_FAULT)
 
 
 # What an error says to a person at a terminal: what happened, and what to do next.

@@ -31,7 +31,7 @@ async def open_channel(host: Host, how: Literal["start", "resume"], *, set_up: b
     """Have an empty log and deliverables/ in its log directory, or what stands there to *resume*.
 
     With *set_up*, behind `Host.setup_workdir`, and in the same trip where that is ours. Returns
-    where the directory really is. Raises WorkDirRefused, HostError.
+    where the directory really is. Raises WorkDirRefused, FileRefused, HostError.
     """
     if set_up and getattr(type(host), "setup_workdir", None) is Host.setup_workdir:
         if host.machine.is_local and host.own_workdir:
@@ -54,6 +54,8 @@ async def open_channel(host: Host, how: Literal["start", "resume"], *, set_up: b
             if real is not None:
                 return real
         answer = await over_a_cut(lambda: host.ask("hosts/channel.sh", logdir_of(host), how))
+    if answer.exit_code == REFUSED:
+        raise refusal(answer, logdir_of(host), "hosts/channel")
     if answer.exit_code:
         words = answer.stderr.decode(errors="replace").strip()
         raise HostError(f"{logdir_of(host)} cannot hold the log channel: {words}")

@@ -465,6 +465,7 @@ class Run:
             troubles=dict(self.shared.troubles),
             skipped=self.progress.skipped,
             verified=isinstance(verdict, Done) and verdict.verified,
+            error=type(verdict.error).__name__ if isinstance(verdict, Failed) else None,
         )
         try:
             await self.shared.flush()

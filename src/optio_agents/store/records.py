@@ -69,6 +69,7 @@ class SessionResult:
     troubles: Mapping[str, int] = field(default_factory=dict)  # what raised, by name, how often
     skipped: int = 0  # messages that the context was too slow for
     verified: bool = False  # what checks DONE has accepted it
+    error: str | None = None  # where it "failed": the class of what was raised
 
     @property
     def untaken(self) -> tuple[Delivery, ...]:

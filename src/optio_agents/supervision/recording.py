@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import anyio
 
 from optio_agents.concurrency import task_group
-from optio_agents.errors import StoreError
+from optio_agents.errors import AgentUnseen, StoreError
 from optio_agents.hosts.following.sent.inotify import names_of
 from optio_agents.hosts.following.watcher import WatchHandle
 from optio_agents.store.records import SessionState, is_final, over, percent_of
@@ -148,7 +148,8 @@ class Recording:
                 "cut off": ("failed", f"it cannot be seen now: {self.unseen}"),
             }
             outcome, summary = left[self.leaving]
-            result = replace(result, outcome=outcome, summary=summary)
+            error = AgentUnseen.__name__ if outcome == "failed" else None
+            result = replace(result, outcome=outcome, summary=summary, error=error)
         self.result = result
         if self.may_go_on(result):
             return  # there is more to come, unless its supervisor finds otherwise

@@ -138,12 +138,12 @@ async def _own_or_watch(shown: ShownSession) -> SessionResult | int:
         if why and why != said:
             terminal.view.say(why)
         said = why
-        after = await _look_on(shown, after)
+        after, result = await _look_on(shown, after)
         if shown.left.is_set():
             return exits.DETACHED
         known = await terminal.store.session(session)
         if known.complete and known.outcome is not None:
-            return exits.OUTCOMES[known.outcome]
+            return exits.outcome_code(result) if result else exits.OUTCOMES[known.outcome]
 
 
 async def _left_to_its_team(shown: ShownSession) -> str | None:
@@ -159,12 +159,12 @@ async def _left_to_its_team(shown: ShownSession) -> str | None:
     )
 
 
-async def _look_on(shown: ShownSession, after: int) -> int:
-    """Show for a while what is written down behind the event *after*; the number of the last."""
+async def _look_on(shown: ShownSession, after: int) -> tuple[int, SessionResult | None]:
+    """Show for a while what is written down behind the event *after*: the last, and the end."""
     from optio_agents.supervision import SessionEnded, find_session
 
     shown.looks_on = True
-    store = shown.terminal.store
+    store, result = shown.terminal.store, None
     async with find_session(shown.session, store=store) as shown.live, task_group() as tasks:
         tasks.start_soon(_until_left, shown, tasks.cancel_scope)
         with anyio.move_on_after(_OWN_AGAIN):
@@ -172,10 +172,11 @@ async def _look_on(shown: ShownSession, after: int) -> int:
                 shown.observe(event)
                 after = event.number or after
                 if isinstance(event, SessionEnded):
+                    result = event.result
                     break
         tasks.cancel_scope.cancel()
     shown.live, shown.looks_on = None, False
-    return after
+    return after, result
 
 
 async def _until_left(shown: ShownSession, watching: anyio.CancelScope) -> None:

@@ -3,14 +3,14 @@
 case $2,$1 in
     resume,*/workdir | resume,*/.optio/*) # of ours, and no link when we made it
         if [ -L "$1" ] || [ -L "${1%/*}" ]; then
-            echo "it is a link by now" >&2
-            exit 1
+            echo "linked cannot hold the log channel: it is a link by now" >&2
+            exit 64 # as refuse.sh does
         fi
         ;;
 esac
 CDPATH='' cd -P -- "$1" 2>/dev/null || {
-    echo "it is not there, or cannot be entered" >&2
-    exit 1
+    echo "missing cannot hold the log channel: it is not there, or cannot be entered" >&2
+    exit 64
 }
 if [ "$2" = start ]; then
     if [ -L deliverables ] || [ ! -d deliverables ]; then
