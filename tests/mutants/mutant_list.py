@@ -721,7 +721,7 @@ MUTANTS = (
     Mutant(
         "a function that changed goes on",
         SRC + "team/kernel.py",
-        "    if kept.message and Message.load(kept.message).id != message.id:\n",
+        '    if kept.options.get("asked", said.id) != message.id:\n',
         "    if False:\n",
         ("tests/team/test_sleep.py", "-k", "changed"),
     ),

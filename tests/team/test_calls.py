@@ -599,6 +599,18 @@ async def test_several_are_called_again_and_again() -> None:
         assert [str(await child) for child in turn.children] == ["[a]a: x[/a]\n\n[b]b: x[/b]"] * 2
 
 
+async def test_the_same_id_is_no_other_turn_also_before_that_is_written() -> None:
+    async with Team({"a": echo, "b": echo}) as team:
+        turn = team.call("a", "x", id="one")
+        assert team.call("a", "x", id="one") is turn
+        for name, text in (("a", "y"), ("b", "x")):
+            with pytest.raises(Diverged):
+                team.call(name, text, id="one")
+        for wrong in (-1, float("nan")):
+            with pytest.raises(ValueError, match="the timeout is"):
+                team.call("a", "x", timeout=wrong)
+
+
 async def test_what_is_the_teams_own_is_called_by_nobody() -> None:
     async with Team({"a": echo}, approve=lambda question: True) as team:
         for name in ("[all]", "[again]", "[approver]"):

@@ -213,6 +213,23 @@ async def test_a_function_that_changed_is_refused() -> None:
         assert Diverged.__name__ == turn.failure().kind
 
 
+@pytest.mark.usefixtures("impatient")
+async def test_a_message_that_a_hook_has_changed_is_still_the_one_that_was_asked() -> None:
+    async def asks(ctx: TurnContext) -> str:
+        turn = ctx.call("echo", "x")
+        await ctx.sleep(seconds=0.01)
+        return str(await turn)
+
+    async def echo(ctx: TurnContext) -> str:
+        await ctx.sleep(seconds=0.05)
+        return ctx.text
+
+    team = Team({"asks": asks, "echo": echo})
+    team.on("before_turn", name="echo")(lambda turn, message: message.but(text=f"{message.text}!"))
+    async with team:
+        assert str(await team.call("asks")) == "x!"
+
+
 async def test_what_once_raised_is_kept() -> None:
     async def tries(ctx: TurnContext) -> str:
         for _ in range(2):

@@ -136,7 +136,8 @@ class Kernel:
         """The turn of that id, which may be known already. Raises Diverged if it is another."""
         turn = self.turns.get(id) if id is not None else None
         if turn is not None and id is not None:
-            _check_same(turn.row, to, message, parent.id if parent else turn.row.parent)
+            above = parent.id if parent else turn.row.parent
+            _check_same(turn.row, to, message, above, turn.message)
             if parent is not None and turn.parent is not parent:
                 _adopt(parent, turn)
             turn.expect(returns)
@@ -164,12 +165,14 @@ class Kernel:
     async def _begin(self, turn: Turn) -> None:
         row = turn.row
         try:
-            if self.hooks and (changed := await self.hooks.run("before_turn", turn, turn.message)):
-                turn.message = as_message(changed, turn.message)
+            asked = turn.message
+            if self.hooks and (changed := await self.hooks.run("before_turn", turn, asked)):
+                row.options["asked"] = asked.id  # whoever asks again says that
+                turn.message = as_message(changed, asked)
             row.message = stored(turn.message)
             put = await self.store.put(row, claim=row.name not in self.shared)
             if not put.new:
-                _check_same(put.row, row.name, turn.message, row.parent)
+                _check_same(put.row, row.name, asked, row.parent, asked)
         except Lost as error:  # it was called while its caller was cancelled
             turn.conclude("cancelled", error=error_of(error), cause=error)
             return
@@ -434,8 +437,10 @@ class Kernel:
         return found[turn]
 
 
-def _check_same(kept: Row, to: str, message: Message, parent: str | None) -> None:
-    """Raise Diverged unless *kept* is the turn that is asked for."""
+def _check_same(
+    kept: Row, to: str, message: Message, parent: str | None, unwritten: Message
+) -> None:
+    """Raise Diverged unless *kept*, or *unwritten* yet, is the turn that is asked for."""
     if kept.name != to or kept.parent != parent:
         raise Diverged(
             f"turn {kept.id} is one of {kept.name}"
@@ -443,7 +448,8 @@ def _check_same(kept: Row, to: str, message: Message, parent: str | None) -> Non
             + f", not of {to}: the function has changed, or the id is taken",
             turn=kept.id,
         )
-    if kept.message and Message.load(kept.message).id != message.id:
+    said = Message.load(kept.message) if kept.message else unwritten
+    if kept.options.get("asked", said.id) != message.id:
         raise Diverged(
             f"turn {kept.id} of {kept.name} was called with another message: the function "
             "has changed, or the id is taken",
