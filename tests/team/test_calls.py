@@ -666,6 +666,7 @@ async def test_whom_a_turn_calls_while_it_is_cancelled_never_works(
         ({"participants": {"a/b": echo}}, "cannot be the name"),
         ({"participants": {"a": echo}, "without": {"finish"}}, "finish cannot be removed"),
         ({"participants": {"a": echo}, "without": {"fly"}}, "no such verbs: fly"),
+        ({"participants": {"a": echo}, "store": "postgresql://db/x"}, "a path on this machine"),
         ({"participants": {"a": echo}, "tools": [shout, shout]}, "two tools are called 'shout'"),
     ],
 )

@@ -310,6 +310,8 @@ def _given(options: CallOptions) -> dict[str, Any]:
     if instructions := options.get("instructions"):
         kept["everyone" if options.get("scope") == "all" else "instructions"] = instructions
     if (timeout := options.get("timeout")) is not None:
+        if not timeout >= 0:
+            raise ValueError(f"the timeout is {timeout}")
         kept["timeout"] = timeout
     if settings := options.get("settings"):
         kept["settings"] = dict(settings)

@@ -29,7 +29,7 @@ class Limits:
     def __post_init__(self) -> None:
         for part in fields(self):
             bound = getattr(self, part.name)
-            if bound is not None and (bound < 0 or (part.name == "at_once" and bound < 1)):
+            if bound is not None and not bound >= (part.name == "at_once"):  # NaN is none, too
                 raise ValueError(f"the limit {part.name} is {bound}")
 
     def dump(self) -> dict[str, Any]:

@@ -363,6 +363,12 @@ def _store(store: Any, name: str) -> TurnStore:
     path = getattr(store, "path", store)
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"{store!r} is no store: give a Store, a path, or a store of turns")
+    kind, elsewhere, _ = str(path).partition("://")
+    if elsewhere:
+        raise ValueError(
+            f"turns cannot be kept by {kind}: give a path on this machine, or a store of turns "
+            "of your own that reaches further"
+        )
     from .stores.sqlite import SqliteTurns
 
     return SqliteTurns(Path(path), team=name)
