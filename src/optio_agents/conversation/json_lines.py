@@ -61,7 +61,10 @@ def read_events(
         else:
             whole, count = found[2:-2:2], len(lines)
             if found[1::2] == [_WORD] * (count + 1):
-                kinds = None if key is None else _kinds(whole, key)
+                try:  # without a step of Python for each
+                    kinds = None if key is None else {*map(itemgetter(key), whole)}
+                except (KeyError, TypeError):  # one may be no object, or of what cannot be hashed
+                    kinds = None
                 if kinds is not None or {*map(type, whole)} == {dict}:
                     return Decoded(whole, range(count), kinds)
     events, indices = list[Event](), list[int]()
@@ -71,14 +74,6 @@ def read_events(
         events += new
         indices += [index] * len(new)
     return Decoded(events, indices, None)
-
-
-def _kinds(values: list[Any], key: str) -> AbstractSet[object] | None:
-    """Found without a step of Python for each. None also where one is no object."""
-    try:
-        return {*map(itemgetter(key), values)}
-    except (KeyError, TypeError):  # it may be anything, also what cannot be hashed
-        return None
 
 
 def decode_all(lines: Iterable[bytes]) -> list[Event]:
