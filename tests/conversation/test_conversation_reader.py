@@ -525,12 +525,15 @@ async def test_closing_before_anything_was_attached_is_fine():
 
 
 async def test_closing_kills_what_ignores_everything_else():
-    stubborn = "trap '' TERM INT; while :; do sleep 1; done"
+    stubborn = """trap '' TERM INT; echo '{"type": "x"}'; while :; do sleep 1; done"""
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", stubborn, stdin=-1, stdout=-1, stderr=-1, start_new_session=True
     )
+    deaf = anyio.Event()
     async with talking(process, close_timeout=0.1) as (conversation, _):
+        conversation.on_event(lambda _: deaf.set())
         with anyio.fail_after(BOUND):
+            await deaf.wait()
             await conversation.close()
         assert conversation.close_reason.signal == "KILL"
     assert process.returncode == -9
