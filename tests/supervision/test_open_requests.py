@@ -143,6 +143,31 @@ async def test_a_question_that_names_a_credential_is_shown_without_it_and_answer
     assert inputs == [{"questions": asked, "answers": {question: label}}]
 
 
+SAYS_NO_MORE = """#!{python}
+import sys
+print('{{"type": "control_request", "request_id": "r", "request": {{"subtype": "can_use_tool",'
+      ' "tool_name": "Bash", "input": {{"command": "make"}}, "tool_use_id": "t"}}}}', flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_what_was_decided_is_waited_for_no_longer_though_the_agent_is_silent(
+    office: Office,
+) -> None:
+    """Until its command has ended, say, which may be in an hour."""
+    cli, watching = office.directory / "claude", Watching()
+    cli.write_text(SAYS_NO_MORE.format(python=sys.executable))
+    cli.chmod(0o755)
+    spec = Claude("Make it", executable=str(cli), env=PLAIN, env_base="empty")
+    with anyio.fail_after(BOUND):
+        async with office.host() as host, supervise(host, spec, observer=watching) as live:
+            await watching.until(lambda: live.state.phase == "waiting")
+            (asked,) = live.requests
+            assert (await live.answer(asked, ALLOW)).won
+            await watching.until(lambda: live.state.phase == "working")
+            await live.stop()
+
+
 async def test_what_cannot_be_written_down_is_denied_by_nobody(office: Office) -> None:
     """A full disk of ours is no answer: the agent waits, and who resumes it is asked."""
     with (

@@ -86,10 +86,14 @@ class Approvals:
         permission_timeout: float,
         by: str,
         on_denial: Callable[[PermissionRequest, str], Coroutine[Any, Any, None]] | None = None,
+        on_answer: Callable[[], object] = lambda: None,
     ) -> None:
-        """*on_denial* is given the reasons that answers cannot carry."""
+        """*on_denial* is given the reasons that answers cannot carry.
+
+        *on_answer* is called when one was said, of which the agent itself may long say nothing.
+        """
         self._build_answer = build_answer
-        self._on_denial = on_denial
+        self._on_denial, self._on_answer = on_denial, on_answer
         self._timeout, self._by = permission_timeout, by
         self._open = dict[str, PermissionRequest]()
         self._handler: PermissionHandler | None = None
@@ -269,6 +273,7 @@ class Approvals:
         except TransferFailed:
             self._open[request.id] = request
             raise
+        self._on_answer()
         return by if taken.won else taken.by
 
     async def _deny(self, wire: Wire, request: PermissionRequest, *answer: Any) -> AnswerTaken:

@@ -119,7 +119,9 @@ class AgentConversation:
             permission_timeout=permission_timeout,
             by=by,
             on_denial=None if dialect.carries_reasons else self._tell_reason,
+            on_answer=lambda: self.on_answer(),
         )
+        self.on_answer: Callable[[], object] = lambda: None  # a request is open no more
         # who passes on why a request was denied, where its answer cannot say so
         self.pass_reason: Callable[[PermissionRequest, str], Awaitable[None]] | None = None
         self._sending = anyio.Lock()  # first come, first served

@@ -120,6 +120,7 @@ async def connect(
     conversation.on_permission_request(decisions.decide)
     conversation.on_tool_call(decisions.serve)
     conversation.pass_reason = decisions.pass_reason
+    conversation.on_answer = link.stand
     async with task_group() as tasks:
         tasks.start_soon(link.run, link.listen)
         tasks.start_soon(link.run, link.say_queued)
@@ -243,7 +244,7 @@ class ConversationLink(ConversationReach):
             self._windows = self._conversation.windows
             told = [window.to_dict() for window in self._windows]
             await self._recording.records.note("usage", self._wording.label, told)
-        limited = self._stand()
+        limited = self.stand()
         if self._noted_session != self._conversation.session_id:
             self._noted_session = self._conversation.session_id
             try:
@@ -321,7 +322,7 @@ class ConversationLink(ConversationReach):
                 if limit.until is not None and self._failures == 1:
                     pause = 0.0  # it was told for how long
                 self._due = max(limit.until or 0.0, time.time() + pause)
-                self._stand()
+                self.stand()
                 if self._recording.on_limit(str(self._recording.state)):
                     return
                 while self._is_held() and (left := self._due - time.time()) > 0:
@@ -338,7 +339,7 @@ class ConversationLink(ConversationReach):
         held = self._conversation.state.phase == "rate limited" and self._failures > 0
         return held and not self._conversation.is_pending() and not self._over
 
-    def _stand(self) -> bool:
+    def stand(self) -> bool:
         """Say how it stands; whether the model's API turns it away."""
         state = self._conversation.state
         match state.phase:
