@@ -16,6 +16,7 @@ from optio_agents.protocol.parser import near_miss
 from optio_agents.session.foreign_code import ForeignCode
 from optio_agents.session.shared import Workplace
 from tests.support.sessions.sessions import Context, write
+from tests.support.timeouts import BOUND
 
 # Names
 
@@ -150,7 +151,7 @@ async def test_all_sessions_share_one_timer(monkeypatch):
     monkeypatch.setattr(loop, "call_later", count)
     stops = [every(QUICK, call) for _ in range(100)]
     assert len(armed) == 1
-    with anyio.fail_after(60):
+    with anyio.fail_after(BOUND):
         await all_called.wait()
     for stop in stops:
         stop()

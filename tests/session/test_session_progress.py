@@ -22,6 +22,7 @@ from optio_agents.store.records import Entry
 from optio_agents.testing.memory import MemoryHost
 from tests.support.hosts.agent_ground import started
 from tests.support.sessions.sessions import Context, hand_over, says, says_and_stays, write
+from tests.support.timeouts import BOUND
 
 
 @pytest.fixture
@@ -218,7 +219,7 @@ async def test_a_lease_is_renewed_beside_a_context_that_blocks(sessions, monkeyp
                 time.sleep(0.3)
 
         touched = []
-        with anyio.fail_after(60):
+        with anyio.fail_after(BOUND):
             async with (
                 started(host, "sleep 60") as agent,
                 agent.own("me", journal="j"),

@@ -387,7 +387,7 @@ async def test_after_a_sleep_all_connections_are_asked_at_once(
             assert machine.link.state == "up"  # it answered
             proxy.stall()
             remote.pool.check()
-            with anyio.fail_after(30), pytest.raises(HostLost):
+            with anyio.fail_after(BOUND), pytest.raises(HostLost):
                 await process.wait()
 
 
