@@ -268,9 +268,13 @@ async def test_a_lost_host_can_be_left_and_is_found_again_without_the_journal(
         on_host = await sessions(desk, "--host", "box")
         assert on_host[found[1]]["state"] == "running"
         desk.release("go")
+        other = login.account.home / ".local/state/optio-agents/tasks" / f"{found[1]}-2"
+        (other / "session").mkdir(parents=True)
+        (other / "session/meta").touch()
         refused = await desk.runs("attach", f"box:{found[1]}")
         assert refused.returncode == 2  # its owner could not say good-bye, less than a minute ago
         assert "--take-over" in refused.stderr
+        shutil.rmtree(other)
         where = f"box:{found[1][:6]}"
         ran = await desk.runs("attach", where, "--take-over", "--save", "kept", "--json")
         assert ran.returncode == 0, ran.stderr

@@ -105,7 +105,8 @@ async def _lost(ssh: SSHConfig, beginning: str) -> tuple[str, str]:
     async with make_host(ssh, taskdir=TASKS) as host:
         directories = [posixpath.dirname(one.directory) for one in await find_sessions(host, TASKS)]
     named = {posixpath.basename(path): path for path in directories}
-    found = [name for name in named if name == beginning or name.startswith(beginning)]
+    begun = [name for name in named if name.startswith(beginning)]
+    found = [beginning] if beginning in named else begun
     if len(found) != 1:
         ids = ", ".join(found or named) or "none"
         raise NoSuchSession(f"no one session {beginning!r} on {ssh.name}; there are: {ids}")
