@@ -282,7 +282,7 @@ async def test_ag_40_a_limit_of_time_ends_the_whole_tree() -> None:
 async def test_a_sleep_may_have_a_date_and_must_have_an_end() -> None:
     async def naps(ctx: TurnContext) -> str:
         wake = await ctx.sleep(until=datetime.now().astimezone() + timedelta(seconds=0.1))
-        for wrong in ({}, {"seconds": -1}, {"every": 0}):
+        for wrong in ({}, {"seconds": -1}, {"seconds": float("nan")}, {"every": 0}):
             with pytest.raises(ValueError, match="say how"):
                 await ctx.sleep(**wrong)
         return wake.reason

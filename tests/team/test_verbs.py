@@ -99,6 +99,16 @@ async def test_a_model_speaks_the_verbs() -> None:
     check([*said, ""])
 
 
+async def test_what_is_needed_and_null_is_missing() -> None:
+    async def one(ctx: TurnContext) -> list[str]:
+        wrong = [("status", {"turn": None}), ("call", {"name": None, "message": "x"})]
+        return [await dispatch(ctx, verb, given, key=verb) for verb, given in wrong]
+
+    async with Team({"one": one}) as team:
+        said = [str(message) async for message in team.call("one")]
+    assert said == ["error: status needs turn", "error: call needs name"]
+
+
 async def test_an_agent_speaks_the_verbs_by_its_log(tmp_path: Path) -> None:
     count, steps = "ls ../session/said | wc -l", []
     for number, (verb, given, _) in enumerate(TABLE, 1):

@@ -243,7 +243,7 @@ class TurnContext:
             until = time.time() + span
         elif every is not None:
             until = self._next(every)
-        if span < 0 or (until is None and not turns):
+        if not span >= 0 or (until is None and not turns):
             raise ValueError("say how long to sleep, or for which turns")
         if isinstance(until, datetime):
             until = until.timestamp()

@@ -94,7 +94,7 @@ def _check(verb: str, arguments: Mapping[str, Any]) -> None:
     if verb not in VERBS:
         raise ValueError(f"there is no verb {verb!r}: there are {', '.join(VERBS)}")
     _, properties, required = VERBS[verb]
-    if missing := [name for name in required if name not in arguments]:
+    if missing := [name for name in required if arguments.get(name) is None]:
         raise ValueError(f"{verb} needs {', '.join(missing)}")
     kinds = {"string": str, "boolean": bool, "number": (int, float), "array": list}
     kinds["object"] = Mapping
