@@ -112,6 +112,7 @@ def test_a_face_has_no_other_names(package: str) -> None:
     ("make", "words"),
     [
         (lambda: optio_agents.make_host(3, taskdir="/t"), "a text like 'me@box', and not 3"),  # type: ignore[arg-type]
+        (lambda: optio_agents.make_host("box", taskdir=3), "on the host, as text, and not 3"),  # type: ignore[arg-type]
         (lambda: optio_agents.SSHConfig(3), "as in SSHConfig('me@box'), and not 3"),  # type: ignore[arg-type]
         (lambda: optio_agents.parse_log_line(b"DONE"), "and not b'DONE': decode bytes"),  # type: ignore[arg-type]
         (lambda: optio_agents.supervise(None, "x"), "Command(['…']), and not 'x'"),  # type: ignore[arg-type]
@@ -120,7 +121,7 @@ def test_a_face_has_no_other_names(package: str) -> None:
         (lambda: optio_agents.Claude(3), "a prompt is text, and not 3"),  # type: ignore[arg-type]
         (lambda: optio_agents.build_log_channel_prompt("x"), "(…), and not 'x'"),  # type: ignore[arg-type]
     ],
-    ids=["host", "login", "line", "agent", "no host", "store", "prompt", "features"],
+    ids=["host", "directory", "login", "line", "agent", "no host", "store", "prompt", "features"],
 )
 def test_what_is_of_the_wrong_type_is_one_sentence_where_it_is_made(
     make: Callable[[], object], words: str

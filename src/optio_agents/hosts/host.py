@@ -65,6 +65,8 @@ class Host:
         directory of its own in the user's, so that this takes any number of task directories.
         Sessions that were started up to version 0.3.2 have another *logdir*.
         """
+        if not isinstance(taskdir, str):
+            raise TypeError(f"a task directory is a path on the host, as text, and not {taskdir!r}")
         self.machine = machine
         self.taskdir = taskdir.rstrip("/") or "/"
         self.workdir = workdir or posixpath.join(self.taskdir, "workdir")
