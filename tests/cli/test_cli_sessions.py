@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import click
 import coverage
 
+from optio_agents.cli.screen.table import table
 from optio_agents.conversation.claude.stream_json import ClaudePassages
 from optio_agents.supervision.kinds.passages import read_output
 from tests.support.terminal import Desk
@@ -351,3 +353,9 @@ def test_what_a_host_says_of_what_cannot_be_removed_is_shown_and_not_obeyed(desk
     assert pruned.startswith(f"{session} kept: ")
     assert r"odd \x1b[2J" in pruned
     assert "\x1b" not in pruned
+
+
+def test_what_waits_is_told_whole_where_a_program_reads() -> None:
+    waits = "unattended, 3 min ago: waits for you: Bash `rm -rf build`"
+    row = {"session": "s1", "state": waits, "at": 0, "over": False, "waits": True, "host": "box"}
+    assert waits in click.unstyle(table([{**row, "outcome": None}])[1])

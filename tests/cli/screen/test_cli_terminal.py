@@ -14,6 +14,7 @@ from optio_agents.testing.model_server import ModelServer, scripted
 from tests.support.proc import running, unique
 from tests.support.terminal import Desk, Terminal
 
+OWNED = "(?!.*unattended).*"  # in a line: we have taken it up
 ASKS = r"y allow · (a always \(until this session ends\) · )?n deny"
 
 
@@ -237,12 +238,14 @@ async def test_attach_without_an_id_shows_all_that_run(desk: Desk) -> None:
             assert ran.returncode == 0
         await terminal.type("clear; optio-agents attach </dev/null")  # no key can be read
         await terminal.until(
-            r"^\w{8} one .*working *\n\w{8} two .*working *\nCtrl-C twice leaves *$"
+            rf"^\w{{8}} one {OWNED}working *\n\w{{8}} two {OWNED}working *\nCtrl-C twice leaves *$"
         )
         await leave(terminal)
         await terminal.until("come back with")
         await terminal.type('clear; optio-agents attach; echo "exit $?"')
-        await terminal.until(r"^\w{8} one .*working *\n\w{8} two .*working *\n↑ ↓ choose")
+        await terminal.until(
+            rf"^\w{{8}} one {OWNED}working *\n\w{{8}} two {OWNED}working *\n↑ ↓ choose"
+        )
         await terminal.key("C-c")
         await terminal.until("optio-agents interrupt ID")
         desk.release("go-one")
@@ -319,6 +322,7 @@ async def test_the_overview_opens_one_session_and_is_left(desk: Desk) -> None:
         await terminal.until("Esc closes it · q leaves")
         desk.release("go-two")
         await terminal.until("error +no")
+        await terminal.until("^the-two: ")
         await terminal.key("q")
         await terminal.ends(6)
         desk.release("go-one")
@@ -477,8 +481,8 @@ async def test_a_long_line_forges_none_of_ours_where_the_terminal_folds_it(
     assert ran.returncode == 0
     async with desk.terminal(80) as terminal:
         for verb in "logs", "show":
-            await terminal.type(f"clear; optio-agents {verb} x; echo end")
-            await terminal.until("^end$")
+            await terminal.type(f"clear; optio-agents {verb} x; echo end of {verb}")
+            await terminal.until(f"^end of {verb}$")
             lines = (await terminal.screen()).splitlines()
             assert any(letter * 9 in line for line in lines)
             assert not [line for line in lines if line.startswith("12:00:00")]

@@ -260,11 +260,11 @@ class LiveView:
         many = len(self._rows) > 1
         if many:
             table.add_column(max_width=12, style="dim", no_wrap=True, overflow="ellipsis")
-        table.add_column(no_wrap=True, overflow="ellipsis", ratio=3)
-        table.add_column(width=max(6, width // 6))
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        table.add_column(width=max(6, width // 8))
         for least in (4, 7):
             table.add_column(width=least, justify="right", no_wrap=True)
-        table.add_column(no_wrap=True, overflow="ellipsis", ratio=2)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         table.add_column(width=7, justify="right", no_wrap=True)
         order = self._ordered()
         most = max(1, height // 2)

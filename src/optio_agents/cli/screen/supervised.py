@@ -346,7 +346,8 @@ class Terminal:
             await stack.enter_async_context(signals(self, every))
 
             async def run(shown: ShownSession) -> None:
-                code = exits.CANCELLED
+                known = shown.session in self.view.known  # it runs, whether we reach it or not
+                code = exits.DETACHED if known else exits.CANCELLED
                 if self.options.detach:
                     shown.detach.set()
                 async with task_group() as shown.tasks:
@@ -398,11 +399,7 @@ async def _to_its_end(shown: ShownSession, run: Run, *, alone: bool) -> int:
     try:
         result = await run(shown)
     except SessionFailed as failed:
-        say(visible(str(failed)))
-        for line in failed.last_lines[-3:]:
-            say(f"  {visible(line)}")
-        if failed.stderr.strip():
-            say(f"  stderr: {visible(failed.stderr.strip()[-400:])}")
+        _tell_failure(failed, say, "" if alone else f"{shown.called}: ")
         if isinstance(failed, HostUnreachable):
             say(f"once it is back: optio-agents attach {shown.called}")
         return exits.exit_code(failed)
@@ -411,7 +408,7 @@ async def _to_its_end(shown: ShownSession, run: Run, *, alone: bool) -> int:
             say(words)
         if alone:
             raise
-        say(f"{shown.session}: {sentence(error)}")  # the others go on
+        say(f"{shown.called}: {sentence(error)}")  # the others go on
         return exits.exit_code(error)
     code = result if isinstance(result, int) else exits.outcome_code(result)
     if code == exits.SPOILED and not isinstance(result, int):
@@ -431,3 +428,12 @@ async def _way_back(shown: ShownSession, error: OptioAgentsError) -> str | None:
         if known is not None and not known.over:
             return f"it may run there; once that is mended: optio-agents attach {shown.called}"
     return None
+
+
+def _tell_failure(failed: SessionFailed, say: Callable[[str], None], whose: str) -> None:
+    say(f"{whose}{visible(str(failed))}")
+    for line in failed.last_lines[-3:]:
+        if line not in str(failed):  # which has said it
+            say(f"  {visible(line)}")
+    if failed.stderr.strip():
+        say(f"  stderr: {visible(failed.stderr.strip()[-400:])}")

@@ -46,6 +46,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "last words": [row.get("last") or row.get("text") or "" for row in rows],
     }
     limits = {"session": 24, "state": 40 if width >= 100 else 24, "agent": 10, "host": 20}
+    if width == _WHOLE:
+        del limits["state"]  # it is what one greps for
     shown = {
         head: [visible(str(cell), limit=limits.get(head, 200)) for cell in cells]
         for head, cells in columns.items()
