@@ -155,6 +155,7 @@ class Warnings(logging.Handler):
         super().__init__(logging.WARNING)
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         self._whole = False
+        self._last = ""  # said again and again, as by a library whose link has just broken
         self._secrets: list[Secrets] = []
 
     def hide(self, secrets: Secrets) -> None:
@@ -170,7 +171,7 @@ class Warnings(logging.Handler):
     @contextmanager
     def telling(self, *, whole: bool) -> Iterator[None]:
         """Tell what libraries warn of while the block lasts."""
-        self._whole, self._secrets = whole, []
+        self._whole, self._last, self._secrets = whole, "", []
         logging.getLogger().addHandler(self)
         try:
             yield
@@ -181,7 +182,9 @@ class Warnings(logging.Handler):
         try:
             told = self.hidden(self.format(record))
             line = f"optio-agents: {self._line(record)}{_kept(told)}"
-            click.echo(told if self._whole else line, err=True)
+            if self._whole or line != self._last:
+                click.echo(told if self._whole else line, err=True)
+            self._last = line
         except Exception:
             self.handleError(record)
 
