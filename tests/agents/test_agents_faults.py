@@ -158,6 +158,10 @@ async def test_what_comes_before_and_behind_a_start_is_carried_over_a_cut(link, 
             async with agent.own("me", journal="a") as lease:
                 assert cut.is_set()
                 await lease.confirm()
+            cut = proxy.on_bytes(1, source=source, then=proxy.cut)
+            async with agents.adopt(host) as found:
+                assert (cut.is_set(), found.session) == (True, agent.session)
+                found.detach()
 
 
 async def test_a_start_whose_host_has_another_key_meanwhile_may_have_been_heard(link, server):

@@ -75,7 +75,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import anyio
 
 from optio_agents.errors import AgentError, HostKeyRefused, HostLost, WorkDirRefused
-from optio_agents.hosts.retrying import retrying
+from optio_agents.hosts.retrying import over_a_cut, retrying
 
 from .agent import Agent, StopReport
 from .directory import Directory, text_of
@@ -194,7 +194,8 @@ async def adopt(
     of *start*, or its files are damaged), HostError.
     """
     directory = Directory(host.machine, session_dir or f"{host.taskdir}/session")
-    agent = Agent(host, directory, read_meta(await directory.run_once("meta")))
+    meta = await over_a_cut(lambda: directory.run_once("meta"))
+    agent = Agent(host, directory, read_meta(meta))
     if start is not None:
         if agent.session != start.session:
             raise WorkDirRefused(f"{directory.path} holds another session: {agent.session}")
