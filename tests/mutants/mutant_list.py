@@ -310,6 +310,20 @@ MUTANTS = (
     ),
     # What is promised of every agent that one converses with
     Mutant(
+        "a line longer than what may wait finds no room",
+        SRC + "conversation/subscribers.py",
+        "self._size > BACKLOG // 2 and self._size + size > BACKLOG",
+        "self._size and self._size + size > BACKLOG",
+        ("tests/conversation/test_conversation_reader.py", "-k", "longer_than", "-o", "timeout=60"),
+    ),
+    Mutant(
+        "what was decided is still waited for",
+        SRC + "supervision/kinds/conversing.py",
+        "conversation.on_answer = link.stand",
+        "pass",
+        (*REQUESTS, "agent_is_silent", "-o", "timeout=60"),
+    ),
+    Mutant(
         "an end without a word is an answer",
         SRC + "conversation/acp/turns.py",
         "if not answer.strip() and not text.deeds:",
