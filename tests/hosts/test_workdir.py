@@ -237,6 +237,8 @@ async def test_one_directory_takes_any_number_of_sessions(tmp_path: Path) -> Non
             await host.setup_workdir()
             await host.ask("hosts/channel.sh", host.logdir, "start")
         Path(second.logdir, "deliverables", "report").write_text("x")
+        for name in "uploads", "attached":  # of a file that was never brought whole
+            Path(first.logdir, name).mkdir()
         await first.cleanup_taskdir()
         assert names(mine / ".optio") == [".gitignore", "second"]
         await second.cleanup_taskdir()

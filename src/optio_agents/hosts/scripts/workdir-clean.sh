@@ -11,7 +11,9 @@ if [ "$2" ] && [ -f claimed ]; then
     ( # what was handed over stays with the user
         CDPATH='' cd -P -- "$3" 2>/dev/null && [ "$(place)" = "$(cat "$task/claimed")" ] || exit 0
         [ -d optio.log ] || rm -f optio.log
-        [ -L deliverables ] || rmdir deliverables 2>/dev/null
+        for made in deliverables uploads attached; do
+            [ -L "$made" ] || rmdir "$made" 2>/dev/null
+        done
         case $3 in
             "$2"/.optio/*) # the last one to go takes what they share
                 cd -P .. && rmdir "${3##*/}" 2>/dev/null && [ "$(ls -A)" = .gitignore ] &&
