@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 RECEIPTS = """() => {
     window.receipts = [];
-    const keep = () => window.receipts.push(document.querySelector(".receipt").textContent);
-    new MutationObserver(keep).observe(document.querySelector(".receipt"), { childList: true });
+    const receipt = document.querySelector(".receipt");
+    const keep = () => window.receipts.push(receipt.textContent);
+    new MutationObserver(keep).observe(receipt, { childList: true });
 }"""
 ALIKE = ".entry:nth-of-type(n+30)"  # as those before it: looking at each takes seconds
 HOSTILE = (
