@@ -67,7 +67,7 @@ def _fold(line: str, width: int, indent: int) -> str:
 
 
 @contextmanager
-def telling_if_slow(words: str) -> Iterator[None]:
+def telling_if_slow(words: str = "waiting for its host …") -> Iterator[None]:
     """Say *words* to a person who looks on, where the block takes longer than a second."""
     import asyncio  # `prompt` does without
 

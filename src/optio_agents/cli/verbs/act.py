@@ -38,7 +38,6 @@ def _named(ctx: click.Context, param: click.Parameter, name: str | None) -> str 
 
 _request = click.argument("request", required=False, callback=_named)
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
-_WAITING = "waiting for its host …"
 
 
 @asynccontextmanager
@@ -59,7 +58,7 @@ def send(session: str, text: str) -> None:
 
     async def say() -> str:
         async with _found(session) as live:
-            with telling_if_slow(_WAITING):
+            with telling_if_slow():
                 return await live.send(whole)
 
     click.echo(f"said, as {anyio.run(say)}")
@@ -82,7 +81,7 @@ def set_controls(session: str, settings: tuple[str, ...]) -> None:
 async def _set(beginning: str, settings: dict[str, str]) -> None:
     async with _found(beginning) as live:
         for name, value in settings.items():
-            with telling_if_slow(_WAITING):
+            with telling_if_slow():
                 await live.set_control(name, value)
             click.echo(f"{visible(name)} is to be {visible(value)}")
 
@@ -94,7 +93,7 @@ def interrupt(session: str) -> None:
 
     async def end_the_turn() -> None:
         async with _found(session) as live:
-            with telling_if_slow(_WAITING):
+            with telling_if_slow():
                 await live.interrupt(by=operator_name())
 
     anyio.run(end_the_turn)
@@ -199,14 +198,14 @@ def _confirm(what: str) -> None:
 async def _decide(session: str, name: str | None, decide: Decide) -> None:
     """Show the request, and say what *decide* makes of it, unless it is another one by then."""
     async with _found(session) as live:
-        with telling_if_slow(_WAITING):
+        with telling_if_slow():
             found = await live.read_requests()
         shown = _the_one(found, name).hiding(live.secrets)
         click.echo(f"{questions.heading(shown.request)}:")
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
         click.echo(questions.block(questions.body(shown.request), width))
         decision = decide(shown)
-        with telling_if_slow(_WAITING):
+        with telling_if_slow():
             answered = await live.answer(shown, decision, by=operator_name())
     if not answered.won:
         raise AgentError(f"it was answered before, by {visible(answered.by)}")

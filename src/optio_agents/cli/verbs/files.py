@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 
 _MOST = 4 << 20  # bytes of a diff
-_WAITING = "waiting for its host …"
 
 
 @asynccontextmanager
@@ -36,7 +35,7 @@ async def reached(session: StoredSession) -> AsyncIterator[Host]:
     from optio_agents.supervision.sessions import host_of
 
     async with AsyncExitStack() as stack:
-        with telling_if_slow(_WAITING):
+        with telling_if_slow():
             host = await stack.enter_async_context(host_of(session))
         yield host
 
@@ -158,7 +157,7 @@ async def _diff(beginning: str) -> int:
 
     async with Store() as store:
         session = await store.session(beginning)
-    with telling_if_slow(_WAITING):
+    with telling_if_slow():
         data, cut = await changes_in(session)
     if sys.stdout.isatty():
         text = data.decode("utf-8", "replace")
