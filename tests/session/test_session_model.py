@@ -210,9 +210,8 @@ class Play:
 
 @pytest.mark.timeout(900)  # for as many rounds as are asked for
 async def test_every_schedule_ends_as_the_model_says(sessions, chance):
-    schedules = list(ONE_OF_EACH.values())
-    for number in range(chance.rounds * _DRAWN_A_ROUND):
-        schedules.append(Schedule.draw(random.Random(f"{chance.seed} {number}")))
+    dice = [random.Random(f"{chance.seed} {n}") for n in range(chance.rounds * _DRAWN_A_ROUND)]
+    schedules = [*ONE_OF_EACH.values(), *map(Schedule.draw, dice)]
 
     async def one(schedule: Schedule) -> None:
         async with sessions.host() as host:
