@@ -57,7 +57,6 @@ class TurnContext:
         "kernel",
         "message",
         "stays",
-        "tools",
         "turn",
         "used",
     )
@@ -68,7 +67,6 @@ class TurnContext:
         self.changes: Stream[None] = Stream()  # rings when a child ends or mail comes
         self.used: dict[str, float] = {}
         self.stays = False  # it cannot run again from its top: while it waits it keeps its task
-        self.tools = turn.tools
         self._called = self._sleeps = self._asks = self._tells = self._reads = self._seen = 0
         self._onces: dict[str, asyncio.Task[Any]] | None = None
         self.born: set[str] = set()  # the children that count, where their number is limited
@@ -250,9 +248,7 @@ class TurnContext:
         due = None if until is None else await self.record(f"{key}:due", until)
         while key not in self.claim.records:
             for turn in turns:
-                while not turn.written and not turn.over:
-                    self.kernel.start(turn)
-                    await turn.pieces.more()
+                await turn.wait_written()
             done = [turn.id for turn in turns if turn.over]
             running = [turn.id for turn in turns if not turn.over]
             if turns and (not running or (any and done)):
@@ -387,12 +383,6 @@ class TurnContext:
         return answer
 
     # For the kernel and for participants of our own
-
-    @property
-    def running(self) -> bool:
-        """Whether this turn is still worked on here."""
-        context = self.kernel.contexts.get(self.turn.id)
-        return context is not None and context.claim is self.claim
 
     async def settle(self, *, stop: bool) -> None:
         """Leave no `once` at work behind: wait until it is done, or *stop* it."""

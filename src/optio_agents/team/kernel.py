@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from optio_agents.errors import OptioAgentsError, StoreError
 
 from .context import TurnContext
-from .errors import Diverged, Lost, NoParticipant, TeamError
+from .errors import Diverged, Lost, NoParticipant
 from .messages import Message, stored
 from .observing.events import Called, Returned, Woke
 from .observing.hooks import Hooks
@@ -67,7 +67,6 @@ class Kernel:
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._unread: list[Turn] = []
         self._loop: asyncio.Task[None] | None = None
-        self._spawn_on: asyncio.AbstractEventLoop | None = None
 
     # Life
 
@@ -75,8 +74,7 @@ class Kernel:
         for name, one in self.participants.items():
             one.open(name)
         await self.store.open()
-        self._spawn_on = asyncio.get_running_loop()
-        self._loop = self._spawn_on.create_task(self._serve())
+        self._loop = asyncio.create_task(self._serve())
 
     async def close(self, grace: float = 0.0) -> None:
         """Let what runs end within *grace* seconds; then a durable store keeps it for later."""
@@ -109,10 +107,10 @@ class Kernel:
         self.turns.clear()
 
     def _spawn(self, work: Coroutine[Any, Any, None], turn: str) -> None:
-        if self._spawn_on is None or self._loop is None:
+        if self._loop is None:
             work.close()
             raise ValueError("the team is not started: use `async with team` or `team.run`")
-        task = self._spawn_on.create_task(work)
+        task = self._loop.get_loop().create_task(work)
         self._tasks[task] = turn
         task.add_done_callback(self._forget)
 
@@ -140,7 +138,7 @@ class Kernel:
             _check_same(turn.row, to, message, above, turn.message)
             if parent is not None and turn.parent is not parent:
                 _adopt(parent, turn)
-            turn.expect(returns)
+            turn.returns = turn.returns if returns is None else returns
             return turn
         ident = id or secrets.token_hex(6)
         above = None if parent is None else parent.id
@@ -176,10 +174,7 @@ class Kernel:
         except Lost as error:  # it was called while its caller was cancelled
             turn.conclude("cancelled", error=error_of(error), cause=error)
             return
-        except TeamError as error:
-            turn.refuse(error)
-            return
-        except Exception as error:  # of the store, of a hook: whoever awaits it is told
+        except Exception as error:  # of the store, of a hook, ours: whoever awaits it is told
             turn.conclude("failed", error=error_of(error), cause=error)
             return
         turn.written = True
@@ -385,10 +380,10 @@ class Kernel:
             self._conclude(turn, "failed", (), wrong, error)
 
     def _stop(self, turn: str) -> list[asyncio.Task[None]]:
-        found = [task for task, its in self._tasks.items() if its == turn]
+        here = asyncio.current_task()
+        found = [task for task, its in self._tasks.items() if its == turn and task is not here]
         for task in found:
-            if task is not asyncio.current_task():
-                task.cancel()
+            task.cancel()
         return found
 
     async def cancel(self, turn: str) -> list[str]:
@@ -399,14 +394,12 @@ class Kernel:
             known.conclude("cancelled", error={"kind": "", "text": "cancelled before it began"})
             self._over(known)
             return [turn]
-        while known is not None and not known.written and not known.over:
-            await known.pieces.more()
         if known is None:
-            known = await self.find(turn)
+            await self.find(turn)
+        else:
+            await known.wait_written()
         ended = await self.store.cancel(turn)
-        tasks = [task for one in ended for task in self._stop(one)]
-        tasks = [task for task in tasks if task is not asyncio.current_task()]
-        if tasks:
+        if tasks := [task for one in ended for task in self._stop(one)]:
             await asyncio.wait(tasks, timeout=_STOP)
         for row in [row for one in ended for row in await self.store.look(id=one)]:
             if (handle := self.turns.get(row.id)) is not None:

@@ -34,8 +34,9 @@ class Limits:
 
     def dump(self) -> dict[str, Any]:
         """What differs from no bound at all, to be kept with a turn."""
-        names = ("depth", "children", "steps", "tokens", "seconds", "wakes", "usd")
-        return {n: bound for n in names if (bound := getattr(self, n)) is not None}
+        bounds = {part.name: getattr(self, part.name) for part in fields(self)}
+        del bounds["at_once"]  # of this process alone
+        return {name: bound for name, bound in bounds.items() if bound is not None}
 
 
 CAREFUL = Limits(depth=5, children=20, steps=200, tokens=5_000_000, seconds=4 * 3600.0, wakes=200)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .messages import Message
+from .messages import Message, plain
 
 if TYPE_CHECKING:
     from optio_agents.schemas import AnswerShape
@@ -48,10 +48,10 @@ def _validated(message: Message, returns: Any) -> Any:
     value = _json(message.text) if message.value is None else message.value
     if isinstance(returns, Mapping):  # a JSON Schema
         if (shape := _shape(returns)) is not None:
-            shape.check(_thawed(value))
+            shape.check(plain(value))
         return value
     adapter = TypeAdapter(returns)
-    return adapter.dump_python(adapter.validate_python(_thawed(value)), mode="json")
+    return adapter.dump_python(adapter.validate_python(plain(value)), mode="json")
 
 
 def _shape(schema: Any) -> AnswerShape | None:
@@ -69,9 +69,3 @@ def _json(text: str) -> Any:
         return json.loads(words)
     except ValueError:
         return text
-
-
-def _thawed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _thawed(inner) for key, inner in value.items()}
-    return [_thawed(inner) for inner in value] if isinstance(value, tuple) else value

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, TypedDict
 
-from .errors import CallFailed, CallTimedOut, Diverged, TeamError
+from .errors import CallFailed, CallTimedOut, Diverged
 from .messages import Message, joined, texts
 from .observing.events import Called, Concluded, FamilyEvents, Stream, TeamEvent, Token
 from .returns import misfit, typed
@@ -285,18 +285,14 @@ class Turn:
 
         The number of the message in its mailbox.
         """
-        self._kernel.start(self)
+        await self.wait_written()
         message = text if isinstance(text, Message) else Message(text)
-        while not self.written and not self.over:
-            await self.pieces.more()
         number: int = await self._kernel.calls.send(self.id, message, key=id)
         return number
 
     async def finish(self) -> None:
         """Nothing more will be sent to it: see `Team.open`."""
-        self._kernel.start(self)
-        while not self.written and not self.over:
-            await self.pieces.more()
+        await self.wait_written()
         await self._kernel.store.post(self.id, {"finished": True}, key="finished")
 
     async def cancel(self) -> None:
@@ -358,17 +354,15 @@ class Turn:
 
     # For the kernel
 
-    def expect(self, returns: Any) -> None:
-        if returns is not None:
-            self.returns = returns
+    async def wait_written(self) -> None:
+        """Return when whoever looks for it finds it, or it came to nothing."""
+        self._kernel.start(self)
+        while not self.written and not self.over:
+            await self.pieces.more()
 
     def misfit(self, text: str) -> str | None:
         """What is wrong with *text* as an answer, where one of some form is wanted."""
         return misfit(text, self.returns, self.row.options.get("returns"))
-
-    def refuse(self, error: TeamError) -> None:
-        """It is not what was asked for; what is written of it stays as it is."""
-        self.conclude("failed", error=error_of(error), cause=error)
 
     @property
     def text(self) -> str:

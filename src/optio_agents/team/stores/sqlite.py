@@ -389,4 +389,4 @@ class SqliteTurns:
 
             await self._write(work)
             for worker in dead:
-                self._workers.bury(worker)
+                self._workers.remove(worker)

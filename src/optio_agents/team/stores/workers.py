@@ -50,7 +50,7 @@ class Workers:
         self._loop.remove_reader(self._bell)
         for other in tuple(self._watched):
             self._forget(other)
-        self._remove(self._own)
+        self.remove(self._own)
         os.close(self._bell)
         os.close(self._lock)
         self._loop = None
@@ -98,10 +98,6 @@ class Workers:
         self._forget(other)
         self._died(other)
 
-    def bury(self, other: str) -> None:
-        """Remove what a dead worker left here."""
-        self._remove(other)
-
     def _heard(self) -> None:
         with suppress(BlockingIOError):
             if _JOINED in os.read(self._bell, 4096):
@@ -131,6 +127,7 @@ class Workers:
             self._loop.remove_reader(pidfd)
             os.close(pidfd)
 
-    def _remove(self, worker: str) -> None:
+    def remove(self, worker: str) -> None:
+        """What a worker has here, which leaves, or is dead."""
         for name in f"{worker}.lock", f"{worker}.bell":
             (self._folder / name).unlink(missing_ok=True)
