@@ -19,6 +19,7 @@ from .context import LINGER, TurnContext
 from .errors import CallFailed, LimitReached, NoParticipant
 from .limits import Every, Limits
 from .messages import Attachment, Message, plain
+from .observing.events import Sent
 from .stores import OVER, Row
 from .turn import AGAIN, ALL, APPROVER, CallOptions, Status, Suspend, Turn
 
@@ -201,7 +202,7 @@ class Calls:
             to, item = turn.id, {"told": message.dump()}
         await kernel.store.post(to, item, key=f"{turn.id}:{key}")
         await context.record(key, True)
-        context.said("caller", message.text)
+        turn.emit(Sent, "caller", message.text)
         if turn.row.parent is None and kernel.hooks:
             answer = await kernel.hooks.run("told", turn, message)
             if answer is not None:
@@ -224,7 +225,7 @@ class Calls:
         sender = message.sender or ("user" if context is None else context.name)
         number = await self.post(turn, message.but(sender=sender, to=row.name), key=key)
         if context is not None:
-            context.said(turn, message.text)
+            context.turn.emit(Sent, turn, message.text)
         return number
 
     async def post(self, turn: str, message: Message, *, key: str | None) -> int:

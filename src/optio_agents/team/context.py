@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from .errors import CallFailed, LimitReached, NoParticipant, OutcomeUnknown, TeamError
 from .messages import Attachment, Message, plain
-from .observing.events import Consulted, Sent, Slept, Stream
+from .observing.events import Consulted, Stream
 from .turn import CallOptions, Status, Suspend, Turn, Worker
 
 if TYPE_CHECKING:
@@ -372,14 +372,12 @@ class TurnContext:
         """Ask the approver of the team; "no" when there is none, or no answer in time."""
         self._asks += 1
         key = f"ask:{key or f'{self._scope}{self._asks}'}"
-        kernel, turn = self.kernel, self.turn
         new = self.claim.epoch == 1
         if new:
-            turn.emit(Consulted(turn.id, turn.name, turn.row.parent, question))
-        answer: Message = await kernel.calls.ask_approver(self, question, key=key)
+            self.turn.emit(Consulted, question)
+        answer: Message = await self.kernel.calls.ask_approver(self, question, key=key)
         if new:
-            allowed = is_yes(answer)
-            turn.emit(Consulted(turn.id, turn.name, turn.row.parent, question, allowed))
+            self.turn.emit(Consulted, question, is_yes(answer))
         return answer
 
     # For the kernel and for participants of our own
@@ -413,14 +411,6 @@ class TurnContext:
                 )
             kept = await self.record("late", turn.late().dump())
         self.message = turn.message = Message.load(kept)
-
-    def said(self, to: str, text: str) -> None:
-        turn = self.turn
-        turn.emit(Sent(turn.id, turn.name, turn.row.parent, to, text))
-
-    def slept(self, until: float | None) -> None:
-        turn = self.turn
-        turn.emit(Slept(turn.id, turn.name, turn.row.parent, until))
 
 
 def is_yes(answer: Message) -> bool:

@@ -24,7 +24,7 @@ from optio_agents.errors import OptioAgentsError, StoreError
 from .context import TurnContext
 from .errors import Diverged, Lost, NoParticipant
 from .messages import Message, stored
-from .observing.events import Called, Returned, Woke
+from .observing.events import Called, Returned, Slept, Woke
 from .observing.hooks import Hooks
 from .observing.telemetry import Tracing
 from .stores import OVER, Claim, Row, TurnStore
@@ -151,7 +151,7 @@ class Kernel:
         row = Row(ident, to, {}, above, root, options, place)
         turn = self.turns[ident] = Turn(self, row, message, parent, returns)
         if parent is not None:
-            parent.emit(Called(parent.id, parent.name, parent.row.parent, to, ident))
+            parent.emit(Called, to, ident)
         return turn
 
     def start(self, turn: Turn) -> None:
@@ -228,7 +228,7 @@ class Kernel:
     async def _suspend(self, context: TurnContext, pause: Suspend) -> None:
         turn, until = context.turn, pause.until
         bounds = [end for end in (until, end_of(turn)) if end is not None]
-        context.slept(until)
+        turn.emit(Slept, until)
         self.contexts.pop(turn.id, None)
         self._watched[turn.id] = turn
         due = min(bounds) if bounds else None
@@ -284,16 +284,7 @@ class Kernel:
         self._watched.pop(turn.id, None)
         if parent is not None:
             if turn.error is None:
-                parent.emit(
-                    Returned(
-                        parent.id,
-                        parent.name,
-                        parent.row.parent,
-                        turn.name,
-                        turn.id,
-                        turn.text,
-                    )
-                )
+                parent.emit(Returned, turn.name, turn.id, turn.text)
             if (above := self.contexts.get(parent.id)) is not None:
                 above.changes.ring()
         elif self.spent:
@@ -367,7 +358,7 @@ class Kernel:
                 return
         elif turn.status == "sleeping":
             mail = row.after is not None and len(claim.mail) > row.after
-            turn.emit(Woke(row.id, row.name, row.parent, "message" if mail else "time"))
+            turn.emit(Woke, "message" if mail else "time")
         turn.row, turn.written = row, True
         self._watched.pop(row.id, None)
         self._spawn(self._work(turn, claim), row.id)

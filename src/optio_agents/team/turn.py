@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, TypedDict
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypedDict,
+)
 
 from .errors import CallFailed, CallTimedOut, Diverged
 from .messages import Message, joined, texts
@@ -16,6 +25,9 @@ from .stores import OVER, Row
 if TYPE_CHECKING:
     from .messages import Attachment
     from .stores import TurnStore
+
+
+P = ParamSpec("P")
 
 
 class Working(Protocol):
@@ -374,8 +386,15 @@ class Turn:
             self.status = status
         self.pieces.ring()
 
-    def emit(self, event: TeamEvent) -> None:
-        hooks = self._kernel.hooks
+    def emit(
+        self,
+        kind: Callable[Concatenate[str, str, str | None, P], TeamEvent],
+        *about: P.args,
+        **more: P.kwargs,
+    ) -> None:
+        """It happened in this turn, whose id, name and caller every event begins with."""
+        row, hooks = self.row, self._kernel.hooks
+        event = kind(row.id, row.name, row.parent, *about, **more)
         if hooks:
             event = hooks.event(self, event)
         self.events_of_root.put(event)
@@ -389,10 +408,10 @@ class Turn:
 
     def put_token(self, text: str) -> None:
         """A piece of what is being said, among the events."""
-        row = self.row
         if self._kernel.hooks:
-            self.emit(Token(row.id, row.name, row.parent, text))
+            self.emit(Token, text)
         else:
+            row = self.row
             self.events_of_root.put_token(row.id, row.name, row.parent, text)
 
     def conclude(
@@ -403,14 +422,13 @@ class Turn:
         cause: BaseException | None = None,
     ) -> None:
         """It is over, and that is written."""
-        row = self.row
-        self.status = row.state = status
+        self.status = self.row.state = status
         self.error, self.cause = error, cause
         if status == "completed" or messages:
             self._said = messages
         text = str(error.get("text", "")) if error else texts(messages)
         self.pieces.close()
-        self.emit(Concluded(row.id, row.name, row.parent, status, text))
+        self.emit(Concluded, status, text)
 
     def restore(self, row: Row) -> None:
         """It is over, as *row* says; whoever worked on it was somewhere else, or earlier."""

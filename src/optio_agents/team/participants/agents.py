@@ -323,7 +323,6 @@ class AgentTurn:
             TurnEnded,
         )
 
-        turn = self._context.turn
         leave = session.detach if self._participant.shared else session.stop
         async with task_group() as tasks:
             tasks.start_soon(self._until_over, tasks.cancel_scope)
@@ -332,8 +331,7 @@ class AgentTurn:
             async for event in session.events(self._after):
                 match event:
                     case AgentEvent(raw):
-                        said = AgentSpoke(turn.id, turn.name, turn.row.parent, dict(raw))
-                        turn.emit(said)
+                        self._context.turn.emit(AgentSpoke, dict(raw))
                     case DeliveryStep(delivery):
                         self._deliver(delivery)
                     case TurnEnded(ended):
@@ -420,11 +418,10 @@ class AgentTurn:
         return None
 
     def _count(self, ended: Any) -> None:
-        turn, used = self._context.turn, self._context.used
         usage = ended.usage
         tokens = 0 if usage is None else usage.input_tokens + usage.output_tokens
         self._budget.add(tokens, ended.cost)
-        turn.emit(Stepped(turn.id, turn.name, turn.row.parent, int(used["steps"]), tokens))
+        self._context.turn.emit(Stepped, int(self._context.used["steps"]), tokens)
 
     async def _forward(self, session: Session) -> None:
         """What is sent to the turn goes into the agent's input, each message once."""

@@ -170,7 +170,7 @@ class ModelTurn:
         tokens = response.usage.total_tokens
         await context.record(key, ModelMessagesTypeAdapter.dump_python([response], mode="json"))
         self._budget.add(tokens, self._client.price(response))
-        turn.emit(Stepped(turn.id, turn.name, turn.row.parent, step, tokens))
+        turn.emit(Stepped, step, tokens)
         if hooks:
             await hooks.run("after_step", turn, step)
         yield response
@@ -350,24 +350,15 @@ class ModelTurn:
             arguments = await hooks.change("before_tool", turn, arguments, tool=name)
         if new:
             turn.tools.append(name)
-            turn.emit(ToolCalled(turn.id, turn.name, turn.row.parent, name, dict(arguments)))
+            turn.emit(ToolCalled, name, dict(arguments))
         with self._kernel.tracing.tool(name, asked.tool_call_id):
             result = await self._result(name, arguments, key)
         if hooks:
             result = await hooks.change("after_tool", turn, result, tool=name)
         await self._context.record(f"used:{key}", True)
         if new:
-            turn.emit(
-                ToolReturned(
-                    turn.id,
-                    turn.name,
-                    turn.row.parent,
-                    name,
-                    result.text,
-                    result.display or result.text,
-                    result.text.startswith("error: "),
-                )
-            )
+            failed = result.text.startswith("error: ")
+            turn.emit(ToolReturned, name, result.text, result.display or result.text, failed)
         return result
 
     async def _result(self, name: str, arguments: Mapping[str, Any], key: str) -> ToolResult:
