@@ -55,9 +55,7 @@ class Kernel:
         self.participants, self.store, self.hooks, self.team = participants, store, hooks, team
         self.calls: Any = None  # for the contexts
         self.shared = frozenset(name for name, one in participants.items() if one.shared)
-        self.people = frozenset(
-            name for name, one in participants.items() if getattr(one, "person", False)
-        )
+        self.people = frozenset(name for name, one in participants.items() if one.person)
         self.slots = asyncio.Semaphore(at_once)
         self.tracing = Tracing()
         self.turns: dict[str, Turn] = {}  # those that are not over, and what they called

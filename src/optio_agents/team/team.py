@@ -317,23 +317,26 @@ def _named(
     for name, one in participants.items():
         if not _NAME.fullmatch(name) or name in _RESERVED:
             raise ValueError(f"{name!r} cannot be the name of a participant")
-        yield name, _participant(one, shared=name in shared)
+        participant = _participant(one)
+        if name in shared:
+            participant.shared = True
+        yield name, participant
     if missing := set(shared) - set(participants):
         raise NoParticipant(f"no participants {', '.join(sorted(missing))} to be shared")
 
 
-def _participant(one: Any, *, shared: bool) -> Participant:
-    if hasattr(one, "answer"):
-        if not all(hasattr(one, name) for name in ("role", "shared", "local", "open", "close")):
-            own = Function(one.answer, shared=shared)
-            own.role = getattr(one, "role", (type(one).__doc__ or "").strip().partition("\n")[0])
-            return own
-        if shared:
-            one.shared = True
-        participant: Participant = one
-        return participant
+def _participant(one: Any) -> Participant:
+    if isinstance(one, Participant):
+        return one
+    if hasattr(one, "answer"):  # of somebody's own, who may say more of it
+        own = Function(one.answer)
+        own.role = (type(one).__doc__ or "").strip().partition("\n")[0]
+        for name in ("role", "shared", "local", "open", "close"):
+            if hasattr(one, name):
+                setattr(own, name, getattr(one, name))
+        return own
     if callable(one):
-        return Function(one, shared=shared)
+        return Function(one)
     raise ValueError(f"{one!r} is no participant: an agent, a model, a person or a function is")
 
 

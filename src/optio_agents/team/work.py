@@ -44,8 +44,8 @@ async def work_on(kernel: Worker, context: TurnContext) -> Worked:
     """Run the participant on its turn, until it has said all, fails, or sleeps for long."""
     turn = context.turn
     participant = kernel.participants[turn.name]
-    end = end_of(turn, getattr(participant, "grace", 0.0))
-    bound = None if getattr(participant, "ends_in_time", False) else end
+    end = end_of(turn, participant.grace)
+    bound = None if participant.ends_in_time else end
     if bound is not None and bound <= time.time():  # it slept so long
         return Worked(*_failed(turn, TimeoutError(), bound))
     try:

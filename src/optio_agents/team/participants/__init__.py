@@ -8,21 +8,25 @@ session) with `agent_verbs` (what it asks of others), `budget` (what a tree of t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from optio_agents.team.context import TurnContext
 
 
-class Participant(Protocol):
+class Participant:
     """One method makes a participant; the rest says how it is treated."""
 
-    role: str  # one line, for those who may call it
-    shared: bool  # it does one turn at a time, in order
-    local: bool  # its turns can run only where their journal is
+    role = ""  # one line, for those who may call it
+    shared = False  # it does one turn at a time, in order
+    local = False  # its turns can run only where their journal is
+    person = False  # what is asked of it can be answered by mail
+    grace = 0.0  # seconds to sum up when the time of its tree is over
+    ends_in_time = False  # by itself: nobody need cancel it
 
     def answer(self, context: TurnContext) -> Any:
         """Work on a turn: an awaitable of the replies, or an async iterator of them."""
+        raise NotImplementedError
 
     def open(self, name: str) -> None:
         """The team is started: raise now what would be raised at every turn."""
@@ -31,18 +35,12 @@ class Participant(Protocol):
         """The team is closed."""
 
 
-class Function:
+class Function(Participant):
     """A function of its context, or any object that can be called so."""
 
-    local = False
-
-    def __init__(self, function: Callable[[TurnContext], Any], *, shared: bool = False) -> None:
-        self.answer = function
-        self.shared = shared
+    def __init__(self, function: Callable[[TurnContext], Any]) -> None:
+        self._function = function
         self.role = (function.__doc__ or "").strip().partition("\n")[0]
 
-    def open(self, name: str) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
+    def answer(self, context: TurnContext) -> Any:
+        return self._function(context)

@@ -31,6 +31,7 @@ from optio_agents.team.observing.events import AgentSpoke, Stepped
 from optio_agents.team.stores import OVER
 from optio_agents.team.work import end_of
 
+from . import Participant
 from .agent_verbs import SERVER, AgentVerbs, how_to_call
 from .budget import Budget
 
@@ -58,7 +59,7 @@ class AgentFailed(TeamError):
     """The session of the agent ended, and not well; the message says how."""
 
 
-class CodingAgent:
+class CodingAgent(Participant):
     """What `agent` makes."""
 
     local = True
@@ -74,9 +75,6 @@ class CodingAgent:
         self.role, self.shared = role, shared
         self._own: Store | None = None
         self._until_closed = AsyncExitStack()
-
-    def open(self, name: str) -> None:
-        pass
 
     async def answer(self, context: TurnContext) -> Message:
         from optio_agents.store import Store

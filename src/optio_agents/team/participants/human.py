@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from optio_agents.display import visible_block
 
+from . import Participant
+
 if TYPE_CHECKING:
     from optio_agents.team.context import TurnContext
 
@@ -24,23 +26,16 @@ Show = Callable[[str], Any]
 Read = Callable[[], "str | Awaitable[str]"]
 
 
-class Human:
+class Human(Participant):
     """What `human` makes. One question at a time."""
 
-    local = False
-    person = True  # what is asked of it can be answered by mail
+    person = shared = True
     asks = True  # at the console of the team, if it has one
 
     def __init__(self, show: Show | None, read: Read | None, role: str) -> None:
         self._show, self._read = show, read
         self.console = True  # unless somebody else reads it
-        self.role, self.shared = role, True
-
-    def open(self, name: str) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
+        self.role = role
 
     async def answer(self, context: TurnContext) -> str:
         here = self.is_here(context)

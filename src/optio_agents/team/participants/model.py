@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from optio_agents.errors import missing_extra
 
+from . import Participant
 from .tools import Tool, ToolResult
 
 if TYPE_CHECKING:
@@ -20,17 +21,16 @@ if TYPE_CHECKING:
 Thinking: TypeAlias = Literal["minimal", "low", "medium", "high", "xhigh"] | bool
 
 
-class Model:
+class Model(Participant):
     """A model with instructions; make it with `model`."""
 
-    local = False
     grace = 30.0  # seconds to sum up when the time of the tree is over
 
     def __init__(self, name: str, instructions: str, settings: Mapping[str, Any]) -> None:
         self.model, self.instructions, self._all = name, instructions, dict(settings)
-        self.role: str = settings["role"] or instructions.strip().partition("\n")[0]
+        self.role = settings["role"] or instructions.strip().partition("\n")[0]
         self.tools: list[Any] = list(settings["tools"])
-        self.shared: bool = settings["shared"]
+        self.shared = settings["shared"]
         self.base_url: str | None = settings["base_url"]
         self.credential: Any = settings["credential"]
         self.context_window: int | None = settings["context_window"]

@@ -17,6 +17,8 @@ from optio_agents.team.context import is_yes
 from optio_agents.team.errors import CallFailed, OutcomeUnknown, TeamError
 from optio_agents.team.messages import Attachment, Message, freeze, plain
 
+from . import Participant
+
 if TYPE_CHECKING:
     from optio_agents.team.context import TurnContext
 
@@ -49,10 +51,8 @@ class ToolRefused(TeamError):
     """The tool was not run; the message says why, to whoever asked for it."""
 
 
-class Tool:
+class Tool(Participant):
     """A function that models may use and anybody may call as a turn."""
-
-    local = False
 
     def __init__(
         self,
@@ -72,7 +72,6 @@ class Tool:
         self.description = description or words.partition("\nArgs:")[0].strip()
         self.role = self.description.partition("\n")[0]
         self.timeout, self.ask, self.fixed = timeout, ask, dict(fixed or {})
-        self.shared = False
         self._alone = asyncio.Lock() if alone else None
         self._raw = parameters
         self.signature = inspect.signature(function)
@@ -163,12 +162,6 @@ class Tool:
             arguments = dict.fromkeys(first, context.text or value)
         result = await self.run(context, arguments)
         return Message(result.text, value=result.value, attachments=result.attachments)
-
-    def open(self, name: str) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
 
 
 def as_result(value: Any) -> ToolResult:
