@@ -819,8 +819,8 @@ MUTANTS = (
     Mutant(
         "an open call of an agent is another call for the next",
         SRC + "team/participants/agent_verbs.py",
-        'return await dispatch(self._context, name, arguments, key=f"use:{key}")',
-        'return await dispatch(self._context, name, arguments, key=f"use:{key}{id(self)}")',
+        'key = key if name in self._toolbox.tools else f"use:{key}"',
+        'key = key if name in self._toolbox.tools else f"use:{key}{id(self)}"',
         ("tests/team/test_verbs.py", "-k", "killed", "-o", "timeout=60"),
     ),
     Mutant(

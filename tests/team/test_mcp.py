@@ -4,7 +4,8 @@ import asyncio
 import json
 import subprocess
 import sys
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
 from optio_agents.store import Store
-from optio_agents.team import Team, TurnContext, agent, model
+from optio_agents.team import Attachment, Team, TurnContext, agent, model, tool
 from optio_agents.team.mcp import McpEndpoint, mcp_tools, serve_verbs
+from optio_agents.team.participants.agent_verbs import AgentVerbs
 from optio_agents.team.stores.journal import TurnJournal
 from optio_agents.testing.model_server import ModelServer
 from optio_agents.testing.scripted_model import scripted_model
@@ -39,8 +41,9 @@ server.run()
 """
 
 
-async def use(endpoint: McpEndpoint, *calls: tuple[str, dict[str, Any]]) -> list[str]:
-    """What a client of the published library gets."""
+@asynccontextmanager
+async def client_of(endpoint: McpEndpoint) -> AsyncIterator[ClientSession]:
+    """A client of the published library."""
     headers = {"authorization": f"Bearer {endpoint.token}"}
     async with (
         httpx2.AsyncClient(headers=headers) as http,
@@ -48,6 +51,11 @@ async def use(endpoint: McpEndpoint, *calls: tuple[str, dict[str, Any]]) -> list
         ClientSession(*streams) as session,
     ):
         await session.initialize()
+        yield session
+
+
+async def use(endpoint: McpEndpoint, *calls: tuple[str, dict[str, Any]]) -> list[str]:
+    async with client_of(endpoint) as session:
         names = [one.name for one in (await session.list_tools()).tools]
         assert names == ["call", "send", "status", "sleep", "finish"]
         results = [await session.call_tool(name, arguments) for name, arguments in calls]
@@ -73,6 +81,22 @@ async def test_a_foreign_client_has_the_verbs_of_its_turn() -> None:
     assert found[0] == "[echo]echo hi[/echo]"
     assert found[1].startswith("error: no participant 'nobody'")
     assert [child.id for child in turn.children] == [f"{turn.id}.{turn.children[0].id[-13:]}"]
+
+
+async def test_a_picture_that_a_tool_gives_reaches_its_client() -> None:
+    @tool
+    def photo() -> list[Any]:
+        return ["here it is", Attachment("image/png", b"\x89PNG")]
+
+    async def outside(ctx: TurnContext) -> list[str]:
+        tools = AgentVerbs(ctx).tools()
+        async with serve_verbs(ctx, tools=tools) as endpoint, client_of(endpoint) as session:
+            words, picture = (await session.call_tool("photo", {})).content
+        return [words.text, f"{picture.mime_type} {picture.data}"]
+
+    async with asyncio.timeout(BOUND), Team({"outside": outside}, tools=[photo]) as team:
+        said = [str(message) async for message in team.call("outside")]
+    assert said == ["here it is", "image/png iVBORw=="]
 
 
 async def test_without_the_token_or_from_a_page_nobody_is_served() -> None:

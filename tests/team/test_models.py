@@ -320,6 +320,17 @@ async def test_ao_43_ao_44_ao_45_pg_06_verbs_can_be_removed_and_replaced() -> No
     assert "error: a has no tool 'sleep'" in texts(api.requests[1])[-1]
 
 
+async def test_a_finish_of_ones_own_that_was_not_run_ends_nothing() -> None:
+    @tool
+    def finish(answer: str) -> str:
+        return f"it is {answer}"
+
+    replies = [use("finish", wrong="x"), use("finish", answer="42")]
+    async with scripted_model(*replies) as api, Team({"a": chat(api)}, tools=[finish]) as team:
+        assert str(await team.call("a", "x")) == "it is 42"
+    assert "error: finish was not run" in texts(api.requests[1])[-1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "seen"),
     [

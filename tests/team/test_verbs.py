@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from optio_agents.supervision.sessions import task_directory
-from optio_agents.team import CallFailed, Team, TeamError, TurnContext, agent, model
+from optio_agents.team import CallFailed, Team, TeamError, TurnContext, agent, model, tool
 from optio_agents.team.participants.agents import session_of
 from optio_agents.team.verbs import dispatch
 from optio_agents.testing.model_server import ModelServer
 from optio_agents.testing.scripted_model import scripted_model
 from tests.support.timeouts import BOUND
-from tests.team.test_agents import at_work, claude, echo, program
+from tests.team.test_agents import at_work, claude, echo, hears, program
 
 # What is asked for, and what is said of it; the last one ends the turn.
 TABLE: list[tuple[str, dict[str, Any], str]] = [
@@ -162,6 +162,30 @@ async def test_an_agent_speaks_the_verbs_over_its_own_stream(tmp_path: Path) -> 
         results = tool_results(api.requests)
     assert at_work(turn.id) == []
     check([*results[:14], ""])
+
+
+async def test_a_finish_of_ones_own_that_was_not_run_leaves_an_agent_at_work(
+    tmp_path: Path,
+) -> None:
+    @tool
+    def finish(answer: str) -> str:
+        return f"it is {answer}"
+
+    steps = [
+        {"tool": "mcp__optio__finish", "input": {"wrong": "x"}},
+        {"tool": "mcp__optio__finish", "input": {"answer": "42"}},
+    ]
+    async with ModelServer().serve() as api:
+        people = {"one": agent(claude(tmp_path, api, *steps))}
+        async with Team(people, tools=[finish], store=tmp_path / "journal.sqlite3") as team:
+            assert str(await team.call("one", "go")) == "it is 42"
+
+
+async def test_a_verb_that_is_switched_off_is_refused_to_a_line_of_a_log(tmp_path: Path) -> None:
+    one = program('CALLER_MESSAGE: status {"turn": "x"}', hears("has.no.tool"), "DONE: ok")
+    team = Team({"one": one}, store=tmp_path / "journal.sqlite3", without={"status"})
+    async with asyncio.timeout(BOUND), team:
+        assert str(await team.call("one", "go")) == "ok"
 
 
 def tool_results(requests: list[dict[str, Any]]) -> list[str]:

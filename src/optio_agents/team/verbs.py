@@ -115,13 +115,12 @@ async def _do(
 ) -> str:
     match verb:
         case "call":
-            handed = history if arguments.get("history") else ()
             name = arguments["name"]
             turn = context.call(
                 name,
                 arguments["message"],
                 key=key,
-                history=handed,
+                history=history,
                 returns=arguments.get("returns"),
             )
             if arguments.get("background"):

@@ -25,12 +25,13 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from optio_agents.team.participants.agent_verbs import StreamTool
+from optio_agents.team.participants.tools import ToolResult
 from optio_agents.team.verbs import VERBS, Finished, dispatch, schema
 
 if TYPE_CHECKING:
     from optio_agents.team.context import TurnContext
     from optio_agents.team.messages import Message
-    from optio_agents.team.participants.agent_verbs import StreamTool
 
 _MOST = 1 << 22  # bytes of a request
 _SLOW = 60.0  # seconds for a request to come whole
@@ -48,7 +49,9 @@ class McpEndpoint:
     def __init__(
         self, context: TurnContext, tools: Sequence[StreamTool] = (), token: str | None = None
     ) -> None:
-        self._context, self._tools = context, {tool.name: tool for tool in tools}
+        self._context, self._counted = context, not tools
+        verbs = [StreamTool(verb, VERBS[verb][0], schema(verb), self._use_verb) for verb in VERBS]
+        self._tools = {tool.name: tool for tool in tools or verbs}
         self.url, self.token = "", token or secrets.token_urlsafe(32)
         self.port = 0
         self.finished: Message | None = None  # what the client finished the work with
@@ -70,7 +73,7 @@ class McpEndpoint:
                 text = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
                 writer.write(f"HTTP/1.1 {status} {_STATUS[status]}\r\n{text}\r\n".encode() + data)
                 await writer.drain()
-                if self._tools and not reader.at_eof():
+                if not self._counted and not reader.at_eof():
                     await self._heard(line, body)
                 if status >= 400:
                     return
@@ -97,7 +100,7 @@ class McpEndpoint:
         if asked.get("method") == "initialize":
             client = more["mcp-session-id"] = f"{len(self._clients) + 1}-{secrets.token_hex(8)}"
             self._clients[client] = 0
-        if client not in self._clients and not self._tools:
+        if client not in self._clients and self._counted:
             return 404, _error(asked.get("id"), -32000, "say initialize first"), {}
         if "id" not in asked:  # a notification
             return 202, None, more
@@ -132,14 +135,16 @@ class McpEndpoint:
             case "ping":
                 result = {}
             case "tools/list":
-                tools = self._tools.values()
-                known = [(one.name, one.description, one.parameters) for one in tools]
-                known = known or [(verb, VERBS[verb][0], schema(verb)) for verb in VERBS]
-                names = "name", "description", "inputSchema"
-                listed = [dict(zip(names, one, strict=True)) for one in known]
-                result = {"tools": [one | {"annotations": _HARMLESS} for one in listed]}
-            case "tools/call" if self._tools:
-                result = await self._use_tool(params)
+                listed = [
+                    {
+                        "name": one.name,
+                        "description": one.description,
+                        "inputSchema": one.parameters,
+                        "annotations": _HARMLESS,
+                    }
+                    for one in self._tools.values()
+                ]
+                result = {"tools": listed}
             case "tools/call":
                 result = await self._use(client, params)
             case method:
@@ -147,32 +152,26 @@ class McpEndpoint:
         return {"jsonrpc": "2.0", "id": asked["id"], "result": result}
 
     async def _use(self, client: str, params: Mapping[str, Any]) -> Any:
-        given = params.get("arguments")
-        self._clients[client] += 1
-        key = f"mcp:{client.partition('-')[0]}:{self._clients[client]}"
-        try:
-            said = await dispatch(
-                self._context,
-                str(params.get("name")),
-                given if isinstance(given, dict) else {},
-                key=key,
-            )
-        except Finished as finished:
-            self.finished, said = finished.message, "your work is ended"
-        failed = said.startswith("error: ")
-        return {"content": [{"type": "text", "text": said}], "isError": failed}
-
-    async def _use_tool(self, params: Mapping[str, Any]) -> Any:
         name, given = str(params.get("name")), params.get("arguments")
-        tool = self._tools.get(name)
-        if tool is None:
-            said: Any = f"error: there is no tool {name!r}: there are {', '.join(self._tools)}"
+        if self._counted:
+            self._clients[client] += 1
+            key = f"mcp:{client.partition('-')[0]}:{self._clients[client]}"
         else:
             digest = _digest(params)
             key = f"mcp:{digest}:{self._answered(digest)}"
-            said = await tool.call(given if isinstance(given, dict) else {}, id=key)
-        text = said if isinstance(said, str) else said.text
-        return {"content": list(_blocks(said)), "isError": text.startswith("error: ")}
+        if (tool := self._tools.get(name)) is not None:
+            result = await tool.call(given if isinstance(given, dict) else {}, id=key)
+        else:
+            there = ", ".join(self._tools)
+            result = ToolResult(f"error: there is no tool {name!r}: there are {there}")
+        return {"content": list(_blocks(result)), "isError": result.failed}
+
+    async def _use_verb(self, verb: str, arguments: Mapping[str, Any], key: str) -> ToolResult:
+        try:
+            return ToolResult(await dispatch(self._context, verb, arguments, key=key))
+        except Finished as finished:
+            self.finished = finished.message
+            return ToolResult("Your work is ended.")
 
     def _answered(self, digest: str) -> int:
         return sum(key.startswith(f"heard:{digest}:") for key in self._context.claim.records)
@@ -235,12 +234,13 @@ def _digest(params: Mapping[str, Any]) -> str:
     return hashlib.sha256(words.encode()).hexdigest()[:24]
 
 
-def _blocks(said: Any) -> Iterator[dict[str, Any]]:
-    yield {"type": "text", "text": said if isinstance(said, str) else said.text}
-    for one in () if isinstance(said, str) else said.attachments:
-        sense, data = one.kind.partition("/")[0], one.data
-        if data is not None and sense in ("image", "audio"):
-            yield {"type": sense, "data": base64.b64encode(data).decode(), "mimeType": one.kind}
+def _blocks(result: ToolResult) -> Iterator[dict[str, Any]]:
+    yield {"type": "text", "text": result.text}
+    for one in result.attachments:
+        sense, kind = one.media_type.partition("/")[0], one.media_type
+        if one.data is not None and sense in ("image", "audio"):
+            data = base64.b64encode(one.data).decode()
+            yield {"type": sense, "data": data, "mimeType": kind}
 
 
 def _error(ident: Any, code: int, message: str) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from optio_agents.team.context import is_yes
 from optio_agents.team.messages import Message
-from optio_agents.team.verbs import VERBS, Finished, dispatch, schema
+from optio_agents.team.verbs import VERBS, Finished
 
-from .tools import ToolResult, use
+from .tools import Toolbox, ToolResult
 
 if TYPE_CHECKING:
     from optio_agents.conversation.contract import PermissionDecision, PermissionRequest
@@ -34,9 +34,9 @@ class StreamTool:
     name: str
     description: str
     parameters: Mapping[str, Any]
-    use: Callable[[str, Mapping[str, Any], str], Awaitable[str | ToolResult]]
+    use: Callable[[str, Mapping[str, Any], str], Awaitable[ToolResult]]
 
-    async def call(self, arguments: Mapping[str, Any], *, id: str) -> str | ToolResult:  # noqa: A002
+    async def call(self, arguments: Mapping[str, Any], *, id: str) -> ToolResult:  # noqa: A002
         return await self.use(self.name, arguments, id)
 
 
@@ -44,43 +44,31 @@ class AgentVerbs:
     """Of one turn; `open` are the uses that are not answered, `finished` is its last word."""
 
     def __init__(self, context: TurnContext) -> None:
-        self._context, self.open = context, 0
+        self._context, self._toolbox, self.open = context, Toolbox(context), 0
         kept = context.claim.records.get("finished")  # by an earlier run, which was killed then
         self.finished = None if kept is None else Message.load(kept)
         self.over = asyncio.Event()  # it has said its last word by a verb
 
-    async def _finish(self, message: Message) -> None:
-        self.finished = Message.load(await self._context.record("finished", message.dump()))
-        self.over.set()
-
     def tools(self) -> list[StreamTool]:
-        """What the agent has over its stream: the verbs, and the tools of the team."""
-        calls = self._context.kernel.calls
-        ours = {tool.name: tool for tool in calls.tools}
-        verbs = [verb for verb in VERBS if verb not in calls.without and verb not in ours]
-        return [
-            *(StreamTool(verb, VERBS[verb][0], schema(verb), self._use) for verb in verbs),
-            *(
-                StreamTool(one.name, one.description, one.parameters, self._use)
-                for one in ours.values()
-            ),
-        ]
+        """What the agent has over its stream."""
+        return [StreamTool(*each, self._use_tool) for each in self._toolbox]
 
-    async def _use(self, name: str, arguments: Mapping[str, Any], key: str) -> str | ToolResult:
-        tool = next((one for one in self._context.kernel.calls.tools if one.name == name), None)
+    async def _use_tool(self, name: str, arguments: Mapping[str, Any], key: str) -> ToolResult:
+        key = key if name in self._toolbox.tools else f"use:{key}"
+        return await self._use(name, arguments, key) or ToolResult("Your work is ended.")
+
+    async def _use(self, name: str, arguments: Mapping[str, Any], key: str) -> ToolResult | None:
+        """What came of it; None for its last word."""
         self.open += 1
         try:
-            if tool is None:
-                return await dispatch(self._context, name, arguments, key=f"use:{key}")
-            result = await use(tool, self._context, arguments, key=key)
-            if name != "finish":
-                return result
-            await self._finish(Message(result.text, value=result.value))
+            return await self._toolbox.use(name, arguments, key=key)
         except Finished as finished:
-            await self._finish(finished.message)
+            kept = await self._context.record("finished", finished.message.dump())
+            self.finished = Message.load(kept)
+            self.over.set()
+            return None
         finally:
             self.open -= 1
-        return "Your work is ended."
 
     async def by_line(self, hook: Any, verb: str, data: object) -> str | None:
         """The agent uses a verb by a line of its log; the answer goes into its input."""
@@ -88,15 +76,8 @@ class AgentVerbs:
             return f"{verb}: there is no such verb: there are {', '.join(VERBS)}"
         arguments = dict(data) if isinstance(data, Mapping) else {}
         name = arguments.pop("id", None) or json.dumps([verb, arguments], sort_keys=True)
-        self.open += 1
-        try:
-            said = await dispatch(self._context, verb, arguments, key=f"line:{name}")
-        except Finished as finished:
-            await self._finish(finished.message)
-            return None
-        finally:
-            self.open -= 1
-        return f"{verb}: {said}"
+        result = await self._use(verb, arguments, f"line:{name}")
+        return None if result is None else f"{verb}: {result.text}"
 
     async def permit(self, request: PermissionRequest) -> PermissionDecision:
         from optio_agents.conversation.contract import PermissionDecision

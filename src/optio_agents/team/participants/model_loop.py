@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -36,7 +36,7 @@ from optio_agents.team.errors import LimitReached, ProviderFailed
 from optio_agents.team.messages import Attachment, Message
 from optio_agents.team.observing.events import Stepped, ToolCalled, ToolReturned
 from optio_agents.team.turn import Draft
-from optio_agents.team.verbs import VERBS, Finished, dispatch, schema
+from optio_agents.team.verbs import Finished
 
 from .budget import Budget
 from .compaction import make_room
@@ -48,7 +48,7 @@ from .model_api import (
     text_of,
     tokens_of,
 )
-from .tools import Tool, ToolResult, use
+from .tools import Toolbox, ToolResult
 
 if TYPE_CHECKING:
     from optio_agents.team.context import TurnContext
@@ -69,11 +69,7 @@ class ModelTurn:
         self._budget = Budget(context)
         self._missed = 0  # answers that had not the form that was wanted
         self._log: list[ModelMessage] = []
-        calls = self._kernel.calls
-        self._tools: dict[str, Tool] = {tool.name: tool for tool in (*calls.tools, *spec.tools)}
-        self._verbs = [
-            verb for verb in VERBS if verb not in calls.without and verb not in self._tools
-        ]
+        self._toolbox = Toolbox(context, spec.tools)
 
     async def run(self) -> AsyncIterator[Draft]:
         await self._begin()
@@ -219,7 +215,10 @@ class ModelTurn:
         settings = {**self._spec.settings, **self._context.options.get("settings", {})}
         if extra := settings.pop("extra", None):
             settings["extra_body"] = dict(extra)
-        definitions = self._definitions() if tools else []
+        definitions = [
+            ToolDefinition(name=name, description=words, parameters_json_schema=parameters)
+            for name, words, parameters in (self._toolbox if tools else ())
+        ]
         instructions = self._instructions()
         log = list(self._log)
         for index in range(len(log) - 1, -1, -1):
@@ -233,18 +232,6 @@ class ModelTurn:
             model_settings=cast("ModelSettings", settings),
             model_request_parameters=ModelRequestParameters(function_tools=definitions),
         )
-
-    def _definitions(self) -> list[ToolDefinition]:
-        verbs = [
-            ToolDefinition(name=v, description=VERBS[v][0], parameters_json_schema=schema(v))
-            for v in self._verbs
-        ]
-        return verbs + [
-            ToolDefinition(
-                name=tool.name, description=tool.description, parameters_json_schema=tool.parameters
-            )
-            for tool in self._tools.values()
-        ]
 
     def _instructions(self) -> str:
         context, calls = self._context, self._kernel.calls
@@ -351,31 +338,16 @@ class ModelTurn:
         if new:
             turn.tools.append(name)
             turn.emit(ToolCalled, name, dict(arguments))
+        history = self._as_messages() if arguments.get("history") else ()
         with self._kernel.tracing.tool(name, asked.tool_call_id):
-            result = await self._result(name, arguments, key)
+            result = await self._toolbox.use(name, arguments, key=key, history=history)
         if hooks:
             result = await hooks.change("after_tool", turn, result, tool=name)
         await self._context.record(f"used:{key}", True)
         if new:
-            failed = result.text.startswith("error: ")
-            turn.emit(ToolReturned, name, result.text, result.display or result.text, failed)
+            shown = result.display or result.text
+            turn.emit(ToolReturned, name, result.text, shown, result.failed)
         return result
-
-    async def _result(self, name: str, arguments: Mapping[str, Any], key: str) -> ToolResult:
-        context = self._context
-        tool = self._tools.get(name)
-        if tool is None:
-            if name in self._verbs:
-                said = await dispatch(
-                    context, name, arguments, key=key, history=self._as_messages()
-                )
-                return ToolResult(said)
-            known = ", ".join([*self._verbs, *self._tools])
-            return ToolResult(f"error: {context.name} has no tool {name!r}: it has {known}")
-        if tool.name in VERBS and name == "finish":
-            result = await tool.run(context.within(key), arguments)
-            raise Finished(Message(result.text, value=result.value))
-        return await use(tool, context, arguments, key=key)
 
     def _as_messages(self) -> tuple[Message, ...]:
         """The log so far, to be handed to a peer."""

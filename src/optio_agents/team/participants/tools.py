@@ -1,11 +1,14 @@
-"""Typed functions as tools: the schema comes from the signature, the words from the docstring."""
+"""Typed functions as tools: the schema comes from the signature, the words from the docstring.
+
+A `Toolbox` is all that one turn may use, whoever works on it: the verbs, and the tools.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +19,7 @@ from optio_agents.schemas import arguments_model, schema_of
 from optio_agents.team.context import is_yes
 from optio_agents.team.errors import CallFailed, OutcomeUnknown, TeamError
 from optio_agents.team.messages import Attachment, Message, freeze, plain
+from optio_agents.team.verbs import VERBS, Finished, dispatch, schema
 
 from . import Participant
 
@@ -31,6 +35,11 @@ class ToolResult:
     display: str = ""
     value: Any = None
     attachments: tuple[Attachment, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """It says what went wrong, to whoever asked for it."""
+        return self.text.startswith("error: ")
 
     def dump(self) -> dict[str, Any]:
         files = [attachment.dump() for attachment in self.attachments]
@@ -252,6 +261,45 @@ async def use(
         return ToolResult.load(await context.once(name, run))
     except (ToolRefused, OutcomeUnknown) as error:
         return ToolResult(f"error: {error}")
+
+
+class Toolbox:
+    """What a turn may use: the verbs, the tools of its team, and those of its participant."""
+
+    def __init__(self, context: TurnContext, own: Sequence[Tool] = ()) -> None:
+        calls = context.kernel.calls
+        self._context = context
+        self.tools: dict[str, Tool] = {tool.name: tool for tool in (*calls.tools, *own)}
+        self._verbs = [v for v in VERBS if v not in calls.without and v not in self.tools]
+
+    def __iter__(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Each of them: its name, what it is for, and the JSON schema of its arguments."""
+        for verb in self._verbs:
+            yield verb, VERBS[verb][0], schema(verb)
+        for tool in self.tools.values():
+            yield tool.name, tool.description, tool.parameters
+
+    async def use(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        key: str,
+        history: tuple[Message, ...] = (),
+    ) -> ToolResult:
+        """Once for each *key*; what goes wrong is an error text. Raises Finished."""
+        tool = self.tools.get(name)
+        if tool is not None:
+            result = await use(tool, self._context, arguments, key=key)
+            if name == "finish" and not result.failed:
+                raise Finished(Message(result.text, value=result.value))
+            return result
+        if name in self._verbs:
+            return ToolResult(
+                await dispatch(self._context, name, arguments, key=key, history=history)
+            )
+        known = ", ".join([*self._verbs, *self.tools])
+        return ToolResult(f"error: {self._context.name} has no tool {name!r}: it has {known}")
 
 
 class _Skills(Tool):
