@@ -53,7 +53,7 @@ class Calls:
         *,
         id: str | None = None,  # noqa: A002
         key: str | None = None,
-        number: int = 0,
+        number: str = "",
         when: Every | None = None,
         only: Sequence[str] | None = None,
         own: bool = False,
@@ -64,7 +64,7 @@ class Calls:
         if id is not None and (not _ID.fullmatch(id) or len(id) > _LONGEST):
             raise ValueError(f"{id!r} cannot be the id of a turn: letters, digits, dots and dashes")
         if id is None and parent is not None:
-            name = str(number) if key is None else f"k{sha256(key.encode()).hexdigest()[:12]}"
+            name = number if key is None else f"k{sha256(key.encode()).hexdigest()[:12]}"
             id = f"{parent.row.id}.{name}"  # noqa: A001
         names = [to] if isinstance(to, str) else list(to)
         extra: dict[str, Any] = {}

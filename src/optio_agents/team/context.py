@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from inspect import isawaitable
@@ -43,14 +44,10 @@ class TurnContext:
     """The turn as the participant sees it."""
 
     __slots__ = (
-        "_asks",
-        "_called",
+        "_counts",
         "_onces",
-        "_reads",
         "_scope",
         "_seen",
-        "_sleeps",
-        "_tells",
         "born",
         "changes",
         "claim",
@@ -67,7 +64,8 @@ class TurnContext:
         self.changes: Stream[None] = Stream()  # rings when a child ends or mail comes
         self.used: dict[str, float] = {}
         self.stays = False  # it cannot run again from its top: while it waits it keeps its task
-        self._called = self._sleeps = self._asks = self._tells = self._reads = self._seen = 0
+        self._seen = 0  # how much of the mail was read
+        self._counts: dict[str, int] = {}  # how often each kind of thing was asked for
         self._onces: dict[str, asyncio.Task[Any]] | None = None
         self.born: set[str] = set()  # the children that count, where their number is limited
         self._scope = ""  # before the number of what has no key of its own
@@ -79,12 +77,15 @@ class TurnContext:
         """
         if self._onces is None:
             self._onces = {}
-        part = TurnContext(self.kernel, self.turn, self.claim)
-        part.message, part.changes, part.used = self.message, self.changes, self.used
-        part.stays, part._seen, part._onces = self.stays, self._seen, self._onces
-        part.born = self.born
+        part = copy(self)
+        part._counts = {}
         part._scope = f"{self._scope}{scope}:"
         return part
+
+    def _numbered(self, kind: str, key: str | None = None) -> str:
+        """*key*, else the number of this one of its kind: the same one when it runs again."""
+        number = self._counts[kind] = self._counts.get(kind, 0) + 1
+        return key or f"{self._scope}{number}"
 
     # What it was called with
 
@@ -129,10 +130,11 @@ class TurnContext:
 
         Raises NoParticipant, LimitReached, and ValueError for an id that cannot be one.
         """
+        number = ""
         if id is None and key is None:
-            self._called += 1
-            key = f"{self._scope}{self._called}" if self._scope else None
-        calls, number = self.kernel.calls, self._called
+            number = self._numbered("call")
+            key = number if self._scope else None
+        calls = self.kernel.calls
         turn: Turn = calls.call(to, text, self, id=id, key=key, number=number, **options)
         return turn
 
@@ -145,17 +147,15 @@ class TurnContext:
 
     async def tell(self, text: str | Message, *, key: str | None = None) -> None:
         """Say something to the caller while this turn goes on. Without a *key* it is the n-th."""
-        self._tells += 1
-        await self.kernel.calls.tell(self, text, key=key or f"{self._scope}{self._tells}")
+        await self.kernel.calls.tell(self, text, key=self._numbered("tell", key))
 
     async def send(self, to: Turn | str, text: str | Message, *, key: str | None = None) -> None:
         """Say something to a turn of this team, by itself or its id; "caller" is the caller."""
         if to == "caller":
             return await self.tell(text, key=key)
-        self._tells += 1
         message = text if isinstance(text, Message) else Message(text)
         turn = to if isinstance(to, str) else to.id
-        key = f"{self.id}:{key or f'{self._scope}{self._tells}'}"
+        key = f"{self.id}:{self._numbered('tell', key)}"
         await self.kernel.calls.send(turn, message, key=key, context=self)
         return None
 
@@ -167,8 +167,8 @@ class TurnContext:
 
     async def messages(self) -> tuple[Message, ...]:
         """What was sent to this turn since the last time."""
-        self._reads += 1
-        upto = await self.record(f"read:{self._scope}{self._reads}", len(self.claim.mail))
+        key = f"read:{self._numbered('read')}"
+        upto = await self.record(key, len(self.claim.mail))
         found, self._seen = self.claim.mail[self._seen : upto], upto
         return tuple(Message.load(item["message"]) for item in found if "message" in item)
 
@@ -182,9 +182,7 @@ class TurnContext:
 
         Also None when whoever opened the turn has finished.
         """
-        self._reads += 1
-        key = f"read:{self._scope}{self._reads}"
-        due = None
+        key, due = f"read:{self._numbered('read')}", None
         if timeout is not None:
             due = await self.record(f"{key}:due", time.time() + timeout)
         while key not in self.claim.records:
@@ -233,8 +231,7 @@ class TurnContext:
         seconds since the turn began. *timeout* ends a wait for turns. Without a *key* it is the
         n-th sleep.
         """
-        self._sleeps += 1
-        key = f"sleep:{key or f'{self._scope}{self._sleeps}'}"
+        key = f"sleep:{self._numbered('sleep', key)}"
         span = (seconds or 0.0) + 60 * minutes + 3600 * hours + 86400 * days
         if timeout is not None or (until is None and (span or seconds is not None)):
             span = span if timeout is None else timeout
@@ -370,8 +367,7 @@ class TurnContext:
 
     async def ask(self, question: str, *, key: str | None = None) -> Message:
         """Ask the approver of the team; "no" when there is none, or no answer in time."""
-        self._asks += 1
-        key = f"ask:{key or f'{self._scope}{self._asks}'}"
+        key = f"ask:{self._numbered('ask', key)}"
         new = self.claim.epoch == 1
         if new:
             self.turn.emit(Consulted, question)

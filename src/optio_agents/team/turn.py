@@ -247,33 +247,33 @@ class Turn:
 
     async def __aiter__(self) -> AsyncIterator[Message]:
         """Its messages one by one, as each is complete, those of nested turns in their place."""
-        self._kernel.start(self)
-        async for piece in self.pieces:
+        async for piece in self._said_here_and_below():
             if isinstance(piece, Message):
                 yield piece
-            elif isinstance(piece, Draft):
+            else:
                 while not piece.closed:
                     await piece.more()
                 if piece.message is not None:
                     yield piece.message
-            else:
-                async for message in piece:
-                    yield message
-        if self.error is not None:
-            self.fail()
 
     async def tokens(self) -> AsyncIterator[str]:
         """Its text in the pieces in which it is said."""
-        self._kernel.start(self)
-        async for piece in self.pieces:
+        async for piece in self._said_here_and_below():
             if isinstance(piece, Message):
                 yield piece.text
-            elif isinstance(piece, Draft):
+            else:
                 async for text in piece:
                     yield text
+
+    async def _said_here_and_below(self) -> AsyncIterator[Message | Draft]:
+        """What it replies, and in the place of each nested turn what that does."""
+        self._kernel.start(self)
+        async for piece in self.pieces:
+            if isinstance(piece, Turn):
+                async for below in piece._said_here_and_below():  # noqa: SLF001
+                    yield below
             else:
-                async for text in piece.tokens():
-                    yield text
+                yield piece
         if self.error is not None:
             self.fail()
 
@@ -318,10 +318,7 @@ class Turn:
         return "\n".join(self._lines(""))
 
     def _lines(self, indent: str) -> list[str]:
-        row = self.row
-        took = f" {row.ended - row.created:.2f} s" if row.ended else ""
-        tools = f" [{', '.join(self.tools)}]" if self.tools else ""
-        lines = [f"{indent}{self.name} {self.id} {self.status}{took}{tools}"]
+        lines = [indent + line_of(self.row, self.status, self.tools)]
         for child in self.children:
             lines += child._lines(indent + "  ")  # noqa: SLF001
         return lines
@@ -443,6 +440,13 @@ class Turn:
     @property
     def unread_failure(self) -> bool:
         return self.error is not None and not self._read
+
+
+def line_of(row: Row, status: str, tools: Sequence[str]) -> str:
+    """Who, which turn, how far, how long, and with which tools."""
+    took = f" {row.ended - row.created:.2f} s" if row.ended else ""
+    used = f" [{', '.join(tools)}]" if tools else ""
+    return f"{row.name} {row.id} {status}{took}{used}"
 
 
 def error_of(error: BaseException) -> dict[str, Any]:

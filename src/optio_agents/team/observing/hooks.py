@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
@@ -52,13 +52,12 @@ class Hooks:
         What the last one that returned something returned; None if none did.
         """
         changed = None
-        for only, function in self._at.get(point, ()):
-            if _fits(only, turn, about):
-                result = function(turn, value)
-                if isawaitable(result):
-                    result = await result
-                if result is not None:
-                    changed = value = result
+        for function in self._that_fit(point, turn, about):
+            result = function(turn, value)
+            if isawaitable(result):
+                result = await result
+            if result is not None:
+                changed = value = result
         return changed
 
     async def change(self, point: str, turn: Turn | None, value: Any, **about: str) -> Any:
@@ -68,17 +67,18 @@ class Hooks:
 
     def event(self, turn: Turn, event: Any) -> Any:
         """*event* as the hooks have it, when it is put into the stream."""
-        for only, function in self._at.get("before_event", ()):
-            if _fits(only, turn, {}):
-                event = function(turn, event) or event
+        for function in self._that_fit("before_event", turn, {}):
+            event = function(turn, event) or event
         return event
 
     def after_event(self, turn: Turn, event: Any) -> None:
-        for only, function in self._at.get("after_event", ()):
-            if _fits(only, turn, {}):
-                function(turn, event)
+        for function in self._that_fit("after_event", turn, {}):
+            function(turn, event)
 
-
-def _fits(only: dict[str, str], turn: Turn | None, about: dict[str, str]) -> bool:
-    known = about if turn is None else {"name": turn.name, **about}
-    return all(known.get(key) == value for key, value in only.items())
+    def _that_fit(
+        self, point: str, turn: Turn | None, about: dict[str, str]
+    ) -> Iterator[Callable[..., Any]]:
+        known = about if turn is None else {"name": turn.name, **about}
+        for only, function in self._at.get(point, ()):
+            if only.items() <= known.items():
+                yield function
