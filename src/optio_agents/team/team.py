@@ -25,7 +25,6 @@ from .turn import AGAIN, ALL, APPROVER, CallOptions, Status, Turn
 from .verbs import VERBS
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self, Unpack
 
     from .context import TurnContext
@@ -119,12 +118,7 @@ class Team:
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def serve(self) -> None:

@@ -13,19 +13,17 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from optio_agents.team.errors import NoParticipant
 from optio_agents.team.messages import Message
-from optio_agents.team.turn import Status
+from optio_agents.team.turn import Status, line_of
 
 from . import OVER, Row
 
@@ -75,10 +73,7 @@ class StoredTurn:
 
     def line(self) -> str:
         """Who, which turn, how far, how long, and with which tools."""
-        row = self.row
-        took = f" {row.ended - row.created:.2f} s" if row.ended else ""
-        tools = f" [{', '.join(self.tools)}]" if self.tools else ""
-        return f"{row.name} {row.id} {row.state}{took}{tools}"
+        return line_of(self.row, self.row.state, self.tools)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +106,7 @@ class TurnJournal:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -124,33 +114,26 @@ class TurnJournal:
 
     async def latest(self, most: int = 200) -> list[StoredTurn]:
         """The last turns that nobody in a team called, the latest first."""
-        return await self._select("parent IS NULL", (most,), order="number DESC LIMIT ?")
+        return await self._select("parent IS NULL", most, order="number DESC LIMIT ?")
 
     async def family(self, team: str, root: str, most: int = 5000) -> list[StoredTurn]:
         """All turns below *root*, and it, the oldest first."""
-        return await self._select("team=? AND root=?", (team, root, most), order="number LIMIT ?")
+        return await self._select("team=? AND root=?", team, root, most, order="number LIMIT ?")
 
     async def used(self, team: str, root: str) -> dict[str, dict[str, float]]:
         """What the turns of models below *root* that are not over have used until now, by turn."""
 
-        def read(database: sqlite3.Connection) -> dict[str, dict[str, float]]:
-            found = database.execute(_USED, (team, root))
-            return {turn: {"steps": steps, "tokens": tokens} for turn, steps, tokens in found}
+        found = await self._read(_USED, team, root)
+        return {turn: {"steps": steps, "tokens": tokens} for turn, steps, tokens in found}
 
-        return await self._file.read(read)
-
-    async def turns(
-        self, *, team: str | None = None, running: bool = False, roots: bool = False
-    ) -> list[StoredTurn]:
+    async def turns(self, *, running: bool = False, roots: bool = False) -> list[StoredTurn]:
         """All of them, the oldest first; only those not over, or those nobody else called."""
-        terms = ["team=?"] if team is not None else []
-        terms += ["ended IS NULL"] if running else []
-        terms += ["parent IS NULL"] if roots else []
-        return await self._select(" AND ".join(terms) or "1", (team,) if team is not None else ())
+        terms = ["ended IS NULL"] * running + ["parent IS NULL"] * roots
+        return await self._select(" AND ".join(terms) or "1")
 
     async def find(self, beginning: str) -> StoredTurn:
         """The one turn whose id begins so. Raises NoParticipant for none, and for several."""
-        found = await self._select("substr(id, 1, ?)=?", (len(beginning), beginning))
+        found = await self._select("substr(id, 1, ?)=?", len(beginning), beginning)
         exact = [one for one in found if one.id == beginning]
         roots = [one for one in found if one.row.parent is None]
         for one in (exact, found, roots):
@@ -171,11 +154,7 @@ class TurnJournal:
         for turn in await self.turns(running=True):
             if session_of(turn.id, turn.team) == session:
                 return turn.team
-
-        def read(database: sqlite3.Connection) -> list[tuple[str, str]]:
-            return database.execute("SELECT DISTINCT team, name FROM turns").fetchall()
-
-        for team, name in await self._file.read(read):
+        for team, name in await self._read("SELECT DISTINCT team, name FROM turns"):
             if session.startswith(shared_of(name, team)):
                 return team
         return None
@@ -222,7 +201,7 @@ class TurnJournal:
 
     async def questions(self, names: Collection[str] = ()) -> list[Question]:
         """What waits for people, or for those of *names*, the oldest first."""
-        asked = await self._select("ended IS NULL AND json_extract(options, '$.person')", ())
+        asked = await self._select("ended IS NULL AND json_extract(options, '$.person')")
         found = []
         for turn in asked:
             if not names or turn.row.name in names:
@@ -282,38 +261,30 @@ class TurnJournal:
 
     async def _shared(self, team: str, turns: Sequence[str]) -> dict[str, str]:
         """The session of each of *turns* that a shared agent works on."""
+        found = await self._read(
+            "SELECT t.id, json_extract(r.value, '$[0]') FROM turns t"
+            " JOIN turn_records r ON r.turn=t.number AND r.key='session'"
+            " WHERE t.team=? AND t.id IN (SELECT value FROM json_each(?))",
+            team,
+            json.dumps(turns),
+        )
+        return dict(found)
 
-        def read(database: sqlite3.Connection) -> dict[str, str]:
-            found = database.execute(
-                "SELECT t.id, json_extract(r.value, '$[0]') FROM turns t"
-                " JOIN turn_records r ON r.turn=t.number AND r.key='session'"
-                " WHERE t.team=? AND t.id IN (SELECT value FROM json_each(?))",
-                (team, json.dumps(turns)),
-            )
-            return dict(found.fetchall())
-
-        return await self._file.read(read)
-
-    async def _select(
-        self, terms: str, values: Sequence[Any], *, order: str = "number"
-    ) -> list[StoredTurn]:
+    async def _select(self, terms: str, *values: Any, order: str = "number") -> list[StoredTurn]:
         from .table import FIELDS, row_of
 
-        def read(database: sqlite3.Connection) -> list[StoredTurn]:
-            rows = database.execute(
-                f"SELECT {FIELDS}, team FROM turns WHERE {terms} ORDER BY {order}", values
-            )
-            return [StoredTurn(team, row_of(tuple(rest))) for *rest, team in rows]
-
-        return await self._file.read(read)
+        query = f"SELECT {FIELDS}, team FROM turns WHERE {terms} ORDER BY {order}"
+        rows = await self._read(query, *values)
+        return [StoredTurn(team, row_of(tuple(rest))) for *rest, team in rows]
 
     async def _mail(self, turn: StoredTurn) -> list[dict[str, Any]]:
-        def read(database: sqlite3.Connection) -> list[dict[str, Any]]:
-            rows = database.execute(
-                "SELECT item FROM turn_mail m JOIN turns t ON m.turn=t.number"
-                " WHERE t.team=? AND t.id=? ORDER BY m.number",
-                (turn.team, turn.id),
-            )
-            return [json.loads(item) for (item,) in rows]
+        rows = await self._read(
+            "SELECT item FROM turn_mail m JOIN turns t ON m.turn=t.number"
+            " WHERE t.team=? AND t.id=? ORDER BY m.number",
+            turn.team,
+            turn.id,
+        )
+        return [json.loads(item) for (item,) in rows]
 
-        return await self._file.read(read)
+    async def _read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        return await self._file.read(lambda database: database.execute(query, values).fetchall())

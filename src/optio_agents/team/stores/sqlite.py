@@ -113,18 +113,15 @@ class SqliteTurns:
     ) -> list[Claim]:
         now, team = time.time(), self._team
 
-        def any_ready(database: sqlite3.Connection) -> bool:
-            return (
-                database.execute(
-                    "SELECT 1 FROM turns WHERE team=? AND state='ready' AND ended IS NULL"
-                    " UNION ALL SELECT 1 FROM turns WHERE team=? AND state='sleeping'"
-                    " AND until<=? AND ended IS NULL LIMIT 1",
-                    (team, team, now),
-                ).fetchone()
-                is not None
-            )
-
-        if not await self._database.read(any_ready):
+        any_ready = await self._database.read(
+            lambda database: database.execute(
+                "SELECT 1 FROM turns WHERE team=? AND state='ready' AND ended IS NULL"
+                " UNION ALL SELECT 1 FROM turns WHERE team=? AND state='sleeping'"
+                " AND until<=? AND ended IS NULL LIMIT 1",
+                (team, team, now),
+            ).fetchone()
+        )
+        if not any_ready:
             return []
 
         def work(database: sqlite3.Connection) -> list[Claim]:
@@ -252,12 +249,10 @@ class SqliteTurns:
         text = json.dumps(item)
 
         def work(database: sqlite3.Connection) -> int:
-            found = database.execute(
-                "SELECT number FROM turns WHERE team=? AND id=?", (self._team, turn)
-            ).fetchone()
-            if found is None:
+            number = self._table.number_of(database, turn)
+            if number is None:
                 raise KeyError(turn)
-            return self._table.post(database, found[0], text, key)
+            return self._table.post(database, number, text, key)
 
         return await self._write(work)
 
@@ -323,10 +318,8 @@ class SqliteTurns:
 
     async def mailbox(self, turn: str) -> list[dict[str, Any]]:
         def work(database: sqlite3.Connection) -> list[dict[str, Any]]:
-            found = database.execute(
-                "SELECT number FROM turns WHERE team=? AND id=?", (self._team, turn)
-            ).fetchone()
-            return mail_of(database, found[0], 0) if found else []
+            number = self._table.number_of(database, turn)
+            return [] if number is None else mail_of(database, number, 0)
 
         return await self._database.read(work)
 

@@ -43,6 +43,12 @@ class TurnTable:
         )
         return [row_of(row) for row in found]
 
+    def number_of(self, database: sqlite3.Connection, turn: str) -> int | None:
+        found = database.execute(
+            "SELECT number FROM turns WHERE team=? AND id=?", (self.team, turn)
+        ).fetchone()
+        return None if found is None else int(found[0])
+
     def held(self, database: sqlite3.Connection, claim: Claim) -> int:
         number, state, epoch, worker = database.execute(
             "SELECT number, state, epoch, worker FROM turns WHERE team=? AND id=?",
@@ -55,14 +61,10 @@ class TurnTable:
     def tell_parent(
         self, database: sqlite3.Connection, turn: str, parent: str | None, state: str
     ) -> None:
-        if parent is None:
-            return
-        found = database.execute(
-            "SELECT number FROM turns WHERE team=? AND id=?", (self.team, parent)
-        ).fetchone()
-        if found is not None:
+        number = None if parent is None else self.number_of(database, parent)
+        if number is not None:
             item = json.dumps({"end": turn, "state": state})
-            self.post(database, found[0], item, f"end:{turn}", quiet=True)
+            self.post(database, number, item, f"end:{turn}", quiet=True)
 
     def post(
         self,
