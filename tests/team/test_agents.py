@@ -16,7 +16,7 @@ from optio_agents.store import Store
 from optio_agents.supervision import Claude, Command, LogLine, find_session, supervise
 from optio_agents.supervision.sessions import task_directory
 from optio_agents.team import CallFailed, Limits, Team, TurnContext, agent
-from optio_agents.team.participants.agents import session_of
+from optio_agents.team.participants.agent_sessions import session_of
 from optio_agents.team.stores.journal import TurnJournal
 from optio_agents.testing.model_server import ModelServer, scripted
 from optio_agents.testing.scripted import scripted_agent

@@ -15,7 +15,7 @@ import pytest
 
 from optio_agents.supervision.sessions import task_directory
 from optio_agents.team import CallFailed, Team, TeamError, TurnContext, agent, model, tool
-from optio_agents.team.participants.agents import session_of
+from optio_agents.team.participants.agent_sessions import session_of
 from optio_agents.team.verbs import dispatch
 from optio_agents.testing.model_server import ModelServer
 from optio_agents.testing.scripted_model import scripted_model

@@ -11,11 +11,8 @@ What is sent to the turn goes into its input, once. What it asks of others is in
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import mimetypes
-import re
-import secrets
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -32,6 +29,7 @@ from optio_agents.team.stores import OVER
 from optio_agents.team.work import end_of
 
 from . import Participant
+from .agent_sessions import join_shared, leave_shared, session_of
 from .agent_verbs import SERVER, AgentVerbs, how_to_call
 from .budget import Budget
 
@@ -49,7 +47,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _SUM_UP = "You have reached a limit ({}). Sum up what you have, briefly, and end."
 _DAY = 86400.0  # seconds for one use of a verb: who is called may take its time
-_ENDS = 10.0  # seconds in which a turn that is interrupted ends, if it is one
 _AGAIN = 0.5  # seconds until a session that somebody else supervises is asked for again
 
 Ends: TypeAlias = Literal["answer", "done"]
@@ -232,7 +229,9 @@ class AgentTurn:
         from optio_agents.supervision import find_session, supervise
 
         store, context, participant = self._store, self._context, self._participant
-        name, self._after = await self._place()
+        name = session_of(context.id, context.kernel.team)
+        if participant.shared and store:
+            name, self._after = await join_shared(context, store)
         known = await store.find(name) if store else None
         options: dict[str, Any] = {
             "store": store,
@@ -292,34 +291,13 @@ class AgentTurn:
                 complained = True
                 await asyncio.sleep(_AGAIN)
 
-    async def _place(self) -> tuple[str, int]:
-        """The session of this turn, and the number of the event behind which the turn begins."""
-        context, store = self._context, self._store
-        if not self._participant.shared or store is None:
-            return session_of(context.id, context.kernel.team), 0
-        if "session" not in context.claim.records:
-            prefix = shared_of(context.name, context.kernel.team)
-            ours = [one for one in await store.sessions() if one.id.startswith(prefix)]
-            if ours and not ours[-1].over:
-                number = await _last_event(store, ours[-1].id)
-                await context.record("session", [ours[-1].id, number])
-            else:
-                apart = secrets.token_hex(3)  # from those of teams with other journals
-                await context.record("session", [f"{prefix}{len(ours) + 1}-{apart}", 0])
-        name, number = context.claim.records["session"]
-        return name, number
-
     async def _follow(self, session: Session) -> None:
         """Return once the agent has nothing more to say for this turn.
 
         The events of an earlier run come first, its end (detached) among them.
         """
         from optio_agents.concurrency import task_group
-        from optio_agents.supervision import (
-            AgentEvent,
-            DeliveryStep,
-            TurnEnded,
-        )
+        from optio_agents.supervision import AgentEvent, DeliveryStep, TurnEnded
 
         leave = session.detach if self._participant.shared else session.stop
         async with task_group() as tasks:
@@ -430,42 +408,6 @@ class AgentTurn:
                 number += 1
                 words = f"{message.sender} says: {message.text}"
                 await session.send(words, id=f"{self._context.id}:{number}")
-
-
-async def leave_shared(session: Session, store: Store) -> None:
-    """End what a shared agent does for a turn, and leave it to those that come.
-
-    That this was ended is written first: the next turn is not to hear of it.
-    """
-    from anyio import move_on_after
-
-    from optio_agents.supervision import TurnEnded
-
-    number = await _last_event(store, session.id)
-    await session.interrupt()
-    with move_on_after(_ENDS):
-        async for event in session.events(number):
-            if isinstance(event, TurnEnded):
-                break
-    await session.detach()
-
-
-async def _last_event(store: Store, session: str) -> int:
-    number = 0
-    while rows := await store.events(session, after=number):
-        number = rows[-1].number
-    return number
-
-
-def session_of(turn: str, team: str = "team") -> str:
-    """The id of the session of a turn: its own, where that can be one, behind a team's own name."""
-    plain = re.sub(r"[^A-Za-z0-9-]", "_", turn if team == "team" else f"{team}.{turn}")
-    return plain if len(plain) <= 64 else hashlib.sha256(f"{team}.{turn}".encode()).hexdigest()[:40]
-
-
-def shared_of(name: str, team: str) -> str:
-    """What the ids of the sessions of a shared agent begin with; their numbers follow."""
-    return f"{session_of(f'shared.{name}', team)}_"
 
 
 def _attached(saved: str) -> Attachment:

@@ -149,7 +149,7 @@ class TurnJournal:
 
     async def team_of(self, session: str) -> str | None:
         """The team for which the agent of *session* works; it answers what the agent asks."""
-        from optio_agents.team.participants.agents import session_of, shared_of
+        from optio_agents.team.participants.agent_sessions import session_of, shared_of
 
         for turn in await self.turns(running=True):
             if session_of(turn.id, turn.team) == session:
@@ -236,7 +236,7 @@ class TurnJournal:
         """
         from optio_agents.store import Store
         from optio_agents.supervision import find_session, supervise
-        from optio_agents.team.participants.agents import leave_shared, session_of
+        from optio_agents.team.participants.agent_sessions import leave_shared, session_of
 
         from .sqlite import SqliteTurns
 
