@@ -11,7 +11,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -36,14 +36,19 @@ _INHERITED = ("limits", "deadline", "only", "everyone")
 class Calls:
     """What participants, and the caller outside, can do."""
 
-    def __init__(self, kernel: Kernel, limits: Limits, approve_within: float) -> None:
-        self._kernel = kernel
-        self.limits = limits
-        self.approve_within = approve_within
+    def __init__(
+        self,
+        kernel: Kernel,
+        limits: Limits,
+        approve_within: float,
+        *,
+        tools: Sequence[Any],
+        without: Collection[str],
+        instructions: str,
+    ) -> None:
+        self._kernel, self._limits, self._approve_within = kernel, limits, approve_within
         self._bounds = limits.dump()
-        self.tools: list[Any] = []
-        self.without: frozenset[str] = frozenset()
-        self.instructions = ""
+        self.tools, self.without, self.instructions = tools, without, instructions
 
     def call(
         self,
@@ -114,8 +119,8 @@ class Calls:
                 kept["chain"] = [*above.get("chain", ()), parent.name]
         elif self._bounds:
             kept["limits"] = self._bounds
-            if self.limits.seconds is not None:
-                kept["deadline"] = time.time() + self.limits.seconds
+            if self._limits.seconds is not None:
+                kept["deadline"] = time.time() + self._limits.seconds
         if only is not None:
             kept["only"] = list(only)
         if given:
@@ -142,6 +147,11 @@ class Calls:
             if not name.startswith("[")
             and (name in only if only is not None else name not in hidden)
         ]
+
+    def others(self, context: TurnContext) -> list[str]:
+        """A line on each whom the participant of a turn may call."""
+        known, names = self._kernel.participants, self.visible(context.options.get("only"))
+        return [f"- {name}: {known[name].role}" for name in names if name != context.name]
 
     def _check_limits(
         self, to: str, options: dict[str, Any], turn: str | None, caller: TurnContext | None
@@ -241,7 +251,7 @@ class Calls:
             question,
             context,
             key=key,
-            timeout=self.approve_within,
+            timeout=self._approve_within,
             metadata=key,
             own=True,
         )

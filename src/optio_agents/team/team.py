@@ -99,9 +99,14 @@ class Team:
         kernel = Kernel(
             self._participants, self.store, self._hooks, self._limits.at_once, self.name
         )
-        self._calls = kernel.calls = Calls(kernel, self._limits, self._approve_within)
-        self._calls.tools, self._calls.without = self.tools, self.without
-        self._calls.instructions = self.instructions
+        self._calls = kernel.calls = Calls(
+            kernel,
+            self._limits,
+            self._approve_within,
+            tools=self.tools,
+            without=self.without,
+            instructions=self.instructions,
+        )
         await kernel.open()
         self._kernel = kernel
 

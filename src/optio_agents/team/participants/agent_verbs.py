@@ -99,11 +99,9 @@ class AgentVerbs:
 
 def how_to_call(context: TurnContext, *, by_tools: bool, by_server: bool) -> str:
     """What it is told of the others."""
-    calls = context.kernel.calls
-    peers = [name for name in calls.visible(context.options.get("only")) if name != context.name]
-    if not peers:
+    roles = "\n".join(context.kernel.calls.others(context))
+    if not roles:
         return ""
-    roles = "\n".join(f"- {name}: {context.kernel.participants[name].role}" for name in peers)
     words = "You work with others. "
     if by_tools or by_server:
         words += "Your tool `call` gives one of them work. "

@@ -162,8 +162,3 @@ def arguments_of(use: ToolCallPart) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("they are no object (line 1 column 1)")  # noqa: TRY004
     return found
-
-
-def tokens_of(kept: Any) -> int:
-    usage = kept[0].get("usage") or {}
-    return int(usage.get("input_tokens") or 0) + int(usage.get("output_tokens") or 0)

@@ -40,14 +40,7 @@ from optio_agents.team.verbs import Finished
 
 from .budget import Budget
 from .compaction import make_room
-from .model_api import (
-    Client,
-    ModelSpec,
-    arguments_of,
-    prompt,
-    text_of,
-    tokens_of,
-)
+from .model_api import Client, ModelSpec, arguments_of, prompt, text_of
 from .tools import Toolbox, ToolResult
 
 if TYPE_CHECKING:
@@ -236,15 +229,13 @@ class ModelTurn:
     def _instructions(self) -> str:
         context, calls = self._context, self._kernel.calls
         options = context.options
-        peers = [name for name in calls.visible(options.get("only")) if name != context.name]
         told = [f"You are {context.name}, a participant of a team."]
         told += [self._spec.instructions, calls.instructions]
         told += [options.get("everyone", ""), options.get("instructions", "")]
-        if peers:
-            lines = [f"- {name}: {self._kernel.participants[name].role}" for name in peers]
+        if others := calls.others(context):
             told.append(
                 "You can call the others, several in one reply to have them work at the same "
-                "time:\n" + "\n".join(lines)
+                "time:\n" + "\n".join(others)
             )
         if wanted := options.get("returns"):
             told.append(f"Answer with JSON of this schema and nothing else: {json.dumps(wanted)}")
@@ -285,8 +276,10 @@ class ModelTurn:
         """By an earlier run of this turn."""
         kept = [v for k, v in self._context.claim.records.items() if k.startswith("step:")]
         steps = [one for [one] in map(ModelMessagesTypeAdapter.validate_python, kept)]
-        prices = [self._client.price(one) for one in steps if isinstance(one, ModelResponse)]
-        used = {"steps": float(len(kept)), "tokens": float(sum(map(tokens_of, kept)))}
+        answers = [one for one in steps if isinstance(one, ModelResponse)]
+        prices = [self._client.price(one) for one in answers]
+        tokens = float(sum(one.usage.total_tokens for one in answers))
+        used = {"steps": float(len(answers)), "tokens": tokens}
         return used | {"usd": sum(one for one in prices if one is not None)} if kept else {}
 
     def _message(self, text: str, like: Message | None = None) -> Message:
