@@ -7,9 +7,8 @@
     team = Team({"research": research, "scout": scout})
     print(team.run("research", "watching files"))
 
-Read `team` (the way in), `turn` (what a caller holds; `returns`, that it is what was asked for),
-`context` (what a participant holds), `calls` (the verbs), `kernel` (how turns are run);
-`messages`, `errors` and `limits` are the values;
+Read `team` (the way in), `turn` (what a caller holds), `context` (what a participant holds),
+`calls` (the verbs), `kernel` (how turns are run); `messages`, `errors` and `limits` are the values;
 `participants/` is who works, `stores/` where turns are kept (`journal` reads them without a team),
 `observing/` how others see it, `mcp/` the verbs and tools of programs that are not ours.
 """

@@ -77,7 +77,7 @@ class TurnContext:
         """
         if self._onces is None:
             self._onces = {}
-        part = copy(self)
+        part: TurnContext = copy(self)
         part._counts = {}
         part._scope = f"{self._scope}{scope}:"
         return part

@@ -212,7 +212,8 @@ class Kernel:
                 result["tools"] = turn.tools
             await self._end(turn, claim, status, result)
             turn.row.result, turn.row.ended = result, time.time()
-            self._conclude(turn, status, messages, error, worked.cause)
+            turn.conclude(status, messages, error, worked.cause)
+            self._over(turn)
         except Lost:
             rows = await self.store.look(id=turn.id)
             if rows and rows[0].state in OVER:
@@ -256,17 +257,6 @@ class Kernel:
         await self._written(turn, lambda: self.store.end(claim, status, result))
         if self.hooks:
             await self.hooks.run("after_store", None, result)
-
-    def _conclude(
-        self,
-        turn: Turn,
-        status: str,
-        messages: Sequence[Message],
-        error: dict[str, Any] | None,
-        cause: BaseException | None,
-    ) -> None:
-        turn.conclude(status, messages, error, cause)
-        self._over(turn)
 
     def _restore(self, turn: Turn, row: Row) -> None:
         if not turn.over:
@@ -366,7 +356,8 @@ class Kernel:
         wrong = error_of(error)
         with suppress(Lost):
             await self._end(turn, claim, "failed", {"messages": (), "error": wrong})
-            self._conclude(turn, "failed", (), wrong, error)
+            turn.conclude("failed", (), wrong, error)
+            self._over(turn)
 
     def _stop(self, turn: str) -> list[asyncio.Task[None]]:
         here = asyncio.current_task()

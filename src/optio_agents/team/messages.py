@@ -3,6 +3,9 @@
 The id of a message is the SHA-256 of what it says (kind, sender, to, text, value, attachments,
 nested messages by their ids, fields of a subclass), so the same words have the same id in every
 process. The turn it belongs to is not part of that.
+
+A caller may want an answer of a form: a type as pydantic knows types, or a JSON schema. Who works
+on the turn in another process, or after a crash, knows the schema alone, which is what is kept.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from hashlib import sha256
 from typing import Any, ClassVar, Literal, NoReturn, TypeAlias
 
 from optio_agents.conversation.contract import Attachment as Attachment
+from optio_agents.schemas import AnswerShape
 
 Frozen: TypeAlias = "str | int | float | bool | FrozenDict | tuple[Frozen, ...] | None"
 Kind: TypeAlias = Literal["forward", "return"]
@@ -204,3 +208,39 @@ def joined(messages: Sequence[Message], *, sender: str, to: str, turn: str) -> M
         tuple(message.id for message in messages),
         turn,
     )
+
+
+def typed(message: Message, returns: Any) -> Message:
+    """*message* with its value as *returns*. Raises ValueError where that does not fit."""
+    value = plain(_json_of(message.text) if message.value is None else message.value)
+    shape = _shape_of(returns)
+    made = message.but()
+    made.__dict__["_said"] = message.exchange()
+    object.__setattr__(made, "value", value if shape is None else shape.check(value))
+    return made
+
+
+def misfit(text: str, wanted: Any) -> str | None:
+    """What is wrong with *text* as what is wanted, a type or a schema; None for nothing."""
+    shape = None if wanted is None else _shape_of(wanted)
+    try:
+        if shape is not None:
+            shape.check(_json_of(text))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _shape_of(wanted: Any) -> AnswerShape | None:
+    try:
+        return AnswerShape(wanted)
+    except ValueError:  # a schema, and there is nothing to check it with
+        return None
+
+
+def _json_of(text: str) -> Any:
+    words = text.strip().removeprefix("```json").removeprefix("```").removesuffix("```")
+    try:
+        return json.loads(words)
+    except ValueError:
+        return text

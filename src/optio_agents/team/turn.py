@@ -17,9 +17,8 @@ from typing import (
 )
 
 from .errors import CallFailed, CallTimedOut, Diverged
-from .messages import Message, joined, texts
+from .messages import Message, joined, misfit, texts, typed
 from .observing.events import Called, Concluded, FamilyEvents, Stream, TeamEvent, Token
-from .returns import misfit, typed
 from .stores import OVER, Row
 
 if TYPE_CHECKING:
@@ -371,7 +370,8 @@ class Turn:
 
     def misfit(self, text: str) -> str | None:
         """What is wrong with *text* as an answer, where one of some form is wanted."""
-        return misfit(text, self.returns, self.row.options.get("returns"))
+        kept = self.row.options.get("returns")
+        return misfit(text, kept if self.returns is None else self.returns)
 
     @property
     def text(self) -> str:

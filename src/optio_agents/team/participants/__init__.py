@@ -2,7 +2,8 @@
 
 Read `Function` here, then `tools` (typed functions with a schema), `human`, `model` (what one is)
 with `model_loop` (how it works on a turn), `compaction` and `model_api`, `agents` (a turn is a
-session) with `agent_sessions` (which one) and `agent_verbs` (what it asks of others), `budget` (what a tree of turns may use up).
+session) with `agent_sessions` (which one) and `agent_verbs` (what it asks of others), `budget`
+(what a tree of turns may use up).
 """
 
 from __future__ import annotations

@@ -122,7 +122,6 @@ class TurnJournal:
 
     async def used(self, team: str, root: str) -> dict[str, dict[str, float]]:
         """What the turns of models below *root* that are not over have used until now, by turn."""
-
         found = await self._read(_USED, team, root)
         return {turn: {"steps": steps, "tokens": tokens} for turn, steps, tokens in found}
 
@@ -156,7 +155,7 @@ class TurnJournal:
                 return turn.team
         for team, name in await self._read("SELECT DISTINCT team, name FROM turns"):
             if session.startswith(shared_of(name, team)):
-                return team
+                return str(team)
         return None
 
     async def tree(self, turn: StoredTurn) -> list[tuple[int, StoredTurn]]:

@@ -114,11 +114,8 @@ class Workers:
         self.check(other)
 
     def _ended(self, other: str) -> None:
-        pidfd = self._watched[other]
-        assert self._loop is not None
-        self._loop.remove_reader(pidfd)
-        os.close(pidfd)
-        self._watched[other] = -1
+        self._forget(other)
+        self._watched[other] = -1  # until its lock is free
         self.check(other)
 
     def _forget(self, other: str) -> None:
