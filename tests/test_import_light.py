@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.terminal import Desk
 
-HEAVY = {"asyncssh", "watchfiles", "pydantic", "pydantic_core", "rich", "click", "anyio", "sqlite3"}
+HEAVY = {"asyncssh", "pydantic", "pydantic_core", "rich", "click", "anyio", "sqlite3"}
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_a_plain_local_command_loads_no_ssh_no_models_and_no_drawing(desk: Desk)
     )
     *lines, modules = ran.stdout.splitlines()
     assert "finished done" in lines[-1]
-    heavy = {"asyncssh", "watchfiles", "pydantic", "pydantic_core", "rich", "tomllib"}
+    heavy = {"asyncssh", "pydantic", "pydantic_core", "rich", "tomllib"}
     assert heavy & set(modules.split()) == set()
 
 

@@ -42,7 +42,7 @@ def test_the_project_is_what_it_says() -> None:
     assert "Version 2.0, January 2004" in (ROOT / "LICENSE").read_text()
     assert (ROOT / "src/optio_agents/py.typed").exists()
     needed = {re.split(r"\W", requirement)[0] for requirement in project["dependencies"]}
-    assert needed == {"anyio", "asyncssh", "watchfiles", "pydantic"}
+    assert needed == {"anyio", "asyncssh", "pydantic"}
 
 
 def test_the_test_command_fetches_the_agents_that_tests_ask_for() -> None:

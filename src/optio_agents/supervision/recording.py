@@ -21,7 +21,7 @@ import anyio
 from optio_agents.concurrency import task_group
 from optio_agents.errors import AgentUnseen, StoreError
 from optio_agents.hosts.following.sent.inotify import names_of
-from optio_agents.hosts.following.watcher import WatchHandle
+from optio_agents.hosts.following.watcher import watcher
 from optio_agents.store.records import SessionState, is_final, over, percent_of
 
 from .credentials import forget_key
@@ -395,11 +395,12 @@ def _show(observer: Observer, event: SessionEvent) -> None:
 @contextmanager
 def ringing(bell: Bell, journal: Path) -> Iterator[None]:
     """Ring when any process writes to *journal*, as far as this machine tells."""
-    watching = WatchHandle(_Files(journal, bell))
+    watching, files = watcher(), _Files(journal, bell)
+    watching.add(files)
     try:
         yield
     finally:
-        watching.stop()
+        watching.remove(files)
 
 
 class _Files:

@@ -15,8 +15,6 @@ from optio_agents.framing.batches import FollowOptions
 from optio_agents.hosts.following.local import follow_locally
 from optio_agents.hosts.following.remote import RemoteFollows
 from optio_agents.hosts.following.sent.scan import Scan
-from optio_agents.hosts.following.watcher import default_source
-from optio_agents.hosts.following.watchfiles_source import WatchfilesSource
 from optio_agents.hosts.local import LocalMachine
 from optio_agents.hosts.machine import ProcessId
 from optio_agents.hosts.ssh import SshMachine
@@ -35,15 +33,17 @@ from tests.support.hosts.hosts import ssh_config
 from tests.support.proc import start_time
 from tests.support.timeouts import BOUND
 
-LOCAL = {"inotify": default_source, "watchfiles": WatchfilesSource, "polling": Deaf}
+LOCAL = ("inotify", "polling")
 REMOTE = {"shell": (False, True), "ssh": (True, False)}
 
 
 @pytest.fixture(params=[*LOCAL, *REMOTE])
-def follow(request):
+def follow(request, monkeypatch):
     """The way under test, as a function of a path, a cursor and options."""
     if request.param in LOCAL:
-        way = partial(follow_locally, source=LOCAL[request.param])
+        way = follow_locally
+        if request.param == "polling":
+            monkeypatch.setattr("optio_agents.hosts.following.watcher.InotifySource", Deaf)
     else:
         way = remotely(request, *REMOTE[request.param])
 

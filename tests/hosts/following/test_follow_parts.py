@@ -220,8 +220,9 @@ def test_a_link_is_listened_to_under_its_name_and_at_what_it_leads_to(log):
     assert names_of(os.fsencode(log)) == {os.fsencode(log)}
 
 
-async def test_what_cannot_be_heard_is_polled_sooner_than_it_is_swept(log):
-    async with follow_locally(str(log), None, FollowOptions(), source=Deaf) as batches:
+async def test_what_cannot_be_heard_is_polled_sooner_than_it_is_swept(log, monkeypatch):
+    monkeypatch.setattr("optio_agents.hosts.following.watcher.InotifySource", Deaf)
+    async with follow_locally(str(log), None, FollowOptions()) as batches:
         await take(batches, 1)
         with anyio.fail_after(SWEEP / 2):
             for word in b"two", b"three":
@@ -229,14 +230,15 @@ async def test_what_cannot_be_heard_is_polled_sooner_than_it_is_swept(log):
                 assert await take(batches, 1) == [word]
 
 
-async def test_a_sweep_tries_again_to_hear(log):
+async def test_a_sweep_tries_again_to_hear(log, monkeypatch):
     tried = anyio.Event()
 
     class Hopeful(Deaf):
         def renew(self):
             tried.set()
 
-    async with follow_locally(str(log), None, FollowOptions(), source=Hopeful):
+    monkeypatch.setattr("optio_agents.hosts.following.watcher.InotifySource", Hopeful)
+    async with follow_locally(str(log), None, FollowOptions()):
         with anyio.fail_after(2 * SWEEP):
             await tried.wait()
 

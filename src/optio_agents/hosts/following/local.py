@@ -15,7 +15,7 @@ from optio_agents.hosts.following.sent.liveness import Named
 from optio_agents.hosts.following.sent.scan import Refused, Scan
 from optio_agents.mounts import mount_table, on_network
 
-from .watcher import SourceFactory, WatchHandle, default_source
+from .watcher import watcher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,14 +33,10 @@ _EVERY = 0.25  # seconds between looks through a thread at a file that rings no 
 
 @asynccontextmanager
 async def follow_locally(
-    path: str,
-    cursor: Cursor | None,
-    options: FollowOptions,
-    *,
-    source: SourceFactory = default_source,
+    path: str, cursor: Cursor | None, options: FollowOptions
 ) -> AsyncIterator[Batches]:
     """The batches of *path* behind *cursor*. No task, no thread, no process on Linux."""
-    following = LocalFollowing(path, cursor, options, source)
+    following = LocalFollowing(path, cursor, options)
     try:
         yield following
     finally:
@@ -53,9 +49,7 @@ class LocalFollowing(Following):
     A network file system may hang, so there a thread looks.
     """
 
-    def __init__(
-        self, path: str, cursor: Cursor | None, options: FollowOptions, source: SourceFactory
-    ) -> None:
+    def __init__(self, path: str, cursor: Cursor | None, options: FollowOptions) -> None:
         super().__init__(cursor, options)
         self._path = path
         raw = os.fsencode(os.path.abspath(path))
@@ -70,14 +64,15 @@ class LocalFollowing(Following):
             process=Named(told.pid, told.start, told.boot) if told else None,
             hold=not self._apart,
         )
-        self._handle = WatchHandle(self, source)
+        self._watcher = watcher()
+        self._watcher.add(self)
 
     def finish(self) -> None:
         self._scan.finish()
         self.ring()
 
     def close(self) -> None:
-        self._handle.stop()
+        self._watcher.remove(self)
         if not self._apart:
             self._scan.close()
 
@@ -98,7 +93,7 @@ class LocalFollowing(Following):
         except Refused as refused:
             raise FileRefused(self._path, refused.reason, refused.detail) from None
         if chunk is not None and chunk.fresh:
-            self._handle.renew()
+            self._watcher.listen(self)
         return chunk
 
     def _look_apart(self) -> FileChunk | None:

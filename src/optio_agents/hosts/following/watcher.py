@@ -7,9 +7,7 @@ rings; a slow sweep beneath looks at what rang no bell; where nothing can ring, 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from optio_agents.concurrency import name_library
@@ -18,18 +16,6 @@ from optio_agents.hosts.following.sent.inotify import InotifySource
 SWEEP = 2.5  # seconds between two looks at every file
 _POLL = 0.05  # seconds between two looks at those that cannot be heard …
 _POLL_EACH = 0.0005  # … and for each of them, so that any number takes about 1 % of a core
-
-
-class ChangeSource(Protocol):
-    """What `inotify.InotifySource` promises."""
-
-    def fileno(self) -> int: ...
-    def add(self, path: bytes) -> None: ...
-    def remove(self, path: bytes) -> None: ...
-    def renew(self) -> None: ...
-    def unwatched(self) -> set[bytes]: ...
-    def changed(self) -> set[bytes]: ...
-    def close(self) -> None: ...
 
 
 class Watched(Protocol):
@@ -45,15 +31,12 @@ class Watched(Protocol):
         """What to listen to: the path, and what it leads to."""
 
 
-SourceFactory: TypeAlias = Callable[[], ChangeSource]
-
-
 class Watcher:
-    """Rings for whoever follows a file. Made and used on one event loop."""
+    """Rings for whoever follows a file; `watcher` gives that of this event loop."""
 
-    def __init__(self, source: ChangeSource) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._source = source
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._source = InotifySource()
         self._watched: dict[Watched, set[bytes]] = {}
         self._by_path: dict[bytes, set[Watched]] = {}
         self._bell = -1
@@ -66,13 +49,12 @@ class Watcher:
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP, self._sweep)
 
-    def remove(self, watched: Watched) -> bool:
-        """Stop ringing for it; False when nobody is left, and all is let go."""
+    def remove(self, watched: Watched) -> None:
+        """Stop ringing for it. When nobody is left, all is let go."""
         self._listen(watched, set())
         del self._watched[watched]
         if not self._watched:
             self._close()
-        return bool(self._watched)
 
     def listen(self, watched: Watched) -> None:
         """Hear of what its path leads to by now."""
@@ -134,6 +116,7 @@ class Watcher:
         self._poll_later()
 
     def _close(self) -> None:
+        del _watchers[self._loop]
         for timer in (self._sweeper, self._poller):
             if timer is not None:
                 timer.cancel()
@@ -142,36 +125,11 @@ class Watcher:
         self._source.close()
 
 
-def default_source() -> ChangeSource:
-    """What tells of changes on this machine."""
-    if sys.platform == "linux":
-        return InotifySource()
-    from .watchfiles_source import WatchfilesSource  # heavy, and of no use on Linux
-
-    return WatchfilesSource()
+_watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, Watcher] = WeakKeyDictionary()
 
 
-_watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[SourceFactory, Watcher]] = (
-    WeakKeyDictionary()
-)
-
-
-class WatchHandle:
-    """A place in the one watcher of this loop, to be given back by `stop`."""
-
-    def __init__(self, watched: Watched, source: SourceFactory = default_source) -> None:
-        name_library()
-        self._watched, self._factory = watched, source
-        self._watchers = _watchers.setdefault(asyncio.get_running_loop(), {})
-        if source not in self._watchers:
-            self._watchers[source] = Watcher(source())
-        self._watcher = self._watchers[source]
-        self._watcher.add(watched)
-
-    def renew(self) -> None:
-        """Listen to what the path leads to by now."""
-        self._watcher.listen(self._watched)
-
-    def stop(self) -> None:
-        if not self._watcher.remove(self._watched):
-            del self._watchers[self._factory]
+def watcher() -> Watcher:
+    """The one of this loop. `add` to it at once: it is let go of when nobody is left."""
+    name_library()  # its callbacks run in the context of this moment
+    loop = asyncio.get_running_loop()
+    return _watchers.get(loop) or _watchers.setdefault(loop, Watcher(loop))
