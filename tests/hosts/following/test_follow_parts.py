@@ -173,44 +173,55 @@ def source():
 
 def test_a_source_tells_of_directories_that_come_and_go(tmp_path, source):
     directory = tmp_path / "directory"
-    path = os.fsencode(directory / "log")
-    source.add(path)
-    assert source.unwatched() == {path}
+    source.listen("me", {os.fsencode(directory / "log")})
+    assert source.unwatched() == {"me"}
     directory.mkdir()
     source.renew()
     assert not source.unwatched()
     (directory / "log").touch()
     (directory / "other").touch()
-    assert source.changed() == {path}
+    assert source.changed() == {"me"}
     (directory / "other").touch()
     assert source.changed() == set()
     (directory / "log").unlink()
     (directory / "other").unlink()
     directory.rmdir()
-    assert source.changed() == {path}
-    assert source.unwatched() == {path}
+    assert source.changed() == {"me"}
+    assert source.unwatched() == {"me"}
     directory.mkdir()
     source.renew()
     directory.rename(tmp_path / "elsewhere")
     directory.mkdir()
     source.renew()
     (directory / "log").touch()
-    assert path in source.changed()
-    source.remove(path)
+    assert "me" in source.changed()
+    source.listen("me", set())
     assert not source.unwatched()
 
 
 def test_one_directory_under_two_names_is_heard_under_both(tmp_path, source):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").symlink_to("a")
-    paths = {os.fsencode(tmp_path / name / "log") for name in "ab"}
-    for path in paths:
-        source.add(path)
+    for name in "ab":
+        source.listen(name, {os.fsencode(tmp_path / name / "log")})
     (tmp_path / "a" / "log").touch()
-    assert source.changed() == paths
-    source.remove(os.fsencode(tmp_path / "b" / "log"))
+    assert source.changed() == {"a", "b"}
+    source.listen("b", set())
     (tmp_path / "a" / "log").write_bytes(b"x")
-    assert source.changed() == {os.fsencode(tmp_path / "a" / "log")}
+    assert source.changed() == {"a"}
+
+
+def test_several_listen_to_one_file_and_one_to_several(tmp_path, source):
+    one, two = (os.fsencode(tmp_path / name) for name in ("one", "two"))
+    source.listen("both", {one, two})
+    source.listen("other", {two})
+    (tmp_path / "two").touch()
+    assert source.changed() == {"both", "other"}
+    source.listen("both", {one})
+    (tmp_path / "two").write_bytes(b"x")
+    assert source.changed() == {"other"}
+    (tmp_path / "one").touch()
+    assert source.changed() == {"both"}
 
 
 def test_a_link_is_listened_to_under_its_name_and_at_what_it_leads_to(log):
@@ -248,7 +259,7 @@ def test_what_an_overflowing_queue_lost_counts_as_changed(tmp_path, source):
     for path in (*noisy, quiet):
         path.touch()
     for path in (*noisy, quiet):
-        source.add(os.fsencode(path))
+        source.listen(path, {os.fsencode(path)})
     files = [path.open("wb", buffering=0) for path in noisy]
     events = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     for n in range(events + 2):  # equal neighbours would be merged
@@ -259,7 +270,7 @@ def test_what_an_overflowing_queue_lost_counts_as_changed(tmp_path, source):
     heard = set()
     while found := source.changed():
         heard |= found
-    assert os.fsencode(quiet) in heard
+    assert quiet in heard
 
 
 def test_what_is_sent_to_hosts_is_python_3_7():

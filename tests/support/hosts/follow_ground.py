@@ -71,22 +71,19 @@ class Deaf:
     """Hears nothing: everything is polled."""
 
     def __init__(self):
-        self._paths = set()
+        self._listening = {}
 
     def fileno(self):
         return -1
 
-    def add(self, path):
-        self._paths.add(path)
-
-    def remove(self, path):
-        self._paths.remove(path)
+    def listen(self, who, paths):
+        self._listening[who] = paths
 
     def renew(self):
         pass
 
     def unwatched(self):
-        return self._paths
+        return {who for who, paths in self._listening.items() if paths}
 
     def changed(self):
         return set()

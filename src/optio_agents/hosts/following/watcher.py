@@ -11,12 +11,7 @@ from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from optio_agents.concurrency import name_library
-from optio_agents.hosts.following.sent.inotify import InotifySource
-
-SWEEP = 2.5  # seconds between two looks at every file
-_POLL = 0.05  # seconds between two looks at those that cannot be heard …
-_POLL_EACH = 0.0005  # … and for each of them, so that any number takes about 1 % of a core
-
+from optio_agents.hosts.following.sent.inotify import SWEEP, InotifySource, poll_pause
 
 class Watched(Protocol):
     """Who follows a file."""
@@ -36,43 +31,29 @@ class Watcher:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._source = InotifySource()
-        self._watched: dict[Watched, set[bytes]] = {}
-        self._by_path: dict[bytes, set[Watched]] = {}
+        self._source: InotifySource[Watched] = InotifySource()
+        self._watched: set[Watched] = set()
         self._bell = -1
         self._sweeper: asyncio.TimerHandle | None = None
         self._poller: asyncio.TimerHandle | None = None
 
     def add(self, watched: Watched) -> None:
-        self._watched[watched] = set()
+        self._watched.add(watched)
         self.listen(watched)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP, self._sweep)
 
     def remove(self, watched: Watched) -> None:
         """Stop ringing for it. When nobody is left, all is let go."""
-        self._listen(watched, set())
-        del self._watched[watched]
+        self._source.listen(watched, set())
+        self._watched.remove(watched)
         if not self._watched:
             self._close()
 
     def listen(self, watched: Watched) -> None:
         """Hear of what its path leads to by now."""
-        self._listen(watched, watched.paths())
+        self._source.listen(watched, watched.paths())
         self._tune()
-
-    def _listen(self, watched: Watched, paths: set[bytes]) -> None:
-        before = self._watched[watched]
-        for path in paths - before:
-            if path not in self._by_path:
-                self._source.add(path)
-            self._by_path.setdefault(path, set()).add(watched)
-        for path in before - paths:
-            self._by_path[path].remove(watched)
-            if not self._by_path[path]:
-                del self._by_path[path]
-                self._source.remove(path)
-        self._watched[watched] = paths
 
     def _tune(self) -> None:
         """Wait for the bell that there is by now, and poll while something is not heard."""
@@ -87,9 +68,8 @@ class Watcher:
             self._poll_later()
 
     def _take(self) -> None:
-        for path in self._source.changed():
-            for watched in self._by_path.get(path, ()):
-                watched.ring()
+        for watched in self._source.changed():
+            watched.ring()
         if self._poller is None and self._source.unwatched():  # a directory has gone, and its watch
             self._poll_later()
 
@@ -97,7 +77,7 @@ class Watcher:
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
         self._source.renew()
         for watched in tuple(self._watched):
-            self._listen(watched, watched.paths())
+            self._source.listen(watched, watched.paths())
             watched.check()
         self._tune()
 
@@ -105,14 +85,12 @@ class Watcher:
         unwatched = self._source.unwatched()
         self._poller = None
         if unwatched:
-            self._poller = self._loop.call_later(
-                max(_POLL, _POLL_EACH * len(unwatched)), self._poll, unwatched
-            )
+            pause = poll_pause(len(unwatched))
+            self._poller = self._loop.call_later(pause, self._poll, unwatched)
 
-    def _poll(self, unwatched: set[bytes]) -> None:
-        for path in unwatched:
-            for watched in self._by_path.get(path, ()):
-                watched.check()
+    def _poll(self, unwatched: set[Watched]) -> None:
+        for watched in unwatched & self._watched:
+            watched.check()
         self._poll_later()
 
     def _close(self) -> None:

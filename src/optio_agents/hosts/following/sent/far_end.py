@@ -10,20 +10,18 @@ import json
 import os
 import select
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from optio_agents.framing.compare import Place
 from optio_agents.framing.frames import Refusal, pack, pack_refusal
-from optio_agents.hosts.following.sent.inotify import InotifySource, names_of
+from optio_agents.hosts.following.sent.inotify import SWEEP, InotifySource, names_of, poll_pause
 from optio_agents.hosts.following.sent.liveness import Named
 from optio_agents.hosts.following.sent.scan import CHUNK, Refused, Scan
 
 # ruff: noqa: PTH100 - a path here is bytes, and may not be resolved
 
 
-SWEEP = 2.5  # seconds between two cheap looks at every file
-_POLL = 0.05  # seconds between two looks at those that cannot be heard …
-_POLL_EACH = 0.0005  # … and for each of them, so that any number takes about 1 % of a core
 _FIRST_STEP = 4096  # bytes of a follow's first chunk: however short a link lives, it brings some
 
 
@@ -33,17 +31,15 @@ class File:
     def __init__(self, scan: Scan, credit: int) -> None:
         self.scan, self.credit = scan, credit
         self.step = _FIRST_STEP
-        self.names: set[bytes] = set()  # under which it is listened to
         self.told: tuple[bool, ...] = ()  # what the other end knows besides the data
 
 
 class FarEnd:
     """The files that are followed, and which of them are to be looked at."""
 
-    def __init__(self, source: InotifySource, output: int) -> None:
+    def __init__(self, source: InotifySource[int], output: int) -> None:
         self.source, self._output = source, output
         self._files: dict[int, File] = {}
-        self._by_name: dict[bytes, set[int]] = {}
         self.dirty: set[int] = set()
 
     def obey(self, line: bytes) -> None:
@@ -62,18 +58,18 @@ class FarEnd:
             self.dirty.add(key)
 
     def take(self) -> None:
-        for name in self.source.changed():
-            self.dirty |= self._by_name.get(name, set())
+        self.dirty |= self.source.changed()
 
     def sweep(self) -> None:
-        """Look cheaply at everything: not all that happens rings a bell."""
+        """Look cheaply at everything."""
         self.source.renew()
         for key, file in self._files.items():
-            self._listen(key, file, names_of(file.scan.path))
-        self._check(self._files)
+            self.source.listen(key, names_of(file.scan.path))
+        self.poll(self._files)
 
-    def poll(self, unwatched: set[bytes]) -> None:
-        self._check({key for name in unwatched for key in self._by_name[name]})
+    def poll(self, keys: Iterable[int]) -> None:
+        now = time.monotonic()
+        self.dirty |= {key for key in keys if self._files[key].scan.may_have_changed(now)}
 
     def serve(self) -> None:
         """One look at each file that may have something new and may send it."""
@@ -92,30 +88,13 @@ class FarEnd:
         )
         if command["finished"]:
             scan.finish()
-        file = self._files[key] = File(scan, command["credit"])
-        self._listen(key, file, names_of(scan.path))
+        self._files[key] = File(scan, command["credit"])
+        self.source.listen(key, names_of(scan.path))
         self.dirty.add(key)
 
     def _drop(self, key: int) -> None:
-        file = self._files.pop(key)
-        self._listen(key, file, set())
-        file.scan.close()
-
-    def _listen(self, key: int, file: File, names: set[bytes]) -> None:
-        for name in names - file.names:
-            if name not in self._by_name:
-                self.source.add(name)
-            self._by_name.setdefault(name, set()).add(key)
-        for name in file.names - names:
-            self._by_name[name].remove(key)
-            if not self._by_name[name]:
-                del self._by_name[name]
-                self.source.remove(name)
-        file.names = names
-
-    def _check(self, keys: dict[int, File] | set[int]) -> None:
-        now = time.monotonic()
-        self.dirty |= {key for key in keys if self._files[key].scan.may_have_changed(now)}
+        self.source.listen(key, set())
+        self._files.pop(key).scan.close()
 
     def _look(self, key: int, file: File) -> bool:
         """Look, and say what is new; whether there may be more at once."""
@@ -126,7 +105,7 @@ class FarEnd:
             self._drop(key)
             return False
         if chunk.fresh:
-            self._listen(key, file, names_of(file.scan.path))
+            self.source.listen(key, names_of(file.scan.path))
         told = chunk.at_end, chunk.missing, chunk.final
         if chunk.data or chunk.fresh or told != file.told:
             file.told = told
@@ -180,7 +159,7 @@ class Loop:
             return self._next_sweep
         if now >= self._next_poll:
             self._end.poll(unwatched)
-            self._next_poll = now + max(_POLL, _POLL_EACH * len(unwatched))
+            self._next_poll = now + poll_pause(len(unwatched))
         return min(self._next_sweep, self._next_poll)
 
     def _read_commands(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from typing import Generic, TypeVar
 
 from optio_agents.mounts import mount_table, on_network
 
@@ -23,6 +24,12 @@ _NAMES = _MODIFY | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE
 _MASK = _NAMES | _DELETE_SELF | _MOVE_SELF | _ONLY_DIRECTORY
 _EVENT = struct.Struct("iIII")
 _BUFFER = 8192  # bytes: a larger one costs more to make than it saves
+
+SWEEP = 2.5  # seconds between two cheap looks at every file: not all that happens rings a bell
+_POLL = 0.05  # seconds between two looks at those that cannot be heard …
+_POLL_EACH = 0.0005  # … and for each of them, so that any number takes about 1 % of a core
+
+Who = TypeVar("Who")
 
 
 class Inotify:
@@ -60,11 +67,15 @@ class Inotify:
         os.close(self._descriptor)
 
 
-class InotifySource:
-    """Which of some paths may have changed, by watching their directories; and which it cannot."""
+class InotifySource(Generic[Who]):
+    """Who listens to which paths; whose may have changed, by watching their directories.
+
+    What cannot be watched, and where others write unheard, is to be looked at every so often.
+    """
 
     def __init__(self) -> None:
-        self._paths: dict[bytes, dict[bytes, bytes]] = {}  # directory -> name in it -> path
+        self._paths: dict[Who, set[bytes]] = {}  # what each listens to
+        self._names: dict[bytes, dict[bytes, set[Who]]] = {}  # directory -> name in it -> who
         self._watches: dict[bytes, int] = {}  # directory -> watch
         self._directories: dict[int, set[bytes]] = {}  # watch -> names of one directory
         self._deaf: set[bytes] = set()  # directories without a watch
@@ -76,49 +87,37 @@ class InotifySource:
         """To be waited for until readable; -1 where there is nothing to wait for."""
         return self._inotify.fileno() if self._inotify else -1
 
-    def add(self, path: bytes) -> None:
-        directory, name = os.path.split(path)
-        known = directory in self._paths
-        self._paths.setdefault(directory, {})[name] = path
-        if not known:
-            if on_network(directory, self._mounts):
-                self._remote.add(directory)
-            self._watch(directory)
-
-    def remove(self, path: bytes) -> None:
-        directory, name = os.path.split(path)
-        del self._paths[directory][name]
-        if not self._paths[directory]:
-            del self._paths[directory]
-            self._unwatch(directory)
-            self._remote.discard(directory)
-            self._deaf.discard(directory)
+    def listen(self, who: Who, paths: set[bytes]) -> None:
+        """From now on *who* listens to these paths and to no others."""
+        before = self._paths.pop(who, set())
+        if paths:
+            self._paths[who] = paths
+        for path in paths - before:
+            self._add(who, *os.path.split(path))
+        for path in before - paths:
+            self._remove(who, *os.path.split(path))
 
     def renew(self) -> None:
         """Watch what could not be watched before, and what a path leads to by now."""
         self._mounts = mount_table()
-        for directory in self._paths:
+        for directory in self._names:
             self._watch(directory)
 
-    def unwatched(self) -> set[bytes]:
-        """The paths whose changes are not heard."""
-        if not self._deaf and not self._remote:
-            return set()
-        unheard = self._deaf | self._remote
-        return {path for directory in unheard for path in self._paths[directory].values()}
+    def unwatched(self) -> set[Who]:
+        """Who has a path whose changes are not heard."""
+        return {who for place in self._deaf | self._remote for who in self._all_in(place)}
 
-    def changed(self) -> set[bytes]:
-        """The paths that may have changed since the last time."""
-        found: set[bytes] = set()
+    def changed(self) -> set[Who]:
+        """Who has a path that may have changed since the last time."""
+        found: set[Who] = set()
         for watch, mask, name in self._inotify.read() if self._inotify else ():
             if mask & _OVERFLOW:
-                return found.union(*(names.values() for names in self._paths.values()))
+                return found.union(self._paths)
             for directory in self._directories.get(watch, ()):
-                names = self._paths[directory]
-                if name in names:
-                    found.add(names[name])
-                elif not name:  # something happened to the directory itself
-                    found.update(names.values())
+                if name:
+                    found |= self._names[directory].get(name, set())
+                else:  # something happened to the directory itself
+                    found |= self._all_in(directory)
             if mask & _IGNORED:
                 for directory in tuple(self._directories.get(watch, ())):
                     self._forget(directory)
@@ -128,6 +127,28 @@ class InotifySource:
         if self._inotify:
             self._inotify.close()
             self._inotify = None
+
+    def _add(self, who: Who, directory: bytes, name: bytes) -> None:
+        known = directory in self._names
+        self._names.setdefault(directory, {}).setdefault(name, set()).add(who)
+        if not known:
+            if on_network(directory, self._mounts):
+                self._remote.add(directory)
+            self._watch(directory)
+
+    def _remove(self, who: Who, directory: bytes, name: bytes) -> None:
+        names = self._names[directory]
+        names[name].remove(who)
+        if not names[name]:
+            del names[name]
+        if not names:
+            del self._names[directory]
+            self._unwatch(directory)
+            self._remote.discard(directory)
+            self._deaf.discard(directory)
+
+    def _all_in(self, directory: bytes) -> set[Who]:
+        return {who for names in self._names[directory].values() for who in names}
 
     def _watch(self, directory: bytes) -> None:
         try:
@@ -155,6 +176,11 @@ class InotifySource:
             if not self._directories[watch]:
                 del self._directories[watch]
         return watch
+
+
+def poll_pause(unwatched: int) -> float:
+    """Seconds until so many that cannot be heard are looked at again."""
+    return max(_POLL, _POLL_EACH * unwatched)
 
 
 def names_of(path: bytes) -> set[bytes]:
