@@ -17,8 +17,8 @@ import anyio
 from optio_agents.concurrency import task_group
 from optio_agents.errors import HostLost
 from optio_agents.framing.lines import LineSplitter
-from optio_agents.hosts import launched
-from optio_agents.hosts.launched import ProcessHandle
+from optio_agents.hosts import commands
+from optio_agents.hosts.commands import ProcessHandle
 
 from .contract import ConversationClosed
 from .wire import AnswerTaken, OutputLines, ProcessEnd
@@ -49,7 +49,7 @@ class HandleWire:
         self, handle: Any, terminate: Callable[[], Any] | None = None, *, line_limit: int
     ) -> None:
         if terminate is None and isinstance(handle, ProcessHandle):
-            terminate = partial(launched.terminate, handle, aggressive=False)
+            terminate = partial(commands.terminate, handle, aggressive=False)
         self._handle, self._terminate, self._line_limit = handle, terminate, line_limit
         self._process = getattr(handle, "pid_like", None) or handle
         self._group = _own_group(self._process)

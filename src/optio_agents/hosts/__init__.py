@@ -5,13 +5,12 @@ difference is behind the thin seam of `machine`, seven methods. Whatever crosses
 shell script with arguments and a standard input (`scripting`), so that quoting has one place.
 
 Read `machine` (the seam), `scripting`, `local` and `ssh/` (the two machines), `host` (what is
-offered), then what it is made of: `commands`, `launched` and `streams` (processes), `environment`,
+offered), then what it is made of: `commands` and `streams` (processes), `environment`,
 `tunnel`, `files/` (put, fetch, archive) and `following/` (files that grow).
 """
 
-from .commands import RunResult
+from .commands import ProcessHandle, RunResult
 from .host import Host, LocalHost, RemoteHost, make_host
-from .launched import ProcessHandle
 from .machine import Machine, ProcessId
 from .ssh.config import SSHConfig
 

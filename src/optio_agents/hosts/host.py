@@ -13,7 +13,7 @@ import anyio
 
 from optio_agents.errors import FileRefused, OptioAgentsError, WorkDirRefused
 from optio_agents.framing.batches import LINE_LIMIT, FollowOptions
-from optio_agents.hosts import commands, launched
+from optio_agents.hosts import commands
 from optio_agents.hosts.files.archive import archive, restore
 from optio_agents.hosts.files.confined import open_confined
 
@@ -33,11 +33,10 @@ if TYPE_CHECKING:
     from optio_agents.hosts.files.confined import Confined
     from optio_agents.hosts.ssh.config import SSHConfig
 
-    from .commands import RunResult
+    from .commands import ProcessHandle, RunResult
     from .files.fetch import FetchedFile
     from .files.progress import PercentCallback, Progress
     from .files.put import Put, Readable
-    from .launched import ProcessHandle
     from .machine import Answer, Machine, ProcessId
 
 
@@ -165,7 +164,7 @@ class Host:
         It ends with this host at the latest; an agent that shall outlive us is started by
         `agents.start`. Raises FileRefused when there is no such directory, HostLost.
         """
-        handle = await launched.launch(
+        handle = await commands.launch(
             self.machine,
             command,
             cwd=await self.path(cwd or self.workdir),
@@ -183,7 +182,7 @@ class Host:
         *aggressive* sends KILL at once. Twice is fine.
         """
         self._launched.discard(handle)
-        await launched.terminate(handle, aggressive=aggressive)
+        await commands.terminate(handle, aggressive=aggressive)
 
     def follow(
         self,

@@ -17,7 +17,6 @@ import anyio.to_thread
 
 from optio_agents.concurrency import task_group
 from optio_agents.errors import FileRefused, TransferFailed
-from optio_agents.hosts.commands import run_script
 from optio_agents.hosts.scripting import collect, refusal, script
 
 from .atomic import AtomicFile, transfer_errors
@@ -176,7 +175,8 @@ async def put(
     wanted = expected_sha256
     if skip_if_unchanged and (wanted := wanted or await sha256(readable)):
         args = [target, _size_word(source.size)]
-        there = await run_script(machine, script("hosts/files/digest"), args)
+        async with machine.shell(script("hosts/files/digest"), args) as process:
+            there = await collect(process)
         if there.stdout.decode() == wanted.lower():
             return Put(source.size or 0, wanted, sent=False)
     meter = Meter(source.size)
