@@ -54,16 +54,16 @@ class Source:
 
     @classmethod
     def of(cls, readable: Readable, *, hashed: bool) -> Source:
-        """Raises OSError when it is a file that cannot be looked at."""
+        """Raises TransferFailed when it is a file that cannot be looked at."""
         source = cls(readable, digest=hashlib.sha256() if hashed else None)
-        match readable:
-            case bytes():
-                source.size = len(readable)
-            case str() | os.PathLike():
+        if isinstance(readable, bytes):
+            source.size = len(readable)
+        elif isinstance(readable, str | os.PathLike):
+            try:
                 seen = Path(readable).stat()
-                source.size, source.mode = seen.st_size, S_IMODE(seen.st_mode)
-            case _:
-                pass
+            except OSError as error:
+                raise TransferFailed(f"{readable!r} cannot be read: {error.strerror}") from error
+            source.size, source.mode = seen.st_size, S_IMODE(seen.st_mode)
         return source
 
     def sha256(self) -> str:
@@ -171,10 +171,10 @@ async def put(
     progress: Progress | None = None,
 ) -> Put:
     """See `Host.put_file_to_host`."""
-    source = _source_of(readable, hashed=expected_sha256 is not None)
+    source = Source.of(readable, hashed=expected_sha256 is not None)
     wanted = expected_sha256
     if skip_if_unchanged and (wanted := wanted or await sha256(readable)):
-        args = [target, _size_word(source.size)]
+        args = [target, "-" if source.size is None else str(source.size)]
         async with machine.shell(script("hosts/files/digest"), args) as process:
             there = await collect(process)
         if there.stdout.decode() == wanted.lower():
@@ -200,7 +200,7 @@ async def _land(
             await anyio.to_thread.run_sync(place.write, [block])
             meter.done += len(block)
         if expected and source.sha256() != expected:
-            raise _not_expected(str(target))
+            raise TransferFailed(f"{target}: its SHA-256 would not be the expected one")
         await anyio.to_thread.run_sync(place.finish)
 
 
@@ -259,18 +259,3 @@ async def _read_ahead(blocks: AsyncIterator[bytes], send: MemoryObjectSendStream
         with suppress(anyio.BrokenResourceError):  # the other side says why it left
             async for block in blocks:
                 await send.send(block)
-
-
-def _source_of(readable: Readable, *, hashed: bool) -> Source:
-    try:
-        return Source.of(readable, hashed=hashed)
-    except OSError as error:
-        raise TransferFailed(f"{readable!r} cannot be read: {error.strerror}") from error
-
-
-def _size_word(size: int | None) -> str:
-    return "-" if size is None else str(size)
-
-
-def _not_expected(target: str) -> TransferFailed:
-    return TransferFailed(f"{target}: its SHA-256 would not be the expected one")
