@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from optio_agents.framing.cursor import Cursor
 
 
+_log = logging.getLogger(__name__)
 _PROCESS = re.compile(r"([0-9]{1,10}) ([0-9]{1,20}) ([0-9a-fA-F-]{1,64})")
 
 LinkState: TypeAlias = Literal["new", "up", "down", "waiting for your login", "refused", "closed"]
+_AWAY = frozenset[LinkState]({"down", "waiting for your login"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +80,44 @@ class Process(Protocol):
         """Its exit code, 128 + n if signal n ended it. Raises HostLost."""
 
 
-class Link(Protocol):
+class LinkStatus:
     """How the way to the machine is, for whoever shows it or waits for it."""
 
-    state: LinkState
-    since: float  # anyio.current_time() of the last change
-    reason: str  # one sentence, empty while up
+    def __init__(self, retry: Callable[[], None] = lambda: None) -> None:
+        self.state: LinkState = "new"
+        self.since = time.monotonic()  # anyio.current_time() of the last change
+        self.reason = ""  # one sentence, empty while up
+        self.retry_now = retry  # and do not wait for the back-off, or for a login to be allowed
+        self._away = 0.0
+        self._watchers: dict[object, Callable[[LinkState, str], None]] = {}
+
+    def watch(self, told: Callable[[LinkState, str], None]) -> Callable[[], None]:
+        """Call *told* at every change, on the loop; returns how to stop that."""
+        key = object()
+        self._watchers[key] = told
+
+        def stop() -> None:
+            self._watchers.pop(key, None)
+
+        return stop
 
     @property
     def away(self) -> float:
         """Seconds, in all, that the machine could not be reached: no time for any bound."""
+        now = time.monotonic() if self.state in _AWAY else self.since
+        return self._away + now - self.since
 
-    def watch(self, told: Callable[[LinkState, str], None]) -> Callable[[], None]:
-        """Call *told* at every change, on the loop; returns how to stop that."""
-
-    def retry_now(self) -> None:
-        """Try again at once instead of waiting for the back-off (for 'waiting for your login')."""
+    def become(self, state: LinkState, reason: str = "") -> None:
+        """Change, which is for the machine's adapter to do; a watcher that raises harms nobody."""
+        if (state, reason) == (self.state, self.reason):
+            return
+        self._away = self.away
+        self.state, self.reason, self.since = state, reason, time.monotonic()
+        for told in list(self._watchers.values()):
+            try:
+                told(state, reason)
+            except Exception:
+                _log.exception("a watcher of the link raised")
 
 
 class Machine(Protocol):
@@ -106,7 +130,7 @@ class Machine(Protocol):
         """As its user would say it: "local", "me@box:2222"."""
 
     @property
-    def link(self) -> Link: ...
+    def link(self) -> LinkStatus: ...
 
     async def connect(self) -> None:
         """Be reachable, or raise the ConnectError that says why not. Twice is fine."""
@@ -151,51 +175,3 @@ class Machine(Protocol):
 
     async def login_environment(self) -> Mapping[str, str]:
         """The environment that its user gets at login there: taken once, bounded."""
-
-
-# How the way to a machine is: told to whoever shows it or waits for it.
-
-
-_log = logging.getLogger(__name__)
-_AWAY = frozenset[str]({"down", "waiting for your login"})
-
-
-class LinkStatus:
-    """The `Link` of a machine, changed only by its adapter."""
-
-    def __init__(self, retry: Callable[[], None] = lambda: None) -> None:
-        self.state: LinkState = "new"
-        self.since = time.monotonic()
-        self.reason = ""
-        self._away = 0.0
-        self._retry = retry
-        self._watchers: dict[object, Callable[[LinkState, str], None]] = {}
-
-    def watch(self, told: Callable[[LinkState, str], None]) -> Callable[[], None]:
-        key = object()
-        self._watchers[key] = told
-        return lambda: void(self._watchers.pop(key, None))
-
-    @property
-    def away(self) -> float:
-        now = time.monotonic() if self.state in _AWAY else self.since
-        return self._away + now - self.since
-
-    def retry_now(self) -> None:
-        self._retry()
-
-    def become(self, state: LinkState, reason: str = "") -> None:
-        """Change, and tell once; a watcher that raises harms nobody."""
-        if (state, reason) == (self.state, self.reason):
-            return
-        self._away = self.away
-        self.state, self.reason, self.since = state, reason, time.monotonic()
-        for told in list(self._watchers.values()):
-            try:
-                told(state, reason)
-            except Exception:
-                _log.exception("a watcher of the link raised")
-
-
-def void(_: object) -> None:
-    """Drop a value where a callback must return none."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from optio_agents.hosts.machine import Link
+    from optio_agents.hosts.machine import LinkStatus
 
 
 _T = TypeVar("_T")
@@ -52,7 +52,7 @@ class ForeignCode:
     """
 
     def __init__(
-        self, link: Link | None = None, permit: Callable[[], Awaitable[None]] | None = None
+        self, link: LinkStatus | None = None, permit: Callable[[], Awaitable[None]] | None = None
     ) -> None:
         self._link, self._permit = link, permit
         self._names: dict[asyncio.Task[Any], str] = {}
