@@ -229,25 +229,15 @@ class LocalMachine:
                         tasks.start_soon(self._stop_tree, run, process)
         self.link.become("closed")
 
-    def shell(
+    @asynccontextmanager
+    async def shell(
         self,
         script: str,
         args: Sequence[str] = (),
         *,
         env: Mapping[str, str] | None = None,
         bulk: bool = False,
-    ) -> AbstractAsyncContextManager[LocalProcess]:
-        return self._shell(script, args, env=env, bulk=bulk)
-
-    @asynccontextmanager
-    async def _shell(
-        self,
-        script: str,
-        args: Sequence[str],
-        *,
-        env: Mapping[str, str] | None = None,
-        bulk: bool = False,
-        stops: bool = True,
+        stops: bool = True,  # what is left of its tree; but for what stops one
     ) -> AsyncIterator[LocalProcess]:
         run = new_mark()
         text = payload(script, args, env={**(env or {}), RUN: run})
@@ -275,24 +265,17 @@ class LocalMachine:
                 return await collect(process, data)
         raise CommandTimedOut(f"no answer within {seconds:g} s")
 
-    @asynccontextmanager
-    async def follow(
+    def follow(
         self, path: str, cursor: Cursor | None, options: FollowOptions
-    ) -> AsyncIterator[Batches]:
+    ) -> AbstractAsyncContextManager[Batches]:
         from optio_agents.hosts.following.local import follow_locally
 
-        async with follow_locally(path, cursor, options) as batches:
-            yield batches
+        return follow_locally(path, cursor, options)
 
-    @asynccontextmanager
-    async def tunnel(
+    def tunnel(
         self, port: int, *, host: str = "127.0.0.1", local_port: int = 0
-    ) -> AsyncIterator[int]:
-        async def dial() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-            return await asyncio.open_connection(host, port)
-
-        async with forwarding(dial, local_port) as ours:
-            yield ours
+    ) -> AbstractAsyncContextManager[int]:
+        return forwarding(lambda: asyncio.open_connection(host, port), local_port)
 
     async def login_environment(self) -> Mapping[str, str]:
         if self._environment is None:
@@ -305,7 +288,7 @@ class LocalMachine:
         args = [f"{RUN}={run}", f"{process.grace:g}", "-", *roots]
         with anyio.move_on_after(_STOPPING + process.grace):
             try:
-                async with self._shell(script("hosts/stop"), args, stops=False) as stopping:
+                async with self.shell(script("hosts/stop"), args, stops=False) as stopping:
                     left = await collect(stopping)
                 if left.exit_code:
                     _log.warning("still running: %r", left.stdout)

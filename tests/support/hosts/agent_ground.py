@@ -50,11 +50,12 @@ class ShellMachine(LocalMachine):
         *,
         env: Mapping[str, str] | None = None,
         bulk: bool = False,
+        stops: bool = True,
     ) -> AsyncIterator[LocalProcess]:
         ours = [text.replace("/bin/sh", self._sh) for text in (script, *args)]
         enter = 's=$1; shift; exec "$0" -c "$s" "$0" "$@"'.replace('"$0"', self._sh)
         path = {"PATH": self._path, **(env or {})}
-        async with super().shell(enter, ours, env=path, bulk=bulk) as process:
+        async with super().shell(enter, ours, env=path, bulk=bulk, stops=stops) as process:
             yield process
 
 

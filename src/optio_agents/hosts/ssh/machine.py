@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from optio_agents.hosts.tunnel import Reader, Writer
 
     from .config import SSHConfig
-    from .process import SshConnection, SshProcess
 
 
 # Shells that stay on the far side, so that a small question costs one round trip.
@@ -233,31 +232,22 @@ class SshRemote:
             self.pool.links.remove(self.link)
             await self.pool.leave()  # which somebody may have joined again meanwhile
 
-    def shell(
+    @asynccontextmanager
+    async def shell(
         self,
         script: str,
         args: Sequence[str] = (),
         *,
         env: Mapping[str, str] | None = None,
         bulk: bool = False,
-    ) -> AbstractAsyncContextManager[SshProcess]:
-        return self._shell(script, args, env=env, bulk=bulk)
-
-    @asynccontextmanager
-    async def _shell(
-        self,
-        script: str,
-        args: Sequence[str],
-        *,
-        env: Mapping[str, str] | None = None,
-        bulk: bool = False,
-        stops: bool = True,
+        stops: bool = True,  # what is left of its tree; but for what stops one
     ) -> AsyncIterator[SshProcess]:
         run, mark = new_mark(), new_mark()
         text = payload(script, args, env={**(env or {}), RUN: run}, mark=mark)
         if self._orphans:
             await self._end_orphans()
-        process = await self._launch(mark, window=_WIDE if bulk else _WINDOW)
+        window = _WIDE if bulk else _WINDOW
+        process = await self.pool.run(COMMAND, mark, window=window)
         self._running[run] = process
         whole = False
         try:
@@ -270,17 +260,6 @@ class SshRemote:
                     await self._stop_tree(run, process)
                 process.close()
             del self._running[run]
-
-    async def _launch(self, mark: str, *, window: int) -> SshProcess:
-        def make(connection: SshConnection) -> SshProcess:
-            return SshProcess(
-                self.name,
-                mark,
-                torn=lambda: connection.torn,
-                released=connection.released,
-            )
-
-        return await self.pool.run(COMMAND, make, window=window)
 
     async def _begin(self, process: SshProcess, text: bytes) -> None:
         began = anyio.current_time()
@@ -308,26 +287,23 @@ class SshRemote:
         except TimeoutError:
             raise CommandTimedOut(f"no answer from {self.name} within {seconds:g} s") from None
 
-    @asynccontextmanager
-    async def follow(
+    def follow(
         self, path: str, cursor: Cursor | None, options: FollowOptions
-    ) -> AsyncIterator[Batches]:
+    ) -> AbstractAsyncContextManager[Batches]:
         from optio_agents.hosts.following.remote import RemoteFollows
 
         if self._follows is None:
             self._follows = RemoteFollows(self)
-        async with self._follows.follow(path, cursor, options) as batches:
-            yield batches
+        return self._follows.follow(path, cursor, options)
 
     async def login_environment(self) -> Mapping[str, str]:
         if self._environment is None:
             self._environment = await environment.read_login(self, base="theirs")
         return self._environment
 
-    @asynccontextmanager
-    async def tunnel(
+    def tunnel(
         self, port: int, *, host: str = "127.0.0.1", local_port: int = 0
-    ) -> AsyncIterator[int]:
+    ) -> AbstractAsyncContextManager[int]:
         async def dial() -> tuple[Reader, Writer]:
             connection = await self.pool.connection()
             try:
@@ -340,8 +316,7 @@ class SshRemote:
                 raise HostError(f"{self.name} does not reach {host}:{port}: {said}") from error
             return far, far
 
-        async with forwarding(dial, local_port) as ours:
-            yield ours
+        return forwarding(dial, local_port)
 
     async def _stop_tree(self, run: str, process: SshProcess) -> None:
         """End what *process* started; logged, not raised, where that fails."""
@@ -357,7 +332,7 @@ class SshRemote:
         args = [f"{RUN}={run}", f"{process.grace:g}", "-", root]
         left = None
         with suppress(HostError), anyio.move_on_after(self._start_seconds + _STARTING) as patience:
-            async with self._shell(script("hosts/stop"), args, stops=False) as stopping:
+            async with self.shell(script("hosts/stop"), args, stops=False) as stopping:
                 patience.deadline = anyio.current_time() + process.grace + _STOPPING
                 left = await collect(stopping)
         if left is None:

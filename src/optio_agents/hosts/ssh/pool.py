@@ -32,7 +32,6 @@ import random
 import time
 from contextlib import suppress
 from contextvars import ContextVar
-from functools import partial
 from operator import sub
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -205,16 +204,15 @@ class Pool:
                 self._raise_last()  # the attempt that we waited for was ours, too
             return await self._open()
 
-    async def run(
-        self, command: str, make: Callable[[SshConnection], SshProcess], *, window: int
-    ) -> SshProcess:
-        """Start *command* on a channel of its own. Raises ConnectError, HostLost, HostError."""
+    async def run(self, command: str, mark: str, *, window: int) -> SshProcess:
+        """Start *command*, which will say *mark*, on a channel of its own.
+
+        Raises ConnectError, HostLost, HostError.
+        """
         while True:
             connection = await self.connection(roomy=True)
             try:
-                return await connection.open_channel(
-                    command, partial(make, connection), window=window
-                )
+                return await connection.open_channel(self.name, command, mark, window=window)
             except asyncssh.ChannelOpenError as error:
                 if connection.ssh.is_closed():
                     raise HostLost(f"the link to {self.name} broke") from error

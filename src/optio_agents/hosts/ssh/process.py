@@ -29,13 +29,11 @@ _NOISE = 1 << 16  # bytes of a profile's chatter that we look through at a time
 class SshProcess(asyncssh.SSHClientSession[bytes]):
     """Our end of the channel: fed by asyncssh's callbacks, read by whoever uses the process."""
 
-    def __init__(
-        self, name: str, mark: str, *, torn: Callable[[], bool], released: Callable[[], None]
-    ) -> None:
+    def __init__(self, name: str, mark: str, connection: SshConnection) -> None:
         self.pid = 0
         self.start = "0"  # clock ticks after boot
         self.grace = GRACE
-        self._name, self._torn, self._released = name, torn, released
+        self._name, self._connection = name, connection
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._out = _Marked(mark, self._pause, self._resume)
         self._err = _Marked(mark, self._pause, self._resume)
@@ -155,10 +153,10 @@ class SshProcess(asyncssh.SSHClientSession[bytes]):
         broken = f"the link to {self._name} broke: {visible(str(exc or 'closed by us'))}"
         if self._code is None:  # whatever else it looks like: nobody told us how it ended
             self.lost = broken
-        whole = self._code is not None and exc is None and not self._torn()
+        whole = self._code is not None and exc is None and not self._connection.torn
         self._end("" if whole else broken)
         self._writable.set()
-        self._released()
+        self._connection.released()
 
     def pause_writing(self) -> None:
         self._writable = anyio.Event()
@@ -225,14 +223,14 @@ class SshConnection:
         return self.taken < self.limit
 
     async def open_channel(
-        self, command: str, process: Callable[[], SshProcess], *, window: int
+        self, name: str, command: str, mark: str, *, window: int
     ) -> SshProcess:
-        """Start *command* with what *process* makes. Raises ChannelOpenError, TimeoutError."""
+        """Start *command* on the host *name*. Raises ChannelOpenError, TimeoutError."""
         made: list[SshProcess] = []
         awaited = True
 
         def factory() -> SshProcess:
-            made.append(process())
+            made.append(SshProcess(name, mark, self))
             return made[0]
 
         def settle(opening: asyncio.Task[Any]) -> None:
@@ -243,21 +241,9 @@ class SshConnection:
                 made[0].close()
 
         self.taken += 1
-        opening = self._opening(factory, command, window)
-        opening.add_done_callback(settle)
-        try:
-            with anyio.fail_after(_OPENING):
-                await asyncio.shield(opening)
-        finally:
-            awaited = False
-        return made[0]
-
-    def _opening(
-        self, factory: Callable[[], SshProcess], command: str, window: int
-    ) -> asyncio.Task[Any]:
         # A task, for asyncssh forgets a channel whose opening is cancelled, and sshd does not. It
         # ends with the server's answer, at the latest with the connection.
-        return asyncio.ensure_future(
+        opening = asyncio.ensure_future(
             self.ssh.create_session(
                 factory,
                 command,
@@ -267,6 +253,13 @@ class SshConnection:
                 x11_forwarding=False,
             )
         )
+        opening.add_done_callback(settle)
+        try:
+            with anyio.fail_after(_OPENING):
+                await asyncio.shield(opening)
+        finally:
+            awaited = False
+        return made[0]
 
     def released(self) -> None:
         """A channel has closed, which is when sshd's count falls, too."""
