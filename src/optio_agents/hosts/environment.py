@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 
 EnvBase: TypeAlias = Literal["login", "empty"]
-Base: TypeAlias = Literal["ours", "theirs"]
 
 # By what it is called: a word for a secret at the end, maybe numbered. What names a program, a
 # public half or a number of tokens does not count.
@@ -77,21 +76,19 @@ _log = logging.getLogger(__name__)
 _PATIENCE = 10.0  # seconds that the user's profile may take
 
 
-async def read_login(machine: Machine, *, base: Base) -> Mapping[str, str]:
-    """What `$SHELL -l` exports; what a plain shell has, where that takes too long or fails.
-
-    Our own children start without ("ours") what only the supervisor was given.
-    """
+async def read_login(machine: Machine) -> Mapping[str, str]:
+    """What `$SHELL -l` exports; what a plain shell has, where that takes too long or fails."""
     for shell in "login", "plain":
         with suppress(CommandTimedOut):
-            if found := await _read(machine, shell, base):
+            if found := await _read(machine, shell):
                 return found
         _log.warning("%s: no environment from a %s shell", machine.name, shell)
     return {}
 
 
-async def _read(machine: Machine, shell: str, base: Base) -> dict[str, str]:
+async def _read(machine: Machine, shell: str) -> dict[str, str]:
     mark = new_mark()
+    base = "ours" if machine.is_local else "theirs"  # ours holds what only we were given
     answer = await machine.ask(script("hosts/environment"), [shell, base, mark], seconds=_PATIENCE)
     _, _, rest = answer.stdout.partition(f"<{mark}>".encode())
     whole, end, _ = rest.partition(f"</{mark}>".encode())

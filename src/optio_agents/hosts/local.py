@@ -21,9 +21,9 @@ from optio_agents.concurrency import name_library
 from optio_agents.errors import CommandTimedOut, HostError
 from optio_agents.hosts import environment
 
-from .machine import LinkStatus
+from .machine import GRACE, STOPPING, LinkStatus
 from .scripting import LOADER, RUN, collect, new_mark, payload, script
-from .streams import Incoming
+from .streams import CHUNK, Incoming
 from .tunnel import forwarding
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 # A script that runs here.
 
 
-GRACE = 2.0  # seconds between TERM and KILL for what is left of its tree
-_CHUNK = 262_144
 _WIDE = 1 << 20  # bytes that a pipe of a bulk script holds
 
 
@@ -153,7 +151,7 @@ class _Pipe:
 
     def _readable(self) -> None:
         try:
-            data = os.read(self._fd, _CHUNK)
+            data = os.read(self._fd, CHUNK)
         except BlockingIOError:
             return
         if data:
@@ -202,7 +200,6 @@ def _pidfd(pid: int) -> int:
 
 
 _log = logging.getLogger(__name__)
-_STOPPING = 13.0  # seconds that stopping a tree may take besides its grace
 _REAPING = 2.0  # seconds
 
 
@@ -279,14 +276,14 @@ class LocalMachine:
 
     async def login_environment(self) -> Mapping[str, str]:
         if self._environment is None:
-            self._environment = await environment.read_login(self, base="ours")
+            self._environment = await environment.read_login(self)
         return self._environment
 
     async def _stop_tree(self, run: str, process: LocalProcess) -> None:
         """End what *process* started; logged, not raised, where that fails."""
         roots = [f"{process.pid}:{start}"] if (start := process.start) else []
         args = [f"{RUN}={run}", f"{process.grace:g}", "-", *roots]
-        with anyio.move_on_after(_STOPPING + process.grace):
+        with anyio.move_on_after(STOPPING + process.grace):
             try:
                 async with self.shell(script("hosts/stop"), args, stops=False) as stopping:
                     left = await collect(stopping)

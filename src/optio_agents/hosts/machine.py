@@ -22,6 +22,9 @@ _PROCESS = re.compile(r"([0-9]{1,10}) ([0-9]{1,20}) ([0-9a-fA-F-]{1,64})")
 LinkState: TypeAlias = Literal["new", "up", "down", "waiting for your login", "refused", "closed"]
 _AWAY = frozenset[LinkState]({"down", "waiting for your login"})
 
+GRACE = 2.0  # seconds between TERM and KILL for what is left of a script's tree
+STOPPING = 13.0  # seconds that stopping it may take besides
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessId:

@@ -11,12 +11,13 @@ import anyio
 
 from optio_agents.errors import HostError
 
+from .streams import CHUNK
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
 
 _log = logging.getLogger(__name__)
-_CHUNK = 262_144
 _ENDING = 5.0  # seconds
 
 
@@ -82,7 +83,7 @@ async def _lead(dial: Dial, reader: Reader, writer: Writer) -> None:
 async def _pump(reader: Reader, writer: Writer) -> None:
     """Pass bytes on until an end; how either side breaks is no business of the other's user."""
     with suppress(OSError, HostError):
-        while data := await reader.read(_CHUNK):
+        while data := await reader.read(CHUNK):
             writer.write(data)
             await writer.drain()
     with suppress(OSError):

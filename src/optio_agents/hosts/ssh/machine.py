@@ -14,7 +14,7 @@ import asyncssh
 from optio_agents.display import visible
 from optio_agents.errors import CommandTimedOut, HostError, HostLost, ServerSilent
 from optio_agents.hosts import environment
-from optio_agents.hosts.machine import Answer, LinkStatus
+from optio_agents.hosts.machine import GRACE, STOPPING, Answer, LinkStatus
 from optio_agents.hosts.scripting import (
     COMMAND,
     LONGEST,
@@ -27,7 +27,7 @@ from optio_agents.hosts.scripting import (
 from optio_agents.hosts.ssh import pool as ssh_pool
 from optio_agents.hosts.tunnel import forwarding
 
-from .process import GRACE, SshProcess, TunnelEnd
+from .process import SshProcess, TunnelEnd
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -156,7 +156,6 @@ async def _until(read: Callable[[], Awaitable[bytes]], mark: str) -> tuple[bytes
 
 _log = logging.getLogger(__name__)
 _WINDOW, _WIDE = 2 << 20, 12 << 20  # bytes on their way to us; as many may lie here unread
-_STOPPING = 13.0  # seconds that stopping a tree may take besides its grace
 _STARTING = 2.0  # seconds for that to begin, besides what a shell takes there: or the link is dead
 _OBEYING = 0.2  # seconds for scripts to end because their input does
 _DIALLING = 30.0  # seconds for the far end of a tunnel
@@ -298,7 +297,7 @@ class SshRemote:
 
     async def login_environment(self) -> Mapping[str, str]:
         if self._environment is None:
-            self._environment = await environment.read_login(self, base="theirs")
+            self._environment = await environment.read_login(self)
         return self._environment
 
     def tunnel(
@@ -333,7 +332,7 @@ class SshRemote:
         left = None
         with suppress(HostError), anyio.move_on_after(self._start_seconds + _STARTING) as patience:
             async with self.shell(script("hosts/stop"), args, stops=False) as stopping:
-                patience.deadline = anyio.current_time() + process.grace + _STOPPING
+                patience.deadline = anyio.current_time() + process.grace + STOPPING
                 left = await collect(stopping)
         if left is None:
             self._orphans.append((run, root))

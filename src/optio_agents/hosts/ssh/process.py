@@ -12,7 +12,8 @@ import asyncssh
 
 from optio_agents.display import visible
 from optio_agents.errors import ConnectError, HostLost
-from optio_agents.hosts.streams import Incoming
+from optio_agents.hosts.machine import GRACE
+from optio_agents.hosts.streams import CHUNK, Incoming
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 # A script on the far side of an SSH channel.
 
 
-GRACE = 2.0  # seconds between TERM and KILL for what is left of its tree
-_CHUNK = 262_144
 _NOISE = 1 << 16  # bytes of a profile's chatter that we look through at a time
 
 
@@ -60,13 +59,13 @@ class SshProcess(asyncssh.SSHClientSession[bytes]):
         self.pid, self.start = int(pid), start.decode()
 
     async def write(self, data: bytes) -> None:
-        for at in range(0, len(data), _CHUNK):
+        for at in range(0, len(data), CHUNK):
             if self.lost:
                 raise HostLost(self.lost)
             if self._channel is None:
                 raise BrokenPipeError("its input is closed")
             try:
-                self._channel.write(data[at : at + _CHUNK])
+                self._channel.write(data[at : at + CHUNK])
             except OSError:
                 raise BrokenPipeError("its input is closed") from None
             await self._writable.wait()
