@@ -7,12 +7,10 @@ from hypothesis import given, strategies as st
 from optio_agents.framing.compare import (
     AGAIN,
     APPENDED,
-    NO_FILE,
     NOTHING,
     REPLACED,
     TRUSTED_AFTER,
     WINDOW,
-    FileState,
     Place,
     decide,
     digest,
@@ -54,9 +52,9 @@ def place(content, offset):
     return Place(1, 7, offset, digest(window), len(window))
 
 
-def seen(content, at, *, inode=7, age=0.0):
+def verdict_on(content, at, *, inode=7, age=0.0):
     window = content[: at.offset][-at.window :] if at.window else b""
-    return FileState(inode, len(content), age, digest(window) == at.tail)
+    return decide(at, inode, len(content), age=age, intact=digest(window) == at.tail)
 
 
 @pytest.mark.parametrize(
@@ -73,21 +71,17 @@ def seen(content, at, *, inode=7, age=0.0):
 )
 def test_a_look_says_what_happened(now, age, verdict):
     at = place(b"one\n", 4)
-    assert decide(at, seen(now, at, age=age)) == verdict
+    assert verdict_on(now, at, age=age) == verdict
 
 
 def test_another_identity_is_a_replacement_and_another_device_number_is_none():
     at = place(b"one\n", 4)
-    assert decide(at, seen(b"one\n", at, inode=8)) == REPLACED
-    assert decide(at._replace(device=99), seen(b"one\n", at, age=9.0)) == NOTHING
+    assert verdict_on(b"one\n", at, inode=8) == REPLACED
+    assert verdict_on(b"one\n", at._replace(device=99), age=9.0) == NOTHING
 
 
 def test_a_file_not_seen_before_begins_at_its_front():
-    assert decide(Cursor().place, FileState(7, 3, 0.0, True)) == REPLACED
-
-
-def test_what_is_no_regular_file_is_none():
-    assert decide(Place(), FileState(7, 3, 0.0, True, regular=False)) == NO_FILE
+    assert decide(Cursor().place, 7, 3, age=0.0, intact=True) == REPLACED
 
 
 @given(st.binary(max_size=3), st.integers(1, WINDOW), st.data())
@@ -96,10 +90,10 @@ def test_an_edit_inside_the_window_is_seen_and_one_before_it_is_not(seed, back, 
     at = place(content, len(content))
     inside = bytearray(content)
     inside[-back] ^= 1
-    assert decide(at, seen(bytes(inside), at)) == REPLACED
+    assert verdict_on(bytes(inside), at) == REPLACED
     before = bytearray(content)
     before[data.draw(st.integers(0, len(content) - WINDOW - 1))] ^= 1
-    assert decide(at, seen(bytes(before), at)) == AGAIN
+    assert verdict_on(bytes(before), at) == AGAIN
 
 
 @given(st.binary(max_size=50), st.lists(st.binary(max_size=3 * WINDOW), max_size=4), st.data())

@@ -11,7 +11,6 @@ from optio_agents.framing.compare import (
     REPLACED,
     WINDOW,
     FileChunk,
-    FileState,
     Place,
     decide,
     digest,
@@ -55,9 +54,8 @@ class Reader:
     def look(self):
         place, file = self.framer.place, self.file
         window = file.content[place.offset - place.window : place.offset]
-        verdict = decide(
-            place, FileState(file.inode, len(file.content), 9.0, digest(window) == place.tail)
-        )
+        intact = digest(window) == place.tail
+        verdict = decide(place, file.inode, len(file.content), age=9.0, intact=intact)
         fresh = verdict == REPLACED
         offset = 0 if fresh else place.offset
         data = file.content[offset : offset + self.size]

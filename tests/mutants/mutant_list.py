@@ -52,8 +52,8 @@ MUTANTS = (
     Mutant(
         "a rewrite of the same length goes unseen",
         SRC + "framing/compare.py",
-        "seen.size < place.offset or not seen.intact:",
-        "seen.size < place.offset:",
+        "size < place.offset or not intact:",
+        "size < place.offset:",
         ("tests/framing/test_cursor.py", "tests/hosts/following/test_follow.py"),
     ),
     Mutant(

@@ -4,7 +4,7 @@
 new file and renames it, a script cuts it and starts over. A reader must lose nothing of that and
 repeat nothing. What can go wrong is that the same bytes at the same offset are another file's, and
 that a new file begins with what the old one held. So a look at a file compares (`compare.decide`,
-a table of five answers): the file is *replaced* when its identity (inode; the device may change
+a table of four answers): the file is *replaced* when its identity (inode; the device may change
 over a reboot) is another, when it is shorter than what was read, or when the last 4 KiB before the
 reader's place are not what they were; a size and a time that are too fresh to trust are looked at
 again. A replaced file is a new *generation*: reading starts at its front, and offsets count from

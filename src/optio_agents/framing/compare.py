@@ -16,7 +16,6 @@ NOTHING = "nothing new"
 APPENDED = "append from offset"
 REPLACED = "replaced"
 AGAIN = "look again"
-NO_FILE = "not a file"
 
 
 class Place(NamedTuple):
@@ -27,16 +26,6 @@ class Place(NamedTuple):
     offset: int = 0
     tail: str = ""  # digest of the last `window` bytes before the offset
     window: int = 0
-
-
-class FileState(NamedTuple):
-    """A file as it is now."""
-
-    inode: int
-    size: int
-    age: float  # seconds for which size and times are known to stand as they are
-    intact: bool  # the bytes of the check window, before the reader's place, are what they were
-    regular: bool = True
 
 
 class FileChunk(NamedTuple):
@@ -60,18 +49,18 @@ def digest(window: bytes) -> str:
     return blake2b(window, digest_size=16).hexdigest() if window else ""
 
 
-def decide(place: Place, seen: FileState) -> str:
-    """One of the five words above: what the reader at *place* has to do about *seen*.
+def decide(place: Place, inode: int, size: int, *, age: float, intact: bool) -> str:
+    """One of the four words above: what the reader at *place* has to do about a file of *size*.
 
-    The device does not count: its number may be another after a reboot.
+    For *age* seconds its size and times are known to stand as they are; *intact* says that the
+    bytes of the check window, before the place, are what they were. The device does not count:
+    its number may be another after a reboot.
     """
-    if not seen.regular:
-        return NO_FILE
-    if place.inode != seen.inode or seen.size < place.offset or not seen.intact:
+    if place.inode != inode or size < place.offset or not intact:
         return REPLACED
-    if seen.size > place.offset:
+    if size > place.offset:
         return APPENDED
-    return NOTHING if seen.age >= TRUSTED_AFTER else AGAIN
+    return NOTHING if age >= TRUSTED_AFTER else AGAIN
 
 
 def last_bytes(before: bytes, data: bytes, end: int) -> bytes:

@@ -26,7 +26,6 @@ class Incoming:
 
     __slots__ = (
         "_chunks",
-        "_ended",
         "_fed",
         "_lost",
         "_pause",
@@ -34,20 +33,17 @@ class Incoming:
         "_resume",
         "_sink",
         "_size",
+        "ended",
     )
 
     def __init__(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
         self._chunks: deque[bytes] = deque()
         self._size = 0
-        self._ended = False
+        self.ended = False
         self._lost = ""
         self._fed: anyio.Event | None = None
         self._sink: Callable[[bytes], None] | None = None
         self._pause, self._resume, self._paused = pause, resume, False
-
-    @property
-    def ended(self) -> bool:
-        return self._ended
 
     def divert(self, sink: Callable[[bytes], None]) -> None:
         """Give *sink* what is and will be fed, as it comes; `read` then waits for the end."""
@@ -71,8 +67,8 @@ class Incoming:
 
     def end(self, lost: str = "") -> None:
         """Nothing more comes: the true end, or the link is *lost* for the reason given."""
-        if not self._ended:
-            self._ended, self._lost = True, lost
+        if not self.ended:
+            self.ended, self._lost = True, lost
             self._wake()
 
     async def read(self, limit: int = CHUNK) -> bytes:
@@ -85,7 +81,7 @@ class Incoming:
         while not self._size:
             if self._lost:
                 raise HostLost(self._lost)
-            if self._ended:
+            if self.ended:
                 return []
             self._fed = self._fed or anyio.Event()
             await self._fed.wait()

@@ -32,7 +32,7 @@ class Following:
         self._loop = asyncio.get_running_loop()
         self._pieces: deque[FileChunk] = deque()  # of the last chunk, still to be framed
         self._ready: deque[Batch] = deque()
-        self._rest_since: float | None = None
+        self.rest_since: float | None = None
         self._ripe_at: float | None = None  # when to ask whether the rest is a line already
         self._at_end = self._idle = self._final = False
         self._rung = False
@@ -41,10 +41,6 @@ class Following:
     @property
     def rest(self) -> bytes:
         return self._framer.rest
-
-    @property
-    def rest_since(self) -> float | None:
-        return self._rest_since
 
     @property
     def caught_up(self) -> bool:
@@ -93,7 +89,7 @@ class Following:
         self._at_end = chunk.at_end or chunk.missing
         if chunk.data or chunk.hole or chunk.fresh:
             rest, now = self._framer.rest_size > 0, self._loop.time()
-            self._rest_since = now if rest else None
+            self.rest_since = now if rest else None
             self._ripe_at = now + RIPE_AFTER if rest and self._options.ripe else None
         if chunk.final:
             self._final = True
@@ -108,7 +104,7 @@ class Following:
 
     def _close(self) -> None:
         self._ready += self._framer.close()
-        self._rest_since = self._ripe_at = None
+        self.rest_since = self._ripe_at = None
 
     async def _wait(self) -> None:
         timer = None

@@ -16,7 +16,6 @@ from optio_agents.framing.compare import (
     REPLACED,
     TRUSTED_AFTER,
     FileChunk,
-    FileState,
     Place,
     behind_hole,
     decide,
@@ -174,7 +173,7 @@ class _File:
         _, device, inode, size, seconds, *_ = status.split()
         place, age = self.place, anyio.current_time() - self._since
         intact = digest(window) == place.tail
-        verdict = decide(place, FileState(int(inode), int(size), age, intact))
+        verdict = decide(place, int(inode), int(size), age=age, intact=intact)
         fresh = verdict == REPLACED
         if fresh and place.offset:
             self.place, self._introduced = Place(), True

@@ -15,7 +15,6 @@ from optio_agents.framing.compare import (
     REPLACED,
     TRUSTED_AFTER,
     FileChunk,
-    FileState,
     Place,
     behind_hole,
     decide,
@@ -160,10 +159,8 @@ class Scan:
         # One read for both: what was compared is what the data stands behind.
         found = os.pread(self._descriptor, wanted, start)
         window, data = found[: place.window], found[place.window :]
-        age = now - self._since
-        verdict = decide(
-            place, FileState(status.st_ino, status.st_size, age, self._is_intact(window))
-        )
+        age, intact = now - self._since, self._is_intact(window)
+        verdict = decide(place, status.st_ino, status.st_size, age=age, intact=intact)
         fresh = verdict == REPLACED
         if fresh:
             self._introduced, window, place = True, b"", Place()
