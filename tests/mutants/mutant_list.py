@@ -159,7 +159,7 @@ MUTANTS = (
     ),
     Mutant(
         "a zombie counts as alive",
-        SRC + "hosts/following/sent/liveness.py",
+        SRC + "hosts/following/sent/scan.py",
         'words[0] not in "ZX" and int(words[19]) == start',
         "int(words[19]) == start",
         ("tests/hosts/following/test_follow.py", "tests/agents/test_agents.py"),

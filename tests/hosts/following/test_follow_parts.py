@@ -16,10 +16,8 @@ from optio_agents.hosts.following import python_end as follow_python
 from optio_agents.hosts.following.local import follow_locally
 from optio_agents.hosts.following.python_end import program
 from optio_agents.hosts.following.sent import scan
-from optio_agents.hosts.following.sent.inotify import Inotify, InotifySource, names_of
-from optio_agents.hosts.following.sent.liveness import Named, gone, same
-from optio_agents.hosts.following.sent.scan import Refused, Scan
-from optio_agents.hosts.following.watcher import SWEEP
+from optio_agents.hosts.following.sent.inotify import SWEEP, Inotify, InotifySource, names_of
+from optio_agents.hosts.following.sent.scan import Named, Refused, Scan, gone, same
 from tests.support.components import unavailable
 from tests.support.hosts.follow_ground import Deaf, append, replace, take
 from tests.support.proc import start_time

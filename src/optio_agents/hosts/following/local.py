@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from optio_agents.errors import FileRefused
 from optio_agents.hosts.following import Following
 from optio_agents.hosts.following.sent.inotify import names_of
-from optio_agents.hosts.following.sent.liveness import Named
 from optio_agents.hosts.following.sent.scan import Refused, Scan
 from optio_agents.mounts import mount_table, on_network
 
@@ -56,12 +55,11 @@ class LocalFollowing(Following):
         self._apart = on_network(raw, mount_table())
         self._looking: asyncio.Future[FileChunk] | None = None  # in the thread
         self._looked = 0.0
-        told = options.process
         self._scan = Scan(
             raw,
             self._framer.place,
             root=os.fsencode(options.root or ""),
-            process=Named(told.pid, told.start, told.boot) if told else None,
+            process=options.process,
             hold=not self._apart,
         )
         self._watcher = watcher()

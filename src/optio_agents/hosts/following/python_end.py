@@ -26,7 +26,6 @@ MODULES = (  # in the order in which they import one another
     "framing.compare",
     "framing.frames",
     "mounts",
-    "hosts.following.sent.liveness",
     "hosts.following.sent.inotify",
     "hosts.following.sent.scan",
     "hosts.following.sent.far_end",

@@ -23,7 +23,7 @@ from optio_agents.framing.compare import (
     last_bytes,
 )
 from optio_agents.framing.frames import Refusal
-from optio_agents.hosts.following.sent.liveness import same
+from optio_agents.hosts.following.sent.scan import same
 from optio_agents.hosts.scripting import os_bytes, script
 
 if TYPE_CHECKING:

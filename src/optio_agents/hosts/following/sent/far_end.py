@@ -16,8 +16,7 @@ from typing import Any
 from optio_agents.framing.compare import Place
 from optio_agents.framing.frames import Refusal, pack, pack_refusal
 from optio_agents.hosts.following.sent.inotify import SWEEP, InotifySource, names_of, poll_pause
-from optio_agents.hosts.following.sent.liveness import Named
-from optio_agents.hosts.following.sent.scan import CHUNK, Refused, Scan
+from optio_agents.hosts.following.sent.scan import CHUNK, Named, Refused, Scan
 
 # ruff: noqa: PTH100 - a path here is bytes, and may not be resolved
 

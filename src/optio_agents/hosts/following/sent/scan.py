@@ -9,6 +9,7 @@ import errno
 import os
 import resource
 import stat
+from typing import TYPE_CHECKING, NamedTuple
 
 from optio_agents.framing.compare import (
     NOTHING,
@@ -21,9 +22,11 @@ from optio_agents.framing.compare import (
     digest,
     last_bytes,
 )
-from optio_agents.hosts.following.sent.liveness import Named, gone
 
-# ruff: noqa: PTH115, PTH116 - a path here is bytes, and each call is one system call
+if TYPE_CHECKING:
+    from optio_agents.framing.batches import ProcessIdentity
+
+# ruff: noqa: PTH110, PTH115, PTH116 - a path here is bytes, and each call is one system call
 
 
 CHUNK = 262_144  # bytes of one look: beyond it nothing gets faster, and the others wait
@@ -56,7 +59,7 @@ class Scan:
         place: Place,
         *,
         root: bytes = b"",
-        process: Named | None = None,
+        process: ProcessIdentity | None = None,
         hold: bool = True,
     ) -> None:
         self.path, self.place = path, place
@@ -235,3 +238,53 @@ def _below(path: bytes, root: bytes) -> bool:
 def _allowance() -> int:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return limit // _SHARE if limit > 0 else 1 << 16
+
+
+# Whether a process is still the same one, and still there.
+
+
+_BOOT = "/proc/sys/kernel/random/boot_id"
+
+
+class Named(NamedTuple):
+    """A process for all time."""
+
+    pid: int
+    start: int  # clock ticks after boot
+    boot: str
+
+
+def gone(process: ProcessIdentity) -> bool:
+    """It has ended: a zombie has, and so has a pid that is somebody else's by now."""
+    try:
+        if _read(_BOOT).strip() != process.boot:
+            return True
+        return not same(_read(f"/proc/{process.pid}/stat"), process.start)
+    except (FileNotFoundError, ProcessLookupError):
+        return os.path.exists(_BOOT) or not _answers(process.pid)
+    except OSError:  # out of descriptors, say: ask again later
+        return False
+
+
+def same(line: str, start: int) -> bool:
+    """*line*, from /proc/PID/stat, tells of a living process that began at *start*."""
+    words = line.rpartition(")")[2].split()
+    return len(words) > 19 and words[0] not in "ZX" and int(words[19]) == start
+
+
+def _answers(pid: int) -> bool:  # no /proc: the pid is all there is
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _read(path: str) -> str:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 4096).decode("utf-8", "replace")
+    finally:
+        os.close(descriptor)
