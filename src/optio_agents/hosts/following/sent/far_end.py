@@ -21,6 +21,7 @@ from optio_agents.hosts.following.sent.scan import CHUNK, Named, Refused, Scan
 # ruff: noqa: PTH100 - a path here is bytes, and may not be resolved
 
 
+_COMMANDS, _OUTPUT = 0, 1  # descriptors
 _FIRST_STEP = 4096  # bytes of a follow's first chunk: however short a link lives, it brings some
 
 
@@ -34,16 +35,67 @@ class File:
 
 
 class FarEnd:
-    """The files that are followed, and which of them are to be looked at."""
+    """The files that are followed, and which of them are to be looked at.
 
-    def __init__(self, source: InotifySource[int], output: int) -> None:
-        self.source, self._output = source, output
+    Waits for commands, for the file system and for the time of the next sweep.
+    """
+
+    def __init__(self) -> None:
         self._files: dict[int, File] = {}
-        self.dirty: set[int] = set()
+        self._dirty: set[int] = set()  # keys of those that a look may bring something of
+        self._source: InotifySource[int] = InotifySource()
+        self._bell = -1
+        self._unread = b""  # of a command that is not whole yet
+        self._poll = select.poll()
+        self._poll.register(_COMMANDS, select.POLLIN)
+        self._next_sweep = self._next_poll = 0.0
 
-    def obey(self, line: bytes) -> None:
-        """Do what one line of JSON says; a key that is gone by now does not matter."""
-        command = json.loads(line.decode("ascii"))
+    def run(self) -> None:
+        """Serve until the commands end."""
+        while True:
+            due = self._look_around(time.monotonic())
+            pause = 0.0 if self._dirty else max(due - time.monotonic(), 0.001)
+            for descriptor, _ in self._poll.poll(pause * 1000):
+                if descriptor == self._bell:
+                    self._dirty |= self._source.changed()
+                elif not self._read_commands():
+                    return
+            for key in list(self._dirty):
+                file = self._files.get(key)
+                if file is None or file.credit <= 0 or not self._look(key, file):
+                    self._dirty.discard(key)
+
+    def _look_around(self, now: float) -> float:
+        """Look cheaply at what it is time for; when it will be the next time."""
+        if now >= self._next_sweep:
+            self._source.renew()
+            for key, file in self._files.items():
+                self._source.listen(key, names_of(file.scan.path))
+            self._check(self._files, now)
+            self._next_sweep = now + SWEEP
+        if self._source.fileno() != self._bell:
+            self._bell = self._source.fileno()  # it comes once, and stays
+            self._poll.register(self._bell, select.POLLIN)
+        unwatched = self._source.unwatched()
+        if not unwatched:
+            return self._next_sweep
+        if now >= self._next_poll:
+            self._check(unwatched, now)
+            self._next_poll = now + poll_pause(len(unwatched))
+        return min(self._next_sweep, self._next_poll)
+
+    def _check(self, keys: Iterable[int], now: float) -> None:
+        self._dirty |= {key for key in keys if self._files[key].scan.may_have_changed(now)}
+
+    def _read_commands(self) -> bool:
+        data = os.read(_COMMANDS, 65536)
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        for line in lines:
+            self._obey(json.loads(line.decode("ascii")))
+        return bool(data)
+
+    def _obey(self, command: dict[str, Any]) -> None:
+        """A key that is gone by now does not matter."""
         key = command["key"]
         if command["do"] == "add":
             self._add(key, command)
@@ -54,28 +106,7 @@ class FarEnd:
                 self._files[key].scan.finish()
             else:
                 self._drop(key)
-            self.dirty.add(key)
-
-    def take(self) -> None:
-        self.dirty |= self.source.changed()
-
-    def sweep(self) -> None:
-        """Look cheaply at everything."""
-        self.source.renew()
-        for key, file in self._files.items():
-            self.source.listen(key, names_of(file.scan.path))
-        self.poll(self._files)
-
-    def poll(self, keys: Iterable[int]) -> None:
-        now = time.monotonic()
-        self.dirty |= {key for key in keys if self._files[key].scan.may_have_changed(now)}
-
-    def serve(self) -> None:
-        """One look at each file that may have something new and may send it."""
-        for key in list(self.dirty):
-            file = self._files.get(key)
-            if file is None or file.credit <= 0 or not self._look(key, file):
-                self.dirty.discard(key)
+            self._dirty.add(key)
 
     def _add(self, key: int, command: dict[str, Any]) -> None:
         process = command["process"]
@@ -88,11 +119,11 @@ class FarEnd:
         if command["finished"]:
             scan.finish()
         self._files[key] = File(scan, command["credit"])
-        self.source.listen(key, names_of(scan.path))
-        self.dirty.add(key)
+        self._source.listen(key, names_of(scan.path))
+        self._dirty.add(key)
 
     def _drop(self, key: int) -> None:
-        self.source.listen(key, set())
+        self._source.listen(key, set())
         self._files.pop(key).scan.close()
 
     def _look(self, key: int, file: File) -> bool:
@@ -104,7 +135,7 @@ class FarEnd:
             self._drop(key)
             return False
         if chunk.fresh:
-            self.source.listen(key, names_of(file.scan.path))
+            self._source.listen(key, names_of(file.scan.path))
         told = chunk.at_end, chunk.missing, chunk.final
         if chunk.data or chunk.fresh or told != file.told:
             file.told = told
@@ -117,61 +148,14 @@ class FarEnd:
         view = memoryview(data)
         while view:
             try:
-                view = view[os.write(self._output, view) :]
+                view = view[os.write(_OUTPUT, view) :]
             except BlockingIOError:
-                select.select([], [self._output], [])
-
-
-class Loop:
-    """Waits for commands, for the file system and for the time of the next sweep."""
-
-    def __init__(self, end: FarEnd, source: int) -> None:
-        self._end, self._source, self._unread = end, source, b""
-        self._poll = select.poll()
-        self._poll.register(source, select.POLLIN)
-        self._bell = -1
-        self._next_sweep = self._next_poll = 0.0
-
-    def run(self) -> None:
-        """Serve until the commands end."""
-        while True:
-            due = self._look_around(time.monotonic())
-            pause = 0.0 if self._end.dirty else max(due - time.monotonic(), 0.001)
-            for descriptor, _ in self._poll.poll(pause * 1000):
-                if descriptor == self._bell:
-                    self._end.take()
-                elif not self._read_commands():
-                    return
-            self._end.serve()
-
-    def _look_around(self, now: float) -> float:
-        """Sweep and poll when it is time to; when it will be the next time."""
-        source = self._end.source
-        if now >= self._next_sweep:
-            self._end.sweep()
-            self._next_sweep = now + SWEEP
-        if source.fileno() != self._bell:
-            self._bell = source.fileno()  # it comes once, and stays
-            self._poll.register(self._bell, select.POLLIN)
-        unwatched = source.unwatched()
-        if not unwatched:
-            return self._next_sweep
-        if now >= self._next_poll:
-            self._end.poll(unwatched)
-            self._next_poll = now + poll_pause(len(unwatched))
-        return min(self._next_sweep, self._next_poll)
-
-    def _read_commands(self) -> bool:
-        data = os.read(self._source, 65536)
-        *lines, self._unread = (self._unread + data).split(b"\n")
-        for line in lines:
-            self._end.obey(line)
-        return bool(data)
+                select.select([], [_OUTPUT], [])
 
 
 def main() -> None:
     try:
-        Loop(FarEnd(InotifySource(), 1), 0).run()
+        FarEnd().run()
     except BrokenPipeError:  # nobody listens any more
         pass
 
