@@ -345,13 +345,11 @@ async def launch(
     process = await block.__aenter__()
     running = Running(block, process, merged=merge_stderr)
     try:
-        entered = await running.stdout.read(len(token))
+        if await running.stdout.read(len(token)) != token.encode():
+            raise _no_directory(cwd)
     except BaseException:
         await running.leave()
         raise
-    if entered != token.encode():
-        await running.leave()
-        raise _no_directory(cwd)
     return ProcessHandle(
         process,
         running.stdout,

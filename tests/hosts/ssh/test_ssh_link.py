@@ -391,11 +391,11 @@ async def test_after_a_sleep_all_connections_are_asked_at_once(
                 await process.wait()
 
 
-async def test_a_sleep_is_a_clock_that_ran_ahead() -> None:
+async def test_a_sleep_is_a_clock_that_ran_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     lead, woke = [0.0, 0.0], anyio.Event()
-    waking = Waking(
-        asyncio.get_running_loop(), woke.set, clocks=lambda: (lead[0], lead[1]), every=0.001
-    )
+    monkeypatch.setattr("optio_agents.hosts.ssh.pool._lead", lambda: tuple(lead))
+    monkeypatch.setattr("optio_agents.hosts.ssh.pool._EVERY", 0.001)
+    waking = Waking(asyncio.get_running_loop(), woke.set)
     for drift in (0.0, 4.0, 7.0, 1.0):
         lead[0] = drift
         await anyio.sleep(0.005)

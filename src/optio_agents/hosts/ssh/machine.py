@@ -307,12 +307,11 @@ class SshRemote:
             connection = await self.pool.connection()
             try:
                 with anyio.fail_after(_DIALLING):
-                    far = TunnelEnd(
-                        *await connection.ssh.open_connection(host, port, encoding=None)
-                    )
+                    there = await connection.ssh.open_connection(host, port, encoding=None)
             except (asyncssh.Error, OSError) as error:
                 said = visible(str(error))
                 raise HostError(f"{self.name} does not reach {host}:{port}: {said}") from error
+            far = TunnelEnd(*there)
             return far, far
 
         return forwarding(dial, local_port)

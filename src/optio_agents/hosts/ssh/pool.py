@@ -68,24 +68,16 @@ _EVERY = 2.0  # seconds between looks
 class Waking:
     """Calls *woke* on the loop, soon after every sleep, until it is stopped."""
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        woke: Callable[[], None],
-        *,
-        clocks: Callable[[], tuple[float, ...]] | None = None,
-        every: float = _EVERY,
-    ) -> None:
-        self._loop, self._woke, self._clocks, self._every = loop, woke, clocks or _lead, every
-        self._seen = self._clocks()
-        self._timer = loop.call_later(every, self._look)
+    def __init__(self, loop: asyncio.AbstractEventLoop, woke: Callable[[], None]) -> None:
+        self._loop, self._woke, self._seen = loop, woke, _lead()
+        self._timer = loop.call_later(_EVERY, self._look)
 
     def stop(self) -> None:
         self._timer.cancel()
 
     def _look(self) -> None:
-        self._timer = self._loop.call_later(self._every, self._look)
-        seen, self._seen = self._seen, self._clocks()
+        self._timer = self._loop.call_later(_EVERY, self._look)
+        seen, self._seen = self._seen, _lead()
         if max(map(sub, self._seen, seen)) >= SLEPT:
             self._woke()
 

@@ -28,7 +28,6 @@ class Route:
     name: str
     host: str
     port: int
-    user: str
     key_host: str  # the name that the host key is filed under
     known_hosts: tuple[str, ...]
     jump: str  # "user@host:port,…" or nothing
@@ -53,7 +52,6 @@ async def route(config: SSHConfig) -> Route:
         name=f"{found.username}@{config.host}{port}",
         host=found.host,
         port=found.port,
-        user=found.username,
         key_host=found.host_key_alias or found.host,
         known_hosts=_known_hosts(config, found),
         jump=found.tunnel if isinstance(found.tunnel, str) else "",
