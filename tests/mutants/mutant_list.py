@@ -218,7 +218,7 @@ MUTANTS = (
     Mutant(
         "a torn link is an exit",
         SRC + "hosts/ssh/process.py",
-        "whole = self._code is not None and exc is None and not self._torn()",
+        "whole = self._code is not None and exc is None and not self._connection.torn",
         "whole = True",
         ("tests/hosts/ssh/test_ssh_link.py", "tests/hosts/test_machines.py"),
     ),
@@ -565,8 +565,8 @@ MUTANTS = (
     Mutant(
         "a root is taken for where it leads by now",
         SRC + "hosts/following/sent/scan.py",
-        'path.startswith(root.rstrip(b"/") + b"/")',
-        'path.startswith(os.path.realpath(root).rstrip(b"/") + b"/")',
+        'top = self._root.rstrip(b"/") + b"/"',
+        'top = os.path.realpath(self._root).rstrip(b"/") + b"/"',
         ("tests/hosts/following/test_follow.py", "-k", "becomes_a_link"),
     ),
     Mutant(

@@ -128,7 +128,9 @@ class Host:
 
     async def ask(self, text: str, *args: str, data: bytes = b"") -> Answer:
         """Run a short script, or one of ours by its name, in the warm shell: one round trip."""
-        return await self.machine.ask(_body(text), args, data=data)
+        ours = text.endswith(".sh") and "\n" not in text
+        body = script(text.removesuffix(".sh")) if ours else text
+        return await self.machine.ask(body, args, data=data)
 
     async def run_command(
         self,
@@ -375,11 +377,6 @@ class Host:
         answer = await self.machine.ask(text, args, seconds=EMPTYING)
         if answer.exit_code:
             raise refusal(answer, self.taskdir, name)
-
-
-def _body(text: str) -> str:
-    name = text.removesuffix(".sh")
-    return text if name == text or "\n" in name else script(name)
 
 
 class LocalHost(Host):

@@ -71,14 +71,11 @@ class LocalProcess:
             try:
                 view = view[os.write(self._stdin, view) :]
             except BlockingIOError:
-                await self._writable()
+                try:
+                    await anyio.wait_writable(self._stdin)
+                except anyio.ClosedResourceError:
+                    raise BrokenPipeError("its input was closed") from None
         await anyio.lowlevel.checkpoint()
-
-    async def _writable(self) -> None:
-        try:
-            await anyio.wait_writable(self._stdin)
-        except anyio.ClosedResourceError:
-            raise BrokenPipeError("its input was closed") from None
 
     async def close_input(self) -> None:
         if self._stdin >= 0:

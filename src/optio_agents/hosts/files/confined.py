@@ -188,8 +188,9 @@ async def _open_here(
 
         async def more() -> list[bytes]:
             data = await anyio.to_thread.run_sync(os.read, fd, _PIECE)
-            at = os.lseek(fd, 0, os.SEEK_CUR)
-            if not data and not (_same(was, os.fstat(fd)) and at == was.st_size):
+            at, now = os.lseek(fd, 0, os.SEEK_CUR), os.fstat(fd)
+            before = was.st_size, was.st_size, was.st_mtime_ns
+            if not data and (at, now.st_size, now.st_mtime_ns) != before:
                 raise _changed(path)
             return [data] if data else []
 
@@ -255,7 +256,3 @@ def _read_over(fd: int, size: int) -> str:
         digest.update(data)
         size -= len(data)
     return digest.hexdigest()
-
-
-def _same(was: os.stat_result, now: os.stat_result) -> bool:
-    return (was.st_size, was.st_mtime_ns) == (now.st_size, now.st_mtime_ns)

@@ -6,7 +6,6 @@ small questions. What a look means is decided here.
 
 from __future__ import annotations
 
-import stat
 from typing import TYPE_CHECKING
 
 import anyio
@@ -23,7 +22,7 @@ from optio_agents.framing.compare import (
     last_bytes,
 )
 from optio_agents.framing.frames import Refusal
-from optio_agents.hosts.following.sent.scan import same
+from optio_agents.hosts.following.sent.scan import Refused, expect_regular, same
 from optio_agents.hosts.scripting import os_bytes, script
 
 if TYPE_CHECKING:
@@ -111,8 +110,10 @@ class ShellEnd:
         if not file.stamp:
             file.tell(FileChunk(missing=True))
             return
-        if refusal := _refusal_of(int(file.stamp.split()[0], 16)):
-            self._refuse(file, refusal)
+        try:
+            expect_regular(int(file.stamp.split()[0], 16))
+        except Refused as refused:
+            self._refuse(file, refused.reason, refused.detail)
             return
         place, root = file.place, os_bytes(file.follow.options.root or "").rstrip(b"/")
         start = place.offset - place.window
@@ -124,11 +125,11 @@ class ShellEnd:
             return
         status, *more = answer.stdout.split(b"\0", 3)
         if status == b"unreadable":
-            self._refuse(file, Refusal("unreadable", "permission denied"))
+            self._refuse(file, "unreadable", "permission denied")
         elif len(more) < 3:
             pass  # it is gone again: the next look at all will tell
         elif root and not more[0].startswith(root + b"/"):
-            self._refuse(file, Refusal("outside", "leads out of its root"))
+            self._refuse(file, "outside", "leads out of its root")
         else:
             file.note(status.rstrip(b"\n"))
             found, hole = more[2][start - skip * _BLOCK :], int(more[1])
@@ -136,9 +137,9 @@ class ShellEnd:
             if not file.take(status, window, data, hole):
                 await self._look(file)
 
-    def _refuse(self, file: _File, refusal: Refusal) -> None:
+    def _refuse(self, file: _File, reason: str, detail: str) -> None:
         self._files.pop(file.follow, None)
-        file.follow.put(refusal)
+        file.follow.put(Refusal(reason, detail))
 
 
 class _File:
@@ -199,11 +200,3 @@ class _File:
         if chunk.data or chunk.hole or chunk.fresh or state != self._state:
             self._state = state
             self.follow.put(chunk)
-
-
-def _refusal_of(mode: int) -> Refusal | None:
-    if stat.S_ISREG(mode):
-        return None
-    if stat.S_ISDIR(mode):
-        return Refusal("directory", "is a directory")
-    return Refusal("special", "is no regular file")

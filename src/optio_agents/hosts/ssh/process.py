@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import signal
+import signal as signals
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -144,7 +144,8 @@ class SshProcess(asyncssh.SSHClientSession[bytes]):
         self._tell()
 
     def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
-        self._code = 128 + _number(signal)
+        named = signals.Signals.__members__.get(f"SIG{signal}")
+        self._code = 128 + (named or 0)
         self._tell()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -192,13 +193,6 @@ class _Marked:
                 self.incoming.feed(rest)
         elif len(self.noise) > _NOISE:
             self.noise = self.noise[-_NOISE // 2 :]
-
-
-def _number(name: str) -> int:
-    try:
-        return signal.Signals[f"SIG{name}"].value
-    except KeyError:
-        return 0
 
 
 _CHANNELS = 9  # of the ten that sshd allows

@@ -141,7 +141,7 @@ class Scan:
             raise
 
     def _open(self, found: os.stat_result) -> os.stat_result:
-        _expect_regular(found)  # before the open: to open a device can mean something to it
+        expect_regular(found.st_mode)  # before the open: to open a device can mean something to it
         try:
             self._descriptor = os.open(self.path, _FLAGS)
         except PermissionError as error:
@@ -149,8 +149,10 @@ class Scan:
         Scan.held += 1
         status = os.fstat(self._descriptor)
         self._identity = _identity(status)
-        _expect_regular(status)
-        if self._root and not _below(_real_path(self._descriptor, self.path), self._root):
+        expect_regular(status.st_mode)
+        # Below where the root really was when it was named: it may be a link by now.
+        top = self._root.rstrip(b"/") + b"/"
+        if self._root and not _real_path(self._descriptor, self.path).startswith(top):
             raise Refused("outside", "leads out of " + os.fsdecode(self._root))
         return status
 
@@ -216,10 +218,11 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _expect_regular(status: os.stat_result) -> None:
-    if stat.S_ISDIR(status.st_mode):
+def expect_regular(mode: int) -> None:
+    """Raises Refused for what a *mode* says to be no regular file."""
+    if stat.S_ISDIR(mode):
         raise Refused("directory", "is a directory")
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(mode):
         raise Refused("special", "is no regular file")
 
 
@@ -228,11 +231,6 @@ def _real_path(descriptor: int, path: bytes) -> bytes:
         return os.readlink(b"/proc/self/fd/%d" % descriptor)
     except OSError:  # no /proc here
         return os.path.realpath(path)
-
-
-def _below(path: bytes, root: bytes) -> bool:
-    # Where *root* really was when it was named: it may be a link by now.
-    return path.startswith(root.rstrip(b"/") + b"/")
 
 
 def _allowance() -> int:
