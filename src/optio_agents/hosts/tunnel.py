@@ -82,7 +82,7 @@ async def _lead(dial: Dial, reader: Reader, writer: Writer) -> None:
 
 async def _pump(reader: Reader, writer: Writer) -> None:
     """Pass bytes on until an end; how either side breaks is no business of the other's user."""
-    with suppress(OSError, HostError):
+    with suppress(Exception):  # of its own library
         while data := await reader.read(CHUNK):
             writer.write(data)
             await writer.drain()

@@ -27,8 +27,6 @@ from optio_agents.hosts.scripting import (
 from optio_agents.hosts.ssh import pool as ssh_pool
 from optio_agents.hosts.tunnel import forwarding
 
-from .process import SshProcess, TunnelEnd
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
     from optio_agents.hosts.tunnel import Reader, Writer
 
     from .config import SSHConfig
+    from .process import SshProcess
 
 
 # Shells that stay on the far side, so that a small question costs one round trip.
@@ -307,12 +306,10 @@ class SshRemote:
             connection = await self.pool.connection()
             try:
                 with anyio.fail_after(_DIALLING):
-                    there = await connection.ssh.open_connection(host, port, encoding=None)
+                    return await connection.ssh.open_connection(host, port, encoding=None)
             except (asyncssh.Error, OSError) as error:
                 said = visible(str(error))
                 raise HostError(f"{self.name} does not reach {host}:{port}: {said}") from error
-            far = TunnelEnd(*there)
-            return far, far
 
         return forwarding(dial, local_port)
 

@@ -259,25 +259,3 @@ class SshConnection:
         self.taken -= 1
         if not self.taken:
             self._emptied(self)
-
-
-class TunnelEnd:
-    """The far end of a tunnelled connection."""
-
-    def __init__(
-        self, reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes]
-    ) -> None:
-        self._reader, self._writer = reader, writer
-        self.write, self.write_eof, self.close = writer.write, writer.write_eof, writer.close
-
-    async def read(self, n: int) -> bytes:
-        try:
-            return await self._reader.read(n)
-        except asyncssh.Error as error:
-            raise HostLost(str(error)) from error
-
-    async def drain(self) -> None:
-        try:
-            await self._writer.drain()
-        except asyncssh.Error as error:
-            raise HostLost(str(error)) from error
