@@ -345,11 +345,13 @@ async def launch(
     process = await block.__aenter__()
     running = Running(block, process, merged=merge_stderr)
     try:
-        if await running.stdout.read(len(token)) != token.encode():
-            raise _no_directory(cwd)
+        entered = await running.stdout.read(len(token))
     except BaseException:
         await running.leave()
         raise
+    if entered != token.encode():
+        await running.leave()
+        raise _no_directory(cwd)
     return ProcessHandle(
         process,
         running.stdout,

@@ -1,4 +1,4 @@
-"""Read a short script's whole answer."""
+"""Carry a script to a machine, and read its whole answer."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-import anyio
-
+from optio_agents.concurrency import task_group
 from optio_agents.errors import (
     AlreadyOwned,
     CommandFailed,
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from .machine import Process
 
 
-# Carry a script, its arguments and its environment across any login shell, byte for byte.
+# Script, arguments and environment come across any login shell byte for byte.
 #
 # One constant crosses the login shell. All else follows on its standard input, read by exact
 # length, so that nothing of it stands in a command line and the script's own input stays whole.
@@ -128,15 +127,12 @@ async def collect(process: Process, data: bytes = b"") -> Answer:
             await _read_all(process.read_error, stderr)
 
     stdout = bytearray()
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(drain)
-            with suppress(BrokenPipeError):  # it did not want to read all: its exit code tells
-                await process.write(data)
-            await process.close_input()
-            await _read_all(process.read, stdout)
-    except* HostError as group:
-        raise group.exceptions[0] from None
+    async with task_group() as tasks:
+        tasks.start_soon(drain)
+        with suppress(BrokenPipeError):  # it did not want to read all: its exit code tells
+            await process.write(data)
+        await process.close_input()
+        await _read_all(process.read, stdout)
     return Answer(await process.wait(), bytes(stdout), bytes(stderr))
 
 

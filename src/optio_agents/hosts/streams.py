@@ -24,18 +24,6 @@ class Incoming:
     This is the backpressure: a process whose output nobody reads has to wait.
     """
 
-    __slots__ = (
-        "_chunks",
-        "_fed",
-        "_lost",
-        "_pause",
-        "_paused",
-        "_resume",
-        "_sink",
-        "_size",
-        "ended",
-    )
-
     def __init__(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
         self._chunks: deque[bytes] = deque()
         self._size = 0

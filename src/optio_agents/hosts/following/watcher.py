@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from optio_agents.concurrency import name_library
 from optio_agents.hosts.following.sent.inotify import SWEEP, InotifySource, poll_pause
 
+
 class Watched(Protocol):
     """Who follows a file."""
 

@@ -215,9 +215,7 @@ class SshConnection:
     def free(self) -> bool:
         return self.taken < self.limit
 
-    async def open_channel(
-        self, name: str, command: str, mark: str, *, window: int
-    ) -> SshProcess:
+    async def open_channel(self, name: str, command: str, mark: str, *, window: int) -> SshProcess:
         """Start *command* on the host *name*. Raises ChannelOpenError, TimeoutError."""
         made: list[SshProcess] = []
         awaited = True
