@@ -45,8 +45,8 @@ MUTANTS = (
     Mutant(
         "end of the log is success",
         SRC + "session/run.py",
-        "Exited(self._ended) if keywords else Done(None)",
-        "Done(None)",
+        'exited(self._ended) if keywords else Ending("done")',
+        'Ending("done")',
         ("tests/session/test_session.py",),
     ),
     Mutant(
@@ -699,8 +699,8 @@ MUTANTS = (
     Mutant(
         "a limit ends what is done",
         SRC + "session/run.py",
-        "        self.decision.decide(self._used_up)\n",
-        "        self.decision.verdict = self._used_up\n",
+        "        self.decision.decide(returned)\n",
+        "        self.decision.ending = returned\n",
         ("tests/supervision/test_limits.py",),
     ),
     Mutant(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from optio_agents.errors import (
-    AgentReportedError,
-    DoneRefused,
-    EndedByHook,
-    EndSession,
-)
+from optio_agents.display import Secrets
+from optio_agents.errors import AgentReportedError, DoneRefused, EndedByHook, EndSession
+from optio_agents.session.options import Options
+from optio_agents.session.run import run_session
 from optio_agents.store.memory import MemoryJournal
+from optio_agents.testing.memory import MemoryContext, MemoryHost
 from tests.support.sessions.sessions import Context, hand_over, says, says_and_stays, write
 
 
@@ -177,6 +176,17 @@ async def test_a_check_may_end_the_session(sessions, ctx):
 
     with pytest.raises(EndedByHook, match="enough"):
         await sessions.run(ctx, body=says("DONE"), on_done=on_done)
+
+
+async def test_the_error_of_a_refusal_shows_no_credential():
+    async def body(host, _):
+        host.append("DONE")
+
+    on_done, _ = answers("s3cret-token stands in the code")
+    secrets = Secrets({"A_TOKEN": "s3cret-token"})
+    options = Options(body=body, on_done=on_done, secrets=secrets)
+    with pytest.raises(DoneRefused, match=r"\[A_TOKEN\] stands in the code"):
+        await run_session(MemoryHost(), MemoryContext(), options)
 
 
 async def three(hook, path, text):

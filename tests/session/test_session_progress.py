@@ -116,7 +116,7 @@ async def test_what_raises_is_counted_and_the_rest_goes_on(ctx):
         await progress.finish(5)
     assert desk.shared.troubles == {"report_progress": 3}
     assert broken.told == [("attention", "still there")]
-    assert desk.decision.verdict is None
+    assert desk.decision.ending is None
 
 
 async def test_a_message_of_any_size_and_content_is_short_and_visible(ctx):

@@ -15,9 +15,9 @@ reader: each kind has a queue of its own, in order, so a slow callback delays no
 ERROR waits behind ten thousand deliverables. What the queues hold is bounded and what exceeds them
 counted; the log itself is the rest of the queue.
 
-*One end.* The first verdict counts; only DONE gives way, to what breaks one of its promises. From a
-verdict of failure on, foreign code has 10 s, then it is left behind by name; `after_execute` runs
-in every case.
+*One end.* The first ending counts; only DONE gives way, to what breaks one of its promises. From a
+failure on, foreign code has 10 s, then it is left behind by name; `after_execute` runs in every
+case.
 
 Read `run` (the way in, and the stages in their order), `options` (what it is given), `shared` (what
 its parts have in common), `dispatch` (lines to whoever they are for), `deliverables`, `messages`

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import posixpath
 import tempfile
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,21 +20,15 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from optio_agents.concurrency import OnDemand
 from optio_agents.display import visible
-from optio_agents.errors import (
-    EndSession,
-    FileRefused,
-    HostError,
-    HostKeyRefused,
-    TransferFailed,
-)
+from optio_agents.errors import EndSession, FileRefused, TransferFailed
 from optio_agents.hosts.files.atomic import save
 from optio_agents.hosts.files.odd_names import as_written, by_any_name, shown_name
 from optio_agents.hosts.retrying import retrying
 from optio_agents.store.records import Delivery, Entry
 
-from .foreign_code import ForeignExit, describe, describe_value
+from .foreign_code import ForeignExit
+from .messages import Answers, may_pass
 from .options import Deliverable
 
 if TYPE_CHECKING:
@@ -90,16 +83,13 @@ class _Announced:
     refusal: str | None = None
 
 
-class Deliverables:
+class Deliverables(Answers[_Announced]):
     """All announcements of one run."""
 
     def __init__(
         self, shared: Shared, hook: HookContext, channel: Channel, progress: Progress
     ) -> None:
-        self._shared, self._hook = shared, hook
-        self._channel, self._progress = channel, progress
-        self._worker = OnDemand(shared.workers, self._work, failed=shared.fail)
-        self._open: deque[_Announced] = deque()
+        super().__init__(shared, hook, channel, progress)
         self._rows: dict[tuple[str, int, int], Delivery] = {}
         self._spool: tempfile.TemporaryDirectory[str] | None = None
 
@@ -107,11 +97,6 @@ class Deliverables:
     def rows(self) -> tuple[Delivery, ...]:
         """Every announcement, as far as it has come."""
         return tuple(self._rows.values())
-
-    @property
-    def waiting(self) -> int:
-        """Announcements that the agent has no reply to yet."""
-        return len(self._open)
 
     def remember(self, rows: tuple[Delivery, ...]) -> None:
         """What an earlier supervisor did."""
@@ -130,10 +115,6 @@ class Deliverables:
         self._rows[entry.key] = row
         self._open.append(item)
         self._worker.wake()
-
-    async def idle(self) -> None:
-        """Return once every announcement so far has its reply."""
-        await self._worker.idle()
 
     def close(self) -> None:
         """Remove what was fetched and not saved."""
@@ -184,7 +165,7 @@ class Deliverables:
                 shared.host.machine,
                 partial(self._fetch_once, item),
                 seconds=_FETCHING,
-                passes=_is_ours_to_mend,
+                passes=may_pass,
                 failing=show,
             )
         except FileRefused as error:
@@ -193,8 +174,7 @@ class Deliverables:
             if place.apart:
                 item.refusal += f" Here deliverables/ is {visible(place.deliverables)}."
         except Exception as error:
-            ours = _is_ours_to_mend(error)
-            shared.fail(self._not_fetched(item, error) if ours else error)
+            shared.fail(self._not_fetched(item, error) if may_pass(error) else error)
             return
         else:
             path = shown_name(place.relative(item.announced, real=fetched.real_path))
@@ -265,7 +245,7 @@ class Deliverables:
         self._progress.report(None, f"Deliverable: {file.path}")
         calls: list[tuple[str, Callable[[], Awaitable[object]]]] = []
         revisions: list[str] = []
-        doing = "saving"
+        doing, about = "saving", f"Deliverable {file.path}"
         try:
             if options.save_deliverables_to is not None:
                 to = Path(options.save_deliverables_to)
@@ -278,26 +258,15 @@ class Deliverables:
             if on_file is not None:
                 calls.append(("on_deliverable_file", partial(on_file, self._hook, file)))
             for doing, call in calls:
-                seconds = options.callback_timeout
-                answer = await self._shared.foreign.call(doing, call, seconds=seconds)
-                if isinstance(answer, str):
-                    revisions.append(answer)
-                elif answer is not None:
-                    error = TypeError(f"it returned {describe_value(answer)}, not text or None")
-                    self._report_trouble(doing, file.path, error, how="failed")
+                if words := await self._call(about, doing, call):
+                    revisions.append(words)
         except Exception as error:
-            self._report_trouble(doing, file.path, error)
+            how = "could not be saved" if doing == "saving" else ""
+            self._report_trouble(about, doing, error, how=how)
             if isinstance(error, EndSession | ForeignExit):
                 return f"the session ends here. {visible(str(error))}".rstrip()
             return _OUR_TROUBLE
-        return "\n".join(filter(None, revisions))[:_LONGEST] or "accepted."
-
-    def _report_trouble(
-        self, doing: str, path: str, error: Exception, *, how: str = "callback raised"
-    ) -> None:
-        self._shared.note_trouble(doing, error)
-        words = "could not be saved" if doing == "saving" else f"{doing} {how}"
-        self._progress.report(None, f"Deliverable {path}: {words}: {describe(error)}")
+        return "\n".join(revisions)[:_LONGEST] or "accepted."
 
     def _spooled(self, entry: Entry) -> Path:
         """Where the file of *entry* lies on our side until it is answered."""
@@ -314,12 +283,6 @@ async def _text_of(file: Deliverable) -> str | None:
         return data.decode()
     except UnicodeDecodeError:
         return None
-
-
-def _is_ours_to_mend(error: Exception) -> bool:
-    """A full disk of ours, a transfer that breaks, a host that takes its time; nothing final."""
-    final = FileRefused | HostKeyRefused
-    return isinstance(error, HostError | OSError) and not isinstance(error, final)
 
 
 async def fetch_deliverable_text(host: Host, absolute_path: str) -> str:

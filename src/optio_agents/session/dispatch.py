@@ -21,7 +21,7 @@ from optio_agents.protocol.events import (
 )
 from optio_agents.store.records import LAST_LINES, Entry, Kind
 
-from .outcome import Done, Reported
+from .outcome import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,9 +64,9 @@ class Dispatch:
         self,
         shared: Shared,
         progress: Progress,
+        hints: Hints,
         deliverables: Deliverables,
         callers: CallerMessages,
-        hints: Hints,
         check: DoneCheck,
     ) -> None:
         self._shared, self._progress, self._deliverables = shared, progress, deliverables
@@ -122,11 +122,11 @@ class Dispatch:
             return
         match self._parse(ending.line):
             case DoneEvent(summary) if resumed.accepted:
-                self._shared.decision.decide(Done(summary, verified=True))
+                self._shared.decision.decide(Ending("done", summary, verified=True))
             case event:
                 self._end(ending, event)
 
-    def hand_over(
+    def hand_over(  # noqa: C901 - the union is the list
         self, entries: list[Entry], events: list[LogEvent], cut: Mapping[int, int]
     ) -> None:
         """Give recorded entries to whoever they are for; *cut* has the size of shortened ones."""
@@ -141,8 +141,12 @@ class Dispatch:
                         self._deliverables.announce(entry, path)
                 case DoneEvent() | ErrorEvent():
                     self._end(entry, event)
-                case AttentionEvent() | BrowserEvent() | ClientMessageEvent():
-                    self._ask_context(entry, event)
+                case AttentionEvent(reason):
+                    self._progress.call("need_attention", visible(reason), entry=entry)
+                case ClientMessageEvent(keyword, data):
+                    self._progress.call("client_message", keyword, data, entry=entry)
+                case BrowserEvent(url):
+                    self._open_browser(entry, url)
                 case CallerMessageEvent():
                     self._callers.announce(entry, event)
                 case UnknownLine(text):
@@ -164,30 +168,20 @@ class Dispatch:
             case DoneEvent(summary):
                 self._ended = event
                 self._progress.report(None, summary, entry)
-                self._shared.decision.decide(Done(summary))
+                self._shared.decision.decide(Ending("done", summary))
             case ErrorEvent(message):
                 self._ended = event
                 self._shared.mark_done(entry)
-                self._shared.decision.decide(Reported(message))
+                self._shared.decision.decide(Ending("error", message))
             case _:
                 _log.warning("a recorded ending reads as none: %s", visible(entry.line))
 
-    def _ask_context(
-        self, entry: Entry, event: AttentionEvent | BrowserEvent | ClientMessageEvent
-    ) -> None:
-        match event:
-            case AttentionEvent(reason):
-                self._progress.call("need_attention", visible(reason), entry=entry)
-            case ClientMessageEvent(keyword, data):
-                self._progress.call("client_message", keyword, data, entry=entry)
-            case BrowserEvent(url):
-                rewrite = self._shared.options.browser_url_rewrite
-                try:
-                    shown = url if rewrite is None else rewrite(url)
-                except Exception as error:
-                    self._shared.note_trouble("browser_url_rewrite", error)
-                    self._shared.mark_done(entry)
-                else:
-                    self._progress.call("request_browser_open", shown, entry=entry)
-            case _:
-                assert_never(event)
+    def _open_browser(self, entry: Entry, url: str) -> None:
+        rewrite = self._shared.options.browser_url_rewrite
+        try:
+            shown = url if rewrite is None else rewrite(url)
+        except Exception as error:
+            self._shared.note_trouble("browser_url_rewrite", error)
+            self._shared.mark_done(entry)
+        else:
+            self._progress.call("request_browser_open", shown, entry=entry)

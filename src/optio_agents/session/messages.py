@@ -1,11 +1,11 @@
-"""Messages to the agent, and answers to two of its lines: messages of its own, and DONE."""
+"""Messages to the agent, and the answers to what it wrote: here to its messages, and to DONE."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
 
@@ -25,7 +25,7 @@ from optio_agents.hosts.retrying import retrying
 from optio_agents.store.records import ACCEPTED, REPEATED
 
 from .foreign_code import ForeignExit, describe, describe_value
-from .outcome import Done, RefusedDone
+from .outcome import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -70,10 +70,9 @@ class Channel:
         if self.kind == "none":
             return None
         send = partial(self._send, name, SYSTEM_MESSAGE_PREFIX + text)
-        machine = getattr(self._shared.host, "machine", None)
         try:
             if self.kind == "agent":
-                await retrying(machine, send, passes=_passes)
+                await retrying(self._shared.machine, send, passes=may_pass)
             else:
                 await send()
         except Exception as error:
@@ -104,28 +103,60 @@ class Channel:
                 raise
 
 
-def _passes(error: Exception) -> bool:
-    """It may be over by the next time: a full disk, a lost link, no descriptor left."""
-    final = HostKeyRefused | FileRefused  # the latter: there is no such session any more
+def may_pass(error: Exception) -> bool:
+    """It may be over by the next time: a full disk, a lost link, a host that takes its time."""
+    final = HostKeyRefused | FileRefused  # the latter: there is no such file or session any more
     return isinstance(error, HostError | OSError) and not isinstance(error, final)
 
 
-class CallerMessages:
-    """Calls `on_caller_message` with one after the other; a string it returns is the reply."""
+_Item = TypeVar("_Item")
+
+
+class Answers(Generic[_Item]):
+    """What the agent wrote and has no answer to yet, of one kind, in order."""
 
     def __init__(
         self, shared: Shared, hook: HookContext, channel: Channel, progress: Progress
     ) -> None:
         self._shared, self._hook = shared, hook
         self._channel, self._progress = channel, progress
-        self._open: deque[tuple[Entry, CallerMessageEvent]] = deque()
-        self._decided: dict[tuple[str, int, int], str] = {}
+        self._open: deque[_Item] = deque()
+        self._decided: dict[tuple[str, int, int], str] = {}  # what an earlier supervisor did
         self._worker = OnDemand(shared.workers, self._work, failed=shared.fail)
 
     @property
     def waiting(self) -> int:
-        """Messages that had no turn yet."""
+        """How many have no answer yet."""
         return len(self._open)
+
+    async def idle(self) -> None:
+        """Return once all that came so far has its answer."""
+        await self._worker.idle()
+
+    async def _work(self) -> None:
+        """Answer what is open."""
+        raise NotImplementedError
+
+    async def _call(
+        self, about: str, name: str, call: Callable[[], Awaitable[object]]
+    ) -> str | None:
+        """What a callback has to say; what is neither text nor None is a failure of its own."""
+        seconds = self._shared.options.callback_timeout
+        answer = await self._shared.foreign.call(name, call, seconds=seconds)
+        if answer is None or isinstance(answer, str):
+            return answer
+        error = TypeError(f"it returned {describe_value(answer)}, not text or None")
+        self._report_trouble(about, name, error, how=f"{name} failed")
+        return None
+
+    def _report_trouble(self, about: str, name: str, error: Exception, *, how: str = "") -> None:
+        self._shared.note_trouble(name, error)
+        words = how or f"{name} callback raised"
+        self._progress.report(None, f"{about}: {words}: {describe(error)}")
+
+
+class CallerMessages(Answers[tuple["Entry", "CallerMessageEvent"]]):
+    """Calls `on_caller_message` with one after the other; a string it returns is the reply."""
 
     def remember(self, replies: tuple[tuple[Entry, str], ...]) -> None:
         """What an earlier supervisor decided to answer."""
@@ -142,10 +173,6 @@ class CallerMessages:
         self._open.append((entry, event))
         self._worker.wake()
 
-    async def idle(self) -> None:
-        """Return once every message so far had its turn."""
-        await self._worker.idle()
-
     async def _work(self) -> None:
         while self._open:
             entry, event = self._open[0]
@@ -159,29 +186,16 @@ class CallerMessages:
 
     async def _ask(self, event: CallerMessageEvent) -> str | None:
         callback, name = self._shared.options.on_caller_message, "on_caller_message"
+        about = f"Message {event.keyword}"
         assert callback is not None
-        call = partial(callback, self._hook, event.keyword, event.data)
-        seconds = self._shared.options.callback_timeout
         try:
-            reply: object = await self._shared.foreign.call(name, call, seconds=seconds)
+            call = partial(callback, self._hook, event.keyword, event.data)
+            return await self._call(about, name, call)
         except Exception as error:
-            self._report_trouble(event, error)
+            self._report_trouble(about, name, error)
             if isinstance(error, EndSession | ForeignExit):
                 return None
             return f"message {event.keyword}: there was trouble on our side. Send it again later."
-        if isinstance(reply, str):
-            return reply
-        if reply is not None:
-            returned = f"it returned {describe_value(reply)}, not text or None"
-            self._report_trouble(event, TypeError(returned), how="failed")
-        return None
-
-    def _report_trouble(
-        self, event: CallerMessageEvent, error: Exception, *, how: str = "callback raised"
-    ) -> None:
-        self._shared.note_trouble("on_caller_message", error)
-        words = f"Message {event.keyword}: on_caller_message {how}: {describe(error)}"
-        self._progress.report(None, words)
 
 
 # Whether DONE holds. The check runs at least once for each. What it refuses is recorded before it
@@ -194,8 +208,8 @@ _QUOTED = 4000  # characters of what it said last
 _LONGEST = 32_768  # characters of a refusal
 
 
-class DoneCheck:
-    """All checks of one run, one after the other."""
+class DoneCheck(Answers[tuple["Entry", str | None]]):
+    """All checks of one run, one after the other, each once all else that came is *answered*."""
 
     def __init__(
         self,
@@ -205,20 +219,11 @@ class DoneCheck:
         progress: Progress,
         answered: Callable[[], Awaitable[None]],
     ) -> None:
-        self._shared, self._hook = shared, hook
-        self._channel, self._progress, self._answered = channel, progress, answered
-        self._open: deque[tuple[Entry, str | None]] = deque()
-        self._decided: dict[tuple[str, int, int], str] = {}
-        self._refusals = 0
-        self._worker = OnDemand(shared.workers, self._work, failed=shared.fail)
+        super().__init__(shared, hook, channel, progress)
+        self._answered, self._refusals = answered, 0
         self.active = shared.options.verify is not None or shared.options.on_done is not None
         self.passed = False
         self.refusal: str | None = None  # the last one, which the agent took
-
-    @property
-    def waiting(self) -> int:
-        """How many DONE have no answer yet."""
-        return len(self._open)
 
     def remember(self, resumed: Resumed) -> None:
         """What an earlier supervisor decided."""
@@ -232,30 +237,25 @@ class DoneCheck:
         self._open.append((entry, summary))
         self._worker.wake()
 
-    async def idle(self) -> None:
-        """Return once every DONE so far has its answer."""
-        await self._worker.idle()
-
     async def _work(self) -> None:
         shared = self._shared
         shared.options.on_check(True)
         try:
-            while self._open and shared.decision.verdict is None:
+            while self._open and shared.decision.ending is None:
                 await self._answered()
                 entry, summary = self._open[0]
                 reply = self._decided.get(entry.key)
                 if reply is None:
                     words = await self._run(summary)
-                    if shared.decision.verdict is not None:
+                    if shared.decision.ending is not None:
                         return
                     reply = await self._decide(entry, words)
                 if reply == ACCEPTED:
                     self._accept()
                     return
                 if reply != REPEATED and not await self._say(entry, reply):
-                    shared.decision.decide(
-                        RefusedDone(reply)
-                    )  # and whoever resumes it, finds it open
+                    # and whoever resumes it, finds it open
+                    shared.decision.decide(Ending("refused", reply))
                     return
                 self._open.popleft()
                 shared.mark_done(entry)
@@ -311,7 +311,7 @@ class DoneCheck:
         self._progress.report(None, summary, entry)
         for repeated, _ in more:
             self._progress.report(None, repeated.line, repeated)
-        self._shared.decision.decide(Done(summary, verified=True))
+        self._shared.decision.decide(Ending("done", summary, verified=True))
 
     async def _decide(self, entry: Entry, words: str | None) -> str:
         """Record what becomes of *entry*; of a refusal first what else was written before it.

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import anyio
 
@@ -28,187 +26,103 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    summary: str | None
-    verified: bool = False  # what checks it has accepted it
+class Ending:
+    """One way in which a run may end. A body that was ended for a reason may return it."""
+
+    outcome: Outcome
+    words: str | None = None  # of DONE or ERROR; else one sentence that says what happened
+    verified: bool = False  # what checks DONE has accepted it
+    error: BaseException | None = None  # what a hook, the body, the journal or the host raised
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedDone:
-    """DONE did not hold."""
-
-    words: str
-
-
-@dataclass(frozen=True, slots=True)
-class AtLimit:
-    """It has used all that it may. As a verdict, and as what a body returns that says so."""
-
-    words: str
+def failed(error: BaseException) -> Ending:
+    """The caller meets *error* as it is."""
+    ours = isinstance(error, OptioAgentsError)  # then its words are for a person
+    words = str(error) if ours else f"{type(error).__name__}: {error}"
+    return Ending("failed", words, error=error)
 
 
-@dataclass(frozen=True, slots=True)
-class Reported:
-    message: str | None
+def exited(agent: Ended) -> Ending:
+    """The agent is gone, and has not said that it is done."""
+    if agent.how == "never-started":
+        return Ending("exited", "the agent was never started, and cannot start any more")
+    if agent.signal is not None:
+        how = f"ended by {agent.signal}"
+    elif agent.exit_code is not None:
+        how = f"exit code {agent.exit_code}"
+    else:
+        gone = {"lost": "its process vanished", "rebooted": "its host was restarted"}
+        how = gone.get(agent.how, "how it exited is unknown")
+    return Ending("exited", f"the agent ended without DONE ({how})")
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """The context said so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    agent: Ended
-
-
-@dataclass(frozen=True, slots=True)
-class Stalled:
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Hooked:
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unreachable:
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A hook, the body, the journal or the host raised."""
-
-    error: BaseException
-
-
-@dataclass(frozen=True, slots=True)
-class Interrupted:
-    """Whoever awaits the session was cancelled."""
-
-
-Verdict: TypeAlias = (
-    Done
-    | RefusedDone
-    | AtLimit
-    | Reported
-    | Cancelled
-    | Exited
-    | Stalled
-    | Hooked
-    | Unreachable
-    | Failed
-    | Interrupted
-)
-
-
-_BESIDE_DONE = Done | RefusedDone | AtLimit | Reported | Exited | Stalled  # no promise of it
+_BESIDE_DONE = {"done", "refused", "over limit", "error", "exited", "stalled"}  # no promise of it
 
 
 @dataclass(slots=True)
 class Decision:
-    """The first verdict counts; only Done gives way, as long as its promises are being kept."""
+    """The first ending counts; only DONE gives way, as long as its promises are being kept."""
 
-    verdict: Verdict | None = None
-    failed_at: float | None = None  # anyio.current_time() of the verdict that is not Done
-    over: asyncio.Future[None] = field(  # done once there is a verdict
+    ending: Ending | None = None
+    failed_at: float | None = None  # anyio.current_time() of the ending that is not DONE
+    over: asyncio.Future[None] = field(  # done once there is an ending
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-    _scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    # For one block, which is cancelled by an ending that is not DONE.
+    healthy: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
-    def decide(self, verdict: Verdict) -> None:
+    @property
+    def is_done(self) -> bool:
+        return self.ending is not None and self.ending.outcome == "done"
+
+    def decide(self, ending: Ending) -> None:
         """This is how it ends, unless that was settled before."""
-        match self.verdict:
-            case None:
-                pass
-            case Done() if not isinstance(verdict, _BESIDE_DONE):
-                pass  # a promise of DONE could not be kept
-            case _:
-                return
-        self.verdict = verdict
+        broken = self.is_done and ending.outcome not in _BESIDE_DONE  # a promise of DONE
+        if self.ending is not None and not broken:
+            return
+        self.ending = ending
         if not self.over.done():
             self.over.set_result(None)
-        if not isinstance(verdict, Done):
+        if not self.is_done:
             self.failed_at = anyio.current_time()
-            self._scope.cancel()
-
-    @contextmanager
-    def while_healthy(self) -> Iterator[None]:
-        """Run the block until there is a verdict that is not Done. For one block."""
-        with self._scope:
-            yield
+            self.healthy.cancel()
 
 
-def outcome_of(verdict: Verdict) -> tuple[Outcome, str | None]:  # noqa: C901 - the union is the list
-    """The outcome, and the summary that goes with it."""
-    match verdict:
-        case Done(summary, _):
-            return "done", summary
-        case RefusedDone(words):
-            return "refused", words
-        case AtLimit(words):
-            return "over limit", words
-        case Cancelled():
-            return "cancelled", "the context said to stop"
-        case Interrupted():
-            return "cancelled", "whoever waited for the session was cancelled"
-        case Reported(message):
-            return "error", message
-        case Exited(Ended(how="never-started")):
-            return "exited", "the agent was never started, and cannot start any more"
-        case Exited(agent):
-            return "exited", f"the agent ended without DONE ({_how(agent)})"
-        case Stalled(seconds):
-            return "stalled", f"nothing was heard of the agent for {seconds:.0f} s"
-        case Hooked(reason):
-            return "ended by hook", reason
-        case Unreachable(reason):
-            return "unreachable", reason
-        case Failed(error):
-            ours = isinstance(error, OptioAgentsError)  # then its words are for a person
-            return "failed", str(error) if ours else f"{type(error).__name__}: {error}"
-        case _:
-            assert_never(verdict)
-
-
-def error_of(  # noqa: C901 - the union is the list
-    verdict: Verdict, result: SessionResult, *, host: str, stderr: str
+def error_of(
+    ending: Ending, result: SessionResult, *, host: str, stderr: str
 ) -> BaseException | None:
-    """What to raise for *verdict*; None where the result is to be returned."""
+    """What to raise for *ending*; None where the result is to be returned."""
     last = "it logged nothing"
     if result.last_lines:
         last = f"its last line was {visible(result.last_lines[-1], limit=200)!r}"
     about: dict[str, Any] = {"last_lines": result.last_lines, "stderr": stderr, "result": result}
-    match verdict:
-        case Done() | Cancelled() | Interrupted():
-            return None
-        case Failed(error):
-            return error
-        case RefusedDone(words):
+    words = result.summary or ""
+    match result.outcome:
+        case "done" | "cancelled" | "detached" | "failed":
+            return ending.error
+        case "refused":
             return DoneRefused(f"the agent is not done: {visible_block(words)}", **about)
-        case AtLimit(words):
+        case "over limit":
             return SessionLimitReached(f"the session was ended: {words}; {last}", **about)
-        case Reported(message):
-            reason = visible(message) if message else "it gave no reason"
+        case "error":
+            reason = visible(words) or "it gave no reason"
             return AgentReportedError(f"the agent reported an error: {reason}", **about)
-        case Exited():
-            exited = AgentExited(f"{result.summary}; {last}", **about)
-            exited.exit_code = verdict.agent.exit_code
-            return exited
-        case Stalled():
-            return AgentStalled(f"{result.summary}; {last}", **about)
-        case Hooked(reason):
-            return EndedByHook(f"a callback ended the session: {reason or 'no reason'}", **about)
-        case Unreachable(reason):
+        case "exited":
+            ended = AgentExited(f"{words}; {last}", **about)
+            ended.exit_code = result.agent.exit_code
+            return ended
+        case "stalled":
+            return AgentStalled(f"{words}; {last}", **about)
+        case "ended by hook":
+            return EndedByHook(f"a callback ended the session: {words or 'no reason'}", **about)
+        case "unreachable":
             return HostUnreachable(
-                f"{host} stayed away ({reason}); {last}. The agent may still be at work there: "
+                f"{host} stayed away ({words}); {last}. The agent may still be at work there: "
                 f"resume session {result.session} to go on",
                 **about,
             )
         case _:
-            assert_never(verdict)
+            assert_never(result.outcome)
 
 
 def end_of(value: object) -> Ended:
@@ -222,13 +136,3 @@ def end_of(value: object) -> Ended:
         code = None
     how = getattr(value, "how", None) or ("unknown" if code is None else "exited")
     return Ended(exit_code=code, signal=getattr(value, "signal", None), how=str(how))
-
-
-def _how(agent: Ended) -> str:
-    if agent.signal is not None:
-        return f"ended by {agent.signal}"
-    if agent.exit_code is not None:
-        return f"exit code {agent.exit_code}"
-    return {"lost": "its process vanished", "rebooted": "its host was restarted"}.get(
-        agent.how, "how it exited is unknown"
-    )

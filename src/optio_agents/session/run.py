@@ -27,21 +27,7 @@ from .foreign_code import cancel_once, describe
 from .foreign_host import adapt
 from .messages import CallerMessages, Channel, DoneCheck
 from .options import Options
-from .outcome import (
-    AtLimit,
-    Cancelled,
-    Decision,
-    Done,
-    Exited,
-    Failed,
-    Interrupted,
-    RefusedDone,
-    Reported,
-    Unreachable,
-    end_of,
-    error_of,
-    outcome_of,
-)
+from .outcome import Decision, Ending, end_of, error_of, exited
 from .progress import Progress
 from .shared import Shared
 from .watch import Hints, Watch
@@ -77,6 +63,7 @@ _LAST_CALLS = 2.0  # seconds of these that belong to cancelling what still answe
 _REPORTING = 10.0  # seconds for what the context does not know yet, at a good end
 _ASKING = 5.0  # seconds for a last question to the agent
 _NOT_RUN = 126, 127  # exit codes of a shell that could not run what it should
+_INTERRUPTED = Ending("cancelled", "whoever waited for the session was cancelled")
 
 
 async def run_log_protocol_session(
@@ -210,7 +197,7 @@ class Run:
         self.decision.over.add_done_callback(lambda _: options.on_over())
         self._started_at = time.time()
         self._body: asyncio.Task[Any] | None = None
-        self._ended, self._used_up = Ended(), None
+        self._ended = Ended()
         self._interrupted = asyncio.get_running_loop().create_future()
 
     def _assemble(self, workers: TaskGroup) -> None:
@@ -223,19 +210,17 @@ class Run:
         self.hook = HookContext(self.ctx, self.host, agent_sender=sender)
         answering = self.shared, self.hook, self.channel, self.progress
         self.deliverables, self.callers = Deliverables(*answering), CallerMessages(*answering)
-        self.hints = hints = Hints(self.shared, self.channel, self.progress)
-        self.check = DoneCheck(
-            self.shared, self.hook, self.channel, self.progress, self._answer_all
-        )
-        parts = self.deliverables, self.callers, hints, self.check
-        self.watch = Watch(self.shared, self.ctx, *parts)
-        self.dispatch = Dispatch(self.shared, self.progress, *parts)
+        self.check = DoneCheck(*answering, self._answer_all)
+        answers = self.deliverables, self.callers, self.check
+        self.hints = Hints(self.shared, self.channel, self.progress)
+        self.watch = Watch(self.shared, self.ctx, self.hints, answers)
+        self.dispatch = Dispatch(self.shared, self.progress, self.hints, *answers)
 
     def interrupt(self) -> None:
         """Whoever waits for this run does not want to any more."""
         if not self._interrupted.done():
             self._interrupted.set_result(None)
-        self.decision.decide(Interrupted())
+        self.decision.decide(_INTERRUPTED)
 
     async def run(self) -> tuple[SessionResult, BaseException | None]:
         """How it ended, and what is to be raised for that."""
@@ -243,12 +228,12 @@ class Run:
             self._assemble(workers)
             stop_watching = self.watch.start()
             try:
-                with self.decision.while_healthy():
+                with self.decision.healthy:
                     await self._settle(self._prepare)
-                    if self.decision.verdict is None:
+                    if self.decision.ending is None:
                         await self._settle(self._live)
             except asyncio.CancelledError:  # the loop is being shut down; the rest is bounded
-                self.decision.decide(Interrupted())
+                self.decision.decide(_INTERRUPTED)
             stop_watching()
             if (failed_at := self.decision.failed_at) is not None:
                 await self._answer_what_is_left(until=failed_at + BOUND - _LAST_CALLS)
@@ -262,7 +247,7 @@ class Run:
         return await self._conclude()
 
     async def _settle(self, stage: Callable[[], Awaitable[None]]) -> None:
-        """Run *stage*; what it raises becomes the verdict."""
+        """Run *stage*; what it raises becomes the ending."""
         try:
             await stage()
         except Exception as error:
@@ -279,8 +264,7 @@ class Run:
             await self._call("prepare", partial(options.prepare, self._given, self.hook))
             set_up = False
         if options.resuming:  # an agent may be at work there: its host is waited for from now on
-            machine = getattr(self.host, "machine", None)
-            real = await retrying(machine, lambda: open_channel(self.host, "resume"))
+            real = await retrying(self.host.machine, lambda: open_channel(self.host, "resume"))
         else:
             real = await open_channel(self.host, "start", set_up=set_up)
         self.shared.workplace = replace(place, real=real)
@@ -381,23 +365,25 @@ class Run:
     def _judge_body(self, *, keywords: bool) -> None:
         body = self._body
         assert body is not None
+        returned: object = None
         if body.done() and not body.cancelled():
             error = body.exception()
             if error is None:
-                self._used_up = body.result()
-                self._ended = end_of(body.result())
+                returned = body.result()
+                self._ended = end_of(returned)
             elif isinstance(error, Exception):
-                if isinstance(self.decision.verdict, Done):  # the agent's word counts
+                if self.decision.is_done:  # the agent's word counts
                     self.shared.note_trouble("body", error)
                 else:
                     self.shared.fail(error)
-        if isinstance(self._used_up, AtLimit):
-            self.decision.decide(self._used_up)
+        if isinstance(returned, Ending):
+            self.decision.decide(returned)
         end = self._ended
         crashed = end.signal is not None or end.exit_code or end.how in ("lost", "rebooted")
         if self.check.refusal is not None and not crashed:
-            self.decision.decide(RefusedDone(f"the agent ended. {self.check.refusal}"))
-        self.decision.decide(Exited(self._ended) if keywords else Done(None))
+            words = f"the agent ended. {self.check.refusal}"
+            self.decision.decide(Ending("refused", words))
+        self.decision.decide(exited(self._ended) if keywords else Ending("done"))
 
     # Ending
 
@@ -406,7 +392,8 @@ class Run:
         if self._body is not None:
             cancel_once(self._body)
         with anyio.move_on_after(until - anyio.current_time()):
-            if isinstance(self.decision.verdict, Reported | Exited):
+            ending = self.decision.ending
+            if ending is not None and ending.outcome in ("error", "exited"):
                 await self._answer_all()
         await self.progress.finish(_LAST_CALLS / 2)
 
@@ -427,28 +414,29 @@ class Run:
             await self.foreign.finish(task, name)
         except Exception as error:
             self.progress.report_now(f"{name} callback raised: {describe(error)}")
-            if isinstance(self.decision.verdict, Done):
+            if self.decision.is_done:
                 self.shared.fail(error)
             else:  # it must not hide why the session ended
                 self.shared.note_trouble(name, error)
 
     async def _conclude(self) -> tuple[SessionResult, BaseException | None]:
-        verdict = self.decision.verdict
-        assert verdict is not None
+        ending = self.decision.ending
+        assert ending is not None
+        outcome, summary = ending.outcome, ending.words
         stderr, agent, hide = "", self.options.agent, self.options.secrets.hide
-        if agent is not None and not isinstance(verdict, Done | Cancelled | Unreachable):
+        if agent is not None and outcome not in ("done", "cancelled", "unreachable"):
             try:
                 with anyio.fail_after(_ASKING):
                     stderr = hide(await agent.last_stderr())
             except (OptioAgentsError, OSError):
                 _log.debug("the agent's last words cannot be had", exc_info=True)
-        outcome, summary = outcome_of(verdict)
-        if isinstance(verdict, Exited) and agent is None:
-            summary = f"body returned before DONE: {summary}"
-        if isinstance(verdict, Exited) and verdict.agent.exit_code in _NOT_RUN and stderr:
-            summary = f"{summary}: {visible(stderr.splitlines()[-1], limit=200)}"
-        if isinstance(verdict, Exited) and (other := await self.hints.find_other_log()):
-            summary = f"{summary}; it wrote to {other}, which nobody reads"
+        if outcome == "exited":
+            if agent is None:
+                summary = f"body returned before DONE: {summary}"
+            if self._ended.exit_code in _NOT_RUN and stderr:
+                summary = f"{summary}: {visible(stderr.splitlines()[-1], limit=200)}"
+            if other := await self.hints.find_other_log():
+                summary = f"{summary}; it wrote to {other}, which nobody reads"
         result = SessionResult(
             session=self.journal.session,
             outcome=outcome,
@@ -464,17 +452,15 @@ class Run:
             abandoned=tuple(self.foreign.abandoned),
             troubles=dict(self.shared.troubles),
             skipped=self.progress.skipped,
-            verified=isinstance(verdict, Done) and verdict.verified,
-            error=type(verdict.error).__name__ if isinstance(verdict, Failed) else None,
+            verified=ending.verified,
+            error=None if ending.error is None else type(ending.error).__name__,
         )
         try:
             await self.shared.flush()
             await self.journal.end(result)
         except StoreError:
-            if isinstance(verdict, Done | Cancelled):
+            if outcome in ("done", "cancelled") and not self._interrupted.done():
                 raise
-            told = isinstance(verdict, Failed) and isinstance(verdict.error, StoreError)
-            how = logging.DEBUG if told else logging.ERROR
+            how = logging.DEBUG if isinstance(ending.error, StoreError) else logging.ERROR
             _log.log(how, "how the session ended could not be recorded", exc_info=True)
-        host = getattr(getattr(self.host, "machine", None), "name", "the host")
-        return result, error_of(verdict, result, host=host, stderr=stderr)
+        return result, error_of(ending, result, host=self.host.machine.name, stderr=stderr)

@@ -13,7 +13,7 @@ from optio_agents.errors import EndSession, HostKeyRefused
 from optio_agents.hosts.workdir import logdir_of
 
 from .foreign_code import ForeignCode, ForeignExit, describe
-from .outcome import Failed, Hooked, Unreachable
+from .outcome import Ending, failed
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -41,9 +41,8 @@ class Shared:
     ) -> None:
         self.options, self.host, self.journal, self.decision = options, host, journal, decision
         self.workers = workers  # for work that ends with the run
-        machine = getattr(host, "machine", None)
-        self.link = getattr(machine, "link", None)
-        self.foreign = ForeignCode(self.link, options.permit)
+        self.machine = host.machine
+        self.foreign = ForeignCode(host.machine.link, options.permit)
         logdir = logdir_of(host)
         self.workplace = Workplace(host.workdir, logdir, logdir)  # until the host has resolved it
         self.troubles = Counter[str]()  # what raised, and how often
@@ -65,13 +64,13 @@ class Shared:
         """The run cannot go on."""
         match error:
             case EndSession(reason=reason):
-                self.decision.decide(Hooked(reason))
+                self.decision.decide(Ending("ended by hook", reason))
             case HostKeyRefused():  # no waiting helps
-                self.decision.decide(Unreachable(str(error)))
+                self.decision.decide(Ending("unreachable", str(error)))
             case ForeignExit(error=foreign):
-                self.decision.decide(Failed(foreign))
+                self.decision.decide(failed(foreign))
             case _:
-                self.decision.decide(Failed(error))
+                self.decision.decide(failed(error))
 
     def note_trouble(self, name: str, error: Exception) -> None:
         """*name* raised. That is counted and ends nothing, unless it was meant to."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -16,87 +16,94 @@ from optio_agents.errors import OptioAgentsError
 from optio_agents.protocol.parser import near_miss
 
 from .foreign_code import LoopCall
-from .outcome import Cancelled, Stalled, Unreachable
+from .outcome import Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from optio_agents.context import ProcessContext
     from optio_agents.framing.batches import Batches
 
-    from .deliverables import Deliverables
-    from .messages import CallerMessages, Channel, DoneCheck
+    from .messages import Answers, Channel
     from .progress import Progress
     from .shared import Shared
 
 
 _log = logging.getLogger(__name__)
 _ASKING = 5.0  # seconds for a look at the host that can be done without
+_STOPPED = Ending("cancelled", "the context said to stop")
 
 
-class Cancellation:
-    """Notices that the context wants the session to end: at once where it offers an event."""
+class Watch:
+    """All that watches one run, on timers that all runs of the loop share.
 
-    def __init__(self, context: ProcessContext, shared: Shared) -> None:
+    They count only time in which we were awake: what we slept through, nobody has missed.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        context: ProcessContext,
+        hints: Hints,
+        owed: Sequence[Answers[Any]],
+    ) -> None:
+        self._shared, self._hints, self._owed = shared, hints, owed
+        self._flag = getattr(context, "cancellation_flag", None)
         self._should_continue = LoopCall("should_continue", context.should_continue)
-        self._shared = shared
-        flag = getattr(context, "cancellation_flag", None)
-        self.must_be_asked = not isinstance(flag, asyncio.Event)
-        if isinstance(flag, asyncio.Event):
-            shared.workers.start_soon(self._wait, flag)
+        self._asker = OnDemand(shared.workers, self._ask_for_silence, failed=shared.fail)
+        self._away_for = 0.0  # seconds that the host is out of reach
+        self._silent_for = 0.0  # seconds that nothing has come of the agent
+        self.batches: Batches | None = None  # while the log is read
+        self._lines = 0
 
-    def ask(self, _: float = 0.0) -> None:
+    def start(self) -> Callable[[], None]:
+        """Begin; returns how to stop."""
+        stopping = ExitStack()
+        stopping.callback(every(SLOW, self._check))
+        if isinstance(self._flag, asyncio.Event):
+            self._shared.workers.start_soon(self._wait_for, self._flag)
+        else:
+            self._ask_context()
+            stopping.callback(every(QUICK, self._ask_context))
+        return stopping.close
+
+    def note_lines(self, count: int) -> None:
+        """The log was read up to this many lines."""
+        self._lines = count
+        self._silent_for = 0.0
+
+    async def _wait_for(self, flag: asyncio.Event) -> None:
+        await flag.wait()
+        self._shared.decision.decide(_STOPPED)
+
+    def _ask_context(self, _: float = 0.0) -> None:
         if time.monotonic() < self._should_continue.rests_until:
             return
         try:
             if not self._should_continue():
-                self._shared.decision.decide(Cancelled())
+                self._shared.decision.decide(_STOPPED)
         except Exception as error:
             self._shared.note_trouble("should_continue", error)
 
-    async def _wait(self, flag: asyncio.Event) -> None:
-        await flag.wait()
-        self._shared.decision.decide(Cancelled())
-
-
-class Absence:
-    """Counts how long the host has been away, while we were awake to miss it."""
-
-    def __init__(self, shared: Shared) -> None:
-        self._shared, self._seconds = shared, 0.0
-
-    @property
-    def away(self) -> bool:
-        link = self._shared.link
-        return link is not None and link.state not in ("up", "new")
-
-    def check(self, awake: float) -> None:
-        self._seconds = self._seconds + awake if self.away else 0.0
-        lost_after = self._shared.options.lost_after
-        if lost_after is not None and self._seconds >= lost_after:
-            link = self._shared.link
-            assert link is not None
+    def _check(self, awake: float) -> None:
+        options, link, batches = self._shared.options, self._shared.machine.link, self.batches
+        away = link.state not in ("up", "new")
+        self._away_for = self._away_for + awake if away else 0.0
+        if options.lost_after is not None and self._away_for >= options.lost_after:
             reason = link.reason or f"the link is {link.state}"
-            self._shared.decision.decide(Unreachable(reason))
-
-
-class Silence:
-    """Notices that nothing comes of the agent, whatever is silent: log, output, deliverables."""
-
-    def __init__(self, shared: Shared) -> None:
-        self._shared, self.seconds = shared, 0.0  # since something came, while we were awake
-        self._asker = OnDemand(shared.workers, self._ask_host, failed=shared.fail)
-
-    def check(self, awake: float) -> None:
-        stall_after = self._shared.options.stall_after
-        if stall_after is not None:
-            self.seconds += awake
-            if self.seconds >= stall_after:
+            self._shared.decision.decide(Ending("unreachable", reason))
+        if away or any(one.waiting for one in self._owed) or options.busy():
+            self._silent_for = 0.0
+        elif batches is not None and (batches.caught_up or not self._lines):
+            self._silent_for += awake
+            if options.stall_after is not None and self._silent_for >= options.stall_after:
                 self._asker.wake()
+        if not away:  # what it may be silent about, nobody can know then
+            self._hints.check(awake, batches, self._lines)
 
-    async def _ask_host(self) -> None:
-        # The host knows: its clock saw what we may have slept through.
-        options, before = self._shared.options, self.seconds
+    async def _ask_for_silence(self) -> None:
+        """Whatever is silent: log, output, deliverables. The host knows: its clock never slept."""
+        options, before = self._shared.options, self._silent_for
         try:
             answer = await self._shared.host.ask("hosts/quiet.sh", self._shared.workplace.logdir)
             quiet = float(answer.stdout)
@@ -104,12 +111,13 @@ class Silence:
                 quiet = min(quiet, (await options.agent.status()).quiet_for)
         except (OptioAgentsError, ValueError):
             quiet = 0.0  # the way to the host is another watcher's concern
-        if self.seconds < before:
+        if self._silent_for < before:
             return  # something came meanwhile
-        self.seconds = quiet
+        self._silent_for = quiet
         assert options.stall_after is not None
         if quiet >= options.stall_after:
-            self._shared.decision.decide(Stalled(quiet))
+            words = f"nothing was heard of the agent for {quiet:.0f} s"
+            self._shared.decision.decide(Ending("stalled", words))
 
 
 _UNTERMINATED = 5.0  # seconds
@@ -209,53 +217,3 @@ class Hints:
             f"there are entries in {found}, which nobody reads. Write yours to {log}, those that "
             "count once more.",
         )
-
-
-class Watch:
-    """All that watches one run, on timers that all runs of the loop share."""
-
-    def __init__(
-        self,
-        shared: Shared,
-        context: ProcessContext,
-        deliverables: Deliverables,
-        callers: CallerMessages,
-        hints: Hints,
-        check: DoneCheck,
-    ) -> None:
-        self._shared, self._deliverables, self._callers = shared, deliverables, callers
-        self._done_check = check
-        self._cancellation = Cancellation(context, shared)
-        self._absence, self._silence, self._hints = Absence(shared), Silence(shared), hints
-        self.batches: Batches | None = None  # while the log is read
-        self._lines = 0
-
-    def start(self) -> Callable[[], None]:
-        """Begin; returns how to stop."""
-        stopping = ExitStack()
-        stopping.callback(every(SLOW, self._check))
-        if self._cancellation.must_be_asked:
-            self._cancellation.ask()
-            stopping.callback(every(QUICK, self._cancellation.ask))
-        return stopping.close
-
-    def note_lines(self, count: int) -> None:
-        """The log was read up to this many lines."""
-        self._lines = count
-        self._silence.seconds = 0.0
-
-    def _check(self, awake: float) -> None:
-        self._absence.check(awake)
-        batches = self.batches
-        waits_for_us = (
-            self._deliverables.waiting
-            or self._callers.waiting
-            or self._done_check.waiting
-            or self._shared.options.busy()
-        )
-        if waits_for_us or self._absence.away:
-            self._silence.seconds = 0.0
-        elif batches is not None and (batches.caught_up or not self._lines):
-            self._silence.check(awake)
-        if not self._absence.away:  # what it may be silent about, nobody can know then
-            self._hints.check(awake, batches, self._lines)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import anyio
 
 from optio_agents.concurrency import QUICK, every, task_group, uptime
-from optio_agents.session.outcome import AtLimit
+from optio_agents.session.outcome import Ending
 
 from .events import AgentRestarted, SessionBegan, TurnEnded, event_of
 
@@ -100,7 +100,7 @@ class SessionMeter:
             self.reached.set()
 
     async def within(self, body: Callable[[], Awaitable[object]]) -> object:
-        """What *body* gives; AtLimit where a limit is reached before."""
+        """What *body* gives; an ending where a limit is reached before."""
         result: object = None
         with ExitStack() as stack:
             if self._max_time is not None:  # the others are reached when a turn ends
@@ -114,4 +114,4 @@ class SessionMeter:
                 tasks.start_soon(give_up)
                 result = await body()
                 tasks.cancel_scope.cancel()
-        return AtLimit(self.words) if result is None and self.words else result
+        return Ending("over limit", self.words) if result is None and self.words else result
