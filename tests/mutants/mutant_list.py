@@ -102,7 +102,7 @@ MUTANTS = (
     Mutant(
         "a file that we cannot fetch is answered as if it were the file's fault",
         SRC + "session/deliverables.py",
-        "            shared.fail(self._not_fetched(item, error) if ours else error)\n"
+        "            shared.fail(self._not_fetched(item, error) if may_pass(error) else error)\n"
         "            return\n",
         "            item.refusal = _OUR_TROUBLE\n",
         ("tests/session/test_session_outage.py",),
