@@ -14,8 +14,8 @@ from hypothesis import given, strategies as st
 from optio_agents.context import HookContext, ProcessContext
 from optio_agents.errors import AgentExited, AgentReportedError, HostUnreachable
 from optio_agents.protocol.protocol import get_protocol
+from optio_agents.session import run_log_protocol_session
 from optio_agents.session.foreign_host import Ledger
-from optio_agents.session.run import run_log_protocol_session
 from optio_agents.testing.proxy import FaultProxy
 from tests.support.components import unavailable
 from tests.support.sessions.sessions import Context
@@ -204,22 +204,12 @@ async def test_what_is_refused_is_shown_as_refused_with_the_reason(foreign, ctx)
     assert any("no channel" in line and "input channel" in line for line in ctx.messages)
 
 
-@pytest.mark.parametrize("kind", ["local"])
-async def test_a_body_that_returns_without_done_is_told_so(foreign, ctx):
-    async def body(host, _):
-        append(host, b"STATUS: 1% x\n")
-
-    async with foreign() as host:
-        with pytest.raises(AgentExited, match="body returned before DONE"):
-            await run_log_protocol_session(host, ctx, body=body)
-
-
 async def test_the_end_of_the_tail_is_not_success(foreign, ctx):
     async def body(host, _):
         append(host, b"STATUS: 1% x\n")
 
     async with foreign() as host:
-        with pytest.raises(AgentExited):
+        with pytest.raises(AgentExited, match="body returned before DONE"):
             await run_log_protocol_session(host, ctx, body=body)
 
 
@@ -233,7 +223,6 @@ async def test_the_last_line_counts_without_its_newline(foreign, ctx):
 
 
 async def test_a_byte_that_is_not_utf8_ends_nothing(foreign, ctx, monkeypatch):
-    monkeypatch.setattr("optio_agents.session.foreign_host._RETRY", 0.1)
 
     async def body(host, _):
         append(host, b"STATUS: one\n")
@@ -292,7 +281,6 @@ async def test_shims_are_installed(foreign, ctx):
 @pytest.mark.parametrize("kind", ["ssh"])
 async def test_a_dropped_link_is_never_success(foreign, ctx, sshd, monkeypatch):
     monkeypatch.setattr("optio_agents.session.foreign_host._WITH_TAIL", 0.3)
-    monkeypatch.setattr("optio_agents.session.foreign_host._RETRY", 0.2)
     monkeypatch.setattr("optio_agents.session.foreign_host._PATIENCE", 1.0)
 
     async def body(host, _):
@@ -311,7 +299,6 @@ async def test_a_dropped_link_is_never_success(foreign, ctx, sshd, monkeypatch):
 @pytest.mark.parametrize("kind", ["ssh"])
 async def test_a_link_that_comes_back_has_lost_nothing(foreign, ctx, sshd, monkeypatch):
     monkeypatch.setattr("optio_agents.session.foreign_host._WITH_TAIL", 0.3)
-    monkeypatch.setattr("optio_agents.session.foreign_host._RETRY", 0.2)
     monkeypatch.setattr("optio_agents.session.foreign_host._PATIENCE", 2.0)
 
     async def body(host, _):

@@ -38,7 +38,6 @@ _log = logging.getLogger(__name__)
 
 _WITH_TAIL = 15.0  # seconds without a line until the file itself is looked at
 _WITHOUT = 1.0  # the same once the tail has ended
-_RETRY = 5.0  # seconds between attempts to reach the host again
 _WAITING = 1000  # lines from the tail
 
 
@@ -112,8 +111,8 @@ class ForeignLog:
         seen = [delivered[n : n + 8] for n in range(0, len(delivered), 8)]
         self._ledger = Ledger(at.generation, at.lines, at.offset, seen)
         self._first_generation = at.generation
-        self._finishing = anyio.Event()
-        self._over = False
+        self._finishing = self._over = False
+        self._patience = anyio.CancelScope()  # of whoever waits for a line of the tail
         self._from_tail = 0  # lines that the tail gave, delivered or not
         self._tailing = True
         self._tail, self._lines = anyio.create_memory_object_stream[str](_WAITING)
@@ -123,7 +122,8 @@ class ForeignLog:
         tasks.start_soon(self._run_tail)
 
     def finish(self) -> None:
-        self._finishing.set()
+        self._finishing = True
+        self._patience.cancel()
 
     def close(self) -> None:
         self._tail.close()
@@ -134,10 +134,10 @@ class ForeignLog:
 
     async def __anext__(self) -> Batch:
         while not self._over:
-            lines = [] if self._finishing.is_set() else await self._some_lines()
+            lines = [] if self._finishing else await self._some_lines()
             if lines:
                 return self._ledger.batch([line.encode() for line in lines])
-            if (batch := await self._read_whole(final=self._finishing.is_set())) is not None:
+            if (batch := await self._read_whole(final=self._finishing)) is not None:
                 return batch
         raise StopAsyncIteration
 
@@ -154,28 +154,18 @@ class ForeignLog:
         """New lines of the tail; none when it is time to look at the file."""
         quick = not self._tailing or self.rest or self._ledger.generation != self._first_generation
         lines = list[str]()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._until_finish, tasks.cancel_scope)
-            with anyio.move_on_after(_WITHOUT if quick else _WITH_TAIL):
-                try:
-                    lines.append(await self._receive())
-                except anyio.EndOfStream:
-                    self._tailing = False
-            tasks.cancel_scope.cancel()
+        with anyio.move_on_after(_WITHOUT if quick else _WITH_TAIL) as self._patience:
+            try:
+                lines.append(await self._lines.receive())
+            except anyio.EndOfStream:
+                if not self._tailing:  # it ended long ago: the file is looked at now and then
+                    await anyio.sleep_forever()
+                self._tailing = False
         try:
             while True:
                 lines.append(self._lines.receive_nowait())
         except (anyio.WouldBlock, anyio.EndOfStream):
             return self._undelivered(lines)
-
-    async def _until_finish(self, scope: anyio.CancelScope) -> None:
-        await self._finishing.wait()
-        scope.cancel()
-
-    async def _receive(self) -> str:
-        if not self._tailing:
-            await anyio.sleep_forever()
-        return await self._lines.receive()
 
     def _undelivered(self, lines: list[str]) -> list[str]:
         """Those that a look at the file did not deliver before the tail came to them."""
@@ -193,19 +183,13 @@ class ForeignLog:
                 raise
             data = b""
         except HostError as error:
-            await self._wait_for_host(error)
+            self._host.machine.link.become("down", str(error))
+            with suppress(HostError):
+                await self._host.machine.connect()
             return None
         self._host.machine.link.become("up")
         self._over = final
         return self._compare(data, final=final)
-
-    async def _wait_for_host(self, error: HostError) -> None:
-        self._host.machine.link.become("down", str(error))
-        await anyio.sleep(_RETRY)
-        try:
-            await self._host.reconnect()
-        except HostError:
-            _log.debug("the host is still away", exc_info=True)
 
     def _compare(self, data: bytes, *, final: bool) -> Batch | None:
         *lines, rest = data.split(b"\n")
@@ -309,10 +293,6 @@ class ForeignHost:
             finally:
                 log.close()
                 tasks.cancel_scope.cancel()
-
-    def tail_file(self, path: str) -> AsyncIterator[str]:
-        lines: AsyncIterator[str] = self._host.tail_file(path)
-        return lines
 
     async def read_file(self, path: str) -> bytes:
         """All of a file. Raises FileRefused, HostLost."""
