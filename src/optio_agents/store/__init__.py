@@ -96,7 +96,7 @@ class Store:
             return session
         if session.over:  # its owner ended it, and was killed before it had written that down
             return replace(session, complete=True)
-        last = await self._file.read(lambda database: rows.last_event(database, session.id))
+        last = await self._file.read(rows.last_event, session.id)
         state = session.state.left_alone(last or session.state.since)
         return replace(session, state=state)
 
@@ -106,7 +106,7 @@ class Store:
 
     async def find(self, session: str) -> StoredSession | None:
         """The session of exactly that id."""
-        found = await self._file.read(lambda database: rows.sessions(database, rows.BY_ID, session))
+        found = await self._file.read(rows.sessions, rows.BY_ID, session)
         return await self._standing(found[0]) if found else None
 
     async def session(self, beginning: str) -> StoredSession:
@@ -134,7 +134,7 @@ class Store:
     async def _called(self, word: str) -> list[StoredSession]:
         """Those whose id begins so, or whose name it is: to read all of thousands takes long."""
         typed = word.encode("utf-8", "replace").decode()  # a person may type anything
-        return await self._file.read(lambda database: rows.sessions(database, rows.CALLED, typed))
+        return await self._file.read(rows.sessions, rows.CALLED, typed)
 
     async def has_turns(self) -> bool:
         """Whether a team has ever worked with this journal."""
@@ -143,7 +143,7 @@ class Store:
 
     async def last_words(self, session: str | None = None) -> dict[str, LastWords]:
         """Of each session, or of one, the last line of its log, and what its turns have cost."""
-        return await self._file.read(lambda database: rows.last_words(database, session))
+        return await self._file.read(rows.last_words, session)
 
     async def ids(self) -> set[str]:
         """Of all sessions that there are."""
@@ -154,23 +154,23 @@ class Store:
 
         What is forgotten gives its places back: then the last one is not behind *after* any more.
         """
-        return await self._file.read(lambda database: rows.news(database, after))
+        return await self._file.read(rows.news, after)
 
     async def events(self, session: str, *, after: int = 0, most: int = 1000) -> list[StoredEvent]:
         """What happened in that session behind its event number *after*, in order."""
-        return await self._file.read(lambda database: rows.events(database, session, after, most))
+        return await self._file.read(rows.events, session, after, most)
 
     async def decision(self, session: str, request: str) -> StoredEvent | None:
         """What was decided about that request of the session last, if anything was."""
-        return await self._file.read(lambda database: rows.decision(database, session, request))
+        return await self._file.read(rows.decision, session, request)
 
     async def deliveries(self, session: str) -> list[Delivery]:
         """How far each announced file has come, in the order announced."""
-        return await self._file.read(lambda database: rows.deliveries(database, session))
+        return await self._file.read(rows.deliveries, session)
 
     async def notes(self, session: str, kind: str) -> list[Note]:
         """What is remembered of that kind, the latest behind."""
-        return await self._file.read(lambda database: rows.notes(database, session, kind))
+        return await self._file.read(rows.notes, session, kind)
 
     async def forget(self, session: str) -> None:
         """Remove all that is known of a session here."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 from optio_agents.errors import StoreError
 from optio_agents.mounts import mount_table, on_network
@@ -48,6 +48,7 @@ def make_private(path: Path) -> None:
 
 
 T = TypeVar("T")
+P = ParamSpec("P")
 Work: TypeAlias = "Callable[[sqlite3.Connection], object]"
 
 _BUSY = 30.0  # seconds that another process may hold the file
@@ -84,9 +85,11 @@ class StoreFile:
         self._waiting: deque[_Job] = deque()
         self._closed = False
 
-    def read(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        """Do *work* outside a transaction."""
-        return self._submit(lambda: work(self._opened()))
+    def read(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **more: P.kwargs
+    ) -> asyncio.Future[T]:
+        """Do *work* outside a transaction, with these arguments behind the database."""
+        return self._submit(lambda: work(self._opened(), *args, **more))
 
     def write(self, work: Work) -> asyncio.Future[None]:
         """Do *work* in a transaction: all of it, or nothing. Finished even if cancelled.

@@ -60,7 +60,7 @@ class SessionJournal:
         self._file, self._secrets = file, secrets
 
     async def start(self) -> Resumed:
-        return await self._file.read(lambda database: rows.resumed(database, self.session))
+        return await self._file.read(rows.resumed, self.session)
 
     async def record(self, entries: Sequence[Entry], cursor: Cursor, digests: bytes) -> None:
         at, hidden = happened(cursor), self._secrets.hide_each([e.line for e in entries])
@@ -173,13 +173,11 @@ class SessionJournal:
 
     async def events(self, after: int, most: int = 1000) -> list[StoredEvent]:
         """What was recorded behind number *after*, in order."""
-        return await self._file.read(
-            lambda database: rows.events(database, self.session, after, most)
-        )
+        return await self._file.read(rows.events, self.session, after, most)
 
     async def open_requests(self) -> list[StoredEvent]:
         """The requests that were recorded and not decided, in order."""
-        return await self._file.read(lambda database: rows.open_requests(database, self.session))
+        return await self._file.read(rows.open_requests, self.session)
 
     async def note(self, kind: str, key: str, value: Any) -> None:
         """Keep *value* under (*kind*, *key*); the same key again replaces it."""
@@ -193,7 +191,7 @@ class SessionJournal:
 
     async def noted(self, kind: str) -> Any:
         """The value that was last kept of that kind; None without one."""
-        found = await self._file.read(lambda database: rows.notes(database, self.session, kind))
+        found = await self._file.read(rows.notes, self.session, kind)
         return found[-1].value if found else None
 
 
