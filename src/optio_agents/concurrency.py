@@ -38,15 +38,11 @@ async def task_group() -> AsyncIterator[TaskGroup]:
         async with anyio.create_task_group() as tasks:
             yield tasks
     except BaseExceptionGroup as group:
-        lone = _first(group)
+        lone = group
+        while isinstance(lone, BaseExceptionGroup):
+            lone = lone.exceptions[0]
     if lone is not None:
         raise lone
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 # A task that exists only while there is work for it: an idle session has none.

@@ -12,6 +12,7 @@ from hypothesis import given, strategies as st
 
 from optio_agents.concurrency import QUICK, OnDemand, SharedTimer, every
 from optio_agents.hosts.files.atomic import safe_name, safe_parts, save
+from optio_agents.hosts.machine import LinkStatus
 from optio_agents.protocol.parser import near_miss
 from optio_agents.session.foreign_code import ForeignCode
 from optio_agents.session.shared import Workplace
@@ -188,11 +189,11 @@ async def test_code_that_cancels_itself_has_raised():
         raise asyncio.CancelledError
 
     with pytest.raises(RuntimeError, match="cancelled itself"):
-        await ForeignCode().call("odd", odd, seconds=5)
+        await ForeignCode(LinkStatus()).call("odd", odd, seconds=5)
 
 
 async def test_code_that_stays_is_named_and_its_end_is_logged(caplog):
-    foreign, release = ForeignCode(), asyncio.Event()
+    foreign, release = ForeignCode(LinkStatus()), asyncio.Event()
 
     async def deaf():
         while not release.is_set():

@@ -245,11 +245,8 @@ class Agent:
             self.process, launcher = self.process or status.process, status.launcher
         except AlreadyOwned:
             raise
-        except (
-            AgentError,
-            FileRefused,
-            CommandTimedOut,
-        ) as error:  # it may have spoilt its session
+        except (AgentError, FileRefused, CommandTimedOut) as error:
+            # it may have spoilt its session
             _log.warning("stopping %s by its tag alone: %s", self.session, error)
         roots = [_root(self.known)] if self.known else []
         named = (self.process, launcher) if not roots else (launcher,)  # by files of the agent's
@@ -273,12 +270,6 @@ class Agent:
     ) -> AbstractAsyncContextManager[Batches]:
         """Its standard output, line by line, until it has ended and all was read."""
         return self._follow("stdout", cursor, limit)
-
-    def follow_stderr(
-        self, cursor: Cursor | None = None, *, limit: int = 1 << 20
-    ) -> AbstractAsyncContextManager[Batches]:
-        """Its standard error, likewise."""
-        return self._follow("stderr", cursor, limit)
 
     def _follow(
         self, name: str, cursor: Cursor | None, limit: int

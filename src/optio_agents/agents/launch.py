@@ -74,9 +74,6 @@ class StartPlan:
             ]
         )
 
-    def meta_text(self) -> str:
-        return json.dumps(dict(self.meta))
-
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -160,7 +157,7 @@ def _is_path(value: object) -> bool:
 
 async def prepare(directory: Directory, plan: StartPlan) -> None:
     """Make the session directory. Raises WorkDirRefused when it is another's."""
-    texts = [plan.meta_text(), script("agents/launcher")]
+    texts = [json.dumps(plan.meta), script("agents/launcher")]
     if plan.journal_limit is not None:
         texts += [str(plan.journal_limit), script("hosts/stop")]
     args = plan.session, plan.cwd, *texts

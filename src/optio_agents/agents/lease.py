@@ -118,15 +118,9 @@ async def lease(
             yield lease
         finally:
             tasks.cancel_scope.cancel()
-            with anyio.move_on_after(_RELEASING, shield=True):
-                await _give_back(lease)
-
-
-async def _give_back(lease: Lease) -> None:
-    try:
-        await lease.release()
-    except OptioAgentsError:
-        return  # another has it, or gets it after a minute of our silence
+            # another has it else, or gets it after a minute of our silence
+            with anyio.move_on_after(_RELEASING, shield=True), suppress(OptioAgentsError):
+                await lease.release()
 
 
 async def _ask(

@@ -150,6 +150,13 @@ class Deliverables(Answers[_Announced]):
         fails, and the announcement is still open for the next supervisor.
         """
         shared, place = self._shared, self._shared.workplace
+        attempt = partial(
+            by_any_name,  # or else the one whose name reads so
+            as_written(item.entry.line, item.announced),
+            partial(self._fetch_as, item),
+            ask=shared.host.ask,
+            directory=place.logdir,
+        )
         shown = False
 
         def show(error: Exception) -> None:
@@ -163,7 +170,7 @@ class Deliverables(Answers[_Announced]):
         try:
             fetched = await retrying(
                 shared.host.machine,
-                partial(self._fetch_once, item),
+                attempt,
                 seconds=_FETCHING,
                 passes=may_pass,
                 failing=show,
@@ -183,15 +190,6 @@ class Deliverables(Answers[_Announced]):
             item.delivery = replace(item.delivery, path=path, size=size, sha256=sha256)
             item.file = Deliverable(name, path, self._spooled(item.entry), size, sha256)
         item.settled.set()
-
-    async def _fetch_once(self, item: _Announced) -> FetchedFile:
-        """Its file, or else the one whose name reads so."""
-        return await by_any_name(
-            as_written(item.entry.line, item.announced),
-            partial(self._fetch_as, item),
-            ask=self._shared.host.ask,
-            directory=self._shared.workplace.logdir,
-        )
 
     async def _fetch_as(self, item: _Announced, name: str) -> FetchedFile:
         place, local = self._shared.workplace, self._spooled(item.entry)

@@ -52,7 +52,7 @@ class ForeignCode:
     """
 
     def __init__(
-        self, link: LinkStatus | None = None, permit: Callable[[], Awaitable[None]] | None = None
+        self, link: LinkStatus, permit: Callable[[], Awaitable[None]] | None = None
     ) -> None:
         self._link, self._permit = link, permit
         self._names: dict[asyncio.Task[Any], str] = {}
@@ -76,9 +76,9 @@ class ForeignCode:
         try:
             left = seconds
             while left > 0 and not task.done():
-                away = self._link.away if self._link is not None else 0.0
+                away = self._link.away
                 await asyncio.wait({task}, timeout=left)
-                left = self._link.away - away if self._link is not None else 0.0
+                left = self._link.away - away
         finally:
             if not task.done():
                 cancel_once(task)

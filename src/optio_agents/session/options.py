@@ -18,18 +18,6 @@ from optio_agents.display import Secrets
 from optio_agents.hosts.host import Host
 from optio_agents.protocol.protocol import Protocol, get_protocol
 
-__all__ = [
-    "Body",
-    "CallerMessageCallback",
-    "Deliverable",
-    "DeliverableCallback",
-    "DeliverableFileCallback",
-    "DoneCallback",
-    "HookCallback",
-    "Options",
-    "ReplySender",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Deliverable:
@@ -61,14 +49,6 @@ ReplySender: TypeAlias = Callable[[str, str], Awaitable[object]]
 """`sender(name, text)`: say *text* under *name*, once however often it is asked to."""
 
 
-def _never() -> bool:
-    return False
-
-
-def _nothing(*_: object) -> None:
-    """Nobody wants to know."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What a run is to do; see `run_log_protocol_session`, whose keywords these are.
@@ -96,15 +76,15 @@ class Options:
     agent: Agent | None = None
     reply_sender: ReplySender | None = None
     resuming: bool = False
-    busy: Callable[[], bool] = _never
+    busy: Callable[[], bool] = lambda: False
     deaf: bool = False
     permit: Callable[[], Awaitable[None]] | None = None
     on_done: DoneCallback | None = None
     verify: str | None = None  # a command that checks DONE, in the work directory on the host
     verify_tries: int = 3  # DONE that are refused until the session is
     verify_timeout: float = 900.0  # seconds for the command
-    on_check: Callable[[bool], None] = _nothing  # a check begins, or has ended
-    on_over: Callable[[], None] = _nothing  # how it ends is settled
+    on_check: Callable[[bool], None] = lambda _: None  # a check begins, or has ended
+    on_over: Callable[[], None] = lambda: None  # how it ends is settled
     secrets: Secrets = field(default_factory=Secrets)  # hidden from all that is kept or shown
 
     def __post_init__(self) -> None:
