@@ -17,7 +17,7 @@ from optio_agents.errors import (
     SessionFailed,
 )
 from optio_agents.protocol.protocol import get_protocol
-from optio_agents.session.run import run_log_protocol_session
+from optio_agents.session import run_log_protocol_session
 from optio_agents.store.memory import MemoryJournal
 from tests.support.sessions.sessions import (
     Context,

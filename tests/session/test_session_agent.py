@@ -9,7 +9,7 @@ import pytest
 
 from optio_agents import agents
 from optio_agents.errors import AgentExited, AgentReportedError, AgentStalled, WorkDirRefused
-from optio_agents.session.run import run_log_protocol_session
+from optio_agents.session import run_log_protocol_session
 from optio_agents.testing.scripted import scripted_agent
 from tests.support.sessions.sessions import Context, says
 from tests.support.timeouts import BOUND

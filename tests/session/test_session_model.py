@@ -12,7 +12,7 @@ import pytest
 
 from optio_agents.errors import EndSession, SessionFailed
 from optio_agents.hosts import make_host
-from optio_agents.session.run import run_log_protocol_session
+from optio_agents.session import run_log_protocol_session
 from optio_agents.testing.proxy import FaultProxy
 from tests.support.hosts.hosts import ssh_config
 from tests.support.sessions.sessions import FlaggedContext, append, hand_over, write

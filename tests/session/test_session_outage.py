@@ -11,7 +11,7 @@ from optio_agents import agents
 from optio_agents.errors import TransferFailed
 from optio_agents.hosts import make_host
 from optio_agents.protocol import get_protocol
-from optio_agents.session.run import run_log_protocol_session
+from optio_agents.session import run_log_protocol_session
 from optio_agents.store.memory import MemoryJournal
 from optio_agents.testing.proxy import FaultProxy
 from optio_agents.testing.scripted import scripted_agent

@@ -30,7 +30,7 @@ import anyio
 import optio_agents
 from optio_agents.conversation import PermissionDecision
 from optio_agents.hosts import Host, make_host
-from optio_agents.session.run import run_log_protocol_session
+from optio_agents.session import run_log_protocol_session
 from optio_agents.store import Store
 from optio_agents.supervision import Claude, Command
 from optio_agents.supervision.supervise import supervise

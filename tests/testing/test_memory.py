@@ -10,7 +10,7 @@ import pytest
 from optio_agents import errors
 from optio_agents.context import HookContext
 from optio_agents.hosts.host import Host, LocalHost
-from optio_agents.session.run import run_log_protocol_session
+from optio_agents.session import run_log_protocol_session
 from optio_agents.store.memory import MemoryJournal
 from optio_agents.testing.memory import MemoryContext, MemoryHost
 from tests.support.timeouts import BOUND

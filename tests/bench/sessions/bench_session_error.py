@@ -13,7 +13,7 @@ import anyio
 
 from optio_agents.errors import AgentReportedError
 from optio_agents.hosts import LocalHost
-from optio_agents.session.run import run_log_protocol_session
+from optio_agents.session import run_log_protocol_session
 from tests.bench import Comparison, Figure
 from tests.support.sessions.sessions import Context, write
 

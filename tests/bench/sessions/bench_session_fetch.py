@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from optio_agents.session.run import run_log_protocol_session
+from optio_agents.session import run_log_protocol_session
 from optio_agents.testing.proxy import FaultProxy
 from tests.bench import Comparison, Figure
 from tests.bench.ground import ground

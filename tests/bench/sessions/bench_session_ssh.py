@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 
 from optio_agents.hosts import make_host
-from optio_agents.session.run import run_log_protocol_session
+from optio_agents.session import run_log_protocol_session
 from tests.bench import Comparison, Figure
 from tests.bench.ground import Ground, ground
 from tests.support.sessions.sessions import FlaggedContext, write

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from optio_agents.hosts.host import Host, LocalHost
-from optio_agents.session.run import run_log_protocol_session
+from optio_agents.session import run_log_protocol_session
 from tests.support.timeouts import BOUND
 
 
