@@ -218,11 +218,7 @@ class Steering:
                 self._emit({"type": REQUEUED_EVENT, "id": old, "new_id": one[0]})
                 (self._waiting if self._native else self._held).append(one)
                 new.append(one[0])
-            if self._native:
-                if self._said is None:
-                    await self._say_next()
-            elif not self._conversation.is_pending():
-                await self._say_held()
+            await self._say_due()
             return new
 
     def begin_transport_reset(self) -> None:
@@ -236,10 +232,7 @@ class Steering:
                 self._waiting.appendleft(self._said)
             self._said = None
             self._replacing = self._was_taken = self._interrupted = False
-            if self._native:
-                await self._say_next()
-            elif not self._conversation.is_pending():
-                await self._say_held()
+            await self._say_due()
 
     async def settle(self) -> None:
         """Return once everything that was due has been said."""
@@ -281,17 +274,13 @@ class Steering:
         return task
 
     async def _go_on(self, *, turn_over: bool) -> None:
-        """Say what comes next, unless the agent is at what it has."""
         async with self._saying:
             if self._replacing or self._conversation.closed:
                 return
             if turn_over and not self._conversation.is_pending():
                 self._said = None
-            if self._native:
-                if self._said is None:
-                    await self._try(self._say_next())
-            elif not self._steering.locked() and not self._conversation.is_pending():
-                await self._try(self._say_held())
+            if self._native or not self._steering.locked():
+                await self._try(self._say_due())
 
     async def _until_turn_ended(self) -> None:
         with suppress(TimeoutError):
@@ -337,6 +326,14 @@ class Steering:
             if self._waiting and self._waiting[0] == new:
                 self._waiting.popleft()
                 raise
+
+    async def _say_due(self) -> None:
+        """What comes next, unless the agent is at what it has."""
+        if self._native:
+            if self._said is None:
+                await self._say_next()
+        elif not self._conversation.is_pending():
+            await self._say_held()
 
     async def _say_next(self, *, plain: bool = False) -> None:
         if not self._waiting or self._replacing:

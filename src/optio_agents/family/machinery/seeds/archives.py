@@ -46,22 +46,22 @@ def merged(old: bytes, newer: bytes) -> bytes:
 
 def _permitted(archive: bytes, include: Sequence[str]) -> bytes:
     """What of *archive* may land in a home; hard links and devices are no part of a login."""
-    wanted, result = [posixpath.normpath(path) for path in include], io.BytesIO()
+    wanted, plain = [posixpath.normpath(path) for path in include], io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(archive)) as source,
+        tarfile.open(fileobj=plain, mode="w") as tar,
+    ):
+        for one in source:
+            name = posixpath.normpath(one.name)
+            below = any(name == path or name.startswith(f"{path}/") for path in wanted)
+            if below and (one.isreg() or one.isdir() or one.issym()):
+                one.mode &= 0o700
+                tar.addfile(one, source.extractfile(one) if one.isreg() else None)
     pure = TarFilter()
-    with tarfile.open(fileobj=io.BytesIO(archive)) as source:
-        plain = io.BytesIO()
-        with tarfile.open(fileobj=plain, mode="w") as tar:
-            for one in source:
-                name = posixpath.normpath(one.name)
-                below = any(name == path or name.startswith(f"{path}/") for path in wanted)
-                if below and (one.isreg() or one.isdir() or one.issym()):
-                    one.mode &= 0o700
-                    tar.addfile(one, source.extractfile(one) if one.isreg() else None)
-    result.write(pure.feed(plain.getvalue()))
-    result.write(pure.close())
+    result = pure.feed(plain.getvalue()) + pure.close()
     if pure.left_out:
         _log.warning("%d entries of a seed were left out", len(pure.left_out))
-    return result.getvalue()
+    return result
 
 
 async def pack(host: Any, home_subdir: str, include: Sequence[str]) -> bytes:
