@@ -48,7 +48,7 @@ PARTS = (
 )
 # What the engine packages of the optio family know by name lies in a room of its own; these
 # modules they take as attributes, without importing them.
-__path__.append(f"{__path__[0]}/family/names")
+__path__ += [f"{__path__[0]}/family/{part}" for part in ("values", "machinery")]
 MODULES = {
     "account",
     "agent_info",

@@ -3,7 +3,7 @@
 import pytest
 
 from optio_agents.context import SYSTEM_MESSAGE_PREFIX
-from optio_agents.family.machinery.prompt import (
+from optio_agents.prompt import (
     BASE_PROMPT_POST,
     DEFAULT_CONVERSATION_INSTRUCTIONS,
     AgentPromptProfile,

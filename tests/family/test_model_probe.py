@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from types import SimpleNamespace
 
-from optio_agents.family.machinery import model_probe
+from optio_agents import model_probe
 from tests.family.test_seeds import database
 from tests.support.components import unavailable
 

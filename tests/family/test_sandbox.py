@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from optio_agents.family.machinery import claustrum
-from optio_agents.family.machinery.fs_grants import BASELINE, build_grant_flags, fs_isolation_dirs
+from optio_agents import claustrum
+from optio_agents.fs_grants import BASELINE, build_grant_flags, fs_isolation_dirs
 from optio_agents.hosts.host import LocalHost
 
 

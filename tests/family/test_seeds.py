@@ -14,7 +14,7 @@ import anyio
 import pytest
 from mongomock_motor import AsyncMongoMockClient, enabled_gridfs_integration
 
-from optio_agents.family.machinery import seeds
+from optio_agents import seeds
 from optio_agents.hosts.host import LocalHost
 
 WHERE = {"prefix": "p", "suffix": "_logins"}

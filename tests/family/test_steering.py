@@ -15,12 +15,12 @@ import pytest
 from optio_agents import agents
 from optio_agents.conversation import ConversationClosed
 from optio_agents.conversation.claude import claude_code, claude_code_adopt
-from optio_agents.family.machinery.steering import (
+from optio_agents.hosts.host import LocalHost
+from optio_agents.steering import (
     BusySendDeclaration,
     Steering,
     resolve_busy_send,
 )
-from optio_agents.hosts.host import LocalHost
 from tests.support.hosts.agent_ground import until
 from tests.support.timeouts import BOUND
 

@@ -14,10 +14,10 @@ import aiohttp
 import anyio
 import pytest
 
-from optio_agents.family.machinery import input_listener, pane_surfacing
-from optio_agents.family.machinery.tmux_input import send_key_to_tmux, send_text_to_tmux
+from optio_agents import input_listener, pane_surfacing
 from optio_agents.hosts.host import LocalHost
 from optio_agents.protocol import UnknownLine, parse_log_line
+from optio_agents.tmux_input import send_key_to_tmux, send_text_to_tmux
 from tests.support.components import unavailable
 from tests.support.hosts.agent_ground import until
 from tests.support.timeouts import BOUND
@@ -202,9 +202,7 @@ async def test_two_texts_are_never_typed_at_once():
 
 
 def test_nobody_needs_the_server_who_does_not_start_it():
-    code = (
-        "import optio_agents.family.machinery.input_listener, sys; print('aiohttp' in sys.modules)"
-    )
+    code = "import optio_agents.input_listener, sys; print('aiohttp' in sys.modules)"
     done = subprocess.run(
         [os.sys.executable, "-c", code], check=True, capture_output=True, text=True
     )

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from optio_agents import todos, uploads
 from optio_agents.checklist import TodoItem, TodoProgress, TodoUpdate, todo_update_from_payload
-from optio_agents.family.machinery import todos, uploads
 
 
 def plan(*rows: tuple[str, str]) -> dict[str, Any]:

@@ -29,11 +29,13 @@ from optio_agents import (
     UsageWindow,
     WelcomeCard,
     WelcomeConfigMixin,
+    account,
     check_text,
+    custom_controls,
     resolve_mcp_servers,
     resolve_text,
+    session_controls,
 )
-from optio_agents.family.values import account, custom_controls, session_controls
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 

@@ -6,9 +6,9 @@ everything that it is built on, and nothing else imports it: who supervises agen
 `supervise` or by the command never walks through this room, and loads none of it.
 
 `values/` holds what a task is configured with and what a view is told, pure data; `machinery/`
-what does something about an agent for an engine. `names/` lies on the package's search path and
-holds a line for each published module: `optio_agents.text` is `family.values.text`, the very
-module. The names below are published as `optio_agents.NAME`, too.
+what does something about an agent for an engine. Both lie on the package's search path: a module
+of theirs is `optio_agents.text` and has no other name, so they import one another relatively and
+nobody else says where they lie. The names below are published as `optio_agents.NAME`, too.
 """
 
 from importlib import import_module
