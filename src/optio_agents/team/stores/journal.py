@@ -112,13 +112,13 @@ class TurnJournal:
     async def close(self) -> None:
         await self._file.close()
 
-    async def latest(self, most: int = 200) -> list[StoredTurn]:
-        """The last turns that nobody in a team called, the latest first."""
-        return await self._select("parent IS NULL", most, order="number DESC LIMIT ?")
+    async def latest(self) -> list[StoredTurn]:
+        """The last 200 turns that nobody in a team called, the latest first."""
+        return await self._select("parent IS NULL", order="number DESC LIMIT 200")
 
-    async def family(self, team: str, root: str, most: int = 5000) -> list[StoredTurn]:
-        """All turns below *root*, and it, the oldest first."""
-        return await self._select("team=? AND root=?", team, root, most, order="number LIMIT ?")
+    async def family(self, team: str, root: str) -> list[StoredTurn]:
+        """The turns below *root*, and it, the oldest first; of very many the first 5000."""
+        return await self._select("team=? AND root=?", team, root, order="number LIMIT 5000")
 
     async def used(self, team: str, root: str) -> dict[str, dict[str, float]]:
         """What the turns of models below *root* that are not over have used until now, by turn."""
