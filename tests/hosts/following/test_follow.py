@@ -19,7 +19,6 @@ from optio_agents.hosts.local import LocalMachine
 from optio_agents.hosts.machine import ProcessId
 from optio_agents.hosts.ssh import SshMachine
 from tests.support.hosts.follow_ground import (
-    Deaf,
     append,
     reading,
     replace,
@@ -28,6 +27,7 @@ from tests.support.hosts.follow_ground import (
     take_all,
     truncate,
     until,
+    without_inotify,
 )
 from tests.support.hosts.hosts import ssh_config
 from tests.support.proc import start_time
@@ -43,7 +43,7 @@ def follow(request, monkeypatch):
     if request.param in LOCAL:
         way = follow_locally
         if request.param == "polling":
-            monkeypatch.setattr("optio_agents.hosts.following.watcher.InotifySource", Deaf)
+            without_inotify(monkeypatch)
     else:
         way = remotely(request, *REMOTE[request.param])
 

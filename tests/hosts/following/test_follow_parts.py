@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 import anyio
@@ -19,7 +20,7 @@ from optio_agents.hosts.following.sent import scan
 from optio_agents.hosts.following.sent.inotify import SWEEP, Inotify, InotifySource, names_of
 from optio_agents.hosts.following.sent.scan import Named, Refused, Scan, gone, same
 from tests.support.components import unavailable
-from tests.support.hosts.follow_ground import Deaf, append, replace, take
+from tests.support.hosts.follow_ground import append, replace, take, without_inotify
 from tests.support.proc import start_time
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -230,7 +231,7 @@ def test_a_link_is_listened_to_under_its_name_and_at_what_it_leads_to(log):
 
 
 async def test_what_cannot_be_heard_is_polled_sooner_than_it_is_swept(log, monkeypatch):
-    monkeypatch.setattr("optio_agents.hosts.following.watcher.InotifySource", Deaf)
+    without_inotify(monkeypatch)
     async with follow_locally(str(log), None, FollowOptions()) as batches:
         await take(batches, 1)
         with anyio.fail_after(SWEEP / 2):
@@ -240,16 +241,11 @@ async def test_what_cannot_be_heard_is_polled_sooner_than_it_is_swept(log, monke
 
 
 async def test_a_sweep_tries_again_to_hear(log, monkeypatch):
-    tried = anyio.Event()
-
-    class Hopeful(Deaf):
-        def renew(self):
-            tried.set()
-
-    monkeypatch.setattr("optio_agents.hosts.following.watcher.InotifySource", Hopeful)
+    asked, again = count(1), anyio.Event()
+    without_inotify(monkeypatch, asked=lambda: next(asked) > 1 and again.set())
     async with follow_locally(str(log), None, FollowOptions()):
         with anyio.fail_after(2 * SWEEP):
-            await tried.wait()
+            await again.wait()
 
 
 def test_what_an_overflowing_queue_lost_counts_as_changed(tmp_path, source):

@@ -1,5 +1,6 @@
 """What the suites about following share: ways to write, and ways to wait."""
 
+import ctypes
 import os
 from contextlib import asynccontextmanager
 
@@ -67,26 +68,11 @@ async def reading(batches):
         tasks.cancel_scope.cancel()
 
 
-class Deaf:
-    """Hears nothing: everything is polled."""
+def without_inotify(monkeypatch, *, asked=lambda: None):
+    """Have the system know of none, as macOS does: everything is polled."""
 
-    def __init__(self):
-        self._listening = {}
+    def library(*_, **__):
+        asked()
+        return object()
 
-    def fileno(self):
-        return -1
-
-    def listen(self, who, paths):
-        self._listening[who] = paths
-
-    def renew(self):
-        pass
-
-    def unwatched(self):
-        return {who for who, paths in self._listening.items() if paths}
-
-    def changed(self):
-        return set()
-
-    def close(self):
-        pass
+    monkeypatch.setattr(ctypes, "CDLL", library)
