@@ -140,29 +140,20 @@ async def _from_process(path: str, process: Process, offset: int) -> Confined:
     if b"\0" not in said:
         raise await _ask_why(path, process)
     header, _, first = bytes(said).partition(b"\0")
-    return Confined(
-        path, seen := OpenedFile.parse(header), _Rest(path, process, seen, first, offset)
-    )
+    seen = OpenedFile.parse(header)
+    ahead, left = [first] if first else [], seen.size - offset
 
-
-class _Rest:
-    """The bytes behind the header, and the exit code that says whether the file stayed."""
-
-    def __init__(
-        self, path: str, process: Process, seen: OpenedFile, first: bytes, offset: int
-    ) -> None:
-        self._path, self._process = path, process
-        self._first = [first] if first else []
-        self._left = seen.size - offset
-
-    async def __call__(self) -> list[bytes]:
-        pieces, self._first = self._first or await self._process.read_pieces(), []
-        self._left -= sum(map(len, pieces))
-        if not pieces and await self._process.wait():
-            raise await _ask_why(self._path, self._process)
-        if self._left < 0 or (self._left and not pieces):
-            raise _changed(self._path)
+    async def more() -> list[bytes]:  # up to the exit code, which says whether the file stayed
+        nonlocal ahead, left
+        pieces, ahead = ahead or await process.read_pieces(), []
+        left -= sum(map(len, pieces))
+        if not pieces and await process.wait():
+            raise await _ask_why(path, process)
+        if left < 0 or (left and not pieces):
+            raise _changed(path)
         return pieces
+
+    return Confined(path, seen, more)
 
 
 async def _ask_why(path: str, process: Process) -> OptioAgentsError:
