@@ -20,7 +20,9 @@ from optio_agents.hosts.files.confined import open_confined
 from .files.fetch import fetch
 from .files.progress import as_percent
 from .files.put import put
+from .local import LocalMachine
 from .scripting import LEAVES, refusal, script
+from .ssh import SSHConfig, SshMachine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from optio_agents.framing.batches import Batches, ProcessIdentity
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.files.confined import Confined
-    from optio_agents.hosts.ssh.config import SSHConfig
 
     from .commands import ProcessHandle, RunResult
     from .files.fetch import FetchedFile
@@ -385,8 +386,6 @@ class LocalHost(Host):
     def __init__(
         self, taskdir: str, *, workdir: str | None = None, logdir: str | None = None
     ) -> None:
-        from .local import LocalMachine
-
         taskdir, workdir = _absolute(taskdir), workdir and _absolute(workdir)
         super().__init__(LocalMachine(), taskdir, workdir=workdir, logdir=logdir)
 
@@ -402,8 +401,6 @@ class RemoteHost(Host):
         workdir: str | None = None,
         logdir: str | None = None,
     ) -> None:
-        from .ssh import SshMachine
-
         super().__init__(SshMachine(ssh_config), taskdir, workdir=workdir, logdir=logdir)
 
 
@@ -427,8 +424,6 @@ def make_host(
     """
     if ssh is None:
         return LocalHost(taskdir, workdir=workdir, logdir=logdir)
-    from .ssh.config import SSHConfig
-
     if isinstance(ssh, str):
         ssh = SSHConfig(ssh)
     if not isinstance(ssh, SSHConfig):
