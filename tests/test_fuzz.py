@@ -45,7 +45,7 @@ from optio_agents.store import Store, StoredSession
 from optio_agents.store.memory import MemoryJournal
 from optio_agents.store.records import Delivery, Entry, is_session_id
 from optio_agents.supervision import OpenRequest, RequestOpened, TurnEnded
-from optio_agents.supervision.events import AgentEvent
+from optio_agents.supervision.events import AgentEvent, recorded
 from optio_agents.supervision.kinds import conversing, kind_named
 from optio_agents.supervision.kinds.conversing import kept_turn
 from optio_agents.supervision.kinds.passages import read_output
@@ -282,7 +282,7 @@ async def kept_and_told(happened: list[Any], path: Path) -> None:
         meter = SessionMeter(max_usd=1e300)
         await meter.recall(recording.records)
         assert f"{meter.usd:.2f}"
-        found = [event async for event in recording.recorded(0)]
+        found = [event async for event in recorded(recording.records, 0)]
         assert len(found) <= len(happened)
         await store.last_words()
         story = await sessions._happened(store, "s1")  # noqa: SLF001

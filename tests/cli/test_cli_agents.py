@@ -73,7 +73,7 @@ async def test_an_agent_without_a_wire_is_given_its_prompt_and_ends(
 ) -> None:
     """A stand-in: most of these cannot be had without an account."""
     desk.program(
-        row.program,
+        row.name,
         f"""cat >{desk.home}/input
         for word; do printf '%s\\0' "$word"; done >{desk.home}/arguments
         env >{desk.home}/environment
@@ -111,7 +111,7 @@ def test_a_file_that_an_agent_cannot_be_shown_is_refused(desk: Desk) -> None:
 
 def test_the_doctor_looks_for_every_agent_that_is_known(desk: Desk) -> None:
     for row in ROWS.values():
-        desk.program(row.program, "")
+        desk.program(row.name, "")
     ran = desk.run("doctor")
     found = [line for line in ran.stdout.splitlines() if " there: " in line or " is there" in line]
     assert all(any(name in line for line in found) for name in ROWS if name != "claude"), found

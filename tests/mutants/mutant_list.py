@@ -297,7 +297,7 @@ MUTANTS = (
     Mutant(
         "a start that failed is still looked for",
         SRC + "supervision/way_in.py",
-        'await before_launch("")',
+        "await note_start(records)",
         "pass",
         (*UNSEEN, "dies_of_it"),
     ),
@@ -433,16 +433,16 @@ MUTANTS = (
     Mutant(
         "what cannot be written down is denied",
         SRC + "supervision/kinds/deciding.py",
-        "            self._bell.fail(error)\n            await anyio.sleep_forever()\n"
-        "        self.stand()\n",
-        "            raise\n        self.stand()\n",
+        "            self._fail(error)\n            await anyio.sleep_forever()\n"
+        "        self._stand_waiting()\n",
+        "            raise\n        self._stand_waiting()\n",
         (*REQUESTS, "denied_by_nobody"),
     ),
     Mutant(
         "a decision that cannot be written down is a denial",
         SRC + "supervision/kinds/deciding.py",
         "                        except StoreError as error:  # it was decided all the same\n"
-        "                            self._bell.fail(error)\n",
+        "                            self._fail(error)\n",
         "                        except StoreError:\n                            raise\n",
         (*REQUESTS, "no_denial"),
     ),
@@ -529,8 +529,8 @@ MUTANTS = (
     Mutant(
         "the credentials of an agent that has ended are known to nobody",
         SRC + "supervision/credentials.py",
-        "_unsealed(agent.meta.get(SEALED), key) if key else {}\n    if not known.keys()",
-        "{}\n    if not known.keys()",
+        "known = await _unsealed(agent, records)\n    if not known.keys()",
+        "known: dict[str, str] = {}\n    if not known.keys()",
         ("tests/supervision/test_supervise.py", "-k", "credential"),
     ),
     Mutant(
@@ -628,8 +628,8 @@ MUTANTS = (
     Mutant(
         "a title is kept as it is",
         SRC + "supervision/way_in.py",
-        "title = secrets.hide(title)",
-        "title = str(title)",
+        "title=secrets.hide(title),",
+        "title=title,",
         ("tests/supervision/test_supervise.py", "-k", "no_title"),
     ),
     Mutant(
@@ -692,7 +692,7 @@ MUTANTS = (
     Mutant(
         "a start that nobody lived to note is another session's",
         SRC + "supervision/way_in.py",
-        "                    await forget_start(recording.records)\n",
+        "            await note_start(recording.records)\n",
         "",
         ("tests/supervision/test_restart.py",),
     ),
@@ -706,7 +706,7 @@ MUTANTS = (
     Mutant(
         "who resumes a session counts from nothing",
         SRC + "supervision/supervisor.py",
-        "self._restarts = await self._meter.recall(self._recording.records)\n",
+        "self._restarts = await self._meter.recall(self.recording.records)\n",
         "pass\n",
         ("tests/supervision/test_restart.py", "-k", "killed"),
     ),
@@ -720,8 +720,8 @@ MUTANTS = (
     Mutant(
         "who resumes a session forgets its check",
         SRC + "supervision/way_in.py",
-        "        return self._options(protocol, facts.rules)\n",
-        "        return self._options(protocol, {})\n",
+        "            options = self._options(facts.features or {}, facts.rules)\n",
+        "            options = self._options(facts.features or {}, {})\n",
         ("tests/supervision/test_done.py", "-k", "killed"),
     ),
     # What is promised about a team

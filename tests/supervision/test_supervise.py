@@ -28,7 +28,8 @@ from optio_agents.protocol.protocol import get_protocol
 from optio_agents.store import SessionJournal, Store
 from optio_agents.supervision import Command, events as happened, find_session
 from optio_agents.supervision.pruning import prune
-from optio_agents.supervision.supervise import host_of, new_session_id, supervise, task_directory
+from optio_agents.supervision.sessions import host_of, new_session_id, task_directory
+from optio_agents.supervision.supervise import supervise
 from optio_agents.testing.proxy import FaultProxy
 from optio_agents.testing.scripted import scripted_agent
 from tests.support.hosts.hosts import ssh_config

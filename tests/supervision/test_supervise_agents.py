@@ -163,7 +163,7 @@ def test_no_dialect_is_imported_before_its_agent_is_named() -> None:
 def test_a_row_says_how_to_get_its_agent(name: str) -> None:
     row = ROWS[name]
     assert row.install
-    assert row.argv(None, None, ())[0] == row.program
+    assert row.argv(None, None, ())[0] == row.name
 
 
 def test_a_model_that_cannot_be_handed_over_is_refused() -> None:

@@ -57,13 +57,20 @@ async def test_it_waits_and_goes_on_when_the_limit_is_over(office: Office) -> No
     watching = Watching()
     with anyio.fail_after(BOUND):
         async with ModelServer().serve() as api, office.store() as store, office.host() as host:
-            api.scripts["plan"] = [limit(6)]
+            first: list[dict[str, Any]] = [
+                {"tool": "Bash", "input": {"command": "true"}, "hold": "asked"},
+                {},
+            ]
+            api.scripts["plan"] = first
             async with supervise(
                 host, claude(office, api), store=store, observer=watching
             ) as session:
+                await api.held("asked")
+                first[1] = limit(6)  # from now on, however long its start took
+                api.release("asked")
                 await watching.until(lambda: any(map(limited, watching.seen)))
-                api.scripts["plan"] = ENDS
-                link: Any = session._position._owner.link  # type: ignore[attr-defined]  # noqa: SLF001
+                api.scripts["plan"] = [first[0], *ENDS]
+                link: Any = (await session._reach())[1]  # noqa: SLF001
                 while not link.busy():  # noqa: ASYNC110 - so that waiting is no stall
                     await anyio.sleep(0.01)
                 result = await session.result()

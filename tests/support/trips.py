@@ -50,7 +50,7 @@ PLAIN = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 QUIET = 0.4  # seconds in which nothing of ours is called: the start is over
 TIMERS = {"SharedTimer._tick", "Waking._look"}
 # Woken by an open request, each in a task of its own: the body, and who waits for other news.
-BYSTANDERS = {"_run", "Decisions.notice", "ConversationLink.wait_out_limits"}
+BYSTANDERS = {"_run", "OwnerReach.notice", "ConversationLink.wait_out_limits"}
 
 
 @dataclass

@@ -56,10 +56,8 @@ async def forget_key(records: SessionRecords) -> None:
 
 async def spec_of(agent: Agent, records: SessionRecords) -> list[Any] | None:
     """What *agent* was started as, where that was sealed and can be known."""
-    key = await records.noted(_KIND)
-    known = _unsealed(agent.meta.get(SEALED), key) if key else {}
     try:
-        spec = json.loads(known.get(_SPEC, "null"))
+        spec = json.loads((await _unsealed(agent, records)).get(_SPEC, "null"))
     except ValueError:
         return None
     return spec if isinstance(spec, list) else None
@@ -71,16 +69,17 @@ async def credentials_of(
     """The values of *names* that *agent* was started with, as far as they can be known."""
     if not names:
         return {}
-    key = await records.noted(_KIND)
-    known = _unsealed(agent.meta.get(SEALED), key) if key else {}
+    known = await _unsealed(agent, records)
     if not known.keys() >= set(names):
         known = {**known, **await _on_the_host(host, agent)}
     return {name: known[name] for name in names if name in known}
 
 
-def _unsealed(sealed: object, key: str) -> dict[str, str]:
+async def _unsealed(agent: Agent, records: SessionRecords) -> dict[str, str]:
+    if not (key := await records.noted(_KIND)):
+        return {}
     try:
-        values: Any = json.loads(_mixed(bytes.fromhex(str(sealed)), key))
+        values: Any = json.loads(_mixed(bytes.fromhex(str(agent.meta.get(SEALED))), key))
     except ValueError:  # the agent can write there, too
         return {}
     return {name: str(value) for name, value in values.items()} if isinstance(values, dict) else {}

@@ -21,9 +21,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, assert_never, cast
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from optio_agents.conversation.contract import PermissionRequest, TokenUsage, TurnResult
 from optio_agents.protocol.events import LogEvent, UnknownLine
@@ -42,11 +42,19 @@ if TYPE_CHECKING:
     from optio_agents.conversation.contract import PermissionDecision
     from optio_agents.display import Secrets
     from optio_agents.hosts.machine import LinkState
-    from optio_agents.store.records import StoredEvent
+    from optio_agents.store.records import SessionRecords, StoredEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occurrence:
+    """What every event has: its place in the sequence, if it has one, and its time."""
+
+    number: int | None = None
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class SessionBegan:
+class SessionBegan(Occurrence):
     """It is about to run, or to run again."""
 
     host: str  # as its user would say it
@@ -54,13 +62,10 @@ class SessionBegan:
     title: str
     resumed: bool
     by: str  # the owner, as a person reads it
-    _: KW_ONLY
-    number: int | None = None
-    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(Occurrence):
     """A line of the log; (file, generation, offset) is its id within the session."""
 
     event: LogEvent
@@ -68,150 +73,108 @@ class LogLine:
     generation: int
     offset: int
     repeated: bool  # it may have been delivered before
-    _: KW_ONLY
-    number: int | None = None
-    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryStep:
+class DeliveryStep(Occurrence):
     """One more step of an announced file: announced, fetched, judged, answered."""
 
     delivery: Delivery
-    _: KW_ONLY
-    number: int | None = None
-    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class DoneChecked:
+class DoneChecked(Occurrence):
     """A DONE was checked, and holds; or *text* is what the agent is told about it."""
 
     accepted: bool
     text: str
-    _: KW_ONLY
-    number: int | None = None
-    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class AgentRestarted:
+class AgentRestarted(Occurrence):
     """The agent died, and is about to be started again, the *count*th time of at most *most*."""
 
     count: int
     most: int
     why: str
-    _: KW_ONLY
-    number: int | None = None
-    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class MessageSent:
+class MessageSent(Occurrence):
     """Somebody has said something to the agent; its *name* is said once."""
 
     name: str
     text: str
     by: str
-    _: KW_ONLY
-    number: int | None = None
-    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class TurnEnded:
+class TurnEnded(Occurrence):
     """A turn of the agent's has ended, whether it was completed or not."""
 
     turn: TurnResult
-    _: KW_ONLY
-    number: int | None = None
-    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class RequestOpened:
+class RequestOpened(Occurrence):
     """The agent wants to use a tool and waits; *digest* stands for all that it asks."""
 
     request: PermissionRequest
     digest: str
-    _: KW_ONLY
-    number: int | None = None
-    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class RequestDecided:
+class RequestDecided(Occurrence):
     """A request is not open any more."""
 
     request: str  # its id
     behavior: str  # "allow", "deny", or "settled": elsewhere, or by the agent itself
     by: str
-    _: KW_ONLY
-    number: int | None = None
-    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class StateChanged:
+class StateChanged(Occurrence):
     """The session stands otherwise than before."""
 
     state: SessionState
-    _: KW_ONLY
-    number: int | None = None
-    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class LinkChanged:
+class LinkChanged(Occurrence):
     """The way to the host is another than before."""
 
     state: LinkState
     reason: str
-    _: KW_ONLY
-    number: int | None = None
-    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class TodosChanged:
+class TodosChanged(Occurrence):
     """The agent has changed its own list of what it has to do; *text* names what it is at."""
 
     percent: int | None
     text: str | None
     items: Sequence[Mapping[str, str]]  # each with `id`, `text`, `status`
-    _: KW_ONLY
-    number: int | None = None
-    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(Occurrence):
     """A sentence for the operator."""
 
     text: str
-    _: KW_ONLY
-    number: int | None = None
-    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class SessionEnded:
+class SessionEnded(Occurrence):
     """How this run of the session ended; nothing of the run comes behind it."""
 
     result: SessionResult
-    _: KW_ONLY
-    number: int | None = None
-    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class AgentEvent:
+class AgentEvent(Occurrence):
     """What the agent itself has said, unchanged; read-only, and of this moment only."""
 
     event: dict[str, Any]
-    _: KW_ONLY
-    number: None = None
-    at: float = 0.0
 
 
 SessionEvent: TypeAlias = (
@@ -298,70 +261,64 @@ T = TypeVar("T")
 # To the journal and back. Keys are added over time, and unknown ones passed over.
 
 
-def recordable(event: Written, at: float) -> Recordable:  # noqa: C901 - the union is the list
+_PLAIN: Mapping[str, type[SessionEvent]] = {  # kept as they are, under these names
+    "began": SessionBegan,
+    "check": DoneChecked,
+    "restart": AgentRestarted,
+    "sent": MessageSent,
+    "decision": RequestDecided,
+    "link": LinkChanged,
+    "todos": TodosChanged,
+    "notice": Notice,
+}
+_NAMES = {kind: name for name, kind in _PLAIN.items()}
+
+
+def recordable(event: Written, at: float) -> Recordable:
     """As the journal keeps it."""
     match event:
-        case SessionBegan():
-            return Recordable("began", _value(event), at)
-        case AgentRestarted():
-            return Recordable("restart", _value(event), at)
-        case MessageSent(name):
-            return Recordable("sent", _value(event), at, key=name)
         case TurnEnded(turn):
             return Recordable("turn", asdict(turn), at)
         case RequestOpened(request, digest):
             value = {**_value(request), "digest": digest}
             return Recordable("request", value, at, key=request.id)
-        case RequestDecided(request):
-            return Recordable("decision", _value(event), at, key=request)
         case StateChanged(state):
             return Recordable("state", asdict(state), at)
-        case LinkChanged():
-            return Recordable("link", _value(event), at)
-        case TodosChanged():
-            return Recordable("todos", _value(event), at)
-        case Notice():
-            return Recordable("notice", _value(event), at)
-    assert_never(event)
+        case MessageSent(name=key) | RequestDecided(request=key):
+            return Recordable(_NAMES[type(event)], _value(event), at, key=key)
+    return Recordable(_NAMES[type(event)], _value(event), at)
 
 
-def event_of(stored: StoredEvent) -> SessionEvent:  # noqa: C901 - the union is the list
+def event_of(stored: StoredEvent) -> SessionEvent:
     """As it was when it happened."""
     place: dict[str, Any] = {"number": stored.number, "at": stored.at}
     value, entry = stored.value, stored.entry
+    if stored.kind in _PLAIN:
+        return _made(_PLAIN[stored.kind], value, **place)
     match stored.kind:
-        case "began":
-            return _made(SessionBegan, value, **place)
-        case "delivery":
-            assert entry is not None
-            return DeliveryStep(_made(Delivery, value, entry=entry), **place)
-        case "check":
-            return _made(DoneChecked, value, **place)
-        case "restart":
-            return _made(AgentRestarted, value, **place)
-        case "sent":
-            return _made(MessageSent, value, **place)
         case "turn":
             usage = value.get("usage")
             known = {**value, "usage": _made(TokenUsage, usage) if usage else None}
             return TurnEnded(_made(TurnResult, known), **place)
         case "request":
             return RequestOpened(_made(PermissionRequest, value), value["digest"], **place)
-        case "decision":
-            return _made(RequestDecided, value, **place)
         case "state":
             return StateChanged(_made(SessionState, value), **place)
-        case "link":
-            return _made(LinkChanged, value, **place)
-        case "todos":
-            return _made(TodosChanged, value, **place)
-        case "notice":
-            return _made(Notice, value, **place)
         case "finished":
             return SessionEnded(_result(value), **place)
     assert entry is not None, stored.kind
+    if stored.kind == "delivery":
+        return DeliveryStep(_made(Delivery, value, entry=entry), **place)
     where = (entry.file, entry.generation, entry.offset, entry.repeated)
     return LogLine(line_event(entry), *where, **place)
+
+
+async def recorded(records: SessionRecords, after: int) -> AsyncIterator[SessionEvent]:
+    """What was recorded behind number *after*, up to now."""
+    while rows := await records.events(after):
+        for row in rows:
+            after = row.number
+            yield event_of(row)
 
 
 def line_event(entry: Entry) -> LogEvent:

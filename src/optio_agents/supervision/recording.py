@@ -35,23 +35,22 @@ from .events import (
     StateChanged,
     TodosChanged,
     TurnEnded,
-    event_of,
     recordable,
+    recorded,
 )
+from .limits import SessionMeter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
     from optio_agents.checklist import TodoProgress
-    from optio_agents.conversation.contract import TurnResult
     from optio_agents.display import Secrets
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.machine import LinkState
     from optio_agents.store.records import (
         Delivery,
         Entry,
-        Outcome,
         Resumed,
         SessionRecords,
         SessionResult,
@@ -102,8 +101,7 @@ class Recording:
         self._checking = False
         self._settled = False  # how it ends, and the agent has only to leave
         self._reports = False  # it has written a STATUS
-        self.on_turn: Callable[[TurnResult], None] = lambda _: None  # one has ended
-        self.on_limit: Callable[[str], bool] = lambda _: False  # of the agent's account: it ends
+        self.meter = SessionMeter()
         self.may_go_on: Callable[[SessionResult], bool] = lambda _: False  # not its end yet
         self._owed: set[tuple[str, int, int]] = set()  # lines that it may await an answer to
         self._idle_from = 0.0  # by the loop's clock
@@ -130,7 +128,8 @@ class Recording:
 
     async def mark_done(self, entries: Sequence[Entry]) -> None:
         await self.records.mark_done(entries)
-        self._owe(taken=entries)
+        self._owed.difference_update(entry.key for entry in entries)
+        self._restate()
 
     async def deliver(self, delivery: Delivery) -> None:
         await self.records.deliver(delivery)
@@ -142,14 +141,11 @@ class Recording:
 
     async def end(self, result: SessionResult) -> None:
         """The driver cannot tell that a session goes on without it; `leaving` says so here."""
-        if result.outcome == "cancelled" and self.leaving in ("detached", "cut off"):
-            left: dict[Leaving, tuple[Outcome, str]] = {
-                "detached": ("detached", "the agent goes on without us"),
-                "cut off": ("failed", f"it cannot be seen now: {self.unseen}"),
-            }
-            outcome, summary = left[self.leaving]
-            error = AgentUnseen.__name__ if outcome == "failed" else None
-            result = replace(result, outcome=outcome, summary=summary, error=error)
+        if result.outcome == "cancelled" and self.leaving == "detached":
+            result = replace(result, outcome="detached", summary="the agent goes on without us")
+        elif result.outcome == "cancelled" and self.leaving == "cut off":
+            summary, error = f"it cannot be seen now: {self.unseen}", AgentUnseen.__name__
+            result = replace(result, outcome="failed", summary=summary, error=error)
         self.result = result
         if self.may_go_on(result):
             return  # there is more to come, unless its supervisor finds otherwise
@@ -171,7 +167,7 @@ class Recording:
             case RequestDecided(request_id):
                 self.open.pop(request_id, None)
             case TurnEnded(turn):
-                self.on_turn(turn)
+                self.meter.add(turn)
         row = recordable(event, event.at or time.time())
         row = replace(row, value=self.secrets.hide_in(row.value), key=row.key or key or "")
         state = self.state if isinstance(event, StateChanged) else None
@@ -223,29 +219,9 @@ class Recording:
         self.down = None if state in ("new", "up", "closed") else reason or state
         self._restate()
 
-    async def watch_decisions(self, see: Callable[[set[str]], bool]) -> None:
-        """Have *see* told which requests are undecided, whenever any process has written there.
-
-        Until it has seen enough.
-        """
-        bell, journal = Bell(), self.records.path
-        if journal is None:
-            return await anyio.sleep_forever()
-        with ringing(bell, journal):
-            while True:
-                news = bell.next
-                if see({row.value["id"] for row in await self.records.open_requests()}):
-                    return None
-                with anyio.move_on_after(SLOWLY):
-                    await news.wait()
-
-    def _owe(self, entries: Sequence[Entry] = (), *, taken: Sequence[Entry] = ()) -> None:
+    def _owe(self, entries: Sequence[Entry]) -> None:
         """It may end its turn and wait for what becomes of these."""
-        for entry in entries:
-            if entry.kind in _ANSWERED:
-                self._owed.add(entry.key)
-        for entry in taken:
-            self._owed.discard(entry.key)
+        self._owed.update(entry.key for entry in entries if entry.kind in _ANSWERED)
         self._restate()
 
     def check(self, begins: bool) -> None:
@@ -281,27 +257,19 @@ class Recording:
         """Nothing comes behind this. Logged where it cannot be recorded: then it is only shown."""
         if self.ended is not None:
             return
-        self.result = result
-        state, self.state = (
-            self.state,
-            over(
-                result.outcome,
-                result.summary,
-                at=result.ended_at,
-                state=self.state,
-                verified=result.verified,
-            ),
-        )
+        self.result, state = result, self.state
+        outcome, summary, at = result.outcome, result.summary, result.ended_at
+        self.state = over(outcome, summary, at=at, state=state, verified=result.verified)
         self.ended = SessionEnded(result, at=result.ended_at)
         if self.leaving != "taken over":
             try:
-                alone = result.outcome in ("detached", "unreachable")
+                alone = outcome in ("detached", "unreachable")
                 await self.records.finish(result, state if alone else self.state)
                 self._end_recorded = True
-                if is_final(result.outcome, result.agent.how):
+                if is_final(outcome, result.agent.how):
                     await forget_key(self.records)
             except StoreError as error:
-                if str(error) != result.summary:  # else that is the end
+                if str(error) != summary:  # else that is the end
                     _log.warning("the end of session %s is not recorded: %s", self.session, error)
         self.bell.ring()
 
@@ -330,7 +298,7 @@ class Recording:
             nonlocal shown
             before = shown
             try:
-                async for event in self.recorded(shown):
+                async for event in recorded(self.records, shown):
                     _show(observer, event)
                     shown = event.number or shown
                 if shown != before:
@@ -357,13 +325,6 @@ class Recording:
             if self.ended is not None and not self._end_recorded:
                 _show(observer, self.ended)
 
-    async def recorded(self, after: int) -> AsyncIterator[SessionEvent]:
-        """What was recorded behind number *after*, up to now."""
-        while rows := await self.records.events(after):
-            for row in rows:
-                after, event = row.number, event_of(row)
-                yield event
-
     async def events(self, after: int) -> AsyncIterator[SessionEvent]:
         """All behind number *after*, and all that comes, the agent's own among it."""
         moments = deque[AgentEvent](maxlen=_MOMENTS)
@@ -371,7 +332,7 @@ class Recording:
         try:
             while True:
                 news, closed = self.bell.next, self.closed
-                async for event in self.recorded(after):
+                async for event in recorded(self.records, after):
                     after = event.number or after
                     yield event
                 while moments:

@@ -27,7 +27,7 @@ from optio_agents.store.records import StoredSession, is_session_id
 from .kinds import KINDS, kind_named
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from optio_agents.agents import Agent
     from optio_agents.hosts.machine import Machine
@@ -304,23 +304,11 @@ def _ssh_from(data: Mapping[str, Any] | None) -> SSHConfig | None:
 _KIND = "start"
 
 
-def note_tag(journal: SessionRecords) -> Callable[[str], Awaitable[None]]:
-    """What is to be awaited just before a start."""
-
-    async def note(tag: str) -> None:
-        await journal.note(_KIND, "", {"tag": tag, "process": ""})
-
-    return note
-
-
-async def note_process(journal: SessionRecords, agent: Agent) -> None:
-    """Keep which process *agent* is."""
-    await journal.note(_KIND, "", {"tag": agent.session, "process": str(agent.process or "")})
-
-
-async def forget_start(journal: SessionRecords) -> None:
-    """That agent has ended, and another is about to be made ready in its place."""
-    await journal.note(_KIND, "", {"tag": "", "process": ""})
+async def note_start(
+    records: SessionRecords, tag: str = "", process: ProcessId | None = None
+) -> None:
+    """Keep that a start is about to be made, then the process that it became; or that none is."""
+    await records.note(_KIND, "", {"tag": tag, "process": str(process or "")})
 
 
 async def known_start(store: Store, session: str) -> Start | None:

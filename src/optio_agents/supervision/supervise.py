@@ -14,21 +14,15 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from optio_agents.concurrency import task_group
-from optio_agents.errors import AgentError
 from optio_agents.hosts.host import Host, check_host
+from optio_agents.protocol.protocol import get_protocol
 from optio_agents.store import Store
 from optio_agents.store.records import SessionResult
 
-from .kinds import kind_named
-from .live import Session
-from .sessions import (
-    RULES,
-    TASKS,
-    host_of,
-    new_session_id,
-    task_directory,
-)
-from .supervisor import Owner, SupervisionOptions
+from .kinds import PermissionPolicy, kind_named
+from .live import OwnedSession, Session
+from .sessions import RULES
+from .supervisor import SupervisionOptions
 from .way_in import WayIn
 
 if TYPE_CHECKING:
@@ -36,10 +30,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
-    from optio_agents.agents import Agent
     from optio_agents.context import HookContext, ProcessContext
     from optio_agents.conversation.contract import AgentTool, Hook, PermissionHandler
-    from optio_agents.display import Secrets
     from optio_agents.protocol.protocol import Protocol
     from optio_agents.session.options import (
         CallerMessageCallback,
@@ -47,15 +39,10 @@ if TYPE_CHECKING:
         DeliverableFileCallback,
         DoneCallback,
     )
-    from optio_agents.store.records import SessionRecords, SessionState
 
-    from .events import Observer, OpenRequest, SessionEvent, Written
-    from .kinds import AgentSpec, Reach
+    from .events import Observer
+    from .kinds import AgentSpec
     from .limits import AtUsageLimit
-    from .recording import Recording
-
-
-__all__ = ["TASKS", "host_of", "new_session_id", "supervise", "task_directory"]
 
 
 def supervise(
@@ -166,7 +153,8 @@ def supervise(
     }
     rules = {name: value for name, value in given.items() if value is not None}
 
-    def options(taught: Protocol, kept: Mapping[str, Any]) -> SupervisionOptions:
+    def options(features: Mapping[str, Any], kept: Mapping[str, Any]) -> SupervisionOptions:
+        taught = protocol or get_protocol(**features)
         untaken = protocol is None and on_caller_message is None  # and yet it may say some
         return SupervisionOptions(
             on_deliverable=on_deliverable,
@@ -175,9 +163,7 @@ def supervise(
             if untaken and taught.features.caller_messages
             else on_caller_message,
             save_deliverables_to=save_deliverables_to,
-            on_permission_request=on_permission_request,
-            permission_timeout=permission_timeout,
-            served=served,
+            asking=asking,
             protocol=taught,
             ctx=ctx,
             observer=observer,
@@ -200,20 +186,21 @@ def supervise(
         from optio_agents.conversation.approvals import Served
 
         served = Served.of(tools, hooks)
+    asking = PermissionPolicy(on_permission_request, permission_timeout, served)
     if served and agent is not None and not kind_named(agent.kind).serves:
         raise ValueError(f"{type(agent).__name__} cannot call functions of ours: Claude can")
-    owner = Owner()
+    live = OwnedSession()
 
     async def run() -> SessionResult:
         opening = Store(store) if isinstance(store, str | os.PathLike) else nullcontext(store)
         async with opening as journal:
-            way_in = WayIn(journal, owner, protocol, options, rules)
+            way_in = WayIn(journal, live, options, rules)
             if resume is not None:
                 return await way_in.resume(host, agent, resume)
             named = {"title": title or "", "name": name or ""}
             return await way_in.begin(host, agent, session=session, branch=worktree, **named)
 
-    return Supervising(run(), owner)
+    return Supervising(run(), live)
 
 
 async def _nobody(hook_ctx: HookContext, keyword: str, data: object) -> str:
@@ -238,8 +225,8 @@ class Supervising(Coroutine[Any, Any, SessionResult]):
     the supervision failed with, unless somebody asked for its `result`.
     """
 
-    def __init__(self, running: Coroutine[Any, Any, SessionResult], owner: Owner) -> None:
-        self._running, self._owner = running, owner
+    def __init__(self, running: Coroutine[Any, Any, SessionResult], live: OwnedSession) -> None:
+        self._running, self._live = running, live
         self._block: AbstractAsyncContextManager[Session] | None = None
 
     def send(self, value: Any) -> Any:
@@ -255,7 +242,7 @@ class Supervising(Coroutine[Any, Any, SessionResult]):
         return self._running.__await__()
 
     async def __aenter__(self) -> Session:
-        self._block = _entered(self._running, self._owner)
+        self._block = _entered(self._running, self._live)
         return await self._block.__aenter__()
 
     async def __aexit__(
@@ -270,86 +257,23 @@ class Supervising(Coroutine[Any, Any, SessionResult]):
 
 @asynccontextmanager
 async def _entered(
-    running: Coroutine[Any, Any, SessionResult], owner: Owner
+    running: Coroutine[Any, Any, SessionResult], session: OwnedSession
 ) -> AsyncIterator[Session]:
     async def run() -> None:
+        outcome: SessionResult | Exception | None = None
         try:
-            owner.result = await running
+            outcome = await running
         except Exception as error:
-            owner.error = error
+            outcome = error
         finally:
-            owner.end()
+            session.end(outcome)
 
-    owned = Owned(owner)
     async with task_group() as tasks:
         tasks.start_soon(run)
-        await owner.began.wait()
-        if owner.recording is not None:
-            yield Session(owned)
-        if not (owner.detaching.is_set() or owner.over.is_set()):
+        await session.began.wait()
+        if session.has_begun:
+            yield session
+        if not (session.detaching.is_set() or session.over.is_set()):
             tasks.cancel_scope.cancel()
-    if owner.error is not None and not owned.asked:
-        raise owner.error
-
-
-class Owned:
-    """The session as its owner has it."""
-
-    def __init__(self, owner: Owner) -> None:
-        self._owner = owner
-        self.asked = False  # somebody knows how it failed
-
-    @property
-    def _recording(self) -> Recording:
-        assert self._owner.recording is not None
-        return self._owner.recording
-
-    @property
-    def id(self) -> str:
-        return self._recording.session
-
-    @property
-    def state(self) -> SessionState:
-        return self._recording.state
-
-    @property
-    def records(self) -> SessionRecords:
-        return self._recording.records
-
-    @property
-    def secrets(self) -> Secrets:
-        return self._recording.secrets
-
-    def events(self, after: int) -> AsyncIterator[SessionEvent]:
-        return self._recording.events(after)
-
-    @property
-    def requests(self) -> tuple[OpenRequest, ...]:
-        return tuple(self._recording.open.values())
-
-    async def reach(self) -> tuple[Agent, Reach]:
-        await self._owner.reached.wait()
-        if self._owner.agent is None or self._owner.link is None:
-            raise AgentError("the session is over") from self._owner.error
-        return self._owner.agent, self._owner.link
-
-    async def reach_to_stop(self) -> Agent:
-        return (await self.reach())[0]
-
-    async def add(self, event: Written) -> None:
-        await self._recording.add(event)
-
-    async def detach(self) -> None:
-        self._owner.detaching.set()
-        await self._owner.over.wait()
-
-    async def stopped(self, by: str) -> None:
-        """The supervision notices by itself."""
-
-    async def result(self) -> SessionResult:
-        await self._owner.over.wait()
-        self.asked = True
-        if self._owner.error is not None:
-            raise self._owner.error
-        assert self._owner.result is not None
-        return self._owner.result
+    if session.error is not None and not session.was_asked:
+        raise session.error

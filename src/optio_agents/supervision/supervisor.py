@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -29,20 +29,19 @@ from optio_agents.store.records import SessionResult
 from .events import AgentRestarted, Notice
 from .kinds import PermissionPolicy, kind_named
 from .limits import SessionMeter
-from .sessions import is_hidden, owner_name, unseen
+from .sessions import is_hidden, unseen
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from optio_agents.agents import Agent, Lease
     from optio_agents.context import ProcessContext
-    from optio_agents.conversation.approvals import Served
-    from optio_agents.conversation.contract import PermissionHandler
     from optio_agents.hosts.host import Host
 
     from .events import Observer
     from .kinds import AgentLink
     from .limits import AtUsageLimit
+    from .live import OwnedSession
     from .recording import Leaving, Recording
     from .sessions import Facts
 
@@ -61,9 +60,7 @@ class SupervisionOptions(Options):
     """What `supervise` is asked for, apart from host and agent: it takes the same."""
 
     lost_after: float | None = None
-    on_permission_request: PermissionHandler | None = None
-    permission_timeout: float = 900.0
-    served: Served | None = None
+    asking: PermissionPolicy = field(default_factory=PermissionPolicy)
     ctx: ProcessContext | None = None
     observer: Observer | None = None
     journal_limit: int | None = None
@@ -110,36 +107,7 @@ class StandaloneContext:
 
 
 class AgentDied(Exception):
-    """It is to be started again; *restart* says so, and was recorded."""
-
-    def __init__(self, agent: Agent, restart: AgentRestarted) -> None:
-        super().__init__(restart.why)
-        self.agent, self.restart = agent, restart
-
-
-class Owner:
-    """What this process holds of a session that it supervises, as it comes to hold it."""
-
-    def __init__(self) -> None:
-        self.recording: Recording | None = None
-        self.agent: Agent | None = None
-        self.link: AgentLink | None = None
-        self.began, self.reached, self.over = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.detaching = asyncio.Event()
-        self.result: SessionResult | None = None
-        self.error: Exception | None = None
-
-    def begin(self, recording: Recording) -> None:
-        self.recording = recording
-        self.began.set()
-
-    def reach(self, agent: Agent, link: AgentLink) -> None:
-        self.agent, self.link = agent, link
-        self.reached.set()
-
-    def end(self) -> None:
-        for event in self.began, self.reached, self.over:
-            event.set()
+    """Why: it is to be started again, which was recorded."""
 
 
 class Supervision:
@@ -151,15 +119,15 @@ class Supervision:
         facts: Facts,
         recording: Recording,
         options: SupervisionOptions,
-        owner: Owner,
+        live: OwnedSession,
     ) -> None:
-        self._host, self._facts, self._recording = host, facts, recording
-        self._options, self._owner = options, owner
+        self.host, self._facts, self.recording = host, facts, recording
+        self.options, self._live = options, live
         self._context = options.ctx or StandaloneContext(recording, metadata={"title": facts.title})
         self._finished = self._recalled = self._stopped = False
         self._living = anyio.CancelScope()
         self._restarts = 0  # by whichever supervisor
-        self._meter = SessionMeter(
+        self._meter = recording.meter = SessionMeter(
             max_usd=options.max_usd,
             max_turns=options.max_turns,
             max_time=options.max_time,
@@ -172,36 +140,30 @@ class Supervision:
         Until we own it, it is stopped on the way out only if it is *ours*. Raises AgentDied.
         """
         self._finished, self._living = False, anyio.CancelScope()
-        options, by = self._options, owner_name()
-        asking = PermissionPolicy(
-            handler=options.on_permission_request,
-            timeout=options.permission_timeout,
-            by=by,
-            served=options.served,
-        )
+        options = self.options
         kind = kind_named(self._facts.agent)
-        owning = agent.own(by, journal=self._facts.journal, take_over=options.take_over)
+        owning = agent.own(
+            self.recording.by, journal=self._facts.journal, take_over=options.take_over
+        )
         try:
             if not self._recalled:
-                self._restarts = await self._meter.recall(self._recording.records)
+                self._restarts = await self._meter.recall(self.recording.records)
                 self._recalled = True
-            self._recording.may_go_on = self._may_restart
-            self._recording.on_turn = self._meter.add
-            self._recording.on_limit = self._meter.meet_limit
+            self.recording.may_go_on = self._may_restart
             async with owning as lease:
                 ours = True
                 async with (
-                    kind.connect(agent, self._recording, asking) as link,
+                    kind.connect(agent, self.recording, options.asking) as link,
                     self._watching(agent, link, lease.lost),
                 ):
-                    self._owner.reach(agent, link)
+                    self._live.connect(agent, link)
                     return await self._driven(agent, link, lease)
         except OptioAgentsError as error:
-            hidden = self._recording.unseen or is_hidden(agent, error)
+            hidden = self.recording.unseen or is_hidden(agent, error)
             if hidden or isinstance(error, HostError):
                 agent.detach()  # it goes on, and can be found again when its host can
             if hidden:
-                raise unseen(self._recording.session, self._host.machine.name, error) from error
+                raise unseen(self.recording.session, self.host.machine.name, error) from error
             raise
         finally:
             if not ours:
@@ -212,15 +174,15 @@ class Supervision:
     async def _driven(self, agent: Agent, link: AgentLink, lease: Lease) -> SessionResult:
         with self._living:
             result = await self._to_its_end(agent, link, lease)
-            await self._recording.finish(result)
+            await self.recording.finish(result)
             return result
-        if self._recording.leaving == "taken over":
+        if self.recording.leaving == "taken over":
             raise AlreadyOwned("another supervisor has taken this session over", owner="another")
-        left = self._recording.result
+        left = self.recording.result
         assert left is not None
         if left.outcome == "exited":  # it was about to be started again
             left = replace(left, outcome="detached", summary=f"{left.summary}; {_LATER}")
-            await self._recording.finish(left)
+            await self.recording.finish(left)
         return left
 
     async def _to_its_end(self, agent: Agent, link: AgentLink, lease: Lease) -> SessionResult:
@@ -228,11 +190,11 @@ class Supervision:
             return await self._meter.within(lambda: link.body(host, hook))
 
         def settle() -> None:
-            self._recording.settle()
+            self.recording.settle()
             link.on_ending()
 
         options = replace(
-            self._options,
+            self.options,
             body=body,
             agent=agent,
             reply_sender=link.send,
@@ -240,12 +202,12 @@ class Supervision:
             busy=link.busy,
             deaf=self._facts.reads_to_end,
             permit=lease.hold,
-            on_check=self._recording.check,
+            on_check=self.recording.check,
             on_over=settle,
-            secrets=self._recording.secrets,
+            secrets=self.recording.secrets,
         )
         try:
-            result = await run_session(self._host, self._context, options, self._recording)
+            result = await run_session(self.host, self._context, options, self.recording)
         except (HostUnreachable, StoreError):
             self._leave(agent, "cut off")  # it goes on, and can be found again
             raise
@@ -255,9 +217,9 @@ class Supervision:
         except Exception as error:
             self._finished = True
             its_own = isinstance(error, AgentError) and not isinstance(error, AlreadyOwned)
-            seen = not (self._recording.unseen or is_hidden(agent, error))
-            if its_own and seen and (ended := self._recording.result):  # nothing comes of it now
-                self._recording.result = await self._complete(agent, ended)
+            seen = not (self.recording.unseen or is_hidden(agent, error))
+            if its_own and seen and (ended := self.recording.result):  # nothing comes of it now
+                self.recording.result = await self._complete(agent, ended)
             raise
         self._finished = True
         await link.close()
@@ -268,7 +230,7 @@ class Supervision:
         if not isinstance(failed.result, SessionResult):
             raise failed
         exited = isinstance(failed, AgentExited)
-        stop = await self._recording.records.noted("stop") if exited else None
+        stop = await self.recording.records.noted("stop") if exited else None
         if stop is not None:
             words = f"stopped by {stop['by']}"
             return await self._complete(
@@ -276,32 +238,31 @@ class Supervision:
             )
         result = await self._complete(agent, failed.result)
         if exited and not self._stopped and self._may_restart(result):
-            return await self._restart(agent, result)
+            return await self._restart(result)
         if exited and link.trouble:
             words = f"{result.summary}; its last turn failed: {link.trouble}"
             result = replace(result, summary=words)
         if result.summary != failed.result.summary:
             failed.args = (f"{result.summary}; {failed}",)
         failed.result = result
-        await self._recording.finish(result)
+        await self.recording.finish(result)
         raise failed
 
     def _may_restart(self, result: SessionResult) -> bool:
         """It died, as far as is known yet, and may be started once more."""
         return (
             result.outcome == "exited"
-            and self._restarts < self._options.restart
-            and self._recording.leaving is None
+            and self._restarts < self.options.restart
+            and self.recording.leaving is None
         )
 
-    async def _restart(self, agent: Agent, result: SessionResult) -> SessionResult:
+    async def _restart(self, result: SessionResult) -> SessionResult:
         """Have it started again, after a while; unless somebody does not want that any more."""
         self._finished = False
         self._restarts += 1
         why = result.summary or "it ended without DONE"
-        restart = AgentRestarted(self._restarts, self._options.restart, why)
-        await self._recording.add(restart)
-        self._recording.stand("starting")
+        await self.recording.add(AgentRestarted(self._restarts, self.options.restart, why))
+        self.recording.stand("starting")
         flag = getattr(self._context, "cancellation_flag", None)
         cancelled = flag if isinstance(flag, asyncio.Event) else asyncio.Event()
         with anyio.move_on_after(min(_PAUSE * 4 ** (self._restarts - 1), _LONGEST_PAUSE)):
@@ -309,7 +270,7 @@ class Supervision:
         self._finished = True
         if cancelled.is_set():
             return replace(result, outcome="cancelled", summary="the context said to stop")
-        raise AgentDied(agent, restart)
+        raise AgentDied(why)
 
     async def _complete(self, agent: Agent, result: SessionResult) -> SessionResult:
         """Stop the agent now, so that *result* can tell how it ended."""
@@ -339,25 +300,28 @@ class Supervision:
                 with anyio.move_on_after(_BEGINNING) as patience:
                     await link.underway()
                 if patience.cancelled_caught:
-                    self._recording.post(Notice(_UNTOLD))
+                    self.recording.post(Notice(_UNTOLD))
             self._leave(agent, how)
 
         async with task_group() as tasks:
             tasks.start_soon(leave, lost, "taken over")
-            tasks.start_soon(leave, self._owner.detaching, "detached")
-            if self._options.detach_when is not None:
-                tasks.start_soon(leave, self._options.detach_when, "detached")
-            if self._options.cancel_when is not None:
-                tasks.start_soon(self._cancel, self._options.cancel_when)
+            tasks.start_soon(leave, self._live.detaching, "detached")
+            if self.options.detach_when is not None:
+                tasks.start_soon(leave, self.options.detach_when, "detached")
+            if self.options.cancel_when is not None:
+                tasks.start_soon(self._cancel, self.options.cancel_when)
             tasks.start_soon(self._look_at_disk, agent)
-            with self._link_shown():
+            unwatch = self.host.machine.link.watch(self.recording.link)
+            try:
                 yield
+            finally:
+                unwatch()
             tasks.cancel_scope.cancel()
 
     def _leave(self, agent: Agent, how: Leaving) -> None:
         if not self._finished:
             self._finished = True
-            self._recording.leaving = how
+            self.recording.leaving = how
             agent.detach()
             if how != "cut off":
                 self._living.cancel()
@@ -376,18 +340,10 @@ class Supervision:
             except AlreadyOwned:  # the lease tells, too
                 return
             except OptioAgentsError as error:  # it cannot be seen, which is not its end
-                self._recording.unseen = str(error)
+                self.recording.unseen = str(error)
                 self._leave(agent, "cut off")
                 raise
             for notice in notices:
                 if notice not in known:
-                    self._recording.post(Notice(notice))
+                    self.recording.post(Notice(notice))
             known = notices
-
-    @contextmanager
-    def _link_shown(self) -> Iterator[None]:
-        unwatch = self._host.machine.link.watch(self._recording.link)
-        try:
-            yield
-        finally:
-            unwatch()

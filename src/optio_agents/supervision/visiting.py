@@ -13,24 +13,13 @@ import anyio
 from optio_agents import agents
 from optio_agents.concurrency import task_group
 from optio_agents.display import Secrets
-from optio_agents.errors import (
-    AgentUnseen,
-    AlreadyOwned,
-    FileRefused,
-    WorkDirRefused,
-)
+from optio_agents.errors import AgentUnseen, AlreadyOwned, FileRefused, WorkDirRefused
 from optio_agents.framing.cursor import Cursor
 from optio_agents.store import Store
 from optio_agents.store.records import SessionResult, is_final, over
 
 from .credentials import credentials_of, forget_key
-from .events import (
-    OpenRequest,
-    RequestOpened,
-    SessionEnded,
-    event_of,
-    recordable,
-)
+from .events import OpenRequest, RequestOpened, SessionEnded, event_of, recordable, recorded
 from .kinds import kind_named
 from .live import Session
 from .recording import SLOWLY, Bell, ringing
@@ -40,7 +29,7 @@ if TYPE_CHECKING:
     from optio_agents.agents import Agent
     from optio_agents.hosts.host import Host
     from optio_agents.store import StoredSession
-    from optio_agents.store.records import SessionRecords, SessionState
+    from optio_agents.store.records import SessionState
 
     from .events import SessionEvent, Written
     from .kinds import Reach
@@ -60,29 +49,31 @@ async def find_session(
         if not isinstance(store, Store):
             store = await stack.enter_async_context(Store(store))
         stored = await store.session(beginning)
-        visitor = Visitor(store, stored, stack)
-        await visitor.refresh()
-        tasks.start_soon(visitor.keep_up)
+        session = FoundSession(store, stored, stack)
+        await session.refresh()
+        tasks.start_soon(session.keep_up)
         try:
-            yield Session(visitor)
+            yield session
         finally:
             tasks.cancel_scope.cancel()
 
 
-class Visitor:
+class FoundSession(Session):
     """The session as its journal tells of it."""
 
     def __init__(self, store: Store, stored: StoredSession, stack: AsyncExitStack) -> None:
-        self.id = stored.id
-        self.records: SessionRecords = store.journal(stored.id)
-        self.secrets = Secrets()
+        self._records, self._secrets = store.journal(stored.id), Secrets()
         self._store, self._stored, self._stack = store, stored, stack
         self._bell = Bell()
         self._reaching = anyio.Lock()
         self._reached: tuple[Agent, Reach] | None = None
         self._host: Host | None = None
         self._last = 0.0  # when something happened last
-        self.requests: tuple[OpenRequest, ...] = ()
+        self._requests: tuple[OpenRequest, ...] = ()
+
+    @property
+    def requests(self) -> tuple[OpenRequest, ...]:
+        return self._requests
 
     @property
     def state(self) -> SessionState:
@@ -94,9 +85,9 @@ class Visitor:
     async def refresh(self) -> None:
         """Read how it stands."""
         self._stored = await self._store.find(self.id) or self._stored
-        rows = [] if self._stored.over else await self.records.open_requests()
+        rows = [] if self._stored.over else await self._records.open_requests()
         opened = [event for row in rows if isinstance(event := event_of(row), RequestOpened)]
-        self.requests = tuple(OpenRequest(one.request, one.digest) for one in opened)
+        self._requests = tuple(OpenRequest(one.request, one.digest) for one in opened)
 
     async def keep_up(self) -> None:
         """Ring when the journal has news."""
@@ -109,16 +100,15 @@ class Visitor:
                 if not news.is_set():
                     self._bell.ring()
 
-    async def events(self, after: int) -> AsyncIterator[SessionEvent]:
+    async def events(self, after: int = 0) -> AsyncIterator[SessionEvent]:
         event: SessionEvent | None = None
         while True:
             news = self._bell.next
             # asked before the rest, or that is cut short; one that was forgotten is over
             stored = await self._store.find(self.id)
-            while rows := await self.records.events(after):
-                for row in rows:
-                    after, self._last, event = row.number, row.at, event_of(row)
-                    yield event
+            async for event in recorded(self._records, after):
+                after, self._last = event.number or after, event.at
+                yield event
             if stored is None:
                 return
             if stored.complete:
@@ -128,15 +118,15 @@ class Visitor:
                 return
             await news.wait()
 
-    async def reach(self) -> tuple[Agent, Reach]:
+    async def _reach(self) -> tuple[Agent, Reach]:
         async with self._reaching:
             if self._reached is None:
                 self._reached = await self._meet()
         return self._reached
 
-    async def reach_to_stop(self) -> Agent:
+    async def _reach_to_stop(self) -> Agent:
         try:
-            return (await self.reach())[0]
+            return (await self._reach())[0]
         except (AgentUnseen, WorkDirRefused):
             start = await known_start(self._store, self.id)
             if start is None or self._host is None:
@@ -145,7 +135,7 @@ class Visitor:
 
     async def _meet(self) -> tuple[Agent, Reach]:
         stored = self._stored
-        facts, kind = Facts.read(stored.facts), kind_named(Facts.read(stored.facts).agent)
+        facts = Facts.read(stored.facts)
         start = await known_start(self._store, stored.id)
         if self._host is None:
             self._host = await self._stack.enter_async_context(host_of(stored))
@@ -155,20 +145,20 @@ class Visitor:
         except FileRefused as error:
             raise unseen(stored.id, stored.host, error) from error
         agent.detach()
-        self.secrets = Secrets(await credentials_of(host, agent, facts.hidden, self.records))
-        self.records = self._store.journal(stored.id, self.secrets)
-        read = await self.records.noted("output") or {}
+        self._secrets = Secrets(await credentials_of(host, agent, facts.hidden, self._records))
+        self._records = self._store.journal(stored.id, self._secrets)
+        read = await self._records.noted("output") or {}
         ours = read.get("agent", agent.session) == agent.session
         place = Cursor(**read["cursor"]) if ours and read.get("cursor") else None
-        return agent, kind.reach(agent, stored.id, place)
+        return agent, kind_named(facts.agent).reach(agent, stored.id, place)
 
-    async def add(self, event: Written) -> None:
-        await self.records.append(recordable(event, time.time()))
+    async def _add(self, event: Written) -> None:
+        await self._records.append(recordable(event, time.time()))
 
     async def detach(self) -> None:
         """We never held it."""
 
-    async def stopped(self, by: str) -> None:
+    async def _note_stop(self, by: str) -> None:
         try:
             with self._store.claim(self.id, owner_name()):  # nobody is there to notice it
                 stored = await self._store.session(self.id)
@@ -176,15 +166,15 @@ class Visitor:
                     now, words = time.time(), f"stopped by {by}"
                     result = SessionResult(self.id, "cancelled", words, now, now)
                     state = over("cancelled", words, at=now, state=stored.state)
-                    await self.records.finish(result, state)
-                    await forget_key(self.records)
+                    await self._records.finish(result, state)
+                    await forget_key(self._records)
         except AlreadyOwned:
             pass
         await self.refresh()
 
     async def result(self) -> SessionResult:
         found: SessionResult | None = None
-        async for event in self.events(0):
+        async for event in self.events():
             if isinstance(event, SessionEnded):
                 found = event.result
         assert found is not None

@@ -6,6 +6,7 @@ import hashlib
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -23,37 +24,35 @@ from optio_agents.errors import (
 from optio_agents.hosts.environment import credentials_in
 from optio_agents.hosts.host import Host
 from optio_agents.hosts.workdir import Worktree, new_worktree, open_channel, plan_worktree
-from optio_agents.protocol.protocol import get_protocol
 from optio_agents.store import Store
 from optio_agents.store.memory import MemoryJournal
 from optio_agents.store.records import Ended, SessionResult, StoredSession, is_session_id
 
 from .credentials import SEALED, credentials_of, seal, spec_of
 from .events import Notice, SessionBegan
-from .kinds import PROMPTED, SETUP, dump_spec, kind_named
+from .kinds import PROMPTED, SETUP, dump_spec, kind_named, teach
 from .recording import Recording
 from .sessions import (
     Facts,
-    forget_start,
     host_of,
     known_start,
     never_started,
     new_session_id,
-    note_process,
-    note_tag,
+    note_start,
     owner_name,
     stored_of,
     unseen,
 )
-from .supervisor import AgentDied, Owner, Supervision, SupervisionOptions
+from .supervisor import AgentDied, Supervision, SupervisionOptions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from optio_agents.agents import Agent
-    from optio_agents.protocol.protocol import Protocol
+    from optio_agents.store.records import SessionRecords
 
     from .kinds import AgentSpec
+    from .live import OwnedSession
 
 
 _ENDING = 10.0  # seconds for writing down how it ended
@@ -69,13 +68,12 @@ class WayIn:
     def __init__(
         self,
         store: Store | None,
-        owner: Owner,
-        protocol: Protocol | None,
-        options: Callable[[Protocol, Mapping[str, Any]], SupervisionOptions],
+        live: OwnedSession,
+        options: Callable[[Mapping[str, Any], Mapping[str, Any]], SupervisionOptions],
         rules: Mapping[str, Any],
     ) -> None:
-        self._store, self._owner = store, owner
-        self._protocol, self._options, self._rules = protocol, options, rules
+        """*options*: for who was taught a protocol of such features, and was given such rules."""
+        self._store, self._live, self._options, self._rules = store, live, options, rules
 
     async def begin(
         self,
@@ -89,27 +87,22 @@ class WayIn:
     ) -> SessionResult:
         if host is None or spec is None:
             raise ValueError("say on which host, and what to run there")
-        options, session = (
-            self._options(self._protocol or get_protocol(), {}),
-            session or new_session_id(),
-        )
-        store = self._store
+        options = self._options({}, {})
+        session = session or new_session_id()
         await self._check_names(session, name)
         await kind_named(spec.kind).check(host, spec)
         worktree = None
         if branch:
-            name_of_it = branch if isinstance(branch, str) else f"optio/{session}"
-            host, worktree = await plan_worktree(host, name_of_it)
+            branch = branch if isinstance(branch, str) else f"optio/{session}"
+            host, worktree = await plan_worktree(host, branch)
         hidden = credentials_in(spec.env)
         secrets = Secrets(hidden)
-        title = secrets.hide(title)
-        features = options.protocol.features
         facts = Facts.of(
             host,
             spec,
-            title=title,
+            title=secrets.hide(title),
             name=name,
-            features=features,
+            features=options.protocol.features,
             rules=self._rules,
             worktree=worktree,
         )
@@ -121,22 +114,21 @@ class WayIn:
                 self._recording(stored, secrets, options, resumed=False)
             )
             meta = {"id": session, "created_at": stored.created_at, **facts.for_the_host()}
-            note = note_tag(recording.records)
-            start = _started(host, spec, options, session, meta, note, worktree=worktree)
             try:
                 kept = dump_spec(spec) if options.restart else None
                 meta[SEALED] = await seal(hidden, recording.records, spec=kept)
                 login = await host.machine.login_environment() if spec.env_base == "login" else {}
+                start = _started(host, spec, options, recording.records, meta, worktree=worktree)
                 agent = await stack.enter_async_context(start)
             except HostLost:
                 raise  # it may run there
             except Exception:
                 recording.forgotten = True
-                if store is not None:
-                    await store.forget(session)
+                if self._store is not None:
+                    await self._store.forget(session)
                 raise
             try:
-                await note_process(recording.records, agent)
+                await note_start(recording.records, agent.session, agent.process)
             except StoreError:
                 agent.detach()  # it goes on, and can be found again
                 raise
@@ -145,8 +137,8 @@ class WayIn:
                 recording.post(Notice(words))
             if names := sorted(credentials_in(login).keys() - spec.env):
                 recording.post(Notice(_withheld(names)))
-            supervision = Supervision(host, facts, recording, options, self._owner)
-            return await self._kept_alive(supervision, recording, agent, host, options, spec)
+            supervision = Supervision(host, facts, recording, options, self._live)
+            return await _keep_alive(supervision, agent, spec)
 
     async def _check_names(self, session: str, name: str) -> None:
         """Raises ValueError where they cannot be, or are another's."""
@@ -195,15 +187,15 @@ class WayIn:
                 stored = await _apart(self._store, stored_of(host, agent.meta))
                 host = host_of(stored, host.machine)
             facts = Facts.read(stored.facts)
-            options = self._taught(facts)
-            past = self._store.journal(stored.id) if self._store else MemoryJournal(stored.id)
+            options = self._options(facts.features or {}, facts.rules)
+            past = self._records(stored.id, Secrets())
             values = await credentials_of(host, agent, facts.hidden, past)
             secrets = Secrets(values)
             async with self._recording(stored, secrets, options, resumed=True) as recording:
                 if unknown := sorted(set(facts.hidden) - values.keys()):
                     words = "nobody can know the values of these any more, to hide them"
                     recording.post(Notice(f"{words}: {', '.join(unknown)}"))
-                await note_process(recording.records, agent)
+                await note_start(recording.records, agent.session, agent.process)
                 spec: Any = None
                 if options.restart and (known := await spec_of(agent, recording.records)):
                     with suppress(TypeError, ValueError, KeyError):
@@ -211,54 +203,12 @@ class WayIn:
                 if spec is None and options.restart:
                     recording.post(Notice("nobody knows how to start this agent again"))
                     options = replace(options, restart=0)
-                supervision = Supervision(host, facts, recording, options, self._owner)
+                supervision = Supervision(host, facts, recording, options, self._live)
                 in_good_hands = True
-                return await self._kept_alive(
-                    supervision, recording, agent, host, options, spec, ours=False
-                )
+                return await _keep_alive(supervision, agent, spec, ours=False)
         finally:
             if not in_good_hands:
                 agent.detach()
-
-    async def _kept_alive(
-        self,
-        supervision: Supervision,
-        recording: Recording,
-        agent: Agent,
-        host: Host,
-        options: SupervisionOptions,
-        spec: Any,
-        *,
-        ours: bool = True,
-    ) -> SessionResult:
-        """See *agent* to its end, and those that are started in its place when it dies."""
-        async with AsyncExitStack() as stack:
-            while True:
-                try:
-                    return await supervision.run(agent, ours=ours)
-                except AgentDied as died:
-                    ours, meta = True, dict(died.agent.meta)
-                    recording.result = None  # there is more to come
-                    await forget_start(recording.records)
-                    words = SYSTEM_MESSAGE_PREFIX + _AGAIN.format(visible(died.restart.why))
-                    conversation = await recording.records.noted("conversation")
-                    next_one = kind_named(spec.kind).again(spec, words, conversation)
-                start = _started(
-                    host,
-                    next_one,
-                    options,
-                    recording.session,
-                    meta,
-                    note_tag(recording.records),
-                    again=True,
-                )
-                agent = await stack.enter_async_context(start)
-                await note_process(recording.records, agent)
-
-    def _taught(self, facts: Facts) -> SupervisionOptions:
-        """What was asked for, of an agent that was taught its protocol before."""
-        protocol = self._protocol or get_protocol(**(facts.features or {}))
-        return self._options(protocol, facts.rules)
 
     async def _not_seen(
         self, stored: StoredSession, store: Store, error: FileRefused
@@ -267,12 +217,14 @@ class WayIn:
         with store.claim(stored.id, owner_name()):
             if not await never_started(store, stored):
                 raise unseen(stored.id, stored.host, error) from error
+            facts = Facts.read(stored.facts)
+            observer = self._options(facts.features or {}, facts.rules).observer
             summary = "the agent was never started: its supervisor died before"
             now = time.time()
             end = Ended(how="never-started")
             result = SessionResult(stored.id, "exited", summary, now, now, agent=end)
             recording = Recording(store.journal(stored.id), Secrets(), by=owner_name())
-            async with recording.shown_to(self._taught(Facts.read(stored.facts)).observer):
+            async with recording.shown_to(observer):
                 await recording.finish(result)
         raise AgentExited(summary, result=result)
 
@@ -292,6 +244,11 @@ class WayIn:
             raise ValueError(f"session {stored.id} is over: {stored.outcome}")
         return stored
 
+    def _records(self, session: str, secrets: Secrets) -> SessionRecords:
+        if self._store is None:
+            return MemoryJournal(session, secrets)
+        return self._store.journal(session, secrets)
+
     @asynccontextmanager
     async def _recording(
         self,
@@ -303,20 +260,18 @@ class WayIn:
     ) -> AsyncIterator[Recording]:
         """The journal of a session that nobody else on this machine supervises."""
         store, by = self._store, owner_name()
-        with store.claim(stored.id, by) if store is not None else nullcontext():
-            if store is None:
-                recording = Recording(MemoryJournal(stored.id, secrets), secrets, by=by)
-            else:
+        with nullcontext() if store is None else store.claim(stored.id, by):
+            if store is not None:
                 known = await store.find(stored.id)
                 if known is not None and _place(known) != _place(stored):  # it came just now
                     words = f"the id {stored.id} is another session's"
                     raise AlreadyOwned(words, owner="another")
                 await store.add(stored)
-                recording = Recording(store.journal(stored.id, secrets), secrets, by=by)
+            recording = Recording(self._records(stored.id, secrets), secrets, by=by)
             async with recording.shown_to(options.observer):
                 title = str(stored.facts.get("title") or "")
                 await recording.begin(SessionBegan(stored.host, stored.taskdir, title, resumed, by))
-                self._owner.begin(recording)
+                self._live.begin(recording)
                 try:
                     yield recording
                 finally:
@@ -324,14 +279,41 @@ class WayIn:
                         await recording.close()
 
 
+async def _keep_alive(
+    supervision: Supervision, agent: Agent, spec: Any, *, ours: bool = True
+) -> SessionResult:
+    """See *agent* to its end, and those that are started in its place when it dies."""
+    recording = supervision.recording
+    async with AsyncExitStack() as stack:
+        while True:
+            try:
+                return await supervision.run(agent, ours=ours)
+            except AgentDied as died:
+                ours, why = True, visible(str(died))
+            recording.result = None  # there is more to come
+            await note_start(recording.records)
+            conversation = await recording.records.noted("conversation")
+            words = SYSTEM_MESSAGE_PREFIX + _AGAIN.format(why)
+            next_one = kind_named(spec.kind).again(spec, words, conversation)
+            start = _started(
+                supervision.host,
+                next_one,
+                supervision.options,
+                recording.records,
+                agent.meta,
+                again=True,
+            )
+            agent = await stack.enter_async_context(start)
+            await note_start(recording.records, agent.session, agent.process)
+
+
 @asynccontextmanager
 async def _started(
     host: Host,
     spec: AgentSpec,
     options: SupervisionOptions,
-    session: str,
+    records: SessionRecords,
     meta: Mapping[str, object],
-    before_launch: Callable[[str], Awaitable[None]],
     *,
     again: bool = False,
     worktree: Worktree | None = None,
@@ -341,16 +323,16 @@ async def _started(
         async with nullcontext() if worktree is None else new_worktree(host, worktree):
             real = await open_channel(host, "resume" if again else "start", set_up=not again)
             try:
-                checked = options.verify is not None or options.on_done is not None
                 kind = kind_named(spec.kind)
-                plan = await kind.plan(
+                taught = teach(
                     host,
-                    spec,
                     options.protocol,
-                    real=real,
-                    checked=checked,
-                    served=options.served,
+                    replies=not kind.reads_to_end(spec),
+                    checked=options.verify is not None or options.on_done is not None,
                 )
+                logdirs = tuple(dict.fromkeys((host.logdir, real)))
+                served = options.asking.served
+                plan = await kind.plan(host, spec, taught, logdirs=logdirs, served=served)
                 if host.own_workdir and plan.agents_md is not None:
                     await host.write_text("AGENTS.md", plan.agents_md)
                 shims = await options.protocol.prepare_browser_shims(host) or {}
@@ -360,21 +342,21 @@ async def _started(
                     plan.argv,
                     env={**shims, **plan.env},
                     env_base=spec.env_base,
-                    name=session,
+                    name=records.session,
                     journal_limit=options.journal_limit,
                     first_input=plan.first_input,
                     ends_input=plan.ends_input,
                     queued=plan.queued,
                     meta={**meta, SETUP: setup} if setup else meta,
-                    before_launch=before_launch,
+                    before_launch=partial(note_start, records),
                 )
                 agent = await stack.enter_async_context(starting)
             except HostLost:
                 raise  # it may run there
             except Exception:
                 if not again:
-                    with suppress(StoreError):
-                        await before_launch("")  # it was stopped: who resumes has none to look for
+                    with suppress(StoreError):  # it was stopped: who resumes has none to look for
+                        await note_start(records)
                     await host.cleanup_taskdir(aggressive=True)  # refused while anything lives
                 raise
         yield agent

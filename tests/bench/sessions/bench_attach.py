@@ -16,7 +16,7 @@ import anyio
 
 from optio_agents import Command, SSHConfig, Store, find_session, make_host, supervise
 from optio_agents.supervision import LogLine
-from optio_agents.supervision.supervise import new_session_id, task_directory
+from optio_agents.supervision.sessions import new_session_id, task_directory
 from tests.bench import Comparison, Figure
 from tests.bench.ground import Ground, ground
 from tests.bench.peers import environment, our_python

@@ -25,7 +25,7 @@ from optio_agents.conversation.wire_agent import AgentWire
 from optio_agents.hosts.host import make_host
 from optio_agents.store import Store
 from optio_agents.supervision import Codex, Gemini, Kimi
-from optio_agents.supervision.kinds.deciding import Decisions
+from optio_agents.supervision.kinds.deciding import OwnerReach
 from optio_agents.supervision.supervise import supervise
 
 KINDS: dict[str, Any] = {"codex": Codex, "gemini": Gemini, "kimi": Kimi}
@@ -78,7 +78,7 @@ def arm(step: str) -> None:
         lambda args: step == STEPS[2 if handshake(args) else 7],
     )
     die_around(AgentWire, "say", lambda _: step == STEPS[3], lambda _: step == STEPS[4])
-    die_around(Decisions, "decide", lambda _: step == STEPS[5])
+    die_around(OwnerReach, "decide", lambda _: step == STEPS[5])
 
     def is_reason(args: Any) -> bool:
         return str(args[0]).startswith("reason-")

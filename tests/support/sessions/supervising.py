@@ -18,7 +18,8 @@ from optio_agents import agents
 from optio_agents.hosts.host import Host, make_host
 from optio_agents.store import Store
 from optio_agents.supervision import Claude, events as happened
-from optio_agents.supervision.supervise import host_of, supervise
+from optio_agents.supervision.sessions import host_of
+from optio_agents.supervision.supervise import supervise
 from optio_agents.testing.scripted import scripted_agent
 from tests.support.hosts.hosts import Ground
 from tests.support.proc import kill, tagged

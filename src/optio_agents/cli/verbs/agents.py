@@ -76,7 +76,7 @@ def agent_of(past: PastSession) -> str:
     from optio_agents.supervision.kinds.named import ROWS
 
     for row in ROWS.values():
-        if row.kind == past.agent and row.program == past.program.rpartition("/")[2]:
+        if row.kind == past.agent and row.name == past.program.rpartition("/")[2]:
             return row.name
     raise click.UsageError(f"say which agent it was: --agent 'acp:{past.program} …'")
 
@@ -136,7 +136,7 @@ async def list_agents(ssh: SSHConfig | None) -> int:
         login = (await host.machine.login_environment()).get("PATH", "")
         path = await widened(host.machine, login)  # as a start would look for it
         find = 'PATH=$1; shift; for name; do command -v "$name" || echo; done'
-        answer = await host.ask(find, path, *(row.program for row in ROWS.values()))
+        answer = await host.ask(find, path, *ROWS)
     places = answer.stdout.decode("utf-8", "replace").split("\n")
     for row, place in zip(ROWS.values(), places, strict=False):
         click.echo(f"{row.name:<12} {visible(place) or f'not installed: {row.install}'}")

@@ -100,7 +100,7 @@ async def _lost(ssh: SSHConfig, beginning: str) -> tuple[str, str]:
     """Id and task directory of a session that only its host knows. Raises NoSuchSession."""
     from optio_agents.agents import find_sessions
     from optio_agents.hosts.host import make_host
-    from optio_agents.supervision.supervise import TASKS
+    from optio_agents.supervision.sessions import TASKS
 
     async with make_host(ssh, taskdir=TASKS) as host:
         directories = [posixpath.dirname(one.directory) for one in await find_sessions(host, TASKS)]

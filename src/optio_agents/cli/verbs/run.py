@@ -62,7 +62,7 @@ class NewSession:
     async def show(self, options: CommandOptions) -> int:
         """Start it, and supervise it in this terminal; the exit code is the answer."""
         from optio_agents.cli.screen.supervised import open_terminal
-        from optio_agents.supervision.supervise import new_session_id
+        from optio_agents.supervision.sessions import new_session_id
 
         async with open_terminal(options) as terminal:
             where = self.ssh.name if self.ssh else ""
@@ -71,7 +71,7 @@ class NewSession:
 
     async def _run(self, shown: ShownSession) -> SessionResult:
         from optio_agents.hosts.host import make_host
-        from optio_agents.supervision.supervise import task_directory
+        from optio_agents.supervision.sessions import task_directory
 
         taskdir, workdir = task_directory(shown.session), self.cwd
         if self.ssh and workdir and not workdir.startswith(("/", "~")):

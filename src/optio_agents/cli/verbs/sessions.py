@@ -104,8 +104,7 @@ async def _ask_hosts(named: Mapping[str, SSHConfig], every: bool) -> tuple[list[
     """What is on these hosts, all asked at once, and the exit code: one that fails is said."""
     from optio_agents.hosts.host import Host, make_host
     from optio_agents.store import Store
-    from optio_agents.supervision.sessions import host_of
-    from optio_agents.supervision.supervise import TASKS
+    from optio_agents.supervision.sessions import TASKS, host_of
 
     async with Store() as store:
         last, sessions = await store.last_words(), await store.sessions()
@@ -143,7 +142,7 @@ async def _found_on(
     host: Host, known: Mapping[tuple[str, str], tuple[Record, str]]
 ) -> list[Record]:
     from optio_agents.agents import find_sessions
-    from optio_agents.supervision.supervise import TASKS
+    from optio_agents.supervision.sessions import TASKS
 
     async with host:
         rows = [_found(one, host, known) for one in await find_sessions(host, TASKS)]

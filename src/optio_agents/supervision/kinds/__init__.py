@@ -5,8 +5,9 @@ anybody speaks to it who is not its owner (`reach`). It is known by its name, wh
 the session's own directory keep; nothing outside this package branches on that name.
 
 Read `command` (the plainest), then what those have in common that one converses with: `reaching`
-(anybody's way to it), `conversing` (its owner's), `deciding` (what it asks), `named` (by name, as
-data) and `passages` (what was said, once more); `claude`, `codex` and `acp` are what differs.
+(anybody's way to it), `deciding` (its owner's, and what it asks), `conversing` (all else that its
+owner does), `named` (by name, as data) and `passages` (what was said, once more); `claude`, `codex`
+and `acp` are what differs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from optio_agents.conversation.contract import tool_servers, variables_of
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 
 KINDS = ("command", "claude", "acp", "codex")
-NO_VALUES: Mapping[str, str] = MappingProxyType({})
 SETUP = "setup"  # where in the meta of a session on its host `Startup.meta` is
 PROMPTED = "prompted"  # in `Startup.meta`: its prompt was queued, and its owner says it
 FIRST = f"{'0' * 20}-prompt"  # sorts in front of every message that is named by the clock
@@ -133,13 +132,12 @@ class AgentLink(Reach, Protocol):
         """Let the agent end by itself, within a bound."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class PermissionPolicy:
     """How permissions are decided, and what the agent calls is served."""
 
     handler: PermissionHandler | None = None
     timeout: float = 900.0  # seconds awake
-    by: str = ""
     served: Served | None = None  # what the agent may call of ours
 
 
@@ -165,15 +163,14 @@ class AgentKind(Protocol):
         self,
         host: Host,
         spec: Any,
-        protocol: LogProtocol,
+        taught: str,
         *,
-        real: str,
-        checked: bool,
-        served: Served | None = None,
+        logdirs: Sequence[str],
+        served: Served | None,
     ) -> Startup:
-        """How to start it on *host*, taught *protocol*; *real* is where its log really is.
+        """How to start it on *host*, *taught* how to use its log, and of what is *served*.
 
-        It is told so where its DONE is *checked*, and of what is *served*, where it can be.
+        *logdirs* are the names of where that log is, the real one among them.
         """
 
     def again(self, spec: Any, words: str, conversation: str | None) -> Any:
@@ -212,7 +209,7 @@ def dump_spec(spec: Any) -> tuple[str, dict[str, Any]]:
     return type(spec).__name__, fields
 
 
-def teach(host: Host, protocol: LogProtocol, *, replies: bool = True, checked: bool) -> str:
+def teach(host: Host, protocol: LogProtocol, *, replies: bool, checked: bool) -> str:
     """What the agent reads about its log; without *replies* where it could not hear them."""
     if protocol.documentation != build_log_channel_prompt(protocol.features):
         taught = protocol.documentation  # words of the caller's own

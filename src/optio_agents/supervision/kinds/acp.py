@@ -14,34 +14,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from optio_agents.conversation.contract import ToolServer
 from optio_agents.hosts.environment import credentials_in
 
-from . import (
-    NO_VALUES,
-    Startup,
-    complete_spec,
-    first_message,
-    setup_of,
-    teach,
-    text_in,
-)
-from .conversing import ConversationLink, connect
+from . import Startup, complete_spec, first_message, setup_of, text_in
+from .conversing import ConversingKind
 from .deciding import delivered_to, is_report
-from .named import ROWS, AgentRow, NamedKind
-from .reaching import ConversationReach
+from .named import ROWS, AgentRow
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
     from optio_agents.agents import Agent
     from optio_agents.conversation.approvals import Served
     from optio_agents.conversation.contract import Attachment, PermissionRequest, Unconfirmed
     from optio_agents.conversation.dialect import Dialect, PassageReader
-    from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.environment import EnvBase
     from optio_agents.hosts.host import Host
-    from optio_agents.protocol.protocol import Protocol
-    from optio_agents.supervision.recording import Recording
-
-    from . import PermissionPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +132,11 @@ class Copilot(_NamedAcp):
 NAMED = {one.name: one for one in (Gemini, OpenCode, Qwen, Kimi, Copilot)}
 
 
-class AcpKind(NamedKind):
-    """An agent that one converses with."""
+class AcpKind(ConversingKind):
+    """Agents that speak ACP, and its words."""
 
     name = "acp"
-    serves = False
+    specs = (Acp, *NAMED.values())
 
     def row(self, spec: Acp | _NamedAcp) -> AgentRow | None:
         return spec.row
@@ -164,11 +148,10 @@ class AcpKind(NamedKind):
         self,
         host: Host,
         spec: Acp | _NamedAcp,
-        protocol: Protocol,
+        taught: str,
         *,
-        real: str,
-        checked: bool,
-        served: Served | None = None,
+        logdirs: Sequence[str],
+        served: Served | None,
     ) -> Startup:
         from optio_agents.conversation.acp.launch import FIRST_INPUT
 
@@ -178,13 +161,9 @@ class AcpKind(NamedKind):
             "continues": spec.continues,
             "fork": spec.fork,
             "mcp": list(map(_without_secrets, spec.mcp_servers)),
-            "logs": [f"{logdir}/optio.log" for logdir in dict.fromkeys((host.logdir, real))],
+            "logs": [f"{logdir}/optio.log" for logdir in logdirs],
         }
-        first = (
-            f"{teach(host, protocol, checked=checked)}\n\n{spec.prompt}"
-            if spec.prompt is not None
-            else None
-        )
+        first = f"{taught}\n\n{spec.prompt}" if spec.prompt is not None else None
         return Startup(
             tuple(spec.argv),
             spec.variables,
@@ -193,37 +172,21 @@ class AcpKind(NamedKind):
             meta=setup,
         )
 
-    def restored(self, name: str, data: Mapping[str, Any]) -> Acp | _NamedAcp:
-        classes = {one.__name__: one for one in (Acp, *NAMED.values())}
-        return classes[name](**data)
-
-    def connect(
-        self, agent: Agent, recording: Recording, asking: PermissionPolicy
-    ) -> AbstractAsyncContextManager[ConversationLink]:
-        return connect(agent, recording, asking, AcpWording(agent), ConversationLink)
-
     def passages(self) -> PassageReader:
         from optio_agents.conversation.acp.turns import AcpPassages
 
         return AcpPassages()
 
-    def reach(self, agent: Agent, session: str, place: Cursor | None) -> ConversationReach:
-        return ConversationReach(agent, session, AcpWording(agent), place)
+    def label(self, agent: Agent) -> str:
+        return text_in(setup_of(agent), "label") or "the agent"
 
-
-class AcpWording:
-    """The words of ACP."""
-
-    kept = ()
-
-    def __init__(self, agent: Agent) -> None:
-        self.label = text_in(setup_of(agent), "label") or "the agent"
-        row = ROWS.get(self.label)
+    def login(self, agent: Agent) -> str:
+        row = ROWS.get(self.label(agent))
         keys = " or ".join(row.keys) if row is not None else ""
         by_key = f", or hand over a key, as with --env {keys}" if keys else ""
-        self.login = f"log in on that host with its own command{by_key}"
+        return f"log in on that host with its own command{by_key}"
 
-    def dialect(self, agent: Agent, values: Mapping[str, str] = NO_VALUES) -> Dialect:
+    def dialect(self, agent: Agent, values: Mapping[str, str]) -> Dialect:
         from optio_agents.conversation.acp.dialect import AcpDialect, AcpSetup
 
         setup = setup_of(agent)
@@ -241,11 +204,6 @@ class AcpWording:
         from optio_agents.conversation.acp.wire import message_of
 
         return message_of(front)
-
-    def permission_answer(self, request: PermissionRequest, decision: object) -> bytes:
-        from optio_agents.conversation.acp.wire import permission_answer
-
-        return permission_answer(request, decision)
 
     def behavior_of(self, answer: bytes, request: PermissionRequest) -> str:
         from optio_agents.conversation.acp.wire import behavior_of

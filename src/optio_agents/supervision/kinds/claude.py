@@ -8,17 +8,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from uuid import uuid4
 
-from . import NO_VALUES, Startup, complete_spec, say_once, setup_of, teach
-from .conversing import ConversationLink, connect
-from .named import NamedKind
+from . import Startup, complete_spec, say_once, setup_of
+from .conversing import ConversationLink, ConversingKind
 from .reaching import ConversationReach
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
     from optio_agents.agents import Agent
     from optio_agents.conversation.approvals import Served
     from optio_agents.conversation.claude import PermissionMode
@@ -29,13 +26,8 @@ if TYPE_CHECKING:
         Unconfirmed,
     )
     from optio_agents.conversation.dialect import Dialect, PassageReader
-    from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.environment import EnvBase
     from optio_agents.hosts.host import Host
-    from optio_agents.protocol.protocol import Protocol
-    from optio_agents.supervision.recording import Recording
-
-    from . import PermissionPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,109 +68,6 @@ class Claude:
             user_message("", "", attachments=self.attachments)  # refuses what it cannot be shown
 
 
-class ClaudeKind(NamedKind):
-    """An agent that one converses with."""
-
-    name = "claude"
-    serves = True
-
-    async def plan(
-        self,
-        host: Host,
-        spec: Claude,
-        protocol: Protocol,
-        *,
-        real: str,
-        checked: bool,
-        served: Served | None = None,
-    ) -> Startup:
-        from optio_agents.conversation.claude.launch import (
-            check_root,
-            plan_launch,
-            reporting_rules,
-        )
-        from optio_agents.conversation.claude.tools import listed
-
-        launch = plan_launch(
-            prompt=spec.prompt,
-            attachments=spec.attachments,
-            model=spec.model,
-            permission_mode=spec.permission_mode,
-            allowed_tools=[*spec.allowed_tools, *reporting_rules(host.logdir, real)],
-            resume=spec.continues,
-            fork=spec.fork,
-            partial_messages=spec.partial_messages,
-            mcp_servers=spec.mcp_servers,
-            append_system_prompt=teach(host, protocol, checked=checked),
-            env=spec.env,
-            executable=spec.executable,
-            arguments=spec.options,
-            served=served,
-        )
-        await check_root(host, launch, env_base=spec.env_base)
-        setup: dict[str, object] = {"tools": listed(served)} if served else {}
-        if launch.resumed:
-            setup["resumed"] = True  # so what its first turn costs cannot be known
-        return Startup(launch.argv, launch.env, launch.first_input, meta=setup)
-
-    def restored(self, name: str, data: Mapping[str, Any]) -> Claude:
-        return Claude(**data)
-
-    def connect(
-        self, agent: Agent, recording: Recording, asking: PermissionPolicy
-    ) -> AbstractAsyncContextManager[ClaudeLink]:
-        return connect(agent, recording, asking, WORDING, ClaudeLink)
-
-    def passages(self) -> PassageReader:
-        from optio_agents.conversation.claude.stream_json import ClaudePassages
-
-        return ClaudePassages()
-
-    def reach(self, agent: Agent, session: str, place: Cursor | None) -> ClaudeReach:
-        return ClaudeReach(agent, session, WORDING, place)
-
-
-class ClaudeWording:
-    """The words of the CLI."""
-
-    label = "claude"
-    kept = ("subtype", "is_error", "result", "num_turns", "duration_ms", "total_cost_usd", "usage")
-    login = (
-        "log in on that host, with `claude` and then /login, or hand over a key, as with "
-        "--env ANTHROPIC_API_KEY"
-    )
-
-    def dialect(self, agent: Agent, values: Mapping[str, str] = NO_VALUES) -> Dialect:
-        from optio_agents.conversation.claude.dialect import ClaudeDialect
-
-        setup = setup_of(agent)
-        tools, resumed = setup.get("tools"), setup.get("resumed") is True
-        return ClaudeDialect(
-            resumed=resumed, echoes=True, tools=tools if isinstance(tools, list) else ()
-        )
-
-    def message_of(self, front: bytes) -> Unconfirmed | None:
-        from optio_agents.conversation.claude.stream_json import message_of
-
-        return message_of(front)
-
-    def permission_answer(self, request: PermissionRequest, decision: object) -> bytes:
-        from optio_agents.conversation.claude.stream_json import permission_answer
-
-        return permission_answer(request, decision)
-
-    def behavior_of(self, answer: bytes, request: PermissionRequest) -> str:
-        from optio_agents.conversation.claude.stream_json import behavior_of
-
-        return behavior_of(answer)
-
-    def reports(self, agent: Agent, request: PermissionRequest) -> bool:
-        return False  # rules of its own let it report
-
-    def delivers(self, agent: Agent, request: PermissionRequest) -> Sequence[str]:
-        return ()  # and deliver
-
-
 class ClaudeReach(ConversationReach):
     """It has a queue of its own, and is interrupted by a request that names no turn."""
 
@@ -200,9 +89,8 @@ class ClaudeReach(ConversationReach):
         await self._agent.say(control_request(f"optio-{secrets.token_hex(6)}", "interrupt"))
 
     async def set_control(self, control_id: str, value: str) -> None:
-        dialect = self._wording.dialect(self._agent)
         name = f"optio-{secrets.token_hex(6)}"
-        await self._agent.say(dialect.setting(name, control_id, value))
+        await self._agent.say(self._dialect().setting(name, control_id, value))
 
 
 class ClaudeLink(ConversationLink):
@@ -217,5 +105,89 @@ class ClaudeLink(ConversationLink):
         """Nothing is ever queued for it."""
 
 
-WORDING = ClaudeWording()
+class ClaudeKind(ConversingKind):
+    """The CLI, and its words."""
+
+    name = "claude"
+    serves = True
+    kept = ("subtype", "is_error", "result", "num_turns", "duration_ms", "total_cost_usd", "usage")
+    specs = (Claude,)
+    reach_of = ClaudeReach
+    link_of = ClaudeLink
+
+    async def plan(
+        self,
+        host: Host,
+        spec: Claude,
+        taught: str,
+        *,
+        logdirs: Sequence[str],
+        served: Served | None,
+    ) -> Startup:
+        from optio_agents.conversation.claude.launch import (
+            check_root,
+            plan_launch,
+            reporting_rules,
+        )
+        from optio_agents.conversation.claude.tools import listed
+
+        launch = plan_launch(
+            prompt=spec.prompt,
+            attachments=spec.attachments,
+            model=spec.model,
+            permission_mode=spec.permission_mode,
+            allowed_tools=[*spec.allowed_tools, *reporting_rules(*logdirs)],
+            resume=spec.continues,
+            fork=spec.fork,
+            partial_messages=spec.partial_messages,
+            mcp_servers=spec.mcp_servers,
+            append_system_prompt=taught,
+            env=spec.env,
+            executable=spec.executable,
+            arguments=spec.options,
+            served=served,
+        )
+        await check_root(host, launch, env_base=spec.env_base)
+        setup: dict[str, object] = {"tools": listed(served)} if served else {}
+        if launch.resumed:
+            setup["resumed"] = True  # so what its first turn costs cannot be known
+        return Startup(launch.argv, launch.env, launch.first_input, meta=setup)
+
+    def passages(self) -> PassageReader:
+        from optio_agents.conversation.claude.stream_json import ClaudePassages
+
+        return ClaudePassages()
+
+    def login(self, agent: Agent) -> str:
+        return (
+            "log in on that host, with `claude` and then /login, or hand over a key, as with "
+            "--env ANTHROPIC_API_KEY"
+        )
+
+    def dialect(self, agent: Agent, values: Mapping[str, str]) -> Dialect:
+        from optio_agents.conversation.claude.dialect import ClaudeDialect
+
+        setup = setup_of(agent)
+        tools, resumed = setup.get("tools"), setup.get("resumed") is True
+        return ClaudeDialect(
+            resumed=resumed, echoes=True, tools=tools if isinstance(tools, list) else ()
+        )
+
+    def message_of(self, front: bytes) -> Unconfirmed | None:
+        from optio_agents.conversation.claude.stream_json import message_of
+
+        return message_of(front)
+
+    def behavior_of(self, answer: bytes, request: PermissionRequest) -> str:
+        from optio_agents.conversation.claude.stream_json import behavior_of
+
+        return behavior_of(answer)
+
+    def reports(self, agent: Agent, request: PermissionRequest) -> bool:
+        return False  # rules of its own let it report
+
+    def delivers(self, agent: Agent, request: PermissionRequest) -> Sequence[str]:
+        return ()  # and deliver
+
+
 KIND = ClaudeKind()

@@ -9,25 +9,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
+from typing import TYPE_CHECKING, ClassVar, cast, get_args
 
-from . import (
-    NO_VALUES,
-    Startup,
-    complete_spec,
-    first_message,
-    setup_of,
-    teach,
-    text_in,
-)
-from .conversing import ConversationLink, connect
+from . import Startup, complete_spec, first_message, setup_of, text_in
+from .conversing import ConversingKind
 from .deciding import delivered_to, is_report
-from .named import NamedKind
-from .reaching import ConversationReach
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
     from optio_agents.agents import Agent
     from optio_agents.conversation.approvals import Served
     from optio_agents.conversation.codex.wire import Sandbox
@@ -38,13 +26,8 @@ if TYPE_CHECKING:
         Unconfirmed,
     )
     from optio_agents.conversation.dialect import Dialect, PassageReader
-    from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.environment import EnvBase
     from optio_agents.hosts.host import Host
-    from optio_agents.protocol.protocol import Protocol
-    from optio_agents.supervision.recording import Recording
-
-    from . import PermissionPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +35,9 @@ class Codex:
     """OpenAI's Codex. It asks for what its *sandbox* would not let it do.
 
     *attachments* go with its *prompt*. *continues* goes on with a thread of its own, with *fork* in
-    a copy of it. *options* are
-    further arguments for it; never put a secret there. Values in *env* are not stored anywhere,
-    and those whose names look like credentials are hidden from all we record.
+    a copy of it. *options* are further arguments for it; never put a secret there. Values in *env*
+    are not stored anywhere, and those whose names look like credentials are hidden from all we
+    record.
     """
 
     kind: ClassVar[str] = "codex"
@@ -77,21 +60,20 @@ class Codex:
         complete_spec(self)
 
 
-class CodexKind(NamedKind):
-    """An agent that one converses with."""
+class CodexKind(ConversingKind):
+    """The app-server, and its words."""
 
     name = "codex"
-    serves = False
+    specs = (Codex,)
 
     async def plan(
         self,
         host: Host,
         spec: Codex,
-        protocol: Protocol,
+        taught: str,
         *,
-        real: str,
-        checked: bool,
-        served: Served | None = None,
+        logdirs: Sequence[str],
+        served: Served | None,
     ) -> Startup:
         from optio_agents.conversation.codex.launch import FIRST_INPUT
         from optio_agents.conversation.codex.wire import mcp_options
@@ -101,8 +83,8 @@ class CodexKind(NamedKind):
             "sandbox": spec.sandbox,
             "continues": spec.continues,
             "fork": spec.fork,
-            "instructions": teach(host, protocol, checked=checked),
-            "logs": [f"{logdir}/optio.log" for logdir in dict.fromkeys((host.logdir, real))],
+            "instructions": taught,
+            "logs": [f"{logdir}/optio.log" for logdir in logdirs],
         }
         return Startup(
             (spec.executable, *spec.options, *mcp_options(spec.mcp_servers), "app-server"),
@@ -112,31 +94,15 @@ class CodexKind(NamedKind):
             meta=setup,
         )
 
-    def restored(self, name: str, data: Mapping[str, Any]) -> Codex:
-        return Codex(**data)
-
-    def connect(
-        self, agent: Agent, recording: Recording, asking: PermissionPolicy
-    ) -> AbstractAsyncContextManager[ConversationLink]:
-        return connect(agent, recording, asking, WORDING, ConversationLink)
-
     def passages(self) -> PassageReader:
         from optio_agents.conversation.codex.wire import CodexPassages
 
         return CodexPassages()
 
-    def reach(self, agent: Agent, session: str, place: Cursor | None) -> ConversationReach:
-        return ConversationReach(agent, session, WORDING, place)
+    def login(self, agent: Agent) -> str:
+        return "log in on that host with `codex login`, or hand over a key: --env OPENAI_API_KEY"
 
-
-class CodexWording:
-    """The words of the app-server."""
-
-    label = "codex"
-    kept = ()
-    login = "log in on that host with `codex login`, or hand over a key: --env OPENAI_API_KEY"
-
-    def dialect(self, agent: Agent, values: Mapping[str, str] = NO_VALUES) -> Dialect:
+    def dialect(self, agent: Agent, values: Mapping[str, str]) -> Dialect:
         from optio_agents.conversation.codex import wire
         from optio_agents.conversation.codex.dialect import CodexDialect, CodexSetup
 
@@ -158,11 +124,6 @@ class CodexWording:
         from optio_agents.conversation.codex.wire import message_of
 
         return message_of(front)
-
-    def permission_answer(self, request: PermissionRequest, decision: object) -> bytes:
-        from optio_agents.conversation.codex.wire import permission_answer
-
-        return permission_answer(request, decision)
 
     def behavior_of(self, answer: bytes, request: PermissionRequest) -> str:
         from optio_agents.conversation.codex.wire import behavior_of
@@ -193,5 +154,4 @@ def _moves(change: object) -> bool:
     return True
 
 
-WORDING = CodexWording()
 KIND = CodexKind()

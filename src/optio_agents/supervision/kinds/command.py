@@ -11,7 +11,7 @@ from optio_agents.errors import AgentError
 from optio_agents.hosts.scripting import os_bytes
 from optio_agents.protocol.prompt import compose_agents_md
 
-from . import FIRST, Startup, check_program, say_once, teach
+from . import FIRST, Startup, check_program, say_once
 from .named import ROWS
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from optio_agents.framing.cursor import Cursor
     from optio_agents.hosts.environment import EnvBase
     from optio_agents.hosts.host import Host
-    from optio_agents.protocol.protocol import Protocol
     from optio_agents.supervision.events import AnswerOutcome, OpenRequest
     from optio_agents.supervision.recording import Recording
 
@@ -97,21 +96,19 @@ class CommandKind:
 
     async def check(self, host: Host, spec: Command) -> None:
         """Of a program that nobody here knows, the shell that starts it says so."""
-        for row in ROWS.values():
-            if row.kind == self.name and row.program == spec.argv[0]:
-                await check_program(host, row.program, spec.env, row.install)
+        row = ROWS.get(spec.argv[0])
+        if row is not None and row.kind == self.name:
+            await check_program(host, row.name, spec.env, row.install)
 
     async def plan(
         self,
         host: Host,
         spec: Command,
-        protocol: Protocol,
+        taught: str,
         *,
-        real: str,
-        checked: bool,
-        served: Served | None = None,
+        logdirs: Sequence[str],
+        served: Served | None,
     ) -> Startup:
-        taught = teach(host, protocol, replies=not spec.reads_to_end, checked=checked)
         words = f"{taught}\n{spec.prompt}\n" if spec.prompt is not None else ""
         as_argument = words and spec.prompt_in == "argument"
         return Startup(

@@ -16,20 +16,15 @@ import logging
 import re
 import time
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from optio_agents.agents.input import check_name, next_name
+from optio_agents.agents.input import check_name
 from optio_agents.concurrency import task_group
 from optio_agents.context import SYSTEM_MESSAGE_PREFIX
-from optio_agents.conversation.contract import (
-    Attachment,
-    ConversationClosed,
-    PermissionDecision,
-    TurnResult,
-)
+from optio_agents.conversation.contract import Attachment, ConversationClosed, TurnResult
 from optio_agents.conversation.exchange import ControlRefused
 from optio_agents.conversation.machinery import AgentConversation
 from optio_agents.conversation.wire_agent import AgentWire, sent_before
@@ -42,35 +37,21 @@ from optio_agents.errors import (
 )
 from optio_agents.hosts.retrying import retrying
 from optio_agents.protocol.strict_json import finite
-from optio_agents.supervision.events import (
-    AnswerOutcome,
-    Notice,
-    OpenRequest,
-    RequestDecided,
-    TurnEnded,
-)
+from optio_agents.supervision.events import Notice, TurnEnded
 
-from . import FIRST, PROMPTED, setup_of
-from .deciding import Decisions, OwnerBell
+from . import FIRST, PROMPTED, check_program, setup_of
+from .deciding import OwnerReach
+from .named import ROWS, AgentRow
 from .reaching import ConversationReach, Wording
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        AsyncIterator,
-        Awaitable,
-        Callable,
-        Iterator,
-        Mapping,
-        Sequence,
-    )
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from optio_agents.agents import Agent
-    from optio_agents.conversation.contract import (
-        Event,
-        PermissionRequest,
-        UsageWindow,
-    )
+    from optio_agents.conversation.contract import Event, UsageWindow
     from optio_agents.display import Secrets
+    from optio_agents.framing.cursor import Cursor
+    from optio_agents.hosts.host import Host
     from optio_agents.supervision.recording import Recording
 
     from . import PermissionPolicy
@@ -80,54 +61,11 @@ _log = logging.getLogger(__name__)
 _PAUSE, _LONGEST_PAUSE = 60.0, 3600.0  # seconds at a limit of which nobody says how long it holds
 _AWAKE = 30.0  # seconds between looks at a clock that a closed laptop does not stop
 _GO_ON = f"{SYSTEM_MESSAGE_PREFIX}the limit at which your turn ended is over. Go on with your task."
-NEVER = float("inf")  # the conversation's own time-out: ours knows how long we slept
 _HARMLESS = ("completed", "cancelled", "lost")  # turns that tell nothing of why an agent ended
 _WORDS = 4096  # characters of a turn's answer that are kept
 _LOGIN = re.compile(
     r"not logged in|please run /login|invalid api key|\b401\b|unauthorized", re.IGNORECASE
 )
-
-
-Link = TypeVar("Link", bound="ConversationLink")
-
-
-@asynccontextmanager
-async def connect(
-    agent: Agent,
-    recording: Recording,
-    asking: PermissionPolicy,
-    wording: Wording,
-    kind_of_link: type[Link],
-) -> AsyncIterator[Link]:
-    """Go along with *agent*, which speaks *wording*, while the block lasts."""
-    dialect = wording.dialect(agent, recording.secrets.values)
-    conversation = AgentConversation(
-        dialect, agent_label=wording.label, permission_timeout=NEVER, by=asking.by
-    )
-    wire = AgentWire(agent, line_limit=dialect.line_limit)
-    conversation.attach_wire(wire, sent=await sent_before(agent, wording.message_of))
-    known = await recording.records.noted("output") or {}
-    if known.get("agent", agent.session) != agent.session:  # of an earlier start
-        known = {}
-    elif (await agent.status()).stdout_size < (known.get("cursor") or {}).get("offset", 0):
-        turns = known.get("turns", 0)  # it was cut: those that were counted stand there no more
-        known = {**known, "before": turns, "events": 0}
-    link = kind_of_link(agent, conversation, recording, asking, wording, known=known)
-    decisions = link.decisions
-    decisions.left_open = {row.value["id"] for row in await recording.records.open_requests()}
-    conversation.on_event(link.take)
-    conversation.on_turn(link.end_turn)
-    conversation.on_permission_request(decisions.decide)
-    conversation.on_tool_call(decisions.serve)
-    conversation.pass_reason = decisions.pass_reason
-    conversation.on_answer = link.stand
-    async with task_group() as tasks:
-        tasks.start_soon(link.run, link.listen)
-        tasks.start_soon(link.run, link.say_queued)
-        tasks.start_soon(link.run, link.wait_out_limits)
-        tasks.start_soon(link.run, decisions.notice)
-        yield link
-        tasks.cancel_scope.cancel()
 
 
 def _queued(
@@ -145,7 +83,7 @@ def _queued(
                     yield check_name(name), settings
 
 
-class ConversationLink(ConversationReach):
+class ConversationLink(OwnerReach):
     """The conversation of one session, as its owner has it."""
 
     def __init__(
@@ -158,8 +96,7 @@ class ConversationLink(ConversationReach):
         *,
         known: Mapping[str, Any],
     ) -> None:
-        super().__init__(agent, recording.session, wording)
-        self._conversation, self._recording = conversation, recording
+        super().__init__(agent, conversation, recording, asking, wording)
         self._noted_session: str | None = None
         self._hook: Any = None
         self._windows: tuple[UsageWindow, ...] = ()
@@ -169,40 +106,18 @@ class ConversationLink(ConversationReach):
         self._over = self._all_read = False
         self._failures = 0  # turns in a row that were no good
         self._due: float | None = None  # when it is told to go on, behind a usage limit
-        self._bell = OwnerBell()
-        self.decisions = Decisions(agent, conversation, recording, asking, wording, self._bell)
         self._prompted = anyio.Event()
         self.trouble: str | None = None
-
-    async def steer(self, text: str) -> str:
-        await self._conversation.steer(text)
-        return next_name()
-
-    async def interrupt(self) -> None:
-        await self._conversation.interrupt()
-
-    async def requests(self) -> tuple[OpenRequest, ...]:
-        return tuple(map(OpenRequest.of, self._conversation.open_requests))
-
-    async def answer(
-        self, request: PermissionRequest, decision: PermissionDecision, *, by: str
-    ) -> AnswerOutcome:
-        winner = await self._conversation.answer(request, decision, by=by)
-        if winner is None:
-            raise AgentError(f"no request {request.id!r} is open")
-        decided = RequestDecided(request.id, decision.behavior, by) if winner == by else None
-        self.decisions.dismiss(request.id, decided)
-        return AnswerOutcome(winner == by, winner)
 
     async def body(self, host: Any, hook: Any) -> object:
         conversation, self._hook = self._conversation, hook
         while not self._all_read:
-            if self._bell.failed is not None:
-                raise self._bell.failed
+            if self._failed is not None:
+                raise self._failed
             if self._over and not conversation.is_pending():
                 return None  # it would wait for ever for what else is to be done
             await self._bell.next.wait()
-        if (failed := conversation.unusable or self._bell.failed) is not None:
+        if (failed := conversation.unusable or self._failed) is not None:
             raise failed
         return await self._agent.wait()
 
@@ -225,7 +140,7 @@ class ConversationLink(ConversationReach):
         try:
             await work()
         except Exception as error:
-            self._bell.fail(error)
+            self._fail(error)
 
     async def listen(self) -> None:
         """Read what it says until it has ended."""
@@ -243,14 +158,14 @@ class ConversationLink(ConversationReach):
         if self._conversation.windows != self._windows:
             self._windows = self._conversation.windows
             told = [window.to_dict() for window in self._windows]
-            await self._recording.records.note("usage", self._wording.label, told)
+            await self._recording.records.note("usage", self._label, told)
         limited = self.stand()
         if self._noted_session != self._conversation.session_id:
             self._noted_session = self._conversation.session_id
             try:
                 await self._recording.records.note("conversation", "", self._noted_session)
             except StoreError as error:
-                self._bell.fail(error)
+                self._fail(error)
         if self._over or limited or self._due is not None:  # for these somebody waits
             self._bell.ring()
 
@@ -271,7 +186,7 @@ class ConversationLink(ConversationReach):
             done = set(await self._agent.names_said())
             if FIRST in done:
                 self._prompted.set()
-            await self.decisions.recall_reasons(done)
+            await self.recall_reasons(done)
             async with self._agent.follow_queue() as batches:
                 async for batch in batches:
                     for name, what in _queued(batch.lines):
@@ -307,7 +222,7 @@ class ConversationLink(ConversationReach):
             )
         except ValueError as error:
             if name == FIRST:  # it would wait for ever for what it is to do
-                self._bell.fail(AgentError(f"the prompt was not said: {error}"))
+                self._fail(AgentError(f"the prompt was not said: {error}"))
             await self._recording.add(Notice(f"a message was not said: {error}"))
 
     async def wait_out_limits(self) -> None:
@@ -323,7 +238,7 @@ class ConversationLink(ConversationReach):
                     pause = 0.0  # it was told for how long
                 self._due = max(limit.until or 0.0, time.time() + pause)
                 self.stand()
-                if self._recording.on_limit(str(self._recording.state)):
+                if self._recording.meter.meet_limit(str(self._recording.state)):
                     return
                 while self._is_held() and (left := self._due - time.time()) > 0:
                     with anyio.move_on_after(min(left, _AWAKE)):
@@ -344,7 +259,7 @@ class ConversationLink(ConversationReach):
         state = self._conversation.state
         match state.phase:
             case "waiting for permission":
-                self.decisions.stand()
+                self._stand_waiting()
             case "rate limited":
                 self._recording.stand("limited", state.reason, until=self._due or state.until)
             case "idle" | "starting":
@@ -369,27 +284,100 @@ class ConversationLink(ConversationReach):
             "cursor": place and asdict(place),
         }
         try:
-            if self._is_bell():
-                self.decisions.settle_left()
+            if self._is_new_turn():
+                self.settle_left()
                 await self._recording.add(
                     TurnEnded(turn), key=f"{self._agent.session} turn-{self._turns}"
                 )
                 await records.note("output", "stdout", read)
-                await records.note(self._wording.label, "session", conversation.session_id)
+                await records.note(self._label, "session", conversation.session_id)
         except StoreError as error:
-            self._bell.failed = error
+            self._failed = error
         if turn.outcome == "failed" and self._turns == 1 and _LOGIN.search(turn.failure or ""):
-            self._bell.failed = AgentError(
-                f"{self._wording.label} is not logged in there ({turn.failure}): "
-                f"{self._wording.login}"
+            self._failed = AgentError(
+                f"{self._label} is not logged in there ({turn.failure}): "
+                f"{self._wording.login(self._agent)}"
             )
         self._bell.ring()
 
-    def _is_bell(self) -> bool:
+    def _is_new_turn(self) -> bool:
         """No earlier owner has recorded this turn; those of version 0.3 counted events only."""
         if self._known and "turns" not in self._known:
             return self._events > int(self._known.get("events", 0))
         return self._turns > int(self._known.get("turns", 0))
+
+
+class ConversingKind(Wording):
+    """A kind of agents that one converses with: what is alike in all of them."""
+
+    name: str
+    serves = False
+    kept: Sequence[str] = ()
+    specs: Sequence[type[Any]]
+    reach_of: type[ConversationReach] = ConversationReach
+    link_of: type[ConversationLink] = ConversationLink
+
+    def row(self, spec: Any) -> AgentRow | None:
+        """None for an agent that nobody here knows."""
+        return ROWS[self.name]
+
+    def label(self, agent: Agent) -> str:
+        return self.name
+
+    def program(self, spec: Any) -> str:
+        return str(spec.executable)
+
+    def reads_to_end(self, spec: Any) -> bool:
+        return False
+
+    async def check(self, host: Host, spec: Any) -> None:
+        row = self.row(spec)
+        how = row.install if row is not None else "is it in the PATH there?"
+        await check_program(host, self.program(spec), spec.env, how)
+
+    def again(self, spec: Any, words: str, conversation: str | None) -> Any:
+        if conversation is None:  # it has not said a word yet
+            return replace(spec, prompt="\n\n".join(filter(None, (words, spec.prompt))))
+        return replace(spec, prompt=words, continues=conversation, fork=False, attachments=())
+
+    def restored(self, name: str, data: Mapping[str, Any]) -> Any:
+        return {one.__name__: one for one in self.specs}[name](**data)
+
+    def reach(self, agent: Agent, session: str, place: Cursor | None) -> ConversationReach:
+        return self.reach_of(agent, session, self, place)
+
+    @asynccontextmanager
+    async def connect(
+        self, agent: Agent, recording: Recording, asking: PermissionPolicy
+    ) -> AsyncIterator[ConversationLink]:
+        dialect = self.dialect(agent, recording.secrets.values)
+        conversation = AgentConversation(
+            dialect,
+            agent_label=self.label(agent),
+            permission_timeout=float("inf"),  # ours knows how long we slept
+            by=recording.by,
+        )
+        wire = AgentWire(agent, line_limit=dialect.line_limit)
+        conversation.attach_wire(wire, sent=await sent_before(agent, self.message_of))
+        known = await recording.records.noted("output") or {}
+        if known.get("agent", agent.session) != agent.session:  # of an earlier start
+            known = {}
+        elif (await agent.status()).stdout_size < (known.get("cursor") or {}).get("offset", 0):
+            turns = known.get("turns", 0)  # it was cut: those that were counted stand there no more
+            known = {**known, "before": turns, "events": 0}
+        link = self.link_of(agent, conversation, recording, asking, self, known=known)
+        link.left_open = {row.value["id"] for row in await recording.records.open_requests()}
+        conversation.on_event(link.take)
+        conversation.on_turn(link.end_turn)
+        conversation.on_permission_request(link.decide)
+        conversation.on_tool_call(link.serve)
+        conversation.pass_reason = link.pass_reason
+        conversation.on_answer = link.stand
+        async with task_group() as tasks:
+            for work in link.listen, link.say_queued, link.wait_out_limits, link.notice:
+                tasks.start_soon(link.run, work)
+            yield link
+            tasks.cancel_scope.cancel()
 
 
 def kept_turn(turn: TurnResult, names: Sequence[str], secrets: Secrets) -> TurnResult:

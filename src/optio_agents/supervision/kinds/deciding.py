@@ -19,20 +19,22 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from optio_agents.agents.input import request_name
+from optio_agents.agents.input import next_name, request_name
 from optio_agents.concurrency import SLOW, every
 from optio_agents.conversation.contract import NOBODY_ANSWERED, PermissionDecision
 from optio_agents.errors import AgentError, OptioAgentsError, StoreError
 from optio_agents.supervision.events import (
+    AnswerOutcome,
     MessageSent,
     Notice,
     OpenRequest,
     RequestDecided,
     RequestOpened,
 )
-from optio_agents.supervision.recording import SLOWLY, Bell
+from optio_agents.supervision.recording import SLOWLY, Bell, ringing
 
 from . import setup_of
+from .reaching import ConversationReach, Wording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
     from optio_agents.supervision.recording import Recording
 
     from . import PermissionPolicy
-    from .reaching import Wording
 
 
 _log = logging.getLogger(__name__)
@@ -54,18 +55,8 @@ _FILES = "path", "file_path", "filePath", "filepath", "absolute_path"
 _TELLING = "command", "file_path", "path", "pattern", "url", "query", "description", "prompt"
 
 
-class OwnerBell(Bell):
-    """Rings when an agent's owner has to look again; what *failed* its body raises."""
-
-    failed: Exception | None = None
-
-    def fail(self, error: Exception) -> None:
-        self.failed = error
-        self.ring()
-
-
-class Decisions:
-    """What one agent asks, as its owner has it decided."""
+class OwnerReach(ConversationReach):
+    """Reaching an agent as its owner, who has decided what it asks."""
 
     def __init__(
         self,
@@ -74,14 +65,43 @@ class Decisions:
         recording: Recording,
         asking: PermissionPolicy,
         wording: Wording,
-        bell: OwnerBell,
     ) -> None:
-        self._agent, self._conversation, self._recording = agent, conversation, recording
-        self._asking, self._wording, self._bell = asking, wording, bell
+        super().__init__(agent, recording.session, wording)
+        self._conversation, self._recording, self._asking = conversation, recording, asking
+        self._label = wording.label(agent)
+        self._bell = Bell()  # rings when its owner has to look again
+        self._failed: Exception | None = None  # the body raises it
         self.left_open: set[str] = set()  # what an earlier owner did not see decided
         self._recalling, self._recalled_at = anyio.Lock(), float("-inf")
         self._answered: Callable[[str], bool] = lambda _: False
         self._deciding: dict[str, tuple[anyio.CancelScope, list[RequestDecided]]] = {}
+
+    def _fail(self, error: Exception) -> None:
+        self._failed = error
+        self._bell.ring()
+
+    async def steer(self, text: str) -> str:
+        await self._conversation.steer(text)
+        return next_name()
+
+    async def interrupt(self) -> None:
+        await self._conversation.interrupt()
+
+    async def requests(self) -> tuple[OpenRequest, ...]:
+        return tuple(map(OpenRequest.of, self._conversation.open_requests))
+
+    async def answer(
+        self, request: PermissionRequest, decision: PermissionDecision, *, by: str
+    ) -> AnswerOutcome:
+        winner = await self._conversation.answer(request, decision, by=by)
+        if winner is None:
+            raise AgentError(f"no request {request.id!r} is open")
+        if request.id in self._deciding:  # else it is looked up who has
+            asking, decided = self._deciding[request.id]
+            if winner == by:
+                decided.append(RequestDecided(request.id, decision.behavior, by))
+            asking.cancel()
+        return AnswerOutcome(winner == by, winner)
 
     async def decide(self, request: PermissionRequest) -> PermissionDecision:
         """Have it decided by whoever may, and written down."""
@@ -93,9 +113,9 @@ class Decisions:
         try:
             await self._recording.add(RequestOpened(request, opened.digest))
         except StoreError as error:  # nobody denies what nobody could be shown
-            self._bell.fail(error)
+            self._fail(error)
             await anyio.sleep_forever()
-        self.stand()
+        self._stand_waiting()
         decided = list[RequestDecided]()
         with anyio.CancelScope() as asking:
             self._deciding[request.id] = mine = asking, decided
@@ -103,7 +123,7 @@ class Decisions:
             try:
                 decision, by = await self._ask(request)
                 try:
-                    self._wording.permission_answer(request, decision)
+                    self._dialect().permission_answer(request, decision)
                 except ValueError as error:  # it cannot be told that: so it is not
                     words = f"denied: {error}"
                     self._recording.post(Notice(f"{request.tool_name} was {words}"))
@@ -121,7 +141,7 @@ class Decisions:
                         try:
                             await self._recording.add(known)
                         except StoreError as error:  # it was decided all the same
-                            self._bell.fail(error)
+                            self._fail(error)
         return PermissionDecision("deny")  # nobody wants it any more
 
     async def _within(self, roots: Sequence[str]) -> bool:
@@ -134,7 +154,7 @@ class Decisions:
                 await anyio.sleep_forever()
             else:
                 answer = self._asking.handler(request)
-                return await answer if isawaitable(answer) else answer, self._asking.by
+                return await answer if isawaitable(answer) else answer, self._recording.by
         return PermissionDecision("deny", message=NOBODY_ANSWERED), "nobody"
 
     @contextmanager
@@ -176,32 +196,27 @@ class Decisions:
                     return RequestDecided(request.id, behavior, given.by)
         return RequestDecided(request.id, "settled", "another terminal, or the agent itself")
 
-    def dismiss(self, request_id: str, decided: RequestDecided | None) -> None:
-        """Nobody need decide it any more; None: it is looked up who has."""
-        if request_id in self._deciding:
-            asking, known = self._deciding[request_id]
-            if decided is not None:
-                known.append(decided)
-            asking.cancel()
-
     async def notice(self) -> None:
         """Ask nobody what was decided elsewhere: it tells when what was allowed has ended."""
-
-        def see(undecided: set[str]) -> bool:
-            for request in self._deciding.keys() - undecided:
-                self._deciding[request][0].cancel()
-            return not self._deciding
-
-        while True:
+        records = self._recording.records
+        while records.path is not None:  # else nobody else writes there
             while not self._deciding:
                 await self._bell.next.wait()
+            bell = Bell()
             try:
-                await self._recording.watch_decisions(see)
+                with ringing(bell, records.path):
+                    while self._deciding:
+                        news = bell.next
+                        undecided = {row.value["id"] for row in await records.open_requests()}
+                        for request in self._deciding.keys() - undecided:
+                            self._deciding[request][0].cancel()
+                        with anyio.move_on_after(SLOWLY):
+                            await news.wait()
             except StoreError as error:  # whoever writes there tells, too
                 _log.info("decisions cannot be read: %s", error)
                 await anyio.sleep(SLOWLY)
 
-    def stand(self) -> None:
+    def _stand_waiting(self) -> None:
         """Say what it waits for, on a line."""
         if self._conversation.state.phase == "waiting for permission":
             request = self._conversation.open_requests[0]
@@ -223,7 +238,7 @@ class Decisions:
     # Why a request was denied, where its answer could not say so: it is the next message
 
     async def pass_reason(self, request: PermissionRequest, words: str) -> None:
-        await self._queue_reason(request_name(request.names[0]), words, self._asking.by)
+        await self._queue_reason(request_name(request.names[0]), words, self._recording.by)
 
     async def recall_reasons(self, said: Collection[str]) -> None:
         """Who gave one may have died before it was kept as a message, or written down."""
@@ -243,7 +258,7 @@ class Decisions:
         served = self._asking.served
         if served is not None and served.knows(call):
             return await served.call(call)
-        words = f"{self._wording.label} waits for {call.name}, which this supervisor does not have"
+        words = f"{self._label} waits for {call.name}, which this supervisor does not have"
         self._recording.post(Notice(words))
         with anyio.CancelScope() as patience, self._patient(patience.cancel):
             await anyio.sleep_forever()

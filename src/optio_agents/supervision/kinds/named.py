@@ -8,22 +8,18 @@ agents without a wire: each is started with its prompt, acts unasked, and ends.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
-
-from . import check_program
-
-if TYPE_CHECKING:
-    from optio_agents.hosts.host import Host
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class AgentRow:
-    """One agent. Variables in *keys* are credentials: handed over only where they are named."""
+    """One agent, which its program has the name of.
+
+    Variables in *keys* are credentials: handed over only where they are named.
+    """
 
     name: str
     kind: str
-    program: str
     install: str
     keys: Sequence[str] = ()
     arguments: Sequence[str] = ()
@@ -42,7 +38,7 @@ class AgentRow:
         if model and not (self.model_option or self.model_variable):
             raise ValueError(f"{self.name} takes its model from its own settings")
         chosen = [self.model_option, model] if model and self.model_option else []
-        return [executable or self.program, *self.arguments, *chosen, *options]
+        return [executable or self.name, *self.arguments, *chosen, *options]
 
     def variables(self, model: str | None) -> dict[str, str]:
         """What it needs in its environment."""
@@ -60,15 +56,13 @@ ROWS = {
         AgentRow(
             "claude",
             "claude",
-            "claude",
             f"{_npm('@anthropic-ai/claude-code')}, or see https://claude.com/claude-code",
             ("ANTHROPIC_API_KEY",),
         ),
-        AgentRow("codex", "codex", "codex", _npm("@openai/codex"), ("OPENAI_API_KEY",)),
+        AgentRow("codex", "codex", _npm("@openai/codex"), ("OPENAI_API_KEY",)),
         AgentRow(
             "gemini",
             "acp",
-            "gemini",
             _npm("@google/gemini-cli"),
             ("GEMINI_API_KEY",),
             ("--acp",),
@@ -77,7 +71,6 @@ ROWS = {
         AgentRow(
             "opencode",
             "acp",
-            "opencode",
             _npm("opencode-ai"),
             ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"),
             ("acp",),
@@ -87,24 +80,15 @@ ROWS = {
         AgentRow(
             "qwen",
             "acp",
-            "qwen",
             f"{_npm('@qwen-code/qwen-code')} (Node 22)",
             ("OPENAI_API_KEY",),
             ("--acp",),
             model_option="--model",
         ),
-        AgentRow(
-            "kimi",
-            "acp",
-            "kimi",
-            f"{_npm('@moonshot-ai/kimi-code')} (Node 22.19)",
-            (),
-            ("acp",),
-        ),
+        AgentRow("kimi", "acp", f"{_npm('@moonshot-ai/kimi-code')} (Node 22.19)", (), ("acp",)),
         AgentRow(
             "copilot",
             "acp",
-            "copilot",
             _npm("@github/copilot"),
             ("GH_TOKEN", "COPILOT_PROVIDER_API_KEY"),
             ("--acp",),
@@ -113,7 +97,6 @@ ROWS = {
         AgentRow(
             "aider",
             "command",
-            "aider",
             "python3 -m pip install aider-chat",
             ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"),
             # --yes-always would run no commands; where its input has ended, it takes a yes as given
@@ -124,7 +107,6 @@ ROWS = {
         AgentRow(
             "amp",
             "command",
-            "amp",
             _npm("@sourcegraph/amp"),
             ("AMP_API_KEY",),
             ("--execute", "--dangerously-allow-all"),
@@ -132,7 +114,6 @@ ROWS = {
         AgentRow(
             "crush",
             "command",
-            "crush",
             _npm("@charmland/crush"),
             ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"),
             ("run", "--quiet"),
@@ -141,7 +122,6 @@ ROWS = {
         AgentRow(
             "cursor-agent",
             "command",
-            "cursor-agent",
             "see https://cursor.com/cli",
             ("CURSOR_API_KEY",),
             ("--print", "--force"),
@@ -151,7 +131,6 @@ ROWS = {
         AgentRow(
             "droid",
             "command",
-            "droid",
             _npm("@factory/cli"),
             ("FACTORY_API_KEY",),
             ("exec", "--skip-permissions-unsafe"),
@@ -160,7 +139,6 @@ ROWS = {
         AgentRow(
             "goose",
             "command",
-            "goose",
             "see https://block.github.io/goose",
             ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"),
             ("run", "--no-session", "--instructions", "-"),
@@ -169,29 +147,3 @@ ROWS = {
         ),
     )
 }
-
-
-class NamedKind:
-    """What the kinds have in common whose agents one converses with: a row each says it."""
-
-    name: str
-
-    def row(self, spec: Any) -> AgentRow | None:
-        """None for an agent that nobody here knows."""
-        return ROWS[self.name]
-
-    def program(self, spec: Any) -> str:
-        return str(spec.executable)
-
-    def reads_to_end(self, spec: Any) -> bool:
-        return False
-
-    async def check(self, host: Host, spec: Any) -> None:
-        row = self.row(spec)
-        how = row.install if row is not None else "is it in the PATH there?"
-        await check_program(host, self.program(spec), spec.env, how)
-
-    def again(self, spec: Any, words: str, conversation: str | None) -> Any:
-        if conversation is None:  # it has not said a word yet
-            return replace(spec, prompt="\n\n".join(filter(None, (words, spec.prompt))))
-        return replace(spec, prompt=words, continues=conversation, fork=False, attachments=())

@@ -9,24 +9,17 @@ import anyio
 
 from optio_agents.agents.input import next_name, request_name
 from optio_agents.conversation.approvals import reason_of
-from optio_agents.conversation.contract import (
-    Attachment,
-    PermissionDecision,
-)
 from optio_agents.conversation.wire_agent import open_requests, steer
-from optio_agents.errors import (
-    JournalChanged,
-)
-from optio_agents.supervision.events import (
-    AnswerOutcome,
-    OpenRequest,
-)
+from optio_agents.errors import JournalChanged
+from optio_agents.supervision.events import AnswerOutcome, OpenRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from optio_agents.agents import Agent
     from optio_agents.conversation.contract import (
+        Attachment,
+        PermissionDecision,
         PermissionRequest,
         Unconfirmed,
     )
@@ -38,19 +31,22 @@ _READING = 30.0  # seconds that reading what it has said may take
 
 
 class Wording(Protocol):
-    """What is different from one agent that one converses with to another."""
+    """What is different from one kind of agents that one converses with to another."""
 
     @property
-    def label(self) -> str: ...
-    @property
-    def login(self) -> str:
+    def kept(self) -> Sequence[str]:
+        """What our journal keeps of the event that ends a turn."""
+
+    def label(self, agent: Agent) -> str:
+        """What people call it."""
+
+    def login(self, agent: Agent) -> str:
         """What to do where it is not logged in."""
 
-    def dialect(self, agent: Agent, values: Mapping[str, str] = ...) -> Dialect:
+    def dialect(self, agent: Agent, values: Mapping[str, str]) -> Dialect:
         """A new one, to which nothing was said; *values* are those of credentials, by name."""
 
     def message_of(self, front: bytes) -> Unconfirmed | None: ...
-    def permission_answer(self, request: PermissionRequest, decision: object) -> bytes: ...
     def behavior_of(self, answer: bytes, request: PermissionRequest) -> str:
         """What an answer that was said has decided: "allow", "deny" or "settled"."""
 
@@ -63,10 +59,6 @@ class Wording(Protocol):
         None for all else.
         """
 
-    @property
-    def kept(self) -> Sequence[str]:
-        """What our journal keeps of the event that ends a turn."""
-
 
 class ConversationReach:
     """Speaking to an agent through its session directory alone."""
@@ -75,6 +67,9 @@ class ConversationReach:
         self, agent: Agent, session: str, wording: Wording, place: Cursor | None = None
     ) -> None:
         self._agent, self._session, self._wording, self._place = agent, session, wording, place
+
+    def _dialect(self) -> Dialect:
+        return self._wording.dialect(self._agent, {})
 
     def _uuid(self, name: str) -> str:
         # the same for the same message of the same session, whoever says it
@@ -88,11 +83,10 @@ class ConversationReach:
         return name
 
     async def steer(self, text: str) -> str:
-        dialect = self._wording.dialect(self._agent)
-        return await steer(self._agent, dialect, text, self._wording.message_of)
+        return await steer(self._agent, self._dialect(), text, self._wording.message_of)
 
     async def interrupt(self) -> None:
-        dialect = self._wording.dialect(self._agent)
+        dialect = self._dialect()
         with anyio.fail_after(_READING):
             asked = await open_requests(self._agent, dialect)
         for request in asked:
@@ -102,7 +96,7 @@ class ConversationReach:
 
     @property
     def controls(self) -> Sequence[str]:
-        return self._wording.dialect(self._agent).controls
+        return self._dialect().controls
 
     async def set_control(self, control_id: str, value: str) -> None:
         """Its owner does so, in the order in which this and messages were asked for."""
@@ -111,19 +105,16 @@ class ConversationReach:
     async def requests(self) -> tuple[OpenRequest, ...]:
         with anyio.fail_after(_READING):
             try:
-                found = await self._open_requests(self._place)
+                found = await open_requests(self._agent, self._dialect(), self._place)
             except JournalChanged:  # it was cut since: what is there by now
-                found = await self._open_requests(None)
+                found = await open_requests(self._agent, self._dialect())
         return tuple(map(OpenRequest.of, found))
-
-    async def _open_requests(self, place: Cursor | None) -> list[PermissionRequest]:
-        return await open_requests(self._agent, self._wording.dialect(self._agent), place)
 
     async def answer(
         self, request: PermissionRequest, decision: PermissionDecision, *, by: str
     ) -> AnswerOutcome:
-        dialect = self._wording.dialect(self._agent)
-        data = self._wording.permission_answer(request, decision)
+        dialect = self._dialect()
+        data = dialect.permission_answer(request, decision)
         words = "" if dialect.carries_reasons else reason_of(request, decision)
         name = request.names[0]
         answered = await self._agent.answer(name, data, by=by, reason=words)
