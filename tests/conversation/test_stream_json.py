@@ -35,7 +35,7 @@ from optio_agents.conversation.dialect import (
     ReplyOwed,
 )
 from optio_agents.conversation.exchange import reason_ended
-from optio_agents.conversation.json_lines import decode, decode_all, encode, shortened
+from optio_agents.conversation.json_lines import decode, encode, read_events, shortened
 from optio_agents.conversation.wire import ProcessEnd
 
 JSON = st.recursive(
@@ -105,7 +105,7 @@ def test_a_line_beyond_the_limit_is_told_with_its_size():
 
 @given(st.lists(st.binary(max_size=30) | st.sampled_from([b"{}", b'{"a": 1}\r', b" {}", b"[1]"])))
 def test_many_lines_are_read_as_each_of_them(lines):
-    assert decode_all(lines) == [event for line in lines for event in decode(line)]
+    assert read_events(lines).events == [event for line in lines for event in decode(line)]
 
 
 # -- what we say

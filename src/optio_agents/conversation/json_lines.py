@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set as AbstractSet
+from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
 from functools import cache, partial
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -74,11 +74,6 @@ def read_events(
         events += new
         indices += [index] * len(new)
     return Decoded(events, indices, None)
-
-
-def decode_all(lines: Iterable[bytes]) -> list[Event]:
-    """The events of *lines*, in order; see `decode`."""
-    return read_events(list(lines)).events
 
 
 def decode(line: bytes) -> list[Event]:

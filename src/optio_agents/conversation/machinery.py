@@ -509,11 +509,6 @@ class AgentConversation:
         return self._dialect.controls
 
     @property
-    def line_limit(self) -> int:
-        """Bytes of a line of the agent's that are kept."""
-        return self._dialect.line_limit
-
-    @property
     def closed(self) -> bool:
         """The agent has ended, or is not read: nothing can be said, `close_reason` says why.
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from optio_agents.framing.batches import Batches
     from optio_agents.framing.cursor import Cursor
 
-    from .machinery import AgentConversation
-
 
 _CONTROL = 60.0  # s that a live agent may take to acknowledge
 _EXCERPT = 2000  # bytes of a message that its sender's successor gets to see
@@ -36,7 +34,7 @@ class AgentWire:
     """
 
     def __init__(self, agent: Agent, delivered: Cursor | None = None, *, line_limit: int) -> None:
-        self.agent = self._agent = agent
+        self.agent = agent
         self._line_limit = line_limit
         self._delivered = delivered.offset if delivered is not None else 0
         self._ending = anyio.Event()
@@ -44,21 +42,21 @@ class AgentWire:
 
     async def say(self, data: bytes, *, name: str | None = None) -> None:
         try:
-            await self._agent.say(data, name=name)
+            await self.agent.say(data, name=name)
         except InputClosed as error:
             raise ConversationClosed(str(error)) from error
 
     async def answer(self, name: str, data: bytes, by: str, reason: str = "") -> AnswerTaken:
-        return await self._agent.answer(name, data, by=by, reason=reason)
+        return await self.agent.answer(name, data, by=by, reason=reason)
 
     async def answered(self) -> Callable[[str], bool]:
-        return await self._agent.names_answered()
+        return await self.agent.names_answered()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncIterator[OutputLines]]:
         async with (
             task_group() as tasks,
-            self._agent.follow_stdout(limit=self._line_limit) as batches,
+            self.agent.follow_stdout(limit=self._line_limit) as batches,
         ):
             tasks.start_soon(self._finish, batches)
             yield self._chunks(batches)
@@ -78,27 +76,27 @@ class AgentWire:
     async def _finish(self, batches: Batches) -> None:
         """Find out soon that it has ended, now that it is meant to; else the sweep does."""
         await self._ending.wait()
-        await self._agent.wait()
+        await self.agent.wait()
         batches.finish()
 
     async def end_input(self) -> None:
         self._ending.set()
-        await self._agent.end_input()
+        await self.agent.end_input()
 
     async def signal(self, name: str) -> None:
         self._ending.set()
-        await self._agent.signal(name)
+        await self.agent.signal(name)
 
     async def stop(self, grace: float) -> None:
         self._ending.set()
-        await self._agent.stop(grace=grace)
+        await self.agent.stop(grace=grace)
 
     def detach(self) -> None:
-        self._agent.detach()
+        self.agent.detach()
 
     async def ended(self) -> ProcessEnd:
-        end = await self._agent.wait()
-        return ProcessEnd(end.how, end.exit_code, end.signal, await self._agent.last_stderr())
+        end = await self.agent.wait()
+        return ProcessEnd(end.how, end.exit_code, end.signal, await self.agent.last_stderr())
 
 
 async def sent_before(
@@ -110,23 +108,6 @@ async def sent_before(
     """
     fronts = (await agent.query("messages", str(_EXCERPT))).split(b"\0")
     return [message for front in fronts if (message := message_of(front)) is not None]
-
-
-@asynccontextmanager
-async def converse(
-    agent: Agent,
-    conversation: AgentConversation,
-    message_of: Callable[[bytes], Unconfirmed | None],
-    *,
-    cursor: Cursor | None = None,
-) -> AsyncIterator[None]:
-    """Let *conversation* be the one with *agent* while the block lasts; leaving it ends nothing."""
-    wire = AgentWire(agent, cursor, line_limit=conversation.line_limit)
-    conversation.attach_wire(wire, sent=await sent_before(agent, message_of))
-    async with task_group() as tasks:
-        tasks.start_soon(conversation.run_reader)
-        yield
-        tasks.cancel_scope.cancel()
 
 
 async def open_requests(

@@ -19,10 +19,10 @@ import anyio
 
 from optio_agents.conversation import ClaudeCodeConversation
 from optio_agents.conversation.acp.dialect import AcpDialect, AcpSetup
-from optio_agents.conversation.acp.launch import FIRST_INPUT as ACP_FIRST
+from optio_agents.conversation.acp.wire import FIRST_INPUT as ACP_FIRST
 from optio_agents.conversation.claude.launch import ARGUMENTS
 from optio_agents.conversation.codex.dialect import CodexDialect, CodexSetup
-from optio_agents.conversation.codex.launch import FIRST_INPUT as CODEX_FIRST
+from optio_agents.conversation.codex.wire import FIRST_INPUT as CODEX_FIRST
 from optio_agents.conversation.machinery import AgentConversation
 from optio_agents.testing.model_server import ModelServer
 from optio_agents.testing.transcript import Recorder, Transcript, TranscriptPlayer

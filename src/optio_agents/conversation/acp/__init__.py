@@ -5,6 +5,5 @@ message never meets a running turn; approvals are chosen by their kind, once, an
 would let a model decide is put into the mode that asks, or refused.
 
 Read `traits` (what is peculiar to whom), `wire` (what we say, and what its requests show), `turns`
-(how a turn ended), `dialect` (all of it as facts), `launch` (how one is started and taken up
-again).
+(how a turn ended), `dialect` (all of it as facts).
 """

@@ -63,7 +63,6 @@ class AcpSetup:
     continues: str | None = None  # a session of the agent's own to go on with
     fork: bool = False  # in a copy of it
     mode: str | None = None  # instead of the one that asks
-    unattended: bool = False  # nobody's approval is promised: any mode will do
     mcp_servers: Sequence[ToolServer] = ()
 
 
@@ -91,7 +90,6 @@ class AcpDialect:
         self._prompts: dict[str, Any] = {}  # what they may hold
         self._options = False  # its model is one of the options of its session
         self.session_id: str | None = None
-        self.agent: Event = {}  # what it says of itself
 
     @property
     def ready(self) -> bool:
@@ -179,8 +177,7 @@ class AcpDialect:
     def _greeted(self, event: Event, place: int) -> Iterator[Fact]:
         match event.get("result"):
             case {"protocolVersion": 1, **rest}:
-                self.agent = _dict(rest.get("agentInfo"))
-                self._traits = traits_of(self.agent.get("name"))
+                self._traits = traits_of(_dict(rest.get("agentInfo")).get("name"))
                 able = _dict(rest.get("agentCapabilities"))
                 more = _dict(_dict(rest.get("_meta")).get("steering"))
                 self._steers = more.get("supported") is True
@@ -238,14 +235,14 @@ class AcpDialect:
             # also behind a resume: some forget it
             words = json_rpc.request(wire.MODE, "session/set_mode", sessionId=session, modeId=mode)
             yield ReplyOwed(wire.MODE, place, words)
-        elif mode is None and wanted and known and not self._setup.unattended:
+        elif mode is None and wanted and known:
             offered = ", ".join(map(str, known))
             yield Unusable(f"it has no mode {' or '.join(wanted)}, of {offered}: it might not ask")
         else:
             yield from self._begin()
 
     def _in_mode(self, event: Event) -> Iterator[Fact]:
-        if "error" in event and not self._setup.unattended:
+        if "error" in event:
             yield Unusable(f"it does not go into the mode that asks: {failure_of(event['error'])}")
         else:
             yield from self._begin()

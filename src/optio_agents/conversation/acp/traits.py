@@ -27,7 +27,6 @@ class Traits:
     notice: re.Pattern[str] | None = None  # chunks that are no part of an answer
     failing: re.Pattern[str] | None = None  # an answer that tells of a failure, as a whole
     mixes: bool = True  # images beside other files in one message; else it drops them
-    loads_early: bool = True  # a session can be loaded within the minute of its creation
 
 
 _WARNING = re.compile(r"(\*\*)?Warning:")
@@ -36,7 +35,7 @@ _COPILOT_NOTICE = re.compile(r"(Info|Error|Warning): ")
 
 TRAITS = {
     "OpenCode": Traits(proof="positive", slash="\u200b"),  # asks where its settings say so
-    "gemini-cli": Traits(asks=("default",), mixes=False, loads_early=False),
+    "gemini-cli": Traits(asks=("default",), mixes=False),
     "qwen-code": Traits(asks=("default",), slash=" "),
     "Kimi Code CLI": Traits(asks=("default",), slash=" "),
     "Copilot": Traits(proof="grown", notice=_COPILOT_NOTICE),

@@ -38,6 +38,9 @@ def initialize() -> bytes:
     )
 
 
+FIRST_INPUT = ((f"{'0' * 20}-a", initialize()),)  # sorts in front of all that is named by the clock
+
+
 def prompt(
     session: str,
     uuid: str,

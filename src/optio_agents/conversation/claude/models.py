@@ -198,16 +198,6 @@ def windows_of(info: Mapping[str, Any]) -> list[UsageWindow]:
     ]
 
 
-class ApiRetry(_Spoken):
-    """A call to the model's API failed and is about to be tried again."""
-
-    attempt: Maybe[int] = None
-    max_retries: Maybe[int] = None
-    retry_delay_ms: Maybe[float] = None
-    error_status: Maybe[int] = None  # None: trouble with the connection
-    error: Maybe[str] = None
-
-
 class Usage(BaseModel):
     """Of the conversation so far."""
 

@@ -3,6 +3,5 @@
 Its adapter to another protocol hides failures, so we speak its own, where a turn says whether it
 was completed, interrupted or failed, and a retry is told while it lasts.
 
-Read `wire` (what we say, and what its requests show), `dialect` (all of it as facts), `launch`
-(how it is started and taken up again).
+Read `wire` (what we say, and what its requests show), `dialect` (all of it as facts).
 """

@@ -59,6 +59,9 @@ def initialize() -> bytes:
     return json_rpc.request(INITIALIZE, "initialize", clientInfo=about, capabilities=able)
 
 
+FIRST_INPUT = ((f"{'0' * 20}-a", initialize()),)  # sorts in front of all that is named by the clock
+
+
 def clean(thread: str) -> bytes:
     """End what its commands have left running: an interrupt ends the turn alone."""
     return json_rpc.request("optio-clean", "thread/backgroundTerminals/clean", threadId=thread)
@@ -113,12 +116,9 @@ def permission_answer(request: PermissionRequest, decision: object) -> bytes:
             chosen = "accept"  # never for the session: that would be a grant
         case PermissionDecision(interrupt=True):
             chosen = "cancel"
-    return _decide(request.raw, chosen)
-
-
-def withdrawal(request: PermissionRequest) -> bytes:
-    """What an open request is answered before its turn is interrupted."""
-    return _decide(request.raw, "cancel")
+    request_id = id_of(request.raw)
+    assert request_id is not None  # else nobody had asked
+    return json_rpc.result(request_id, {"decision": chosen})
 
 
 def behavior_of(answer: bytes) -> str:
@@ -129,12 +129,6 @@ def behavior_of(answer: bytes) -> str:
         case [{"result": {"decision": "decline" | "cancel"}}]:
             return "deny"
     return "settled"
-
-
-def _decide(event: Event, decision: str) -> bytes:
-    request_id = id_of(event)
-    assert request_id is not None  # else nobody had asked
-    return json_rpc.result(request_id, {"decision": decision})
 
 
 def permission_request(

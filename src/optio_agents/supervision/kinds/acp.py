@@ -153,7 +153,7 @@ class AcpKind(ConversingKind):
         logdirs: Sequence[str],
         served: Served | None,
     ) -> Startup:
-        from optio_agents.conversation.acp.launch import FIRST_INPUT
+        from optio_agents.conversation.acp.wire import FIRST_INPUT
 
         setup = {
             "label": spec.row.name if spec.row is not None else spec.argv[0].rpartition("/")[2],

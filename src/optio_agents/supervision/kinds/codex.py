@@ -75,8 +75,7 @@ class CodexKind(ConversingKind):
         logdirs: Sequence[str],
         served: Served | None,
     ) -> Startup:
-        from optio_agents.conversation.codex.launch import FIRST_INPUT
-        from optio_agents.conversation.codex.wire import mcp_options
+        from optio_agents.conversation.codex.wire import FIRST_INPUT, mcp_options
 
         setup = {
             "model": spec.model,
