@@ -21,7 +21,7 @@ from optio_agents.conversation import (
     RootRefused,
     claude_code_adopt,
 )
-from optio_agents.conversation.claude import plan_launch
+from optio_agents.conversation.claude.launch import plan_launch
 from optio_agents.conversation.claude.stream_json import permission_answer
 from optio_agents.hosts.host import LocalHost, make_host
 from optio_agents.testing.model_server import ModelServer, scripted

@@ -115,7 +115,7 @@ class AgentConversation:
         self._interrupt_timeout, self._close_timeout = interrupt_timeout, close_timeout
         self._wire: Wire | None = None
         self._approvals = Approvals(
-            lambda request, decision: self._dialect.permission_answer(request, decision),
+            dialect.permission_answer,
             permission_timeout=permission_timeout,
             by=by,
             on_denial=None if dialect.carries_reasons else self._tell_reason,
@@ -213,19 +213,14 @@ class AgentConversation:
         self._detached = True
         self._attached().detach()
 
-    async def leave(self) -> None:
-        """Close it, unless it was detached."""
-        if not self._detached:
-            await self.close()
-
     @asynccontextmanager
     async def leaving(self) -> AsyncIterator[None]:
         """Close it behind the block, unless it was detached."""
         try:
             yield
         finally:
-            with anyio.CancelScope(shield=True):
-                await self.leave()
+            if not self._detached:
+                await self.close()
 
     async def _end_process(self, wire: Wire) -> ProcessEnd | None:
         with anyio.move_on_after(self._close_timeout), suppress(OptioAgentsError):

@@ -18,34 +18,22 @@ from .permissions import allow_for_session, answer_questions, grants, questions
 
 if TYPE_CHECKING:
     from .conversation import ClaudeCodeConversation, ControlRefused, PermissionMode
-    from .launch import (
-        Launch,
-        RootRefused,
-        check_root,
-        claude_code,
-        claude_code_adopt,
-        conversing,
-        plan_launch,
-    )
+    from .launch import RootRefused, claude_code, claude_code_adopt
     from .models import ClaudeTurnResult, TurnFailed, Usage
 
 __all__ = [
     "ClaudeCodeConversation",
     "ClaudeTurnResult",
     "ControlRefused",
-    "Launch",
     "PermissionMode",
     "RootRefused",
     "TurnFailed",
     "Usage",
     "allow_for_session",
     "answer_questions",
-    "check_root",
     "claude_code",
     "claude_code_adopt",
-    "conversing",
     "grants",
-    "plan_launch",
     "questions",
 ]
 

@@ -11,11 +11,9 @@ from optio_agents.conversation.contract import (
     Attachment,
     ContextUsage,
     Hook,
-    Unconfirmed,
 )
 from optio_agents.conversation.exchange import ControlRefused as ControlRefused
 from optio_agents.conversation.machinery import AgentConversation
-from optio_agents.conversation.wire import Wire
 
 from .dialect import ClaudeDialect, PermissionMode as PermissionMode
 from .models import ClaudeTurnResult, Init, RateLimit, Usage
@@ -42,40 +40,26 @@ class ClaudeCodeConversation(AgentConversation):
         by: str = "the conversation",
         tools: Sequence[AgentTool | Callable[..., Any]] = (),
         hooks: Sequence[Hook] = (),
+        resumed: bool = False,
+        echoes: bool = False,
     ) -> None:
         """Times are in seconds; *by* is who other terminals hear has answered a request.
 
-        *tools* and *hooks* are those that the CLI was started with: its `initialize` names them.
+        The rest is how the CLI was started: with *tools* and *hooks*, which its `initialize`
+        names; *resumed*: it has a past; *echoes*: it echoes our messages, so a turn that names
+        none answers none.
         """
+        served = Served.of(tools, hooks)
         super().__init__(
-            ClaudeDialect(),
+            ClaudeDialect(resumed=resumed, echoes=echoes, tools=listed(served)),
             agent_label=agent_label,
             permission_timeout=permission_timeout,
             interrupt_timeout=interrupt_timeout,
             close_timeout=close_timeout,
             by=by,
         )
-        served = Served.of(tools, hooks)
-        self._tools = listed(served)
-        self._dialect = ClaudeDialect(tools=self._tools)
         if served:
             self.on_tool_call(served.call)
-
-    def attach_wire(
-        self,
-        wire: Wire,
-        *,
-        sent: Sequence[Unconfirmed] = (),
-        resumed: bool = False,
-        echoes: bool = False,
-    ) -> None:
-        """Speak over *wire*. *sent* was put into its input before; *resumed*: it has a past.
-
-        *echoes*: the CLI echoes our messages, so a turn that names none answers none.
-        """
-        if resumed or echoes:
-            self._dialect = ClaudeDialect(resumed=resumed, echoes=echoes, tools=self._tools)
-        super().attach_wire(wire, sent=sent)
 
     async def ask(
         self,

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 from uuid import uuid4
 
-import anyio
-
 from optio_agents import agents
 from optio_agents.concurrency import task_group
 from optio_agents.conversation.approvals import Served
@@ -233,13 +231,10 @@ async def claude_code(
             first_input=launch.first_input,
             meta=meta,
         ) as agent,
-        conversing(agent, sent=launch.sent, resumed=launch.resumed, **options) as conversation,
+        _conversing(agent, sent=launch.sent, resumed=launch.resumed, **options) as conversation,
+        conversation.leaving(),
     ):
-        try:
-            yield conversation
-        finally:
-            with anyio.CancelScope(shield=True):
-                await conversation.leave()
+        yield conversation
 
 
 @asynccontextmanager
@@ -254,23 +249,22 @@ async def claude_code_adopt(
     Leaving the block leaves the CLI as it is: it belongs to the block of *agent*.
     """
     sent = await sent_before(agent, message_of)
-    async with conversing(agent, cursor=cursor, sent=sent, **options) as conversation:
+    async with _conversing(agent, cursor=cursor, sent=sent, **options) as conversation:
         yield conversation
 
 
 @asynccontextmanager
-async def conversing(
+async def _conversing(
     agent: Agent,
     *,
     cursor: Cursor | None = None,
-    sent: Sequence[Unconfirmed] = (),
+    sent: Sequence[Unconfirmed],
     resumed: bool = False,
     **options: Unpack[ClaudeOptions],
 ) -> AsyncIterator[ClaudeCodeConversation]:
     """Converse with the CLI that *agent* is, while the block lasts; leaving it ends nothing."""
-    conversation = ClaudeCodeConversation(**options)
-    wire = AgentWire(agent, cursor, line_limit=LINE_LIMIT)
-    conversation.attach_wire(wire, sent=sent, resumed=resumed, echoes=True)
+    conversation = ClaudeCodeConversation(**options, resumed=resumed, echoes=True)
+    conversation.attach_wire(AgentWire(agent, cursor, line_limit=LINE_LIMIT), sent=sent)
     async with task_group() as tasks:
         tasks.start_soon(conversation.run_reader)
         yield conversation
