@@ -333,8 +333,8 @@ MUTANTS = (
     Mutant(
         "a cancelled turn is completed where the agent says so",
         SRC + "conversation/acp/turns.py",
-        '    if cancelled:\n        return _Verdict("cancelled", "int',
-        '    if cancelled and stop != "end_turn":\n        return _Verdict("cancelled", "int',
+        '    if cancelled:\n        verdict = Verdict("cancelled", "int',
+        '    if cancelled and stop != "end_turn":\n        verdict = Verdict("cancelled", "int',
         (ACP,),
     ),
     Mutant(
@@ -370,8 +370,8 @@ MUTANTS = (
     Mutant(
         "a turn of codex without an answer is completed",
         SRC + "conversation/codex/dialect.py",
-        "        if not text.strip():\n            why = ",
-        "        if turn is None:\n            why = ",
+        'case "completed" if text.strip():',
+        'case "completed":',
         ("tests/conversation/test_codex.py",),
     ),
     Mutant(

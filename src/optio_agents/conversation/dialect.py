@@ -50,6 +50,7 @@ from .contract import (
     Event,
     PermissionRequest,
     ToolCall,
+    TurnOutcome,
     TurnResult,
     UsageWindow,
 )
@@ -115,6 +116,14 @@ class LimitChanged:
     """The model's API turns the agent away; None: it does so no more."""
 
     limit: Limit | None
+
+
+class Verdict(NamedTuple):
+    """How a turn ended, why there is no answer, and what both rest on."""
+
+    outcome: TurnOutcome
+    failure: str | None
+    evidence: str
 
 
 @dataclass(frozen=True, slots=True)

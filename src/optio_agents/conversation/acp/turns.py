@@ -10,10 +10,10 @@ completed: nobody can tell it from an answer.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-from optio_agents.conversation.contract import Event, TokenUsage, TurnOutcome, TurnResult, gist
-from optio_agents.conversation.dialect import Passage
+from optio_agents.conversation.contract import Event, TokenUsage, TurnResult, gist
+from optio_agents.conversation.dialect import Passage, Verdict
 from optio_agents.conversation.json_rpc import failure_of
 
 from .traits import Traits
@@ -25,7 +25,7 @@ _NEEDS_LOGIN = {-32000, 401}
 class TurnText:
     """The chunks of the turn that runs: what of them is the answer, and whether it did a thing."""
 
-    __slots__ = ("_last", "_message", "_notices", "_pieces", "_texts", "deeds", "denied")
+    __slots__ = ("_last", "_message", "_pieces", "_texts", "deeds", "denied", "notices")
 
     def __init__(self) -> None:
         # Behind the last tool, by message; texts alone, for the collector of garbage walks through
@@ -34,13 +34,13 @@ class TurnText:
         self._message: str | None = None  # that is being said
         self._last: str | None = None  # likewise, of those that have a name
         self._pieces = self._texts.setdefault(None, [])  # of it
-        self._notices = ""
+        self.notices = ""
         self.deeds = 0  # tools that ran to their end
         self.denied = False
 
     def say(self, message: object, text: str, traits: Traits) -> None:
         if traits.notice is not None and traits.notice.match(text.lstrip()):
-            self._notices = text.strip()
+            self.notices = text.strip()
             return
         if message != self._message:
             self._message = message if isinstance(message, str) else None
@@ -59,16 +59,6 @@ class TurnText:
         """Of the last message, where chunks tell theirs."""
         return "".join(self._texts.get(self._last, ()))
 
-    @property
-    def notices(self) -> str:
-        return self._notices
-
-
-class _Verdict(NamedTuple):
-    outcome: TurnOutcome
-    failure: str | None
-    evidence: str
-
 
 def judge(
     event: Event, text: TurnText, traits: Traits, *, cancelled: bool, before: int
@@ -79,42 +69,28 @@ def judge(
     """
     answer = event.get("result")
     ended: Mapping[str, Any] = answer if isinstance(answer, dict) else {}
-    usage = _usage(ended)
-    verdict = _verdict(event, ended, text, traits, cancelled=cancelled, before=before)
-    said = text.answer if verdict.outcome == "completed" else ""
-    return TurnResult(
-        outcome=verdict.outcome,
-        text=said,
-        failure=verdict.failure,
-        usage=usage,
-        evidence=verdict.evidence,
-        raw=event,
-    )
-
-
-def _verdict(
-    event: Event,
-    ended: Mapping[str, Any],
-    text: TurnText,
-    traits: Traits,
-    *,
-    cancelled: bool,
-    before: int,
-) -> _Verdict:
     stop = ended.get("stopReason")
     evidence = "an error answer" if "error" in event else f"stopReason {str(stop)[:60]}"
     if cancelled:
-        return _Verdict("cancelled", "interrupted", f"{evidence}, behind our cancel")
-    if "error" in event:
-        return _Verdict("failed", _failure(event["error"]), evidence)
-    match stop:
-        case "cancelled":
-            return _Verdict("cancelled", "cancelled by the agent itself", evidence)
-        case "refusal":
-            return _Verdict("refused", text.answer or "the model refused", evidence)
-        case "end_turn":
-            return _judge_end(ended, text, traits, before, evidence)
-    return _Verdict("cut", f"it ended by {str(stop)[:60]}", evidence)
+        verdict = Verdict("cancelled", "interrupted", f"{evidence}, behind our cancel")
+    elif "error" in event:
+        verdict = Verdict("failed", _failure(event["error"]), evidence)
+    elif stop == "cancelled":
+        verdict = Verdict("cancelled", "cancelled by the agent itself", evidence)
+    elif stop == "refusal":
+        verdict = Verdict("refused", text.answer or "the model refused", evidence)
+    elif stop == "end_turn":
+        verdict = _judge_end(ended, text, traits, before, evidence)
+    else:
+        verdict = Verdict("cut", f"it ended by {str(stop)[:60]}", evidence)
+    return TurnResult(
+        outcome=verdict.outcome,
+        text=text.answer if verdict.outcome == "completed" else "",
+        failure=verdict.failure,
+        usage=_usage(ended),
+        evidence=verdict.evidence,
+        raw=event,
+    )
 
 
 def _failure(error: object) -> str:
@@ -126,18 +102,18 @@ def _failure(error: object) -> str:
 
 def _judge_end(
     ended: Mapping[str, Any], text: TurnText, traits: Traits, before: int, evidence: str
-) -> _Verdict:
+) -> Verdict:
     """It says that it came to its end: what speaks against that."""
     answer = text.answer
     if not _proven(ended, traits, before):
         words = text.notices or answer or "no model answered"
-        return _Verdict("failed", words, f"{evidence}, and no usage")
+        return Verdict("failed", words, f"{evidence}, and no usage")
     if traits.failing is not None and traits.failing.match(answer):
-        return _Verdict("failed", answer, f"{evidence}, with an error for an answer")
+        return Verdict("failed", answer, f"{evidence}, with an error for an answer")
     if not answer.strip() and not text.deeds:
         why = "it ended without a word, behind a denial" if text.denied else text.notices
-        return _Verdict("empty", why or "it ended without a word", evidence)
-    return _Verdict("completed", None, f"{evidence}, usage" if traits.proof else f"{evidence} only")
+        return Verdict("empty", why or "it ended without a word", evidence)
+    return Verdict("completed", None, f"{evidence}, usage" if traits.proof else f"{evidence} only")
 
 
 def _proven(ended: Mapping[str, Any], traits: Traits, before: int) -> bool:

@@ -12,10 +12,8 @@ what the CLI carries out itself (both without a single call of the model, `num_t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
-
 from optio_agents.conversation.contract import Event, TurnOutcome
-from optio_agents.conversation.dialect import MessageRead
+from optio_agents.conversation.dialect import MessageRead, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +117,8 @@ def _uuids(event: Event) -> list[str]:
     return [uuid for uuid in named if isinstance(uuid, str)]
 
 
-class Verdict(NamedTuple):
-    """How a turn ended, why there is no answer, and what both rest on."""
-
-    outcome: TurnOutcome
-    failure: str | None
-    evidence: str
-
-
-_ENDS = {
-    None,
-    "end_turn",
-    "stop_sequence",
-    "tool_use",
-}  # stop reasons of a turn that came to its end
+# stop reasons of a turn that came to its end
+_ENDS = {None, "end_turn", "stop_sequence", "tool_use"}
 _LIMITS = {"error_max_turns", "error_max_budget_usd", "error_max_structured_output_retries"}
 
 

@@ -19,6 +19,7 @@ from optio_agents.conversation.contract import (
     Event,
     PermissionRequest,
     TokenUsage,
+    TurnOutcome,
     TurnResult,
 )
 from optio_agents.conversation.dialect import (
@@ -280,36 +281,31 @@ class CodexDialect:
         yield TurnOver(result, answered)
 
     def _judge(self, turn: dict[str, Any], event: Event) -> TurnResult:
-        status = turn.get("status")
-        evidence, usage = f"status {str(status)[:60]}", self._usage
-        items = turn.get("items")
+        status, items = turn.get("status"), turn.get("items")
         every = items if isinstance(items, list) else []
         said = [one for one in every if _dict(one).get("type") == "agentMessage"]
         last = said[-1].get("text") if said else None
         text = last if isinstance(last, str) and last else self._text
-        if status == "interrupted":
-            why = "interrupted" if self._cancelled else "interrupted by the agent itself"
-            return TurnResult(
-                outcome="cancelled", failure=why, evidence=evidence, usage=usage, raw=event
-            )
-        if status == "failed":
-            words = failure_of(turn.get("error"))
-            return TurnResult(
-                outcome="failed", failure=words, evidence=evidence, usage=usage, raw=event
-            )
-        if status != "completed":
-            why = f"it ended by {str(status)[:60]}"
-            return TurnResult(outcome="cut", failure=why, evidence=evidence, usage=usage, raw=event)
-        if not text.strip():
-            why = "it ended without a word"
-            return TurnResult(
-                outcome="empty", failure=why, evidence=evidence, usage=usage, raw=event
-            )
+        outcome: TurnOutcome
+        failure, evidence = None, f"status {str(status)[:60]}"
+        match status:
+            case "interrupted":
+                by = "" if self._cancelled else " by the agent itself"
+                outcome, failure = "cancelled", f"interrupted{by}"
+            case "failed":
+                outcome, failure = "failed", failure_of(turn.get("error"))
+            case "completed" if text.strip():
+                outcome, evidence = "completed", f"{evidence}, a message"
+            case "completed":
+                outcome, failure = "empty", "it ended without a word"
+            case _:
+                outcome, failure = "cut", f"it ended by {str(status)[:60]}"
         return TurnResult(
-            outcome="completed",
-            text=text,
-            evidence=f"{evidence}, a message",
-            usage=usage,
+            outcome=outcome,
+            text=text if outcome == "completed" else "",
+            failure=failure,
+            usage=self._usage,
+            evidence=evidence,
             raw=event,
         )
 
