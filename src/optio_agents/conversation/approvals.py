@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import isawaitable
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from optio_agents.errors import OptioAgentsError, TransferFailed
 from optio_agents.hosts.retrying import retrying
@@ -74,6 +74,32 @@ class Served:
 
 
 CallHandler: TypeAlias = Callable[[ToolCall], Awaitable[Any]]
+Handler = TypeVar("Handler")
+
+
+class HandlerPlace(Generic[Handler]):
+    """Where one handler stands; who needs it waits until there is one."""
+
+    def __init__(self) -> None:
+        self._handler: Handler | None = None
+        self._taken = asyncio.Event()
+
+    def put(self, handler: Handler) -> Unsubscribe:
+        """A later one replaces it."""
+        self._handler = handler
+        self._taken.set()
+
+        def unsubscribe() -> None:
+            if self._handler is handler:
+                self._handler = None
+                self._taken.clear()
+
+        return unsubscribe
+
+    async def get(self) -> Handler:
+        await self._taken.wait()
+        assert self._handler is not None
+        return self._handler
 
 
 class Approvals:
@@ -96,46 +122,18 @@ class Approvals:
         self._on_denial, self._on_answer = on_denial, on_answer
         self._timeout, self._by = permission_timeout, by
         self._open = dict[str, PermissionRequest]()
-        self._handler: PermissionHandler | None = None
-        self._handled = asyncio.Event()
         self._tasks = dict[str, asyncio.Task[Any]]()
         self._deciding = dict[str, asyncio.Task[object]]()  # the handler's own tasks
         self._waiting = list[PermissionAsked | CallAsked | ReplyOwed]()
         self._calls = dict[str, ToolCall]()  # that are open
-        self._serve: CallHandler | None = None
-        self._served = asyncio.Event()  # there is one
-        self._answered: Callable[[str], bool] = frozenset[str]().__contains__
+        self.decides, self.serves = HandlerPlace[PermissionHandler](), HandlerPlace[CallHandler]()
+        # what was answered before this conversation began, by name
+        self.answered: Callable[[str], bool] = frozenset[str]().__contains__
 
     @property
     def open(self) -> tuple[PermissionRequest, ...]:
         """In the order they were asked."""
         return tuple(self._open.values())
-
-    def begin(self, answered: Callable[[str], bool]) -> None:
-        """Tell which answers were given before this conversation began, by name."""
-        self._answered = answered
-
-    def handle_with(self, handler: PermissionHandler) -> Unsubscribe:
-        self._handler = handler
-        self._handled.set()
-
-        def unsubscribe() -> None:
-            if self._handler is handler:
-                self._handler = None
-                self._handled.clear()
-
-        return unsubscribe
-
-    def serve_with(self, handler: CallHandler) -> Unsubscribe:
-        self._serve = handler
-        self._served.set()
-
-        def unsubscribe() -> None:
-            if self._serve is handler:
-                self._serve = None
-                self._served.clear()
-
-        return unsubscribe
 
     def feed(self, fact: PermissionAsked | PermissionSettled | CallAsked | ReplyOwed) -> None:
         """Take one fact. What it asks is taken up by `work`."""
@@ -206,7 +204,7 @@ class Approvals:
 
     def _name_given(self, place: int | None, request_id: str) -> str | None:
         """The name under which this was answered before, if it was."""
-        return next(filter(self._answered, answer_names(place, request_id)), None)
+        return next(filter(self.answered, answer_names(place, request_id)), None)
 
     def start(self, key: str, work: Coroutine[Any, Any, Any]) -> None:
         """Do *work* in a task that `end` cancels."""
@@ -242,9 +240,7 @@ class Approvals:
     ) -> None:
         name = self._name_given(call.place, call.request_id)
         if name is None:
-            await self._served.wait()
-            handler = self._serve
-            assert handler is not None
+            handler = await self.serves.get()
             try:
                 result: object = await handler(call)
             except Exception as error:  # the agent is told
@@ -267,7 +263,7 @@ class Approvals:
         del self._open[request.id]
         try:
             if words:
-                taken = await self._deny(wire, request, name, data, by, words)
+                taken = await self._deny(wire, request, name, data, by=by, reason=words)
             else:
                 taken = await wire.answer(name, data, by)
         except TransferFailed:
@@ -276,13 +272,22 @@ class Approvals:
         self._on_answer()
         return by if taken.won else taken.by
 
-    async def _deny(self, wire: Wire, request: PermissionRequest, *answer: Any) -> AnswerTaken:
+    async def _deny(
+        self,
+        wire: Wire,
+        request: PermissionRequest,
+        name: str,
+        data: bytes,
+        *,
+        by: str,
+        reason: str,
+    ) -> AnswerTaken:
         """Answer with a reason, and pass it on: also where the agent, by then, has us cancelled."""
 
         async def deny() -> AnswerTaken:
-            taken = await wire.answer(*answer)
+            taken = await wire.answer(name, data, by, reason)
             if taken.won and self._on_denial is not None:
-                await self._on_denial(request, answer[-1])
+                await self._on_denial(request, reason)
             return taken
 
         key, task = f"denial-{request.id}", asyncio.get_running_loop().create_task(deny())
@@ -309,10 +314,8 @@ class Approvals:
             await self._insist(self._answer, wire, request, denial)
 
     async def _ask(self, request: PermissionRequest) -> object:
-        await self._handled.wait()
-        handler: Callable[[PermissionRequest], Any] | None = self._handler
-        assert handler is not None
-        result = handler(request)
+        handler = await self.decides.get()
+        result: object = handler(request)
         return await result if isawaitable(result) else result
 
 

@@ -167,7 +167,7 @@ class AgentConversation:
         self._reading = True
         end: ProcessEnd | None = None
         try:
-            self._approvals.begin(await wire.answered())
+            self._approvals.answered = await wire.answered()
             async with wire.reading() as stretches:
                 async for output in stretches:
                     await self._take(output, wire)
@@ -270,7 +270,7 @@ class AgentConversation:
         What it raises, answers late or answers wrongly denies the request. It is cancelled when
         somebody else has answered, or no answer is wanted any more.
         """
-        return self._approvals.handle_with(handler)
+        return self._approvals.decides.put(handler)
 
     def on_tool_call(self, handler: CallHandler) -> Unsubscribe:
         """Let *handler* serve what the agent calls of ours, also what waits already.
@@ -278,7 +278,7 @@ class AgentConversation:
         What it gives or raises is told to the agent, once. It is cancelled when that is not wanted
         any more. A later one replaces it.
         """
-        return self._approvals.serve_with(handler)
+        return self._approvals.serves.put(handler)
 
     # -- what we say
 
@@ -350,14 +350,14 @@ class AgentConversation:
         self, uuid: str, text: str, *, name: str, attachments: Sequence[Attachment] = ()
     ) -> None:
         """Say *text*, which was kept under *name* before, as `send` does: once for that name."""
-        await self._send(uuid, text, command=False, name=name, attachments=attachments)
+        await self._send(uuid, text, name=name, attachments=attachments)
 
     async def _send(
         self,
         uuid: str,
         text: str,
         *,
-        command: bool,
+        command: bool = False,
         name: str | None = None,
         attachments: Sequence[Attachment] = (),
     ) -> None:
@@ -388,8 +388,7 @@ class AgentConversation:
         if self.pass_reason is not None:
             await self.pass_reason(request, words)
         else:  # it may wait for the end of the turn
-            said = self._send(str(uuid4()), words, command=False)
-            self._approvals.start(f"reason-{request.id}", said)
+            self._approvals.start(f"reason-{request.id}", self.send(words))
 
     async def steer(self, text: str) -> None:
         """Say *text* into the turn that runs; at most 60 s.

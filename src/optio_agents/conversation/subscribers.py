@@ -51,22 +51,6 @@ class Subscribers(Generic[T]):
             while not subscriber.put(items, size):
                 await subscriber.room()
 
-    async def drain(self) -> None:
-        """Wait until every handler has had everything; not for the one that calls this."""
-        for subscriber in self.all:
-            await subscriber.drained()
-
-    async def end(self, grace: float) -> None:
-        """Drop what waits and cancel the handlers that run. One that goes on is left behind."""
-        tasks = [task for one in self.all if (task := one.drop()) is not None]
-        if not tasks:
-            return
-        for task in tasks:
-            task.cancel()
-        _, left = await asyncio.wait(tasks, timeout=grace)
-        for task in left:
-            _log.warning("a handler of %s ignores its cancellation: %r", self._what, task)
-
 
 class _Subscriber(Generic[T]):
     def __init__(
@@ -75,7 +59,7 @@ class _Subscriber(Generic[T]):
         what: str,
         skipped: Callable[[int], T] | None,
     ) -> None:
-        self._handler, self._what, self._skipped = handler, what, skipped
+        self._handler, self.what, self._skipped = handler, what, skipped
         self._backlog = deque[tuple[Sequence[T], int]]()
         self._size = 0
         self._missed = 0
@@ -161,9 +145,9 @@ class _Subscriber(Generic[T]):
             except asyncio.CancelledError:
                 if self._dropped or ending(asyncio.current_task()):
                     raise
-                _log.exception("a handler of %s was cancelled by itself", self._what)
+                _log.exception("a handler of %s was cancelled by itself", self.what)
             except Exception:
-                _log.exception("a handler of %s raised; it goes on being served", self._what)
+                _log.exception("a handler of %s raised; it goes on being served", self.what)
 
 
 def ending(task: asyncio.Task[Any] | None) -> bool:
@@ -191,12 +175,13 @@ class Subscriptions:
         self._read: Cursor | None = None
         self._had: Cursor | None = None
 
+    def _everybody(self) -> tuple[_Subscriber[Any], ...]:
+        return *self.events.all, *self.messages.all, *self.turns.all
+
     @property
     def cursor(self) -> Cursor | None:
         """Behind the last line that every handler has had; while they are busy, before it."""
-        everybody: tuple[_Subscriber[Any], ...]
-        everybody = *self.events.all, *self.messages.all, *self.turns.all
-        for subscriber in everybody:
+        for subscriber in self._everybody():
             if subscriber.task is not None:
                 return self._had
         return self._read
@@ -219,16 +204,20 @@ class Subscriptions:
         self._read = cursor
 
     async def drain(self) -> None:
-        """Wait until every handler has had everything."""
-        await self.events.drain()
-        await self.messages.drain()
-        await self.turns.drain()
+        """Wait until every handler has had everything; not for the one that calls this."""
+        for subscriber in self._everybody():
+            await subscriber.drained()
 
     async def end(self, grace: float) -> None:
         """Drop what waits, cancel what runs, leave behind what ignores that for *grace* s."""
-        await self.events.end(grace)
-        await self.messages.end(grace)
-        await self.turns.end(grace)
+        running = {task: one.what for one in self._everybody() if (task := one.drop()) is not None}
+        for task in running:
+            task.cancel()
+        if running:
+            _, left = await asyncio.wait(running, timeout=grace)
+            for task in left:
+                what = running[task]
+                _log.warning("a handler of %s ignores its cancellation: %r", what, task)
 
 
 def _skipped(count: int) -> Event:

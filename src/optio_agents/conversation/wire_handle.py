@@ -118,11 +118,12 @@ class HandleWire:
         result = wait()
         code = await result if isawaitable(result) else result
         code = getattr(code, "exit_status", code)  # asyncssh tells more than a number
-        if isinstance(code, int) and code < 0:
-            return ProcessEnd("exited", 128 - code, _signal_name(-code), self._last_words())
-        return ProcessEnd(
-            "exited", code if isinstance(code, int) else None, None, self._last_words()
-        )
+        ended_by = None
+        if not isinstance(code, int):
+            code = None
+        elif code < 0:
+            code, ended_by = 128 - code, _signal_name(-code)
+        return ProcessEnd("exited", code, ended_by, self._last_words())
 
     def detach(self) -> None:
         """Its pipes do not outlive us; whether it does is its launcher's to say."""

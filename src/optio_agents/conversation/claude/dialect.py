@@ -44,6 +44,8 @@ class ClaudeDialect:
     carries_reasons = True
     controls = ("model", "permission_mode", "mode", "reasoning_effort")
     ready = True  # it reads from its start on, and says nothing before the first message
+    context = None  # it is asked for it
+    permission_answer = staticmethod(permission_answer)
 
     def __init__(
         self, *, resumed: bool = False, echoes: bool = False, tools: Sequence[object] = ()
@@ -67,8 +69,6 @@ class ClaudeDialect:
     @property
     def rate_limit(self) -> RateLimit | None:
         return RateLimit.model_validate(self._limits) if self._limits else None
-
-    context = None  # it is asked for it
 
     def piece(self, event: Event) -> str:
         match event:
@@ -184,9 +184,6 @@ class ClaudeDialect:
     def forget(self, uuid: str) -> None:
         self._turns.forget(uuid)
         self._commands.discard(uuid)
-
-    def permission_answer(self, request: PermissionRequest, decision: object) -> bytes:
-        return permission_answer(request, decision)
 
     def withdrawal(self, request: PermissionRequest) -> bytes | None:
         return None  # it takes its question back itself

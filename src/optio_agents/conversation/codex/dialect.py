@@ -63,6 +63,7 @@ class CodexDialect:
     line_limit = LINE_LIMIT
     carries_reasons = False
     controls = ("model", "reasoning_effort")
+    permission_answer = staticmethod(wire.permission_answer)
 
     def __init__(self, setup: CodexSetup) -> None:
         self._setup = setup
@@ -330,9 +331,6 @@ class CodexDialect:
 
     def forget(self, uuid: str) -> None:
         self._flight.pop(uuid, None)
-
-    def permission_answer(self, request: PermissionRequest, decision: object) -> bytes:
-        return wire.permission_answer(request, decision)
 
     def withdrawal(self, request: PermissionRequest) -> bytes | None:
         return None  # it settles its questions itself
