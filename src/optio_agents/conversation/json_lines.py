@@ -8,14 +8,16 @@ seen to die of a malformed line and of a byte beyond ASCII.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
 from functools import cache, partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from .contract import Event
+from .contract import Event, Unconfirmed
 
+CUT_TEXT = r'"(?P<text>(?:[^"\\]|\\u[0-9a-f]{4}|\\[^u])*)'  # as `encode` writes it, cut anywhere
 LINE_LIMIT = 64 << 20  # bytes of a line: a Write call's input is on one
 
 _DEEPEST = 200  # lists and objects in one another: as many as the fast parser takes
@@ -140,3 +142,24 @@ def encode(message: Mapping[str, Any]) -> bytes:
     except (TypeError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from error
     return text.encode("ascii") + b"\n"
+
+
+def read_front(pattern: re.Pattern[str], front: bytes) -> Unconfirmed | None:
+    """The message that *front* begins, if *pattern* finds its uuid and its `CUT_TEXT` there."""
+    if (found := pattern.match(front.decode("ascii", errors="replace"))) is None:
+        return None
+    text: str = json.loads(f'"{found["text"]}"')
+    # a front may end within a surrogate pair
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return Unconfirmed(found["uuid"], whole)
+
+
+# What an agent writes may be anything, also where it should be an object or a list
+
+
+def as_dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

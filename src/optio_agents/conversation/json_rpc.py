@@ -7,23 +7,17 @@ An agent's are small numbers that begin at 0 in every process of it: given back 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from .contract import PermissionDecision, PermissionRequest, Unconfirmed
+from .contract import PermissionDecision, PermissionRequest
 from .dialect import ControlAnswered
-from .json_lines import encode
+from .json_lines import CUT_TEXT, as_dict, encode
 
 CONTROL = "optio-"  # what the ids of our requests begin with that are no messages
 METHOD_NOT_FOUND = -32601
 RequestId: TypeAlias = str | int
-
-_FRONT = re.compile(  # what `request` writes for a message, cut anywhere in its text
-    r'\{"jsonrpc":"2\.0","id":"(?P<uuid>[^"\\]+)","method":"(?P<method>[^"\\]+)",'
-    r'.*?"type":"text","text":"(?P<text>(?:[^"\\]|\\u[0-9a-f]{4}|\\[^u])*)'
-)
 
 
 def request(request_id: str, method: str, **params: object) -> bytes:
@@ -66,20 +60,16 @@ def failure_of(error: object) -> str:
 
 def control_answered(request_id: str, event: Mapping[str, Any]) -> ControlAnswered:
     """What came of a request of ours."""
-    value = event.get("result")
     refused = failure_of(event["error"]) if "error" in event else None
-    return ControlAnswered(request_id, value if isinstance(value, dict) else {}, refused)
+    return ControlAnswered(request_id, as_dict(event.get("result")), refused)
 
 
-def message_of(front: bytes, method: str) -> Unconfirmed | None:
-    """The user's message whose request by *method* begins with *front*, if it is one."""
-    found = _FRONT.match(front.decode("ascii", errors="replace"))
-    if found is None or found["method"] != method:
-        return None
-    text: str = json.loads(f'"{found["text"]}"')
-    # a front may end within a surrogate pair
-    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return Unconfirmed(found["uuid"], whole)
+def message_front(method: str) -> re.Pattern[str]:
+    """What `request` writes for a message that is asked by *method*, cut anywhere in its text."""
+    return re.compile(
+        r'\{"jsonrpc":"2\.0","id":"(?P<uuid>[^"\\]+)","method":"'
+        rf'{method}",.*?"type":"text","text":{CUT_TEXT}'
+    )
 
 
 def checked_decision(request: PermissionRequest, decision: object) -> PermissionDecision:

@@ -39,7 +39,7 @@ from optio_agents.conversation.dialect import (
     Unusable,
     text_of,
 )
-from optio_agents.conversation.json_lines import LINE_LIMIT, read_events
+from optio_agents.conversation.json_lines import LINE_LIMIT, as_dict, as_list, read_events
 from optio_agents.conversation.json_rpc import (
     CONTROL,
     RequestId,
@@ -177,11 +177,11 @@ class AcpDialect:
     def _greeted(self, event: Event, place: int) -> Iterator[Fact]:
         match event.get("result"):
             case {"protocolVersion": 1, **rest}:
-                self._traits = traits_of(_dict(rest.get("agentInfo")).get("name"))
-                able = _dict(rest.get("agentCapabilities"))
-                more = _dict(_dict(rest.get("_meta")).get("steering"))
+                self._traits = traits_of(as_dict(rest.get("agentInfo")).get("name"))
+                able = as_dict(rest.get("agentCapabilities"))
+                more = as_dict(as_dict(rest.get("_meta")).get("steering"))
                 self._steers = more.get("supported") is True
-                self._prompts = _dict(able.get("promptCapabilities"))
+                self._prompts = as_dict(able.get("promptCapabilities"))
                 yield from self._enter(able, place)
             case {"protocolVersion": version}:
                 yield Unusable(f"it speaks version {str(version)[:20]} of ACP, and we version 1")
@@ -190,9 +190,9 @@ class AcpDialect:
 
     def _enter(self, able: dict[str, Any], place: int) -> Iterator[Fact]:
         servers = self._setup.mcp_servers
-        if not _dict(able.get("mcpCapabilities")).get("http"):
+        if not as_dict(able.get("mcpCapabilities")).get("http"):
             servers = [one for one in servers if not (one.url and one.optional)]
-        if any(one.url for one in servers) and not _dict(able.get("mcpCapabilities")).get("http"):
+        if any(one.url for one in servers) and not as_dict(able.get("mcpCapabilities")).get("http"):
             yield Unusable("it uses no MCP servers over HTTP")
             return
         listed = [wire.mcp_server(one) for one in servers]
@@ -200,7 +200,7 @@ class AcpDialect:
         verb = "session/new"
         if (past := self._setup.continues) is not None:
             params["sessionId"] = past
-            verbs = _dict(able.get("sessionCapabilities"))
+            verbs = as_dict(able.get("sessionCapabilities"))
             if self._setup.fork:
                 verb = "session/fork"
                 if "fork" not in verbs:
@@ -227,7 +227,7 @@ class AcpDialect:
             return
         self.session_id = session
         self._options = "model" in _ids(answer.get("configOptions"))
-        modes = _dict(answer.get("modes"))
+        modes = as_dict(answer.get("modes"))
         known = _ids(modes.get("availableModes"))
         wanted: Sequence[str] = (self._setup.mode,) if self._setup.mode else self._traits.asks
         mode = next((one for one in wanted if one in known), None)
@@ -256,14 +256,14 @@ class AcpDialect:
     def _asked(self, event: Event, method: str, request_id: RequestId, place: int) -> Fact:
         if method != "session/request_permission":
             return ReplyOwed(str(request_id), place, json_rpc.refusal(request_id, method))
-        call = _dict(_dict(event.get("params")).get("toolCall")).get("toolCallId")
+        call = as_dict(as_dict(event.get("params")).get("toolCall")).get("toolCallId")
         known = self._calls.get(call, {}) if isinstance(call, str) else {}
         request = wire.permission_request(event, request_id, known, place)
         self._open[request.id] = request_id, call
         return PermissionAsked(request)
 
     def _withdrawn(self, params: object) -> Iterator[Fact]:
-        asked = params.get("requestId") if isinstance(params, dict) else None
+        asked = as_dict(params).get("requestId")
         for name, (request_id, _) in list(self._open.items()):
             if request_id == asked and type(request_id) is type(asked):
                 yield self._settle(name)
@@ -328,7 +328,7 @@ class AcpDialect:
         yield from [self._settle(name) for name in list(self._open)]
         cancelled, before = self._cancelled, self._tokens
         turn = judge(event, self._text, self._traits, cancelled=cancelled, before=before)
-        self._tokens = tokens_of(_dict(event.get("result"))) or before
+        self._tokens = tokens_of(as_dict(event.get("result"))) or before
         self._text, self._cancelled = TurnText(), False
         self._unread = bool(self._flight)
         self._calls.clear()
@@ -399,8 +399,4 @@ _KEPT = frozenset({"title", "kind", "rawInput", "content", "locations"})
 
 
 def _ids(offers: object) -> list[object]:
-    return [one.get("id") for one in offers if type(one) is dict] if type(offers) is list else []
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return [one.get("id") for one in map(as_dict, as_list(offers))]

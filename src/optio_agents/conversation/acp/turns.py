@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from optio_agents.conversation.contract import Event, TokenUsage, TurnResult, gist
 from optio_agents.conversation.dialect import Passage, Verdict
+from optio_agents.conversation.json_lines import as_dict, as_list
 from optio_agents.conversation.json_rpc import failure_of
 
 from .traits import Traits
@@ -67,8 +68,7 @@ def judge(
 
     *before*: what `tokens_of` gave at the end of the turn before.
     """
-    answer = event.get("result")
-    ended: Mapping[str, Any] = answer if isinstance(answer, dict) else {}
+    ended = as_dict(event.get("result"))
     stop = ended.get("stopReason")
     evidence = "an error answer" if "error" in event else f"stopReason {str(stop)[:60]}"
     if cancelled:
@@ -94,8 +94,7 @@ def judge(
 
 
 def _failure(error: object) -> str:
-    code = error.get("code") if isinstance(error, dict) else None
-    words = failure_of(error)
+    code, words = as_dict(error).get("code"), failure_of(error)
     needs_login = type(code) is int and code in _NEEDS_LOGIN
     return f"it is not logged in: {words}" if needs_login else words
 
@@ -129,9 +128,7 @@ def _proven(ended: Mapping[str, Any], traits: Traits, before: int) -> bool:
 
 def tokens_of(ended: Mapping[str, Any]) -> int:
     """All the tokens that the end of a turn tells of."""
-    usage = ended.get("usage")
-    if not isinstance(usage, dict):
-        return 0
+    usage = as_dict(ended.get("usage"))
     total = _count(usage, "totalTokens")
     return total or sum(filter(None, (_count(usage, name) for name in _COUNTS)))
 
@@ -213,9 +210,7 @@ class AcpPassages:
         given, title = known.get("rawInput"), str(known.get("title") or known.get("kind") or "tool")
         about = gist(given) if isinstance(given, dict) else ""
         yield Passage("tool", title if about in title else f"{title}: {about}")
-        blocks = known.get("content")
-        blocks = blocks if isinstance(blocks, list) else []
-        texts = [text for block in blocks if (text := text_of(block))]
+        texts = [text for block in as_list(known.get("content")) if (text := text_of(block))]
         if known.get("status") == "failed" and not texts:
             texts = ["failed"]
         if texts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
@@ -15,9 +16,8 @@ from optio_agents.conversation.contract import (
     PermissionDecision,
     PermissionRequest,
     ToolServer,
-    Unconfirmed,
 )
-from optio_agents.conversation.json_lines import decode
+from optio_agents.conversation.json_lines import as_dict, as_list, decode, read_front
 from optio_agents.conversation.json_rpc import RequestId, checked_decision, id_of
 
 PROMPT = "session/prompt"
@@ -71,9 +71,7 @@ def _block(file: Attachment, able: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "resource", "resource": {**about, "blob": data}}
 
 
-def message_of(front: bytes) -> Unconfirmed | None:
-    """The message that *front* begins, if it is one of the user's."""
-    return json_rpc.message_of(front, PROMPT)
+message_of = partial(read_front, json_rpc.message_front(PROMPT))  # a message by its first bytes
 
 
 def mcp_server(server: ToolServer) -> dict[str, Any]:
@@ -120,8 +118,7 @@ def permission_answer(request: PermissionRequest, decision: object) -> bytes:
     Never by an option's name or id, and never one that lasts. Raises ValueError for a decision
     that this wire cannot carry. A denial with `interrupt` cancels the turn as well.
     """
-    asked = request.raw.get("params")
-    params: Mapping[str, Any] = asked if isinstance(asked, dict) else {}
+    params = as_dict(request.raw.get("params"))
     match checked_decision(request, decision):
         case PermissionDecision("allow"):
             return _outcome(request.raw, _first_option(params, "allow_once"))
@@ -137,15 +134,15 @@ def withdrawal(request: PermissionRequest) -> bytes:
     return _outcome(request.raw, None)
 
 
-def behavior_of(answer: bytes, request: PermissionRequest | None = None) -> str:
+def behavior_of(answer: bytes, request: PermissionRequest) -> str:
     """What an answer that was said to *request* has decided: "allow", "deny" or "settled"."""
     match decode(answer.partition(b"\n")[0]):
         case [{"result": {"outcome": {"outcome": "cancelled"}}}]:
             return "deny"
         case [{"result": {"outcome": {"outcome": "selected", "optionId": chosen}}}]:
-            params = request.raw.get("params") if request is not None else None
-            for option in _list(params.get("options")) if isinstance(params, dict) else ():
-                if isinstance(option, dict) and option.get("optionId") == chosen:
+            params = as_dict(request.raw.get("params"))
+            for option in map(as_dict, as_list(params.get("options"))):
+                if option.get("optionId") == chosen:
                     return "allow" if str(option.get("kind")).startswith("allow") else "deny"
     return "settled"
 
@@ -161,8 +158,7 @@ _CANCELLED = {"outcome": "cancelled"}
 
 
 def _first_option(params: Mapping[str, Any], kind: str) -> str | None:
-    options = params.get("options")
-    for option in options if isinstance(options, list) else ():
+    for option in as_list(params.get("options")):
         match option:
             case {"kind": str(known), "optionId": str(name)} if known == kind:
                 return name
@@ -176,13 +172,11 @@ def permission_request(
 
     The title alone is never all of it: it may be the model's own words for what it is about to do.
     """
-    params = event.get("params")
-    call = params.get("toolCall") if isinstance(params, dict) else None
-    about: dict[str, Any] = {**known, **(call if isinstance(call, dict) else {})}
-    contents = [*_list(known.get("content")), *_list(about.get("content"))]
+    about = {**known, **as_dict(as_dict(event.get("params")).get("toolCall"))}
+    contents = [*as_list(known.get("content")), *as_list(about.get("content"))]
     texts = list(dict.fromkeys(text for block in contents if (text := text_of(block))))
     given = about.get("rawInput") or known.get("rawInput") or _object_in(texts[:1])
-    shown: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
+    shown = dict(as_dict(given))
     if changes := list(dict.fromkeys(one for block in contents if (one := _change(block)))):
         shown.setdefault(
             "changes", [dict(zip(("path", "old", "new"), one, strict=True)) for one in changes]
@@ -195,10 +189,6 @@ def permission_request(
         shown.setdefault("command" if alone else "title", title)
     tool = about.get("kind") or known.get("kind") or about.get("title") or "tool"
     return PermissionRequest(str(tool), shown, event, str(request_id), place)
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _object_in(texts: list[str]) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from optio_agents.conversation.dialect import (
     TurnOver,
     text_of,
 )
-from optio_agents.conversation.json_lines import LINE_LIMIT, read_events
+from optio_agents.conversation.json_lines import LINE_LIMIT, as_dict, read_events
 from optio_agents.conversation.wire import OutputLines
 
 from .models import ClaudeTurnResult, Init, RateLimit, Usage, number, windows_of
@@ -209,8 +209,7 @@ _TYPES = (
 def _acknowledged(event: Event) -> Iterator[ControlAnswered]:
     match event.get("response"):
         case {"subtype": "success", "request_id": str(request_id), **rest}:
-            inner = rest.get("response")  # absent for a plain acknowledgement
-            yield ControlAnswered(request_id, inner if isinstance(inner, dict) else {})
+            yield ControlAnswered(request_id, as_dict(rest.get("response")))  # which may be absent
         case {"request_id": str(request_id), **rest}:
             why = rest.get("error")
             words = why if isinstance(why, str) and why else "refused without a reason"

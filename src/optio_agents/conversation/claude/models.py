@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFun
 from pydantic.functional_validators import WrapValidator
 
 from optio_agents.conversation.contract import Event, TokenUsage, TurnResult, UsageWindow
+from optio_agents.conversation.json_lines import as_dict
 from optio_agents.errors import AgentError
 
 from .turns import TurnEnd, judge
@@ -186,15 +187,14 @@ class RateLimit(_Spoken):
 
 def windows_of(info: Mapping[str, Any]) -> list[UsageWindow]:
     """What a rate limit event tells of the account's windows; they are named as the CLI does."""
-    told, kind = info.get("unifiedWindows"), info.get("rateLimitType")
-    windows = dict(told) if isinstance(told, dict) else {}
+    windows, kind = as_dict(info.get("unifiedWindows")), info.get("rateLimitType")
     if not windows and isinstance(kind, str):
         used = 1.0 if info.get("status") == "rejected" else info.get("utilization")
         windows = {kind: {**info, "utilization": used}}
     return [
         UsageWindow.until(str(name)[:40], round(100 * used, 1), window.get("resetsAt"))
         for name, window in windows.items()
-        if isinstance(window, dict) and (used := number(window.get("utilization"))) is not None
+        if (used := number(as_dict(window).get("utilization"))) is not None
     ]
 
 

@@ -12,6 +12,7 @@ from optio_agents.conversation.dialect import (
     PermissionSettled,
     ReplyOwed,
 )
+from optio_agents.conversation.json_lines import as_dict, as_list
 
 from .stream_json import refusal
 from .tools import asked, tool_use_of
@@ -77,9 +78,7 @@ class PermissionLedger:
 
 
 def _tool_results(event: Event) -> Iterator[str]:
-    message = event.get("message")
-    content = message.get("content") if isinstance(message, dict) else None
-    for block in content if isinstance(content, list) else ():
+    for block in as_list(as_dict(event.get("message")).get("content")):
         match block:
             case {"type": "tool_result", "tool_use_id": str(used)}:
                 yield used
@@ -99,9 +98,7 @@ def questions(request: PermissionRequest) -> list[Mapping[str, Any]]:
 def _is_question(asked: object) -> bool:
     match asked:
         case {"question": str(), "options": [*options]} if options:
-            return all(
-                isinstance(one, dict) and isinstance(one.get("label"), str) for one in options
-            )
+            return all(isinstance(as_dict(one).get("label"), str) for one in options)
     return False
 
 
@@ -126,10 +123,9 @@ def grants(request: PermissionRequest) -> tuple[str, ...]:
 
 def _suggestions(request: PermissionRequest) -> Iterator[Mapping[str, Any]]:
     """Those that allow something, and that we can put into words whole."""
-    about = request.raw.get("request")
-    suggested = about.get("permission_suggestions") if isinstance(about, dict) else None
-    for rule in suggested if isinstance(suggested, list) else ():
-        if isinstance(rule, dict) and (words := _granted_by(rule)) and all(words):
+    suggested = as_dict(request.raw.get("request")).get("permission_suggestions")
+    for rule in map(as_dict, as_list(suggested)):
+        if (words := _granted_by(rule)) and all(words):
             yield rule
 
 

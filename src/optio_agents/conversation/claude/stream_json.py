@@ -6,9 +6,9 @@ A malformed line ends the CLI, so everything that goes in is built here.
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from optio_agents.conversation.contract import (
@@ -16,16 +16,16 @@ from optio_agents.conversation.contract import (
     Event,
     PermissionDecision,
     PermissionRequest,
-    Unconfirmed,
     gist,
 )
 from optio_agents.conversation.dialect import Passage
-from optio_agents.conversation.json_lines import decode, encode
+from optio_agents.conversation.json_lines import CUT_TEXT, as_dict, decode, encode, read_front
 
-_SAID = re.compile(  # what `user_message` writes, cut anywhere in its text
+_FRONT = re.compile(  # what `user_message` writes, cut anywhere in its text
     r'\{"type":"user","uuid":"(?P<uuid>[^"\\]+)",(?:"client_composed":true,)?'
-    r'"message":\{"role":"user","content":(?:\[\{"type":"text","text":)?"(?P<text>(?:[^"\\]|\\u[0-9a-f]{4}|\\[^u])*)'
+    rf'"message":\{{"role":"user","content":(?:\[\{{"type":"text","text":)?{CUT_TEXT}'
 )
+message_of = partial(read_front, _FRONT)  # a message by its first bytes
 
 
 def user_message(
@@ -67,16 +67,6 @@ def _attached(file: Attachment) -> dict[str, object]:
         if file.name:
             block["title"] = file.name
     return {**block, "source": source}
-
-
-def message_of(front: bytes) -> Unconfirmed | None:
-    """The message of which `user_message` made *front*, if it did; its text as far as it goes."""
-    if (found := _SAID.match(front.decode("ascii", errors="replace"))) is None:
-        return None
-    text: str = json.loads(f'"{found["text"]}"')
-    # a front may end within a surrogate pair
-    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return Unconfirmed(found["uuid"], whole)
 
 
 def control_request(request_id: str, subtype: str, **fields: object) -> bytes:
@@ -175,8 +165,8 @@ def _read_block(who: str, block: Any) -> Iterator[Passage]:
             yield Passage("tool", f"{tool}: {gist(given)}", _change(given))
         case {"type": "tool_result", "content": content}:
             parts = content if isinstance(content, list) else [{"text": content}]
-            texts = [part["text"] for part in parts if isinstance(part, dict) and "text" in part]
-            yield Passage("result", "\n".join(map(str, texts)))
+            texts = [str(part["text"]) for part in map(as_dict, parts) if "text" in part]
+            yield Passage("result", "\n".join(texts))
 
 
 def _change(given: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from optio_agents.checklist import (
     todo_update_from_payload,
 )
 from optio_agents.conversation.contract import Event
+from optio_agents.conversation.json_lines import as_dict, as_list
 
 _TASKS = ("TaskCreate", "TaskUpdate", "TaskList")
 _CREATED = re.compile(r"Task #(\S{1,40}) created successfully: (.*)", re.DOTALL)
@@ -35,11 +36,9 @@ class TaskReader:
 
     def feed(self, event: Event) -> Iterator[TodoUpdate]:
         """What *event* changes."""
-        message = event.get("message")
-        content = message.get("content") if isinstance(message, dict) else None
-        if not isinstance(content, list) or event.get("parent_tool_use_id"):
+        if event.get("parent_tool_use_id"):
             return
-        for block in content:
+        for block in as_list(as_dict(event.get("message")).get("content")):
             match block:
                 case {"type": "tool_use", "name": "TodoWrite", "input": dict(given)}:
                     if (update := todo_update_from_payload(given)) is not None:
@@ -80,5 +79,5 @@ def _answered(name: str, given: dict[str, Any], text: str) -> Iterator[TodoUpdat
 def _text(content: object) -> str:
     if isinstance(content, str):
         return content
-    blocks = content if isinstance(content, list) else []
-    return "".join(b["text"] for b in blocks if isinstance(b, dict) and type(b.get("text")) is str)
+    texts = [block.get("text") for block in map(as_dict, as_list(content))]
+    return "".join(text for text in texts if isinstance(text, str))

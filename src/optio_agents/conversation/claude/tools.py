@@ -21,6 +21,7 @@ from optio_agents.conversation.contract import (
     ToolServer,
 )
 from optio_agents.conversation.dialect import CallAsked, ReplyOwed
+from optio_agents.conversation.json_lines import as_dict
 from optio_agents.conversation.json_rpc import METHOD_NOT_FOUND
 
 from .stream_json import refusal, success
@@ -102,11 +103,10 @@ def _tool_call(
 ) -> ToolCall | None:
     match message:
         case {"method": "tools/call", "params": {"name": str(name), **params}}:
-            given, meta = params.get("arguments"), params.get("_meta")
-            use = meta.get("claudecode/toolUseId") if isinstance(meta, dict) else None
+            use = as_dict(params.get("_meta")).get("claudecode/toolUseId")
             return ToolCall(
                 name,
-                given if isinstance(given, dict) else {},
+                as_dict(params.get("arguments")),
                 use if isinstance(use, str) and use else request_id,
                 event,
                 request_id,
@@ -116,9 +116,9 @@ def _tool_call(
 
 
 def _handshake(request_id: str, message: Mapping[str, Any], tools: Sequence[object]) -> bytes:
-    method, params = message.get("method"), message.get("params")
+    method = message.get("method")
     if method == "initialize":
-        version = params.get("protocolVersion") if isinstance(params, dict) else None
+        version = as_dict(message.get("params")).get("protocolVersion")
         about = {"name": "optio-agents", "version": "1"}
         able: dict[str, Any] = {"protocolVersion": version, "capabilities": {"tools": {}}}
         return _reply(request_id, message, result={**able, "serverInfo": about})

@@ -12,8 +12,10 @@ what the CLI carries out itself (both without a single call of the model, `num_t
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 from optio_agents.conversation.contract import Event, TurnOutcome
 from optio_agents.conversation.dialect import MessageRead, Verdict
+from optio_agents.conversation.json_lines import as_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +157,7 @@ _EVIDENCE = ("subtype", "is_error", "terminal_reason", "stop_reason", "num_turns
 
 def _words(result: Event) -> str:
     """What it says to a reader: the answer, or what went wrong."""
-    text, errors = result.get("result"), result.get("errors")
+    text = result.get("result")
     if isinstance(text, str) and text.strip():
         return text
-    if not isinstance(errors, list):
-        return ""
-    return "; ".join(error for error in errors if isinstance(error, str))
+    return "; ".join(error for error in as_list(result.get("errors")) if isinstance(error, str))

@@ -38,7 +38,7 @@ from optio_agents.conversation.dialect import (
     Unusable,
     text_of,
 )
-from optio_agents.conversation.json_lines import LINE_LIMIT, read_events
+from optio_agents.conversation.json_lines import LINE_LIMIT, as_dict, as_list, read_events
 from optio_agents.conversation.json_rpc import RequestId, control_answered, failure_of, id_of
 from optio_agents.conversation.wire import OutputLines
 
@@ -192,7 +192,7 @@ class CodexDialect:
             return  # an agent that it has started itself
         match method:
             case "turn/started":
-                if isinstance(turn := _dict(params.get("turn")).get("id"), str):
+                if isinstance(turn := as_dict(params.get("turn")).get("id"), str):
                     self._turn, self._text, self._usage = turn, "", None
             case "item/started" | "item/completed":
                 yield from self._item(params.get("item"), over=method == "item/completed")
@@ -210,20 +210,20 @@ class CodexDialect:
             case "turn/plan/updated" if (todo := todo_update_from_payload(params)) is not None:
                 yield ListChanged(todo)
             case "turn/completed":
-                yield from self._over(_dict(params.get("turn")), event)
+                yield from self._over(as_dict(params.get("turn")), event)
 
     def _count(self, params: dict[str, Any]) -> None:
         if "rateLimits" in params:
-            self._resets = _resets(_dict(params["rateLimits"]))
+            self._resets = _resets(as_dict(params["rateLimits"]))
             return
-        tokens = _dict(params.get("tokenUsage"))
-        last, size = _dict(tokens.get("last")), tokens.get("modelContextWindow")
+        tokens = as_dict(params.get("tokenUsage"))
+        last, size = as_dict(tokens.get("last")), tokens.get("modelContextWindow")
         self._usage = _usage(last, self._usage)
         if type(used := last.get("totalTokens")) is int:
             self.context = ContextUsage(used, size if type(size) is int else None)
 
     def _item(self, value: object, *, over: bool) -> Iterator[Fact]:
-        item = _dict(value)
+        item = as_dict(value)
         if self._limited:  # its model answers again
             self._limited = False
             yield LimitChanged(None)
@@ -243,7 +243,7 @@ class CodexDialect:
     def _taken(self, uuid: str, event: Event) -> Iterator[Fact]:
         """Its answer to a message: this is no end, unless it is an error."""
         if "error" not in event:
-            turn = _dict(_dict(event.get("result")).get("turn")).get("id")
+            turn = as_dict(as_dict(event.get("result")).get("turn")).get("id")
             if isinstance(turn, str):
                 self._flight[uuid] = self._turn = turn
             return
@@ -266,7 +266,7 @@ class CodexDialect:
 
     def _over(self, turn: dict[str, Any], event: Event) -> Iterator[Fact]:
         yield from [self._settle(name) for name in list(self._open)]
-        limit = _limit(_dict(turn.get("error")).get("codexErrorInfo"), self._resets)
+        limit = _limit(as_dict(turn.get("error")).get("codexErrorInfo"), self._resets)
         if self._limited or limit is not None:
             self._limited = limit is not None
             yield LimitChanged(limit)
@@ -282,10 +282,9 @@ class CodexDialect:
         yield TurnOver(result, answered)
 
     def _judge(self, turn: dict[str, Any], event: Event) -> TurnResult:
-        status, items = turn.get("status"), turn.get("items")
-        every = items if isinstance(items, list) else []
-        said = [one for one in every if _dict(one).get("type") == "agentMessage"]
-        last = said[-1].get("text") if said else None
+        items = map(as_dict, as_list(turn.get("items")))
+        said = [one.get("text") for one in items if one.get("type") == "agentMessage"]
+        last, status = said[-1] if said else None, turn.get("status")
         text = last if isinstance(last, str) and last else self._text
         outcome: TurnOutcome
         failure, evidence = None, f"status {str(status)[:60]}"
@@ -346,21 +345,17 @@ class CodexDialect:
 _FREQUENT = frozenset({"item/agentMessage/delta", "item/commandExecution/outputDelta"})
 
 
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _limit(info: object, resets: float | None) -> Limit | None:
     """What the error of a turn says of a limit."""
     if info == "usageLimitExceeded":
         return Limit(resets, "usage limit")
-    codes = [_dict(one).get("httpStatusCode") for one in _dict(info).values()]
+    codes = [as_dict(one).get("httpStatusCode") for one in as_dict(info).values()]
     return Limit(None, "rate limit") if 429 in codes else None
 
 
 def _resets(limits: dict[str, Any]) -> float | None:
     """When the last of the windows that are used up begins anew (s since the epoch)."""
-    windows = [_dict(limits.get(name)) for name in ("primary", "secondary")]
+    windows = [as_dict(limits.get(name)) for name in ("primary", "secondary")]
     ends = [
         float(end)
         for one in windows

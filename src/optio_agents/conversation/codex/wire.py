@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from optio_agents.conversation import json_rpc
@@ -17,11 +18,10 @@ from optio_agents.conversation.contract import (
     PermissionDecision,
     PermissionRequest,
     ToolServer,
-    Unconfirmed,
     UsageWindow,
 )
 from optio_agents.conversation.dialect import Passage
-from optio_agents.conversation.json_lines import decode
+from optio_agents.conversation.json_lines import as_dict, as_list, decode, read_front
 from optio_agents.conversation.json_rpc import RequestId, checked_decision, id_of
 
 TURN = "turn/start"
@@ -93,9 +93,7 @@ def _image(file: Attachment) -> dict[str, str]:
     return {"type": "image", "url": file.url or f"data:{file.media_type};base64,{data}"}
 
 
-def message_of(front: bytes) -> Unconfirmed | None:
-    """The message that *front* begins, if it is one of the user's."""
-    return json_rpc.message_of(front, TURN)
+message_of = partial(read_front, json_rpc.message_front(TURN))  # a message by its first bytes
 
 
 def steer(thread: str, turn: str, uuid: str, text: str) -> bytes:
@@ -141,16 +139,15 @@ def permission_request(
         if "command" not in shown and isinstance(item.get("command"), str):
             shown["command"] = item["command"]
         return PermissionRequest("command", shown, event, str(request_id), place)
-    changes = item.get("changes")  # the request itself names none
-    shown["changes"] = changes if isinstance(changes, list) else []
+    shown["changes"] = as_list(item.get("changes"))  # the request itself names none
     return PermissionRequest("file change", shown, event, str(request_id), place)
 
 
 def windows_of(params: Mapping[str, Any]) -> list[UsageWindow]:
     """The windows of the account's allowance, each named by its length."""
-    limits, found = params.get("rateLimits"), list[UsageWindow]()
+    limits, found = as_dict(params.get("rateLimits")), list[UsageWindow]()
     for name in ("primary", "secondary"):
-        match limits.get(name) if isinstance(limits, dict) else None:
+        match limits.get(name):
             case {"usedPercent": int() | float() as used, **rest}:
                 minutes = rest.get("windowDurationMins")
                 label = f"{minutes // 60}h" if type(minutes) is int else name
