@@ -14,6 +14,7 @@ from optio_agents.conversation import (
     ClaudeCodeConversation,
     ControlRefused,
     ConversationClosed,
+    Hook,
     PermissionDecision,
     TurnFailed,
 )
@@ -369,6 +370,26 @@ async def test_a_request_that_is_settled_cancels_its_handler_and_is_not_answered
         await until(lambda: conversation.open_requests)
         await anyio.wait_all_tasks_blocked()
         handle.hear(event)
+        await cancelled.wait()
+        assert not said_of(handle, "control_response")
+
+
+async def test_a_hook_whose_answer_is_wanted_no_more_is_cancelled():
+    asked, cancelled = anyio.Event(), anyio.Event()
+
+    async def ponder(_):
+        asked.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cancelled.set()
+
+    hook = Hook("PreToolUse", ponder)
+    inner = {"subtype": "hook_callback", "callback_id": hook.name, "input": {}}
+    async with talking(hooks=[hook]) as (_, handle):
+        handle.hear({"type": "control_request", "request_id": "h1", "request": inner})
+        await asked.wait()
+        handle.hear({"type": "control_cancel_request", "request_id": "h1"})
         await cancelled.wait()
         assert not said_of(handle, "control_response")
 

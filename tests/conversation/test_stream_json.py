@@ -363,6 +363,16 @@ def test_what_was_taken_back_or_answered_elsewhere_is_settled(event):
     assert ledger.feed(event, 2) == []
 
 
+def test_a_hook_is_settled_when_it_is_taken_back_and_not_by_the_end_of_its_turn():
+    inner = {"subtype": "hook_callback", "callback_id": "PreToolUse:careful", "input": {}}
+    ledger = PermissionLedger()
+    ledger.feed({"type": "control_request", "request_id": "h1", "request": inner}, 0)
+    assert ledger.feed({"type": "system", "state": "idle"}, 1) == []
+    taken_back = {"type": "control_cancel_request", "request_id": "h1"}
+    assert ledger.feed(taken_back, 2) == [PermissionSettled("h1")]
+    assert ledger.feed(taken_back, 3) == []
+
+
 @pytest.mark.parametrize(
     "inner",
     [

@@ -15,7 +15,7 @@ from optio_agents.conversation.dialect import (
 from optio_agents.conversation.json_lines import as_dict, as_list
 
 from .stream_json import refusal
-from .tools import asked, tool_use_of
+from .tools import asked
 
 Question: TypeAlias = PermissionAsked | PermissionSettled | CallAsked | ReplyOwed
 
@@ -40,18 +40,17 @@ class PermissionLedger:
             case {"type": "user"} if self._open:  # somebody answered, or the tool was dropped
                 used = set(_tool_results(event))
                 return self._settle([id_ for id_, tool in self._open.items() if tool in used])
-            case {"type": "system", "state": "idle"} if self._open:
-                return self._settle(list(self._open))
+            case {"type": "system", "state": "idle"}:  # a hook may outlast its turn
+                return self._settle([id_ for id_, tool in self._open.items() if tool is not None])
         return []
 
     TYPES = frozenset({"control_request", "control_cancel_request", "user", "system"})
 
     def _asked(self, request_id: str, event: Event, place: int) -> Question:
         request = event.get("request")
-        ours = isinstance(request, dict) and asked(request_id, request, event, place, self._tools)
-        if ours:
-            if isinstance(ours, CallAsked):
-                self._open[request_id] = tool_use_of(ours)
+        if (ours := asked(request_id, as_dict(request), event, place, self._tools)) is not None:
+            if isinstance(ours, CallAsked):  # a hook may be asked behind the use of its tool
+                self._open[request_id] = ours.call.id if ours.call.event is None else None
             return ours
         match request:
             case {
@@ -72,9 +71,10 @@ class PermissionLedger:
         return ReplyOwed(request_id, place, refusal(request_id, words))
 
     def _settle(self, request_ids: list[str]) -> list[Question]:
-        return [
-            PermissionSettled(id_) for id_ in request_ids if self._open.pop(id_, None) is not None
-        ]
+        known = [id_ for id_ in request_ids if id_ in self._open]
+        for id_ in known:
+            del self._open[id_]
+        return [*map(PermissionSettled, known)]
 
 
 def _tool_results(event: Event) -> Iterator[str]:

@@ -93,11 +93,6 @@ def asked(
     return None
 
 
-def tool_use_of(fact: CallAsked | ReplyOwed) -> str | None:
-    """The use of a tool whose end settles this; a hook may be asked behind it."""
-    return fact.call.id if isinstance(fact, CallAsked) and fact.call.event is None else None
-
-
 def _tool_call(
     request_id: str, message: Mapping[str, Any], event: Event, place: int
 ) -> ToolCall | None:
