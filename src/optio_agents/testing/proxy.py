@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -24,7 +24,7 @@ import anyio.abc
 
 from optio_agents.concurrency import name_library
 
-from .proxy_lines import Connection, Direction, Piece, Side, Step
+from .proxy_lines import Connection, Direction, Side, Step
 
 
 class FaultProxy:
@@ -54,8 +54,8 @@ class FaultProxy:
         self.port = 0
         self.connections = 0
         """Connections accepted so far."""
-        self._exchanges = 0
-        self._directions: dict[Side, Direction] = {"client": Direction(), "server": Direction()}
+        self.exchanges = 0
+        self.directions: dict[Side, Direction] = {"client": Direction(), "server": Direction()}
         self._open: set[Connection] = set()
         self._listener: socket.socket | None = None
         self._tasks: anyio.abc.TaskGroup
@@ -138,7 +138,7 @@ class FaultProxy:
         if count < 1:
             raise ValueError("a step needs at least one byte to stand behind")
         step = Step(count, then or self.cut)
-        self._directions[source].steps.append(step)
+        self.directions[source].steps.append(step)
         return step.hit
 
     # Figures
@@ -149,28 +149,18 @@ class FaultProxy:
 
     @property
     def bytes_from_client(self) -> int:
-        return self._directions["client"].bytes
+        return self.directions["client"].bytes
 
     @property
     def bytes_from_server(self) -> int:
-        return self._directions["server"].bytes
+        return self.directions["server"].bytes
 
     def round_trips(self) -> int:
         """How often a server has answered its client: client bytes, then server bytes."""
-        return self._exchanges
-
-    # For the connections
-
-    def count(self, source: Side, data: bytes, *, answer: bool) -> Iterator[Piece]:
-        """Count *data*, and cut it where a step stands."""
-        self._exchanges += answer
-        return self._directions[source].cut_at_steps(data, asyncio.get_running_loop().time())
-
-    def direction(self, source: Side) -> Direction:
-        return self._directions[source]
+        return self.exchanges
 
     def _chosen(self, source: Side | None) -> list[Direction]:
-        return list(self._directions.values()) if source is None else [self._directions[source]]
+        return list(self.directions.values()) if source is None else [self.directions[source]]
 
     def _welcome(self, listener: socket.socket) -> None:
         with suppress(BlockingIOError, ConnectionError):

@@ -30,12 +30,8 @@ class Faults(Protocol):
     delay: float  # seconds, one way
     rate: float | None  # bytes per second in each direction, of all connections together
     black_hole: bool
-
-    def direction(self, source: Side) -> Direction:
-        """What all connections share of the way from *source*."""
-
-    def count(self, source: Side, data: bytes, *, answer: bool) -> Iterator[Piece]:
-        """*data*, cut where a step stands."""
+    directions: dict[Side, Direction]  # what all connections share of the way from each side
+    exchanges: int  # so often a server has answered its client
 
 
 class Connection:
@@ -110,7 +106,7 @@ class _Lane:
     ) -> None:
         self._proxy, self._connection, self._source = proxy, connection, source
         self._inlet, self._outlet = inlet, outlet
-        self._direction = proxy.direction(source)
+        self._direction = proxy.directions[source]
         self._line = deque[Piece]()
         self._held = 0  # bytes on the line
         self._moved = asyncio.Event()  # something was put on the line, or taken from it
@@ -124,8 +120,8 @@ class _Lane:
                 data = await loop.sock_recv(self._inlet, _CHUNK)
                 if not data:
                     return self.put(Piece(loop.time()))
-                answer = self._connection.answers(self._source)
-                for piece in self._proxy.count(self._source, data, answer=answer):
+                self._proxy.exchanges += self._connection.answers(self._source)
+                for piece in self._direction.cut_at_steps(data, loop.time()):
                     self.put(piece)
                 await asyncio.sleep(0)  # sock_recv does not yield while there is something to read
                 await self._until(lambda: self._held <= _ON_THE_LINE)
