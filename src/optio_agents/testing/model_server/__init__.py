@@ -37,14 +37,14 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, Self
 
 import anyio
 
 from .shapes import Shape, Step, shape_of
 
-__all__ = ["ModelServer", "scripted"]
+__all__ = ["Asked", "ModelServer", "scripted"]
 
 _SCRIPT = re.compile(r"@@(\[.*?\]|\w+)@@", re.DOTALL)
 
@@ -54,13 +54,21 @@ def scripted(*steps: Step, say: str = "Do it.") -> str:
     return f"{say} @@{json.dumps(steps)}@@"
 
 
+class Asked(NamedTuple):
+    """One request."""
+
+    path: str
+    headers: Mapping[str, str]  # by names in lower case
+    body: dict[str, Any]
+
+
 class ModelServer:
     """Enter it with `serve()`. `url` is its root; `requests` are the bodies it was sent."""
 
     def __init__(self, headers: Mapping[str, str] | None = None) -> None:
         """*headers* go along with every answer that is no error."""
         self.url = ""
-        self.requests: list[dict[str, Any]] = []
+        self.requests: list[Any] = []
         self.scripts: dict[str, Sequence[Step]] = {}
         self._headers = dict(headers or {})
         self._failures = Counter[tuple[str | None, int]]()
@@ -76,17 +84,22 @@ class ModelServer:
         self._released[name].set()
 
     @asynccontextmanager
-    async def serve(self) -> AsyncIterator[ModelServer]:
+    async def serve(self) -> AsyncIterator[Self]:
         """Serve while the block lasts; leaving it breaks what is open."""
-        writers: set[asyncio.StreamWriter] = set()
+        connections: set[asyncio.Task[Any]] = set()
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writers.add(writer)
-            with suppress(ConnectionError, asyncio.IncompleteReadError):
+            connection = asyncio.current_task()
+            assert connection is not None
+            connections.add(connection)
+            try:
                 while await self._serve_one(reader, writer):
                     pass
-            writers.discard(writer)
-            writer.close()
+                writer.close()
+            except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                writer.transport.abort()  # the client has gone, or the block is left
+            finally:
+                connections.discard(connection)
 
         server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=1 << 20)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -94,12 +107,10 @@ class ModelServer:
             yield self
         finally:
             server.close()
-            for writer in writers:
-                writer.transport.abort()
-            for event in self._released.values():
-                event.set()
-            # one turn of the loop for each connection to notice
-            await asyncio.sleep(0)
+            for connection in [*connections]:
+                connection.cancel()
+            if connections:
+                await asyncio.wait([*connections], timeout=5)
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -109,7 +120,8 @@ class ModelServer:
         method, target, _ = request.split(" ")
         path = target.partition("?")[0]
         if method == "POST" and (shape := shape_of(path)) is not None:
-            return await self._reply(shape, path, json.loads(body), headers, writer)
+            asked = Asked(path, headers, json.loads(body))
+            return await self._play(shape, asked, await self.choose(shape, asked), writer)
         if path.endswith(("/count_tokens", ":countTokens")):
             await _send_json(writer, 200, {"input_tokens": 100, "totalTokens": 100})
         elif method == "GET" and path.endswith("/models"):
@@ -118,43 +130,48 @@ class ModelServer:
             await _send_json(writer, 404, {"type": "error", "error": {"type": "not_found_error"}})
         return True
 
-    async def _reply(
-        self,
-        shape: Shape,
-        path: str,
-        request: dict[str, Any],
-        headers: Mapping[str, str],
-        writer: asyncio.StreamWriter,
-    ) -> bool:
-        self.requests.append(request)
-        turns = shape.turns(request)
-        step = self._step(turns) if shape.tools(request) else shape.errand(request)
-        if "error" in step:
+    async def choose(self, shape: Shape, asked: Asked) -> Step:
+        """The step that answers a request."""
+        self.requests.append(asked.body)
+        turns = shape.turns(asked.body)
+        step = self._step(turns) if shape.tools(asked.body) else shape.errand(asked.body)
+        if "retries" in step:
             # retries look like first calls, so failing a few times needs a memory
-            key = headers.get("x-claude-code-session-id"), len(turns)
+            key = asked.headers.get("x-claude-code-session-id"), len(turns)
             self._failures[key] += 1
-            if self._failures[key] <= step.get("retries", 1 << 30):
-                after = {"retry-after": str(step["retry_after"])} if "retry_after" in step else {}
-                after |= step.get("headers", {})
-                words = step.get("message", "scripted")
-                await _send_json(writer, step["error"], shape.error(step["error"], words), after)
-                return True
+            if self._failures[key] > step["retries"]:
+                return {name: value for name, value in step.items() if name != "error"}
+        return step
+
+    async def _play(
+        self, shape: Shape, asked: Asked, step: Step, writer: asyncio.StreamWriter
+    ) -> bool:
+        request = asked.body
+        if "error" in step:
+            after = {"retry-after": str(step["retry_after"])} if "retry_after" in step else {}
+            after |= step.get("headers", {})
+            words = step.get("message", "scripted")
+            await _send_json(writer, step["error"], shape.error(step["error"], words), after)
+            return True
         if step.get("abort"):
             writer.transport.abort()
             return False
-        if not shape.streams(path, request):
+        if not shape.streams(asked.path, request):
             await self._hold(step)
             await _send_json(writer, 200, shape.whole(step, request), self._headers)
             return True
         pieces = list(shape.stream(step, request))
-        await _start_stream(writer, self._headers)
+        more = {"content-type": "text/event-stream", "transfer-encoding": "chunked"}
+        writer.write(_head(200, {**more, **self._headers}))
         for n, piece in enumerate(pieces):
+            await asyncio.sleep(step.get("pause", 0))
             if n == len(pieces) // 2:
                 if step.get("cut"):
                     writer.transport.abort()
                     return False
                 await self._hold(step)
-            await _send_chunk(writer, piece)
+            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await writer.drain()
         writer.write(b"0\r\n\r\n")
         await writer.drain()
         return True
@@ -194,17 +211,6 @@ async def _send_json(
     body = json.dumps(value).encode()
     more = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
     writer.write(_head(status, more) + body)
-    await writer.drain()
-
-
-async def _start_stream(writer: asyncio.StreamWriter, headers: Mapping[str, str]) -> None:
-    more = {"content-type": "text/event-stream", "transfer-encoding": "chunked", **headers}
-    writer.write(_head(200, more))
-    await writer.drain()
-
-
-async def _send_chunk(writer: asyncio.StreamWriter, data: bytes) -> None:
-    writer.write(b"%x\r\n%b\r\n" % (len(data), data))
     await writer.drain()
 
 

@@ -31,19 +31,28 @@ _ESCALATED = {"sandbox_permissions": "require_escalated", "justification": "May 
 
 
 class Shape(Protocol):
-    """One API."""
+    """One API; what is written out here, several have in common."""
 
-    def turns(self, request: Body) -> list[str | None]: ...
+    def turns(self, request: Body) -> list[str | None]:
+        return [
+            None if one["role"] == "assistant" else _texts(one.get("content"))
+            for one in request["messages"]
+        ]
+
     def tools(self, request: Body) -> dict[str, Body]:
         """The schema of each tool's input, by name."""
 
     def errand(self, request: Body) -> Step:
         """What a request that offers no tools is answered with."""
+        return {"text": "ok"}
 
-    def streams(self, path: str, request: Body) -> bool: ...
+    def streams(self, path: str, request: Body) -> bool:
+        return bool(request.get("stream"))
+
     def stream(self, step: Step, request: Body) -> Iterator[bytes]: ...
     def whole(self, step: Step, request: Body) -> Body: ...
-    def error(self, status: int, message: str) -> Body: ...
+    def error(self, status: int, message: str) -> Body:
+        return {"error": {"message": message, "type": "scripted", "code": str(status)}}
 
 
 def shape_of(path: str) -> Shape | None:
@@ -51,7 +60,7 @@ def shape_of(path: str) -> Shape | None:
     return next((shape for ends, shape in _SHAPES.items() if path.endswith(ends)), None)
 
 
-def _uses(step: Step, tools: Mapping[str, Body]) -> list[tuple[str, Body]]:
+def _uses(step: Step, tools: Mapping[str, Body]) -> list[tuple[str, Any]]:
     """The tools that *step* uses, with their input; what is required and not given is made up."""
     if "shell" in step:
         name = next((known for known in _SHELLS if known in tools), "Bash")
@@ -66,7 +75,7 @@ def _uses(step: Step, tools: Mapping[str, Body]) -> list[tuple[str, Body]]:
             path = "path"
         return [(name, {**_missing(schema), path: step["write"], text: step["content"]})]
     wanted = step.get("tools", [step] if "tool" in step else [])
-    return [(one["tool"], dict(one["input"])) for one in wanted]
+    return [(one["tool"], one["input"]) for one in wanted]
 
 
 def _missing(schema: Body) -> Body:
@@ -91,7 +100,20 @@ def sample(schema: Body) -> Any:
     return "scripted"
 
 
+def _as_text(given: Any) -> str:
+    """The input of a tool, in JSON; a text stands for itself, and may be broken."""
+    return given if isinstance(given, str) else json.dumps(given)
+
+
+def _tokens(step: Step, *names: str) -> Body:
+    """How many went in and came out, and both together, under these *names*."""
+    into, out = step.get("tokens", (100, 10))
+    return dict(zip(names, (into, out, into + out), strict=False))
+
+
 def _pieces(step: Step) -> list[str]:
+    if "pieces" in step:
+        return list(step["pieces"])
     text = step.get("text", "")
     size = max(1, -(-len(text) // step.get("chunks", 2)))
     return [text[n : n + size] for n in range(0, len(text), size)]
@@ -115,10 +137,9 @@ def _named(event: Body) -> bytes:
     return f"event: {event['type']}\n".encode() + _data(event)
 
 
-class Messages:
+class Messages(Shape):
     """Anthropic Messages."""
 
-    _USAGE = {"input_tokens": 100, "output_tokens": 10}  # noqa: RUF012 - never changed
     _ERRORS = {  # noqa: RUF012 - never changed
         400: "invalid_request_error",
         401: "authentication_error",
@@ -127,20 +148,8 @@ class Messages:
     }
     _STOPS = {"refusal": "refusal", "length": "max_tokens"}  # noqa: RUF012 - never changed
 
-    def turns(self, request: Body) -> list[str | None]:
-        return [
-            None if one["role"] == "assistant" else _texts(one["content"])
-            for one in request["messages"]
-        ]
-
     def tools(self, request: Body) -> dict[str, Body]:
         return {one["name"]: one.get("input_schema", {}) for one in request.get("tools") or ()}
-
-    def errand(self, request: Body) -> Step:
-        return {"text": "ok"}
-
-    def streams(self, path: str, request: Body) -> bool:
-        return bool(request.get("stream"))
 
     def error(self, status: int, message: str) -> Body:
         kind = self._ERRORS.get(status, "api_error")
@@ -162,7 +171,7 @@ class Messages:
             "content": content,
             "stop_reason": stop,
             "stop_sequence": None,
-            "usage": self._USAGE,
+            "usage": _tokens(step, "input_tokens", "output_tokens"),
         }
 
     def stream(self, step: Step, request: Body) -> Iterator[bytes]:
@@ -172,7 +181,7 @@ class Messages:
         for index, block in enumerate(whole["content"]):
             yield from map(_named, self._block(index, block, _pieces(step)))
         stop = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
-        yield _named({"type": "message_delta", "delta": stop, "usage": self._USAGE})
+        yield _named({"type": "message_delta", "delta": stop, "usage": whole["usage"]})
         yield _named({"type": "message_stop"})
 
     def _block(self, index: int, block: Body, pieces: list[str]) -> Iterator[Body]:
@@ -185,34 +194,13 @@ class Messages:
                 yield event("delta", delta={"type": "text_delta", "text": piece})
         else:
             yield event("start", content_block={**block, "input": {}})
-            delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
+            delta = {"type": "input_json_delta", "partial_json": _as_text(block["input"])}
             yield event("delta", delta=delta)
         yield event("stop")
 
 
-class _OpenAI:
-    """What both wires of OpenAI's share."""
-
-    def errand(self, request: Body) -> Step:
-        return {"text": "ok"}
-
-    def streams(self, path: str, request: Body) -> bool:
-        return bool(request.get("stream"))
-
-    def error(self, status: int, message: str) -> Body:
-        return {"error": {"message": message, "type": "scripted", "code": str(status)}}
-
-
-class Responses(_OpenAI):
+class Responses(Shape):
     """OpenAI Responses."""
-
-    _USAGE = {  # noqa: RUF012 - never changed
-        "input_tokens": 100,
-        "input_tokens_details": {"cached_tokens": 0},
-        "output_tokens": 10,
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": 110,
-    }
 
     def turns(self, request: Body) -> list[str | None]:
         found = list[str | None]()
@@ -259,7 +247,7 @@ class Responses(_OpenAI):
                     "id": _new("fc"),
                     "call_id": _new("call"),
                     "name": name,
-                    "arguments": json.dumps(given),
+                    "arguments": _as_text(given),
                     "status": "completed",
                 }
             )
@@ -273,7 +261,11 @@ class Responses(_OpenAI):
             "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
             "error": None,
             "output": output,
-            "usage": self._USAGE,
+            "usage": {
+                **_tokens(step, "input_tokens", "output_tokens", "total_tokens"),
+                "input_tokens_details": {"cached_tokens": 0},
+                "output_tokens_details": {"reasoning_tokens": 0},
+            },
         }
 
     def stream(self, step: Step, request: Body) -> Iterator[bytes]:
@@ -304,17 +296,10 @@ class Responses(_OpenAI):
         yield {"type": "output_item.done", "item": item}
 
 
-class Chat(_OpenAI):
+class Chat(Shape):
     """OpenAI Chat Completions."""
 
-    _USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}  # noqa: RUF012
     _STOPS = {"refusal": "content_filter", "length": "length"}  # noqa: RUF012 - never changed
-
-    def turns(self, request: Body) -> list[str | None]:
-        return [
-            None if one["role"] == "assistant" else _texts(one.get("content"))
-            for one in request["messages"]
-        ]
 
     def tools(self, request: Body) -> dict[str, Body]:
         offered = (one.get("function") for one in request.get("tools") or ())
@@ -327,7 +312,7 @@ class Chat(_OpenAI):
                 {
                     "id": _new("call"),
                     "type": "function",
-                    "function": {"name": name, "arguments": json.dumps(given)},
+                    "function": {"name": name, "arguments": _as_text(given)},
                 }
                 for name, given in uses
             ]
@@ -336,7 +321,7 @@ class Chat(_OpenAI):
         return {
             **self._frame(request, "chat.completion"),
             "choices": [choice],
-            "usage": self._USAGE,
+            "usage": _tokens(step, "prompt_tokens", "completion_tokens", "total_tokens"),
         }
 
     def stream(self, step: Step, request: Body) -> Iterator[bytes]:
@@ -350,22 +335,23 @@ class Chat(_OpenAI):
             )
 
         yield chunk({"role": "assistant", "content": ""})
+        if "thinking" in step:
+            yield chunk({"reasoning_content": step["thinking"]})
         for piece in _pieces(step):
             yield chunk({"content": piece})
         for index, call in enumerate(choice["message"].get("tool_calls", ())):
             yield chunk({"tool_calls": [{"index": index, **call}]})
         yield chunk({}, choice["finish_reason"])
-        yield _data({**frame, "choices": [], "usage": self._USAGE})
+        yield _data({**frame, "choices": [], "usage": whole["usage"]})
         yield b"data: [DONE]\n\n"
 
     def _frame(self, request: Body, kind: str) -> Body:
         return {"id": _new("chatcmpl"), "object": kind, "created": 1, "model": request["model"]}
 
 
-class GenerateContent:
+class GenerateContent(Shape):
     """Gemini's generateContent."""
 
-    _USAGE = {"promptTokenCount": 100, "candidatesTokenCount": 10, "totalTokenCount": 110}  # noqa: RUF012
     _STOPS = {"refusal": "SAFETY", "length": "MAX_TOKENS"}  # noqa: RUF012 - never changed
 
     def turns(self, request: Body) -> list[str | None]:
@@ -396,19 +382,20 @@ class GenerateContent:
         text, uses = step.get("text"), _uses(step, self.tools(request))
         parts: list[Body] = [{"text": text}] if text else []
         parts += [{"functionCall": {"name": name, "args": given}} for name, given in uses]
-        return self._candidate(parts, self._STOPS.get(step.get("finish", ""), "STOP"))
+        return self._candidate(step, parts, self._STOPS.get(step.get("finish", ""), "STOP"))
 
     def stream(self, step: Step, request: Body) -> Iterator[bytes]:
         whole = self.whole(step, request)["candidates"][0]
         for piece in _pieces(step):
-            yield _data(self._candidate([{"text": piece}], None))
+            yield _data(self._candidate(step, [{"text": piece}], None))
         rest = [part for part in whole["content"]["parts"] if "text" not in part]
-        yield _data(self._candidate(rest or [{"text": ""}], whole["finishReason"]))
+        yield _data(self._candidate(step, rest or [{"text": ""}], whole["finishReason"]))
 
-    def _candidate(self, parts: list[Body], reason: str | None) -> Body:
+    def _candidate(self, step: Step, parts: list[Body], reason: str | None) -> Body:
         ended = {"finishReason": reason, "index": 0} if reason else {"index": 0}
         candidate = {"content": {"role": "model", "parts": parts}, **ended}
-        return {"candidates": [candidate], "usageMetadata": self._USAGE}
+        names = "promptTokenCount", "candidatesTokenCount", "totalTokenCount"
+        return {"candidates": [candidate], "usageMetadata": _tokens(step, *names)}
 
 
 _SHAPES: dict[str, Shape] = {
