@@ -23,11 +23,6 @@ from tests.support.timeouts import BOUND
 
 
 @pytest.fixture
-def ctx():
-    return Context()
-
-
-@pytest.fixture
 async def given(ctx, sessions):
     """A context on a host that is set up: entered by the test."""
 

@@ -20,7 +20,6 @@ from optio_agents.protocol.protocol import get_protocol
 from optio_agents.session import run_log_protocol_session
 from optio_agents.store.memory import MemoryJournal
 from tests.support.sessions.sessions import (
-    Context,
     FlaggedContext,
     append,
     hand_over,
@@ -31,12 +30,6 @@ from tests.support.sessions.sessions import (
     write,
 )
 from tests.support.timeouts import BOUND
-
-
-@pytest.fixture
-def ctx():
-    return Context()
-
 
 # The table of outcomes
 

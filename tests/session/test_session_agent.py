@@ -11,15 +11,10 @@ from optio_agents import agents
 from optio_agents.errors import AgentExited, AgentReportedError, AgentStalled, WorkDirRefused
 from optio_agents.session import run_log_protocol_session
 from optio_agents.testing.scripted import scripted_agent
-from tests.support.sessions.sessions import Context, says
+from tests.support.sessions.sessions import says
 from tests.support.timeouts import BOUND
 
 SHELL = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
-
-
-@pytest.fixture
-def ctx():
-    return Context()
 
 
 @pytest.fixture

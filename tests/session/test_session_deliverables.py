@@ -18,13 +18,8 @@ from optio_agents.errors import (
 from optio_agents.hosts.host import LocalHost
 from optio_agents.session import deliverables as module, run_log_protocol_session
 from optio_agents.store.memory import MemoryJournal
-from tests.support.sessions.sessions import Context, hand_over, says, write
+from tests.support.sessions.sessions import hand_over, says, write
 from tests.support.timeouts import BOUND
-
-
-@pytest.fixture
-def ctx():
-    return Context()
 
 
 @pytest.fixture

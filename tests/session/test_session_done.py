@@ -11,12 +11,7 @@ from optio_agents.session.options import Options
 from optio_agents.session.run import run_session
 from optio_agents.store.memory import MemoryJournal
 from optio_agents.testing.memory import MemoryContext, MemoryHost
-from tests.support.sessions.sessions import Context, hand_over, says, says_and_stays, write
-
-
-@pytest.fixture
-def ctx() -> Context:
-    return Context()
+from tests.support.sessions.sessions import hand_over, says, says_and_stays, write
 
 
 class Agent:

@@ -18,7 +18,6 @@ from optio_agents.session import run_log_protocol_session
 from optio_agents.session.foreign_host import Ledger
 from optio_agents.testing.proxy import FaultProxy
 from tests.support.components import unavailable
-from tests.support.sessions.sessions import Context
 from tests.support.timeouts import BOUND
 
 try:
@@ -32,11 +31,6 @@ except ImportError:
 def published():
     if optio_host is None:
         unavailable("the published optio-host is not installed; ./tests/run installs it")
-
-
-@pytest.fixture
-def ctx():
-    return Context()
 
 
 @pytest.fixture(params=["local", "ssh"])

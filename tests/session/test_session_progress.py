@@ -25,11 +25,6 @@ from tests.support.sessions.sessions import Context, hand_over, says, says_and_s
 from tests.support.timeouts import BOUND
 
 
-@pytest.fixture
-def ctx():
-    return Context()
-
-
 class Desk:
     """A queue to a context, its workers, and the entries that had their turn."""
 

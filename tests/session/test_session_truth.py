@@ -15,11 +15,6 @@ from optio_agents.store.records import SessionResult
 from tests.support.sessions.sessions import Context, hand_over, says, write
 
 
-@pytest.fixture
-def ctx():
-    return Context()
-
-
 def hands_over(*names, data="content"):
     async def body(host, _):
         for name in names:

@@ -149,5 +149,10 @@ HostFactory = Callable[[], AbstractAsyncContextManager[Host]]
 
 
 @pytest.fixture
+def ctx() -> Context:
+    return Context()
+
+
+@pytest.fixture
 def sessions(tmp_path: Path) -> Sessions:
     return Sessions(tmp_path)
