@@ -19,7 +19,6 @@ from .sqlite_journal import SessionJournal
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-    from types import TracebackType
     from typing import Self
 
     from .records import Delivery, LastWords
@@ -54,12 +53,7 @@ class Store:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._file.close()
 
     async def add(self, session: StoredSession) -> None:

@@ -40,7 +40,8 @@ class MemoryJournal:
     def __init__(self, session: str | None = None, secrets: Secrets | None = None) -> None:
         self.session = session or token_hex(6)
         self.result: SessionResult | None = None
-        self._known = Resumed()
+        self._cursor: Cursor | None = None
+        self._statuses, self._last_lines = 0, deque[str](maxlen=LAST_LINES)
         self._pending: dict[tuple[str, int, int], Entry] = {}
         self._deliveries: dict[tuple[str, int, int], Delivery] = {}
         self._replies: dict[tuple[str, int, int], tuple[Entry, str]] = {}
@@ -56,8 +57,8 @@ class MemoryJournal:
     async def start(self) -> Resumed:
         decided = list(self._endings.values())
         counted = (entry for entry, reply in self._endings.items() if reply in (None, ACCEPTED))
-        return replace(
-            self._known,
+        return Resumed(
+            cursor=self._cursor,
             ending=next(counted, None),
             accepted=ACCEPTED in decided,
             refusals=sum(reply not in (None, ACCEPTED, REPEATED) for reply in decided),
@@ -65,25 +66,24 @@ class MemoryJournal:
             pending=tuple(self._pending.values()),
             deliveries=tuple(self._deliveries[key] for key in sorted(self._deliveries)),
             replies=tuple(self._replies[key] for key in sorted(self._replies)),
+            statuses=self._statuses,
+            last_lines=tuple(self._last_lines),
         )
 
     async def record(self, entries: Sequence[Entry], cursor: Cursor, digests: bytes) -> None:
-        known = self._known
-        if known.cursor is not None and known.cursor.generation != cursor.generation:
+        if self._cursor is not None and self._cursor.generation != cursor.generation:
             self._digests.clear()
         self._digests += digests
+        self._cursor = cursor
         now = time.time()
-        statuses = known.statuses
-        last_lines = deque(known.last_lines, maxlen=LAST_LINES)
         for entry in entries:
             self._keep(now, entry.kind, None, entry)
             if not entry.done:
                 self._pending[entry.key] = entry
-            statuses += entry.kind == "status"
-            last_lines.append(entry.line)
+            self._statuses += entry.kind == "status"
+            self._last_lines.append(entry.line)
             if entry.kind in ENDINGS:
                 self._endings[entry] = None
-        self._known = Resumed(cursor=cursor, statuses=statuses, last_lines=tuple(last_lines))
 
     async def mark_done(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
