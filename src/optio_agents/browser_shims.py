@@ -11,8 +11,6 @@ from .errors import CommandFailed
 from .protocol.features import BrowserMode as BrowserMode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from optio_agents.hosts.host import Host
 
 
@@ -54,23 +52,17 @@ async def prepare_browser_shims(host: Host, mode: str) -> dict[str, str] | None:
     # hosts of other makes have no directories but their own
     home = host.workdir if getattr(host, "own_workdir", True) else host.taskdir
     directory = posixpath.join(home, "bin")
-    opener = posixpath.join(directory, NAMES[0])
-    await host.put_file_to_host(text.encode(), opener)
-    known = await _install(host, directory)
-    path = known.get("PATH")
-    added = {"PATH": f"{directory}:{path}" if path else directory, "BROWSER": opener}
-    return added | {"DISPLAY": known.get("DISPLAY") or _NO_DISPLAY}
-
-
-async def _install(host: Host, directory: str) -> Mapping[str, str]:
-    """Give the first its other names; the PATH and the DISPLAY that agents have there."""
     first, *others = NAMES
+    opener = posixpath.join(directory, first)
+    await host.put_file_to_host(text.encode(), opener)
     copies = "; ".join(f"ln -f {first} {name} || exit" for name in others)
     command = f'chmod 755 {first} || exit; {copies}; printf \'%s\\n\' "$PATH" "${{DISPLAY-}}"'
     done = await host.run_command(command, cwd=directory)
     if done.exit_code:
         raise CommandFailed(command, done.exit_code, done.stdout, done.stderr)
-    known: Mapping[str, str] = dict(zip(("PATH", "DISPLAY"), done.stdout.split("\n"), strict=False))
+    known = dict(zip(("PATH", "DISPLAY"), done.stdout.split("\n"), strict=False))
     if machine := getattr(host, "machine", None):
-        known = {**known, **await machine.login_environment()}
-    return known
+        known |= await machine.login_environment()
+    path = known.get("PATH")
+    added = {"PATH": f"{directory}:{path}" if path else directory, "BROWSER": opener}
+    return added | {"DISPLAY": known.get("DISPLAY") or _NO_DISPLAY}

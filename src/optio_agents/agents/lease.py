@@ -67,14 +67,14 @@ class Lease:
         """
         before = uptime()
         try:
-            await self._ask("touch")
+            await _ask(self._directory, self._session, "touch", f"{self.epoch:010d}")
         except AlreadyOwned:
             self.lost.set()
             raise
         self._confirmed = before
 
     async def release(self) -> None:
-        await self._ask("release")
+        await _ask(self._directory, self._session, "release", f"{self.epoch:010d}")
 
     async def keep(self) -> None:
         """Renew until it is lost, as soon as a host that was away is back."""
@@ -94,9 +94,6 @@ class Lease:
     async def _renew(self) -> None:
         with suppress(OptioAgentsError):  # what is wrong there is not for us to tell
             await retrying(self._directory.machine, self.confirm)
-
-    async def _ask(self, verb: str) -> None:
-        await _ask(self._directory, self._session, verb, f"{self.epoch:010d}")
 
 
 @asynccontextmanager

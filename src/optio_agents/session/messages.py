@@ -121,7 +121,7 @@ class Answers(Generic[_Item]):
         self._shared, self._hook = shared, hook
         self._channel, self._progress = channel, progress
         self._open: deque[_Item] = deque()
-        self._decided: dict[tuple[str, int, int], str] = {}  # what an earlier supervisor did
+        self._decided: dict[tuple[str, int, int], str] = {}  # by the key of an entry
         self._worker = OnDemand(shared.workers, self._work, failed=shared.fail)
 
     @property
