@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from optio_agents.context import HookContext
     from optio_agents.hosts.files.fetch import FetchedFile
     from optio_agents.hosts.host import Host
+    from optio_agents.store.records import Resumed
 
     from .messages import Channel
     from .progress import Progress
@@ -98,9 +99,8 @@ class Deliverables(Answers[_Announced]):
         """Every announcement, as far as it has come."""
         return tuple(self._rows.values())
 
-    def remember(self, rows: tuple[Delivery, ...]) -> None:
-        """What an earlier supervisor did."""
-        self._rows = {row.entry.key: row for row in rows}
+    def remember(self, resumed: Resumed) -> None:
+        self._rows = {row.entry.key: row for row in resumed.deliveries}
 
     def announce(self, entry: Entry, path: str) -> None:
         """The agent named *path*. Fetched as the file is when its turn comes."""

@@ -111,9 +111,8 @@ class Dispatch:
         self.statuses = resumed.statuses
         self.last_lines.extend(resumed.last_lines)
         self.cursor = resumed.cursor
-        self._deliverables.remember(resumed.deliveries)
-        self._callers.remember(resumed.replies)
-        self._check.remember(resumed)
+        for answers in (self._deliverables, self._callers, self._check):
+            answers.remember(resumed)
         pending, ending = list(resumed.pending), resumed.ending
         # Then no other DONE counts.
         self._check.passed = resumed.accepted and ending not in pending

@@ -129,6 +129,10 @@ class Answers(Generic[_Item]):
         """How many have no answer yet."""
         return len(self._open)
 
+    def remember(self, resumed: Resumed) -> None:
+        """What an earlier supervisor decided to answer."""
+        self._decided = {entry.key: reply for entry, reply in resumed.replies}
+
     async def idle(self) -> None:
         """Return once all that came so far has its answer."""
         await self._worker.idle()
@@ -157,10 +161,6 @@ class Answers(Generic[_Item]):
 
 class CallerMessages(Answers[tuple["Entry", "CallerMessageEvent"]]):
     """Calls `on_caller_message` with one after the other; a string it returns is the reply."""
-
-    def remember(self, replies: tuple[tuple[Entry, str], ...]) -> None:
-        """What an earlier supervisor decided to answer."""
-        self._decided = {entry.key: reply for entry, reply in replies}
 
     def announce(self, entry: Entry, event: CallerMessageEvent) -> None:
         """Have *event* answered, when its turn comes."""
@@ -226,11 +226,8 @@ class DoneCheck(Answers[tuple["Entry", str | None]]):
         self.refusal: str | None = None  # the last one, which the agent took
 
     def remember(self, resumed: Resumed) -> None:
-        """What an earlier supervisor decided."""
+        super().remember(resumed)
         self._refusals = resumed.refusals
-        self._decided = {
-            entry.key: reply for entry, reply in resumed.replies if entry.kind == "done"
-        }
 
     def announce(self, entry: Entry, summary: str | None) -> None:
         """The agent says that it is done."""
