@@ -27,7 +27,6 @@ from .ssh import SSHConfig, SshMachine
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
-    from types import TracebackType
     from typing import BinaryIO, Self
 
     from optio_agents.framing.batches import Batches, ProcessIdentity
@@ -105,12 +104,7 @@ class Host:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.disconnect()
 
     async def path(self, path: str) -> str:

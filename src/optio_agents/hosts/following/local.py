@@ -34,7 +34,7 @@ _EVERY = 0.25  # seconds between looks through a thread at a file that rings no 
 async def follow_locally(
     path: str, cursor: Cursor | None, options: FollowOptions
 ) -> AsyncIterator[Batches]:
-    """The batches of *path* behind *cursor*. No task, no thread, no process on Linux."""
+    """The batches of *path* behind *cursor*. No task, no process, no thread on a local disk."""
     following = LocalFollowing(path, cursor, options)
     try:
         yield following

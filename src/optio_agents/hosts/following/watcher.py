@@ -1,7 +1,7 @@
 """One watcher for all files that are followed on an event loop.
 
-It owns no task and, on Linux, no thread: it lives on the loop's own callbacks. The file system
-rings; a slow sweep beneath looks at what rang no bell; where nothing can ring, a poll does.
+It owns no task and no thread: it lives on the loop's own callbacks. The file system rings; a slow
+sweep beneath looks at what rang no bell; where nothing can ring, a poll does.
 """
 
 from __future__ import annotations
@@ -35,21 +35,26 @@ class Watcher:
         self._source: InotifySource[Watched] = InotifySource()
         self._watched: set[Watched] = set()
         self._bell = -1
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._sweeper = loop.call_later(SWEEP, self._sweep)
         self._poller: asyncio.TimerHandle | None = None
 
     def add(self, watched: Watched) -> None:
         self._watched.add(watched)
         self.listen(watched)
-        if self._sweeper is None:
-            self._sweeper = self._loop.call_later(SWEEP, self._sweep)
 
     def remove(self, watched: Watched) -> None:
         """Stop ringing for it. When nobody is left, all is let go."""
         self._source.listen(watched, set())
         self._watched.remove(watched)
-        if not self._watched:
-            self._close()
+        if self._watched:
+            return
+        del _watchers[self._loop]
+        self._sweeper.cancel()
+        if self._poller is not None:
+            self._poller.cancel()
+        if self._bell >= 0:
+            self._loop.remove_reader(self._bell)
+        self._source.close()
 
     def listen(self, watched: Watched) -> None:
         """Hear of what its path leads to by now."""
@@ -93,15 +98,6 @@ class Watcher:
         for watched in unwatched & self._watched:
             watched.check()
         self._poll_later()
-
-    def _close(self) -> None:
-        del _watchers[self._loop]
-        for timer in (self._sweeper, self._poller):
-            if timer is not None:
-                timer.cancel()
-        if self._bell >= 0:
-            self._loop.remove_reader(self._bell)
-        self._source.close()
 
 
 _watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, Watcher] = WeakKeyDictionary()
