@@ -30,6 +30,7 @@ from optio_agents.supervision import Command, events as happened, find_session
 from optio_agents.supervision.pruning import prune
 from optio_agents.supervision.sessions import host_of, new_session_id, task_directory
 from optio_agents.supervision.supervise import supervise
+from optio_agents.testing.memory import MemoryContext
 from optio_agents.testing.proxy import FaultProxy
 from optio_agents.testing.scripted import scripted_agent
 from tests.support.hosts.hosts import ssh_config
@@ -357,7 +358,7 @@ async def test_detached_it_goes_on_and_is_found_again_by_the_journal_alone(
     assert again.of(happened.SessionBegan)[0].resumed
 
 
-@pytest.mark.parametrize("how", ["asked", "cancelled"])
+@pytest.mark.parametrize("how", ["asked", "asked, with a context", "cancelled"])
 async def test_otherwise_leaving_stops_the_agent(office: Office, how: str) -> None:
     cancel, watching = anyio.Event(), Watching()
     with anyio.fail_after(BOUND):
@@ -373,18 +374,19 @@ async def test_otherwise_leaving_stops_the_agent(office: Office, how: str) -> No
                             store=store,
                             observer=watching,
                             cancel_when=cancel,
+                            ctx=MemoryContext() if how == "asked, with a context" else None,
                         )
                     )
 
                 tasks.start_soon(run)
                 await watching.until(lambda: watching.lines)
                 assert tagged(office.tag())
-                if how == "asked":
+                if how != "cancelled":
                     cancel.set()
                 else:
                     tasks.cancel_scope.cancel()
             assert not tagged(office.tag())
-            assert [result.outcome for result in results] == ["cancelled"] * (how == "asked")
+            assert [result.outcome for result in results] == ["cancelled"] * (how != "cancelled")
             assert (await store.sessions())[0].outcome == "cancelled"
 
 

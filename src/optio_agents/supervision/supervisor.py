@@ -180,6 +180,11 @@ class Supervision:
             raise AlreadyOwned("another supervisor has taken this session over", owner="another")
         left = self.recording.result
         assert left is not None
+        if self.recording.leaving is None:  # `cancel_when` says so
+            left = replace(left, outcome="cancelled", summary="it was told to stop")
+            left = await self._complete(agent, left)
+            await self.recording.finish(left)
+            return left
         if left.outcome == "exited":  # it was about to be started again
             left = replace(left, outcome="detached", summary=f"{left.summary}; {_LATER}")
             await self.recording.finish(left)
@@ -330,6 +335,9 @@ class Supervision:
         await when.wait()
         if isinstance(self._context, StandaloneContext):
             self._context.cancellation_flag.set()
+        elif not self._finished:  # its flag is its owner's to set
+            self._finished = True
+            self._living.cancel()
 
     async def _look_at_disk(self, agent: Agent) -> None:
         known: tuple[str, ...] = ()
