@@ -4,7 +4,7 @@
 
 import os
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -998,7 +998,7 @@ async def test_the_facts_lead_back_to_an_ssh_host_from_any_directory(
 
     host = make_host(config, taskdir="~/t", workdir="/w")
     facts = Facts.of(host, command("DONE"), title="", name="", features=get_protocol().features)
-    again: Any = host_of(StoredSession("x", 1.0, "me@box:2222", "/home/me/t", facts.to_json()))
+    again: Any = host_of(StoredSession("x", 1.0, "me@box:2222", "/home/me/t", asdict(facts)))
     assert (again.machine.name, again.taskdir, again.workdir) == ("me@box:2222", "/home/me/t", "/w")
     assert again.machine.config.key_path == str(office.directory / "id")
     assert again.machine.config.config == (str(office.directory / "cfg"),)

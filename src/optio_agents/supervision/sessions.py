@@ -112,7 +112,7 @@ class Facts:
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Facts:
-        """From what `to_json` gave, maybe of another version of us, maybe on a host.
+        """From what `asdict` gave, maybe of another version of us, maybe on a host.
 
         Raises ValueError for what cannot be one's facts.
         """
@@ -127,10 +127,6 @@ class Facts:
             if not _SHAPES[name](value):
                 raise ValueError(f"no session has such a {name}: {str(value)[:80]!r}")
         return cls(**known)
-
-    def to_json(self) -> dict[str, Any]:
-        """As our journal keeps them."""
-        return asdict(self)
 
     def for_the_host(self) -> dict[str, Any]:
         """As the session's own directory keeps them: readable by whoever can read that."""
@@ -263,9 +259,7 @@ def stored_of(host: Host, meta: Mapping[str, Any]) -> StoredSession:
         notes_start=False,
         worktree=None,
     )
-    return StoredSession(
-        session, float(created_at), host.machine.name, host.taskdir, known.to_json()
-    )
+    return StoredSession(session, float(created_at), host.machine.name, host.taskdir, asdict(known))
 
 
 def _ssh_of(host: Host) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -106,9 +106,7 @@ class WayIn:
             rules=self._rules,
             worktree=worktree,
         )
-        stored = StoredSession(
-            session, time.time(), host.machine.name, host.taskdir, facts.to_json()
-        )
+        stored = StoredSession(session, time.time(), host.machine.name, host.taskdir, asdict(facts))
         async with AsyncExitStack() as stack:
             recording = await stack.enter_async_context(
                 self._recording(stored, secrets, options, resumed=False)

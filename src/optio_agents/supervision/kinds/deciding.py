@@ -37,7 +37,7 @@ from . import setup_of
 from .reaching import ConversationReach, Wording
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from optio_agents.agents import Agent
     from optio_agents.conversation.contract import PermissionRequest, ToolCall
@@ -105,8 +105,10 @@ class OwnerReach(ConversationReach):
 
     async def decide(self, request: PermissionRequest) -> PermissionDecision:
         """Have it decided by whoever may, and written down."""
+        if self._wording.reports(self._agent, request):
+            return PermissionDecision("allow")
         roots = self._wording.delivers(self._agent, request)
-        if self._wording.reports(self._agent, request) or (roots and await self._within(roots)):
+        if roots and not (await self._agent.query("links", *roots)).strip():  # that lead elsewhere
             return PermissionDecision("allow")
         opened = OpenRequest.of(request)
         self.left_open.discard(request.id)
@@ -143,10 +145,6 @@ class OwnerReach(ConversationReach):
                         except StoreError as error:  # it was decided all the same
                             self._fail(error)
         return PermissionDecision("deny")  # nobody wants it any more
-
-    async def _within(self, roots: Sequence[str]) -> bool:
-        """It writes into deliverables of its own, and no link there leads out of them."""
-        return not (await self._agent.query("links", *roots)).strip()
 
     async def _ask(self, request: PermissionRequest) -> tuple[PermissionDecision, str]:
         with anyio.CancelScope() as patience, self._patient(patience.cancel):
