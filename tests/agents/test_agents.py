@@ -243,7 +243,7 @@ async def test_an_agent_with_default_signals_dies_of_an_interrupt(host):
 @pytest.mark.parametrize("name", ["KILL", "TERM"])
 async def test_the_signal_that_ended_an_agent_is_known(host, name):
     async with ready(host), started(host, "exec sleep 1000") as agent:
-        await agent.signal(name, group=False)
+        os.kill(agent.process.pid, signal.Signals[f"SIG{name}"])
         end = await agent.wait()
         assert (end.signal, end.how) == (name, "exited")
 

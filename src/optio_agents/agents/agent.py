@@ -219,16 +219,15 @@ class Agent:
                         if end := await self.end():
                             return end
 
-    async def signal(self, name: str, *, group: bool = True) -> None:
-        """Send a signal, as "INT", to the agent's process group, or to it alone.
+    async def signal(self, name: str) -> None:
+        """Send a signal, as "INT", to the agent's process group.
 
         Raises InputClosed when it has ended. Not repeated: HostLost says that nobody knows,
         CommandTimedOut (after 30 s with a link) likewise; ConnectError, that it was not sent.
         """
         if f"SIG{name}" not in signals.Signals.__members__:
             raise ValueError(f"{name!r} is no signal")
-        whom = "group" if group else "process"
-        args = self.session, name, whom, str(self.process or "")
+        args = self.session, name, str(self.process or "")
         await self._directory.run_once("state signal", *args)
 
     async def stop(self, *, grace: float = 5.0) -> StopReport:
@@ -277,10 +276,9 @@ class Agent:
         path = posixpath.join(self.directory, name)
         return self._host.follow(path, cursor, journal=True, limit=limit, process=self.process)
 
-    async def last_stderr(self, size: int = 4096) -> str:
+    async def last_stderr(self) -> str:
         """The end of its standard error, as far as it can be decoded. Waits as `say` does."""
-        said = await self._directory.run("tail", self.session, "stderr", str(size))
-        return said.decode(errors="replace")
+        return (await self.query("tail")).decode(errors="replace")
 
     @asynccontextmanager
     async def own(

@@ -1,4 +1,4 @@
-# DIR TAG NAME SIZE: the last SIZE bytes of a file of the session.
-# shellcheck shell=sh disable=SC2154
+# DIR TAG: the end of the agent's standard error.
+# shellcheck shell=sh
 enter "$1" "$2"
-! plain "$3" || tail -c "$4" "$3"
+! plain stderr || tail -c 4096 stderr
