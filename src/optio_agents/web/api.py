@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     from optio_agents.team.stores.journal import TurnJournal
 
-    from .guard import Access, Guard
+    from .guard import Access
     from .hub import Hub
 
 
@@ -78,7 +78,6 @@ class Api:
         self._acting = Acting(hub)
         self._patience = patience
         self._static = dict(_static())
-        self.guard: Guard  # who knows the cookie
 
     def application(self) -> Starlette:
         one = "/api/sessions/{session}"
@@ -219,7 +218,7 @@ class Api:
     def _with_cookie(self, request: Request, *, ends: bool) -> Response:
         answer = _answer({})
         host = request.headers.get("host", "").lower()
-        answer.headers["set-cookie"] = self.guard.cookie_header(host, ends=ends)
+        answer.headers["set-cookie"] = self._access.cookie_header(host, ends=ends)
         return answer
 
     async def links(self, request: Request) -> Response:

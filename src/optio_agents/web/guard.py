@@ -61,6 +61,7 @@ class Access:
 
     token: str
     url: str | None = None  # under which browsers come, where that is not our own address
+    cookie: str = "optio-agents"  # its name
     _codes: dict[str, float] = field(default_factory=dict)  # with the time that each ends
     _wrong: dict[str, deque[float]] = field(default_factory=lambda: defaultdict(deque))
 
@@ -119,6 +120,13 @@ class Access:
         schemes = [known] if host == self.outside else ["http", "https"]
         return origin.lower() in {f"{scheme}://{host}" for scheme in schemes}
 
+    def cookie_header(self, host: str, *, ends: bool) -> str:
+        """What gives a browser the token, or takes it away."""
+        behind_tls = (self.url or "").startswith("https:") and host == self.outside
+        value, age = ("", 0) if ends else (self.token, _KEPT)
+        more = "; HttpOnly; SameSite=Strict" + ("; Secure" if behind_tls else "")
+        return f"{self.cookie}={value}; Path=/; Max-Age={age}{more}"
+
 
 def _is_address(name: str) -> bool:
     try:
@@ -131,8 +139,8 @@ def _is_address(name: str) -> bool:
 class Guard:
     """In front of the whole application, as ASGI has it."""
 
-    def __init__(self, app: ASGIApp, access: Access, *, cookie: str) -> None:
-        self._app, self._access, self._cookie = app, access, cookie
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app, self._access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -190,16 +198,9 @@ class Guard:
         # by hand: another program's cookie on this address must not spoil the reading of ours
         for one in headers.get("cookie", "").split(";"):
             name, _, text = one.strip().partition("=")
-            if name == self._cookie:
+            if name == self._access.cookie:
                 return text
         return ""
-
-    def cookie_header(self, host: str, *, ends: bool = False) -> str:
-        """What gives a browser the token, or takes it away."""
-        secure = self._access.url or ""
-        more = "; Secure" if secure.startswith("https:") and host == self._access.outside else ""
-        value, age = ("", 0) if ends else (self._access.token, _KEPT)
-        return f"{self._cookie}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{more}"
 
 
 async def refuse(refused: RequestRefused, send: Send) -> None:

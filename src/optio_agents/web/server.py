@@ -85,16 +85,16 @@ async def serve(
     *url* is how browsers reach it where that is not our own address; *patience* the seconds after
     which a browser that takes nothing is cut off. Raises OSError where nobody may listen there.
     """
-    access = Access(token or new_token(), url.rstrip("/") if url else None)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.create_server((host, port), family=family)
     name = f"[{host}]" if family == socket.AF_INET6 else host
     port = listening.getsockname()[1]
+    ours = url.rstrip("/") if url else None
+    access = Access(token or new_token(), ours, cookie=f"optio-agents-{port}")
     hub, reader = Hub(store), TurnJournal(store.path)
     api = Api(hub, access, reader, patience=patience)
-    api.guard = Guard(api.application(), access, cookie=f"optio-agents-{port}")
     config = uvicorn.Config(
-        api.guard,
+        Guard(api.application(), access),
         http=BrowserConnection,
         ws="none",
         lifespan="off",
