@@ -7,7 +7,6 @@ their first bytes; what is shown as text comes as JSON.
 from __future__ import annotations
 
 import os
-import posixpath
 import stat
 import tempfile
 from contextlib import asynccontextmanager
@@ -17,8 +16,7 @@ from urllib.parse import quote
 import anyio
 import anyio.to_thread
 
-from optio_agents.cli.verbs.files import announced_in, changes_in, fetch_announced
-from optio_agents.context import HookContext
+from optio_agents.cli.verbs.files import announced_in, changes_in, fetch_announced, hand_over
 from optio_agents.display import visible, visible_block
 from optio_agents.errors import AgentError
 from optio_agents.supervision.sessions import host_of
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from optio_agents.context import ProcessContext
     from optio_agents.store import Store
 
 
@@ -150,13 +147,11 @@ async def put(store: Store, session: str, name: str, body: AsyncIterator[bytes])
     if name in ("", ".", "..") or "/" in name or not name.isprintable() or len(name.encode()) > 200:
         raise RequestRefused(422, "a file has a plain name, without a directory")
     async with host_of(await store.session(session)) as host:
-        target = posixpath.relpath(posixpath.join(host.logdir, "attached", name), host.workdir)
-        context = HookContext(cast("ProcessContext", _Silent()), host)
         try:
-            await context.copy_file(_bounded(body), target)
+            path = await hand_over(host, _bounded(body), f"attached/{name}")
         except ValueError as error:
             raise AgentError(str(error)) from error
-        return {"v": 1, "receipt": "put", "path": posixpath.join(host.logdir, "attached", name)}
+    return {"receipt": "put", "path": path}
 
 
 async def _bounded(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -167,10 +162,3 @@ async def _bounded(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             raise RequestRefused(413, f"a file has at most {_MOST >> 30} GiB")
         if data:
             yield data
-
-
-class _Silent:
-    """Who copies a file for a person reports to nobody."""
-
-    def report_progress(self, percent: float | None, message: str | None = None) -> None:
-        pass

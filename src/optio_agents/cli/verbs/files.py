@@ -21,7 +21,8 @@ from optio_agents.errors import AgentError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from optio_agents.hosts.files.progress import Progress
+    from optio_agents.hosts.files.progress import PercentCallback, Progress
+    from optio_agents.hosts.files.put import Readable
     from optio_agents.hosts.host import Host
     from optio_agents.store import Store, StoredSession
 
@@ -122,7 +123,6 @@ def put(session: str, file: Path) -> None:
 
 
 async def _put(beginning: str, file: Path, size: int) -> str:
-    from optio_agents.context import refuse_links
     from optio_agents.store import Store
 
     refuse_inside_a_session()
@@ -131,13 +131,23 @@ async def _put(beginning: str, file: Path, size: int) -> str:
     if session.over:
         raise AgentError(f"session {session.id} is over: nobody would read it")
     async with reached(session) as host:
-        top = await host.path(host.logdir)
-        target = posixpath.join(top, "uploads", file.name)
-        await refuse_links(host, top, target)
         with telling_how_far(f"sending {visible(file.name)}") as tell:
-            await host.put_file_to_host(
-                file, target, progress_cb=lambda done, _: tell(int(size * (done or 0) / 100), size)
-            )
+
+            def progress(done: float | None, _: str | None = None) -> None:
+                tell(int(size * (done or 0) / 100), size)
+
+            return await hand_over(host, file, f"uploads/{file.name}", progress)
+
+
+async def hand_over(
+    host: Host, source: Readable, name: str, progress: PercentCallback | None = None
+) -> str:
+    """Put *source* below the directory of the agent's log. Raises ValueError for a link there."""
+    from optio_agents.context import refuse_links
+
+    target = posixpath.join(await host.path(host.logdir), name)
+    await refuse_links(host, await host.path(host.workdir), target)
+    await host.put_file_to_host(source, target, progress_cb=progress)
     return target
 
 
