@@ -177,10 +177,8 @@ async def test_silence_is_broken(office: Office, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_long_record_comes_without_its_longest_value(office: Office) -> None:
-    from optio_agents.web.shown import line
-
     record = {"kind": "permission", "input": {"command": "x" * 200_000}, "words": "y", "number": 3}
-    assert json.loads(line(record)) == {
+    assert json.loads(streams.line(record)) == {
         "kind": "permission",
         "words": "y",
         "number": 3,

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 
 from optio_agents.cli.screen import questions
+from optio_agents.conversation.claude.permissions import grants, questions as questions_whole
 from optio_agents.display import visible
 from optio_agents.errors import AgentError
 from optio_agents.supervision import OpenRequest, find_session
 
 from .guard import RequestRefused
-from .shown import asked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +40,7 @@ WITHIN = 60.0  # seconds for a host to do what is asked
 _WRITING = 2.0  # seconds until a decision that the agent has is written down
 _KNOWN = 1000  # requests whose answers are kept
 _NAME = 40  # characters of who somebody says they are
+_TEXT = 20_000  # characters of a question, a choice, or what is granted
 
 
 class Once:
@@ -141,15 +142,47 @@ class Acting:
         """All that is asked there now, as whoever decides has to see it."""
         async with find_session(session, store=self._hub.store) as live:
             if live.state.phase != "unattended":
-                return [asked(one) for one in live.requests]  # nothing secret was written down
-            with anyio.fail_after(WITHIN):  # nobody writes down what it asks
-                return [asked(one, hide=live.secrets.hide) for one in await live.read_requests()]
+                found = live.requests
+            else:
+                with anyio.fail_after(WITHIN):  # nobody writes down what it asks
+                    found = await live.read_requests()
+            return [_asked(one, live.secrets.hide) for one in found]
 
     async def taken(self, session: str) -> list[str]:
         """The names of messages that have reached the agent."""
         with anyio.fail_after(WITHIN):
             async with find_session(session, store=self._hub.store) as live:
                 return sorted(await live.taken())
+
+
+def _asked(opened: OpenRequest, hide: Callable[[str], str]) -> Receipt:
+    """All that an open request asks, as whoever decides it has to see it."""
+    request = opened.request
+    return {
+        "request": request.id,
+        "digest": opened.digest,
+        "tool": visible(request.tool_name, limit=60),
+        "heading": questions.heading(request),
+        "body": hide(questions.body(request)),
+        "readable": questions.readable(request),
+        "grants": [visible(one, limit=_TEXT) for one in grants(request)],
+        "questions": [
+            {
+                "question": one["question"],
+                "words": visible(one["question"], limit=_TEXT),
+                "several": bool(one.get("multiSelect")),
+                "options": [
+                    {
+                        "label": option["label"],
+                        "words": visible(option["label"], limit=_TEXT),
+                        "about": visible(str(option.get("description") or ""), limit=_TEXT),
+                    }
+                    for option in one["options"]
+                ],
+            }
+            for one in questions_whole(request)
+        ],
+    }
 
 
 def _decision(opened: OpenRequest, given: Mapping[str, Any]) -> PermissionDecision:

@@ -25,6 +25,7 @@ import getpass
 import json
 import platform
 import time
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from importlib.resources import files as resources
@@ -115,7 +116,7 @@ class Api:
         given = request.path_params["session"]
         return given if given in self._hub.rows else (await self._hub.store.session(given)).id
 
-    def _stream(self, work: Any) -> streams.EventStream:
+    def _stream(self, work: streams.Work) -> streams.EventStream:
         return streams.EventStream(work, self._patience)
 
     async def sessions(self, request: Request) -> Response:
@@ -123,7 +124,7 @@ class Api:
         return _json(f'{{"v":1,"place":"{self._hub.place}","sessions":[{rows}]}}')
 
     async def overview(self, request: Request) -> streams.EventStream:
-        return self._stream(streams.overview(self._hub, _place(request)))
+        return self._stream(partial(streams.overview, self._hub, _place(request)))
 
     async def session(self, request: Request) -> Response:
         session = await self._id(request)
@@ -137,7 +138,7 @@ class Api:
         if place and not (place.isdecimal() and len(place) < 18):
             raise RequestRefused(422, "a place in the events of a session is a number")
         session = await self._id(request)
-        return self._stream(streams.session_events(self._hub, session, int(place or 0)))
+        return self._stream(partial(streams.session_events, self._hub, session, int(place or 0)))
 
     async def requests(self, request: Request) -> Response:
         return _answer({"requests": await self._acting.requests(await self._id(request))})
@@ -146,8 +147,8 @@ class Api:
         return _answer({"taken": await self._acting.taken(await self._id(request))})
 
     async def conversation(self, request: Request) -> streams.EventStream:
-        work = conversation(self._hub, await self._id(request), _place(request))
-        return self._stream(work)
+        session = await self._id(request)
+        return self._stream(partial(conversation, self._hub, session, _place(request)))
 
     async def deliverables(self, request: Request) -> Response:
         found = await files.deliverables(self._hub.store, await self._id(request))
@@ -180,7 +181,7 @@ class Api:
 
     async def tree(self, request: Request) -> streams.EventStream:
         team, turn = request.path_params["team"], request.path_params["turn"]
-        return self._stream(turns.tree(self._hub, self._reader, team, turn))
+        return self._stream(partial(turns.tree, self._hub, self._reader, team, turn))
 
     async def questions(self, request: Request) -> Response:
         return _answer({"questions": await turns.questions(self._reader)})

@@ -56,31 +56,25 @@ _PASSAGE = 20_000  # characters of one passage
 _QUEUE = 1 << 20  # bytes of a queue that are kept in memory
 
 
-def conversation(hub: Hub, session: str, place: str) -> Callable[[Write], Awaitable[None]]:
+async def conversation(hub: Hub, session: str, place: str, write: Write) -> None:
     """What is told behind *place*, to the end."""
-
-    async def work(write: Write) -> None:
-        try:
-            stored = await hub.store.session(session)
-            begin = Bookmark.load(place)
-            async with (
-                find_session(session, store=hub.store) as live,
-                live.output(begin.cursor) as batches,
-            ):
-                telling = Telling(
-                    reader_of(stored), live.secrets, begin, lambda: _prompts_of(stored)
-                )
-                await write(message("{}", event="reached"))
-                async for batch in batches:
-                    told = await telling.tell(batch)
-                    await write(message(told, id=telling.place.dump()))  # all of it, or none
-                if told := await telling.close():
-                    await write(message(told, id=telling.place.dump()))
-                await write(message("{}", event="over"))
-        except OptioAgentsError as error:
-            await write(message(as_json({"text": sentence(error)}), event="trouble"))
-
-    return work
+    try:
+        stored = await hub.store.session(session)
+        begin = Bookmark.load(place)
+        async with (
+            find_session(session, store=hub.store) as live,
+            live.output(begin.cursor) as batches,
+        ):
+            telling = Telling(reader_of(stored), live.secrets, begin, lambda: _prompts_of(stored))
+            await write(message("{}", event="reached"))
+            async for batch in batches:
+                told = await telling.tell(batch)
+                await write(message(told, id=telling.place.dump()))  # all of it, or none
+            if told := await telling.close():
+                await write(message(told, id=telling.place.dump()))
+            await write(message("{}", event="over"))
+    except OptioAgentsError as error:
+        await write(message(as_json({"text": sentence(error)}), event="trouble"))
 
 
 async def _prompts_of(session: StoredSession) -> Sequence[str]:

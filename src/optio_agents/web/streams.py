@@ -9,21 +9,25 @@ missing, and nothing comes twice.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 import anyio.lowlevel
 
+from optio_agents.cli.output import as_json
+from optio_agents.cli.screen.records import Record, records_of, words
 from optio_agents.concurrency import task_group
+from optio_agents.display import visible_block
+from optio_agents.supervision import TurnEnded
 from optio_agents.supervision.events import event_of
 
-from .shown import line, shown
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
     from starlette.types import Receive, Scope, Send
+
+    from optio_agents.supervision import SessionEvent
 
     from .hub import Hub
 
@@ -31,11 +35,15 @@ if TYPE_CHECKING:
 PATIENCE = 30.0  # seconds in which a reader takes something
 BEAT = 15.0  # seconds after which silence is broken, so that a dead link is noticed
 _PAGE = 200  # events that are read at once
+_TEXTS = {"answer", "sent", "done", "error", "attention", "notice", "check", "restart", "turn"}
+_BLOCK = 20_000  # characters of a text among others
+_LONG = 1 << 16  # characters of a record
 _START = [
     (b"content-type", b"text/event-stream"),
     (b"x-accel-buffering", b"no"),  # a proxy that gathers would hold back the news
 ]
 Write: TypeAlias = Callable[[str], Awaitable[None]]
+Work: TypeAlias = Callable[[Write], Awaitable[None]]
 
 
 def message(data: str, *, id: str = "", event: str = "") -> str:  # noqa: A002 - the field's name
@@ -48,7 +56,7 @@ def message(data: str, *, id: str = "", event: str = "") -> str:  # noqa: A002 -
 class EventStream:
     """An answer that *work* writes, until it returns or nobody reads it any more."""
 
-    work: Callable[[Write], Awaitable[None]]
+    work: Work
     patience: float = PATIENCE
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,57 +90,71 @@ class EventStream:
             await send({"type": "http.response.body", "body": b""})
 
 
-def overview(hub: Hub, place: str) -> Callable[[Write], Awaitable[None]]:
+async def overview(hub: Hub, place: str, write: Write) -> None:
     """How all sessions stand, and what changes in that, behind *place*."""
-
-    async def work(write: Write) -> None:
-        after = hub.after(place)
-        if not after:
-            await write(message("{}", event="all"))  # forget what you have
-        while True:
-            news, version = hub.bell.next, hub.version
-            if version > after:
-                rows = [row.record for row in hub.rows.values() if row.version > after]
-                gone = [session for session, at in hub.gone.items() if at > after]
-                data = f'{{"v":1,"sessions":[{",".join(rows)}],"gone":{as_json_list(gone)}}}'
-                after = version
-                await write(message(data, id=f"{hub.epoch}-{after}"))
-            await _until(news, write)
-
-    return work
+    after = hub.after(place)
+    if not after:
+        await write(message("{}", event="all"))  # forget what you have
+    while True:
+        news, version = hub.bell.next, hub.version
+        if version > after:
+            rows = ",".join(row.record for row in hub.rows.values() if row.version > after)
+            # ids of sessions: plain names
+            gone = ",".join(f'"{session}"' for session, at in hub.gone.items() if at > after)
+            after = version
+            data = f'{{"v":1,"sessions":[{rows}],"gone":[{gone}]}}'
+            await write(message(data, id=f"{hub.epoch}-{after}"))
+        await until(news, write)
 
 
-def as_json_list(texts: Iterable[str]) -> str:
-    return "[" + ",".join(f'"{text}"' for text in texts) + "]"  # ids of sessions: plain names
-
-
-def session_events(hub: Hub, session: str, after: int) -> Callable[[Write], Awaitable[None]]:
+async def session_events(hub: Hub, session: str, after: int, write: Write) -> None:
     """All that happened behind event number *after*, and what happens, to the end."""
-
-    async def work(write: Write) -> None:
-        nonlocal after
-        standing = 0
-        while True:
-            news = hub.news_of(session)
-            row = hub.rows.get(session)  # asked before the rest, or that is cut short
-            if row is not None and row.version > standing:
-                standing = row.version
-                await write(message(row.record, event="session"))
-            while rows := await hub.store.events(session, after=after, most=_PAGE):
-                after = rows[-1].number
-                events = (event_of(one) for one in rows)
-                records = (record for event in events for record in shown(event, session))
-                await write("".join(message(line(r), id=str(r["number"])) for r in records))
-            if row is None and await hub.store.find(session) is None:
-                return await write(message("{}", event="gone"))
-            if row is not None and row.complete:
-                return await write(message("{}", event="over"))
-            await _until(news, write)
-
-    return work
+    standing = 0
+    while True:
+        news = hub.news_of(session)
+        row = hub.rows.get(session)  # asked before the rest, or that is cut short
+        if row is not None and row.version > standing:
+            standing = row.version
+            await write(message(row.record, event="session"))
+        while rows := await hub.store.events(session, after=after, most=_PAGE):
+            after = rows[-1].number
+            records = (record for one in rows for record in shown(event_of(one), session))
+            await write("".join(message(line(r), id=str(r["number"])) for r in records))
+        if row is None and await hub.store.find(session) is None:
+            return await write(message("{}", event="gone"))
+        if row is not None and row.complete:
+            return await write(message("{}", event="over"))
+        await until(news, write)
 
 
-async def _until(news: anyio.Event, write: Write) -> None:
+def shown(event: SessionEvent, session: str) -> Iterator[Record]:
+    """The records of `--json`, with `words` that are safe to show.
+
+    They are the text for a person, on as many lines as it has: control, turning and hiding
+    characters are escapes by now, so that what is shown is all that there is.
+    """
+    for record in records_of(event, session):
+        if isinstance(event, TurnEnded):
+            record["usage"] = asdict(event.turn.usage) if event.turn.usage else None
+            record["usd"] = event.turn.cost
+        text = record.get("text")
+        if record["kind"] in _TEXTS and isinstance(text, str):
+            record["words"] = visible_block(text, limit=_BLOCK)
+        else:
+            record["words"] = words(record)
+        yield record
+
+
+def line(record: Record) -> str:
+    """*record* as JSON; one too long to be looked at among others, without its longest values."""
+    text = as_json(record)
+    if len(text) <= _LONG:
+        return text
+    short = {name: value for name, value in record.items() if len(as_json({"": value})) < 4096}
+    return as_json({**short, "words": record["words"][:_BLOCK], "cut": len(text)})
+
+
+async def until(news: anyio.Event, write: Write) -> None:
     """Wait for *news*, for a while."""
     with anyio.move_on_after(BEAT) as beat:
         await news.wait()

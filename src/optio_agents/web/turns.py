@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -12,7 +11,7 @@ from optio_agents.display import visible, visible_block
 from optio_agents.team.stores import OVER
 
 from .acting import text_of, who
-from .streams import BEAT, Write, message
+from .streams import message, until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,10 +20,12 @@ if TYPE_CHECKING:
     from optio_agents.team.stores.journal import TurnJournal
 
     from .hub import Hub
+    from .streams import Write
 
 
 _QUESTION = 1 << 20  # characters of what a person is asked
 _TEXT = 4000  # characters of what was said
+_GATHERING = 0.1  # seconds in which changes become one look
 
 
 def of_turn(row: Row, team: str, used: Mapping[str, float] | None = None) -> dict[str, Any]:
@@ -81,28 +82,18 @@ async def answer(
     return {"receipt": "answered" if won else "late"}
 
 
-def tree(hub: Hub, reader: TurnJournal, team: str, root: str) -> Callable[[Write], Awaitable[None]]:
+async def tree(hub: Hub, reader: TurnJournal, team: str, root: str, write: Write) -> None:
     """The turns below *root*, and each of them again when it changes."""
-
-    async def work(write: Write) -> None:
-        known: dict[str, str] = {}
-        while True:
-            news = hub.journal.next
-            rows = [one.row for one in await reader.family(team, root)]
-            used = await reader.used(team, root)
-            found = {row.id: as_json(of_turn(row, team, used.get(row.id))) for row in rows}
-            if changed := [text for turn, text in found.items() if known.get(turn) != text]:
-                known = found
-                await write(message(f'{{"v":1,"turns":[{",".join(changed)}]}}'))
-            if not rows or all(row.state in OVER for row in rows):
-                return await write(message("{}", event="over"))
-            with anyio.move_on_after(BEAT) as beat:
-                await news.wait()
-                await anyio.sleep(_GATHERING)
-            if beat.cancelled_caught:
-                await write(message("{}", event="beat"))
-
-    return work
-
-
-_GATHERING = 0.1  # seconds in which changes become one look
+    known: dict[str, str] = {}
+    while True:
+        news = hub.journal.next
+        rows = [one.row for one in await reader.family(team, root)]
+        used = await reader.used(team, root)
+        found = {row.id: as_json(of_turn(row, team, used.get(row.id))) for row in rows}
+        if changed := [text for turn, text in found.items() if known.get(turn) != text]:
+            known = found
+            await write(message(f'{{"v":1,"turns":[{",".join(changed)}]}}'))
+        if not rows or all(row.state in OVER for row in rows):
+            return await write(message("{}", event="over"))
+        await until(news, write)
+        await anyio.sleep(_GATHERING)
