@@ -67,14 +67,27 @@ def _fold(line: str, width: int, indent: int) -> str:
 
 
 @contextmanager
-def telling_if_slow(words: str = "waiting for its host …") -> Iterator[None]:
-    """Say *words* to a person who looks on, where the block takes longer than a second."""
+def telling_if_slow(
+    words: str = "waiting for its host …",
+    *,
+    say: Callable[[str], None] | None = None,
+    unless: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:
+    """Say *words* to a person who looks on, where the block takes longer than a second.
+
+    *say* is how, where something is drawn there, and *unless* asked when it is time.
+    """
     import asyncio  # `prompt` does without
 
     if not sys.stderr.isatty():
         yield
         return
-    timer = asyncio.get_running_loop().call_later(_SLOW, lambda: click.echo(words, err=True))
+
+    def tell() -> None:
+        if not unless():
+            say(words) if say else click.echo(words, err=True)
+
+    timer = asyncio.get_running_loop().call_later(_SLOW, tell)
     try:
         yield
     finally:

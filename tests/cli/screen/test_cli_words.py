@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from optio_agents.cli.screen import questions
-from optio_agents.cli.screen.lines import ForPerson
 from optio_agents.cli.screen.live import LiveRow
-from optio_agents.cli.screen.records import records_of, words
+from optio_agents.cli.screen.records import ForPerson, records_of, words
 from optio_agents.conversation import PermissionRequest
 from optio_agents.conversation.contract import TurnResult
 from optio_agents.supervision.events import AgentEvent, RequestDecided, RequestOpened, TurnEnded

@@ -29,8 +29,7 @@ from optio_agents.supervision import events
 
 from .asking import Asking
 from .keys import can_be_read, keys, operator_name
-from .lines import ForPerson
-from .records import records_of, words
+from .records import ForPerson, records_of, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -40,8 +39,7 @@ if TYPE_CHECKING:
     from optio_agents.conversation import PermissionDecision, PermissionRequest
     from optio_agents.store import StoredSession
 
-    from .lines import Ask
-    from .records import Record
+    from .records import Ask, Record
 
 
 _TICK = 0.5  # seconds between redraws while nothing happens

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any, assert_never
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
+
+import click
 
 from optio_agents.cli.exits import outcome_code
-from optio_agents.cli.output import folded
-from optio_agents.display import visible
+from optio_agents.cli.output import as_json, folded, mute
+from optio_agents.conversation.contract import gist
+from optio_agents.display import visible, visible_block
 from optio_agents.protocol.events import (
     AttentionEvent,
     BrowserEvent,
@@ -31,13 +35,19 @@ from optio_agents.protocol.parser import parse_log_line
 from optio_agents.supervision import events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
+    from optio_agents.conversation import PermissionDecision, PermissionRequest
     from optio_agents.store.records import Delivery, LastWords, SessionResult, StoredSession
+
+    Ask: TypeAlias = Callable[[str, PermissionRequest], Awaitable[PermissionDecision]]
 
 
 VERSION = 1
 _LONG = 10_000  # characters of a request on a plain line
+_GIST = 200  # characters of what a decision was about
+_TOO_MUCH = {"agent", "phase"}  # kinds that only a program wants to see each of
 Record = dict[str, Any]
 
 
@@ -239,3 +249,74 @@ def of_result(result: SessionResult, **about: Any) -> Record:
         abandoned=list(result.abandoned),
         **about,
     )
+
+
+# The view of it where no person watches.
+
+
+class ForPerson:
+    """What a person is told of records, by what was told before."""
+
+    def __init__(self) -> None:
+        self._words: dict[Any, str] = {}
+        self._asked: dict[str, str] = {}  # by the ids of requests, which tell nobody anything
+
+    def read(self, records: Iterable[Record]) -> Iterator[Record]:
+        """*records* without steps of a delivery whose words stood there; decisions say of what."""
+        for record in records:
+            match record:
+                case {"kind": "delivery", "session": session, "path": path}:
+                    text = words(record)
+                    before, self._words[session, path] = self._words.get((session, path)), text
+                    if before == text:
+                        continue
+                case {"kind": "permission", "request": request, "tool": tool, "input": given}:
+                    self._asked[request] = f"{tool} `{gist(given)[:_GIST]}`"
+                case {"kind": "question", "request": request}:
+                    self._asked[request] = "its question"
+                case {"kind": "decision", "request": request} if request in self._asked:
+                    record["asked"] = self._asked.pop(request)
+            yield record
+
+
+class LinesView:
+    """Plain lines, or JSON ones, of any number of sessions."""
+
+    ask: Ask | None = None  # puts a question to whoever sits here; cancelled if answered elsewhere
+
+    def __init__(self, *, as_lines: bool) -> None:
+        self._json, self._for_person = as_lines, ForPerson()
+        self.spoiled = False  # something could not be shown
+        self.known: dict[str, StoredSession] = {}  # as the journal has them; who reads it puts them
+
+    def shown(
+        self, sessions: Iterable[str], leave: Callable[[], None]
+    ) -> AbstractContextManager[None]:
+        """Show these while the block lasts; *leave* when asked to. Entered on the event loop."""
+        return nullcontext()
+
+    def observe(self, session: str, event: events.SessionEvent) -> None:
+        """Show what was seen, at once. Raises BrokenPipeError when nobody looks any more."""
+        records = records_of(event, session)
+        if self._json:
+            for record in records:
+                self._write(as_json(record))
+            return
+        for record in self._for_person.read(records):
+            if record["kind"] not in _TOO_MUCH:
+                self._write(plain(record))
+
+    def _write(self, line: str) -> None:
+        try:
+            click.echo(line)
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # a full disk
+            mute()
+            self.spoiled = True
+            self.say(f"what is seen cannot be written ({error}); the session goes on")
+
+    def say(self, text: str) -> None:
+        """Tell the operator a sentence, safe to print whatever it quotes."""
+        lines = visible_block(text).replace("\n", "\n  ")  # or one might pass for ours
+        click.echo(f"optio-agents: {lines}", err=True)

@@ -19,7 +19,7 @@ import anyio
 
 from optio_agents.cli import exits
 from optio_agents.cli.exits import sentence
-from optio_agents.cli.output import mute, noticing_silence, warnings
+from optio_agents.cli.output import mute, noticing_silence, telling_if_slow, warnings
 from optio_agents.concurrency import task_group
 from optio_agents.display import visible
 from optio_agents.errors import (
@@ -35,26 +35,25 @@ from optio_agents.supervision.supervise import supervise
 
 from .keys import operator_name
 from .notify import notifier, target
-from .records import records_of
+from .records import LinesView, records_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping
 
     from anyio.abc import TaskGroup
 
     from optio_agents.cli.options import CommandOptions
-    from optio_agents.conversation.contract import (
-        PermissionHandler,
-    )
+    from optio_agents.conversation import PermissionDecision, PermissionRequest
     from optio_agents.hosts.host import Host
-    from optio_agents.session.options import DeliverableFileCallback
     from optio_agents.store import Store
     from optio_agents.supervision.events import Observer, SessionEvent
     from optio_agents.supervision.kinds import AgentSpec
     from optio_agents.supervision.live import Session
 
-    from .lines import View
+    from .live import LiveView
     from .notify import Notifier
+
+    View: TypeAlias = LinesView | LiveView
 
 
 # Ctrl-C and the other ways to ask this process to end, and what they mean for its sessions.
@@ -65,13 +64,10 @@ _SLOW = 0.5  # seconds after which leaving is said to take longer
 
 
 @asynccontextmanager
-async def signals(terminal: Terminal, sessions: Sequence[ShownSession]) -> AsyncIterator[None]:
+async def signals(terminal: Terminal) -> AsyncIterator[None]:
     """Ctrl-C once interrupts the turn, twice leaves; a polite end of ours leaves at once."""
-    loop = asyncio.get_running_loop()
+    loop, sessions = asyncio.get_running_loop(), terminal.sessions
     pressed = float("-inf")
-
-    def leave() -> None:
-        terminal.leave(sessions)
 
     def interrupt() -> None:
         nonlocal pressed
@@ -79,9 +75,9 @@ async def signals(terminal: Terminal, sessions: Sequence[ShownSession]) -> Async
             return None
         before, pressed = pressed, loop.time()
         if pressed - before < _AGAIN or not any(one.began for one in sessions):
-            return leave()
+            return terminal.leave()
         if all(one.looks_on for one in sessions):  # the turn is another's to interrupt
-            return leave()
+            return terminal.leave()
         after = (
             "stops the agent" if terminal.options.stop_on_exit else "leaves, and the agent goes on"
         )
@@ -103,9 +99,9 @@ async def signals(terminal: Terminal, sessions: Sequence[ShownSession]) -> Async
         tasks.start_soon(tell)
         loop.add_signal_handler(signal.SIGINT, interrupt)
         for number in signal.SIGTERM, signal.SIGHUP:
-            loop.add_signal_handler(number, leave)
+            loop.add_signal_handler(number, terminal.leave)
         try:
-            with noticing_silence(leave):
+            with noticing_silence(terminal.leave):
                 yield
         finally:
             for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
@@ -115,7 +111,7 @@ async def signals(terminal: Terminal, sessions: Sequence[ShownSession]) -> Async
             tasks.cancel_scope.cancel()
 
 
-def leaving(terminal: Terminal, sessions: Sequence[ShownSession]) -> Callable[[], None]:
+def leaving(terminal: Terminal) -> Callable[[], None]:
     """What `q` does: it leaves at once, but where that stops agents, it is asked twice."""
     pressed = float("-inf")
 
@@ -124,8 +120,7 @@ def leaving(terminal: Terminal, sessions: Sequence[ShownSession]) -> Callable[[]
         before, pressed = pressed, asyncio.get_running_loop().time()
         if terminal.options.stop_on_exit and pressed - before > _AGAIN:
             return terminal.view.say("q again stops the agent")
-        terminal.leave(sessions)
-        return None
+        return terminal.leave()
 
     return leave
 
@@ -136,7 +131,6 @@ Run: TypeAlias = Callable[["ShownSession"], Awaitable[SessionResult | int]]
 # The sessions that are to be run, by their ids.
 FindRuns: TypeAlias = Callable[["Terminal"], Awaitable[dict[str, Run]]]
 
-_REACHING = 1.0  # seconds until a host that does not answer is named
 _SOON = 5.0  # seconds until a session that began elsewhere is seen
 _INTERRUPTING = 20.0  # seconds for the agent to be reached with an interrupt
 
@@ -147,10 +141,8 @@ class ShownSession:
 
     session: str
     terminal: Terminal
-    notifier: Notifier | None
     detach: anyio.Event = field(default_factory=anyio.Event)
     cancel: anyio.Event = field(default_factory=anyio.Event)
-    left: anyio.Event = field(default_factory=anyio.Event)  # our part is about to end
     trying: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     began: bool = False  # until then there is nothing to leave behind
     looks_on: bool = False  # another process owns it
@@ -173,7 +165,7 @@ class ShownSession:
             self.terminal.view.observe(self.session, event)
         except BrokenPipeError:
             mute()
-            self.leave()
+            self.terminal.leave()
         match event:
             case StateChanged() if _is_idle(event):
                 hint = f"optio-agents send {self.called} TEXT"
@@ -187,24 +179,15 @@ class ShownSession:
 
     def _notify(self, event: SessionEvent) -> None:
         """Tell a person who is away from the terminal, where it takes one."""
-        for record in records_of(event, self.session) if self.notifier else ():
-            asked = (
-                record["kind"] in ("permission", "question")
-                and self.terminal.options.permission == "ask"
-            )
+        if (notifier := self.terminal.notifier) is None:
+            return
+        may_ask = self.terminal.options.permission == "ask"
+        for record in records_of(event, self.session):
+            asked = record["kind"] in ("permission", "question") and may_ask
             lost = record["kind"] == "link" and record["state"] not in ("new", "up", "closed")
             kinds = ("attention", "finished", "turn")
-            if self.notifier and (asked or lost or _is_idle(event) or record["kind"] in kinds):
-                self.notifier.queue(record)
-
-    @property
-    def on_permission_request(self) -> PermissionHandler | None:
-        """Who decides where nobody may be asked; else whoever is asked here, or says `approve`."""
-        if self.terminal.options.permission == "ask":
-            return None
-        from .questions import deny  # what an agent asks is loaded when one may ask
-
-        return lambda _: deny("This was not allowed beforehand, and nobody may be asked.")
+            if asked or lost or _is_idle(event) or record["kind"] in kinds:
+                notifier.queue(record)
 
     def _put(self, opened: OpenRequest) -> None:
         """Ask the person here, or tell them where to answer."""
@@ -237,12 +220,6 @@ class ShownSession:
             if not outcome.won:
                 view.say(f"it was answered before, by {visible(outcome.by)}")
 
-    async def name_its_host(self, host: str) -> None:
-        """Say whom a person who looks on waits for, where *host* takes its time."""
-        await anyio.sleep(_REACHING)
-        if host and not self.began and sys.stderr.isatty():
-            self.terminal.view.say(f"waiting for {host} …")
-
     async def interrupt(self) -> None:
         try:
             with anyio.fail_after(_INTERRUPTING):
@@ -258,26 +235,18 @@ class ShownSession:
         host: Host | None,
         agent: AgentSpec | None = None,
         *,
-        session: str | None = None,
-        resume: str | None = None,
-        title: str | None = None,
         name: str | None = None,
-        on_deliverable_file: DeliverableFileCallback | None = None,
         observer: Observer | None = None,
-        rules: Mapping[str, Any] | None = None,
+        **more: Any,
     ) -> SessionResult:
-        """Own it and see it to its end, as `optio_agents.supervise` does."""
+        """Own it and see it to its end; *more* is what `optio_agents.supervise` takes besides."""
         options, self.name = self.terminal.options, name or self.name
         supervision = supervise(
             host,
             agent,
             store=self.terminal.store,
-            session=session,
-            resume=resume,
-            title=title,
             name=name,
-            on_deliverable_file=on_deliverable_file,
-            on_permission_request=self.on_permission_request,
+            on_permission_request=None if options.permission == "ask" else _deny,
             permission_timeout=options.permission_timeout,
             save_deliverables_to=options.save,
             observer=observer or self.observe,
@@ -286,7 +255,7 @@ class ShownSession:
             detach_when=self.detach,
             cancel_when=self.cancel,
             take_over=options.take_over,
-            **(rules or {}),
+            **more,
         )
         async with supervision as self.live:
             warnings.hide(self.live.secrets)
@@ -297,10 +266,16 @@ class ShownSession:
 
     def leave(self) -> None:
         """End our part: the agent goes on, or is stopped where that was asked for."""
-        self.left.set()
         if not (self.began or self.looks_on):
             self.trying.cancel()
         (self.cancel if self.terminal.options.stop_on_exit else self.detach).set()
+
+
+def _deny(_: PermissionRequest) -> PermissionDecision:
+    """Decide where nobody may be asked."""
+    from .questions import deny  # what an agent asks is loaded when one may ask
+
+    return deny("This was not allowed beforehand, and nobody may be asked.")
 
 
 def _is_idle(event: SessionEvent) -> bool:
@@ -308,20 +283,21 @@ def _is_idle(event: SessionEvent) -> bool:
     return isinstance(event, StateChanged) and event.state.phase == "idle"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Terminal:
     """Where sessions are shown, and how; the same for all of them."""
 
     options: CommandOptions
     view: View
     store: Store
-
+    sessions: list[ShownSession] = field(default_factory=list)
+    notifier: Notifier | None = None
     left: anyio.Event = field(default_factory=anyio.Event)  # our part is about to end
 
-    def leave(self, sessions: Sequence[ShownSession]) -> None:
-        """End our part in all of *sessions*."""
+    def leave(self) -> None:
+        """End our part in all sessions."""
         self.left.set()
-        for shown in sessions:
+        for shown in self.sessions:
             shown.leave()
 
     async def show(
@@ -334,25 +310,29 @@ class Terminal:
         """
         codes: list[int] = []
         runs = dict(sessions)
+        self.sessions = every = [ShownSession(session, self) for session in sessions]
         async with AsyncExitStack() as stack:
-            queue = None
             if self.options.notify:
                 # what it prints would tear a live view
                 output = subprocess.DEVNULL if sys.stdout.isatty() else None
                 program = target(self.options.notify, self.view.say, output)
-                queue = await stack.enter_async_context(notifier(program, self.options.page))
-            every = [ShownSession(session, self, queue) for session in sessions]
-            stack.enter_context(self.view.shown(sessions, leaving(self, every)))
-            await stack.enter_async_context(signals(self, every))
+                notifying = notifier(program, self.options.page)
+                self.notifier = await stack.enter_async_context(notifying)
+            stack.enter_context(self.view.shown(sessions, leaving(self)))
+            await stack.enter_async_context(signals(self))
 
             async def run(shown: ShownSession) -> None:
                 known = shown.session in self.view.known  # it runs, whether we reach it or not
                 code = exits.DETACHED if known else exits.CANCELLED
                 if self.options.detach:
                     shown.detach.set()
+                waiting = telling_if_slow(
+                    f"waiting for {where} …",
+                    say=self.view.say,
+                    unless=lambda: shown.began or not where,
+                )
                 async with task_group() as shown.tasks:
-                    shown.tasks.start_soon(shown.name_its_host, where)
-                    with shown.trying:
+                    with waiting, shown.trying:
                         alone = len(every) == 1 and more is None
                         code = await _to_its_end(shown, runs[shown.session], alone=alone)
                     shown.tasks.cancel_scope.cancel()
@@ -365,7 +345,7 @@ class Terminal:
                     for session, new in (await more(self)).items():
                         if session not in runs:
                             runs[session] = new
-                            every.append(ShownSession(session, self, queue))
+                            every.append(ShownSession(session, self))
                             tasks.start_soon(run, every[-1])
                     with anyio.move_on_after(_SOON):
                         await self.left.wait()
@@ -381,8 +361,6 @@ class Terminal:
 async def open_terminal(options: CommandOptions) -> AsyncIterator[Terminal]:
     """Live where a person watches, lines where a program does."""
     from optio_agents.store import Store
-
-    from .lines import LinesView
 
     async with Store() as store:
         view: View = LinesView(as_lines=options.as_lines)

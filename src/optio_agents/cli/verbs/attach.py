@@ -140,7 +140,7 @@ async def _own_or_watch(shown: ShownSession) -> SessionResult | int:
             terminal.view.say(why)
         said = why
         after, result = await _look_on(shown, after)
-        if shown.left.is_set():
+        if terminal.left.is_set():
             return exits.DETACHED
         known = await terminal.store.session(session)
         if known.complete and known.outcome is not None:
@@ -181,5 +181,5 @@ async def _look_on(shown: ShownSession, after: int) -> tuple[int, SessionResult 
 
 
 async def _until_left(shown: ShownSession, watching: anyio.CancelScope) -> None:
-    await shown.left.wait()
+    await shown.terminal.left.wait()
     watching.cancel()

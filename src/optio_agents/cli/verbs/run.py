@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,57 +35,42 @@ from optio_agents.display import Secrets
 from optio_agents.hosts.environment import credentials_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from optio_agents.cli.screen.supervised import ShownSession
     from optio_agents.context import HookContext
     from optio_agents.conversation.claude import PermissionMode
     from optio_agents.hosts.ssh.config import SSHConfig
-    from optio_agents.session.options import Deliverable, DeliverableFileCallback
+    from optio_agents.session.options import Deliverable
     from optio_agents.store.records import SessionResult
     from optio_agents.supervision.kinds import AgentSpec
     from optio_agents.supervision.sessions import PastSession
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewSession:
-    """An agent that is to be started, and shown to its end."""
+async def start_session(
+    options: CommandOptions,
+    agent: AgentSpec,
+    *,
+    ssh: SSHConfig | None,
+    cwd: str | None = None,
+    **more: Any,
+) -> int:
+    """Start *agent*, and supervise it in this terminal; the exit code is the answer.
 
-    spec: AgentSpec
-    ssh: SSHConfig | None = None
-    cwd: str | None = None
-    title: str | None = None
-    name: str | None = None
-    review: DeliverableFileCallback | None = None
-    rules: Mapping[str, Any] = field(default_factory=dict)  # more for `supervise`, as it has them
+    *more* is what `supervise` takes besides.
+    """
+    from optio_agents.cli.screen.supervised import open_terminal
+    from optio_agents.hosts.host import make_host
+    from optio_agents.supervision.sessions import new_session_id, task_directory
 
-    async def show(self, options: CommandOptions) -> int:
-        """Start it, and supervise it in this terminal; the exit code is the answer."""
-        from optio_agents.cli.screen.supervised import open_terminal
-        from optio_agents.supervision.sessions import new_session_id
+    if ssh and cwd and not cwd.startswith(("/", "~")):
+        cwd = f"~/{cwd}"  # as scp has it: from the home directory there
 
-        async with open_terminal(options) as terminal:
-            where = self.ssh.name if self.ssh else ""
-            code = await terminal.show({new_session_id(): self._run}, where=where)
-        return exits.DONE if options.detach and code == exits.DETACHED else code
+    async def run(shown: ShownSession) -> SessionResult:
+        async with make_host(ssh, taskdir=task_directory(shown.session), workdir=cwd) as host:
+            return await shown.supervise(host, agent, session=shown.session, **more)
 
-    async def _run(self, shown: ShownSession) -> SessionResult:
-        from optio_agents.hosts.host import make_host
-        from optio_agents.supervision.sessions import task_directory
-
-        taskdir, workdir = task_directory(shown.session), self.cwd
-        if self.ssh and workdir and not workdir.startswith(("/", "~")):
-            workdir = f"~/{workdir}"  # as scp has it: from the home directory there
-        async with make_host(self.ssh, taskdir=taskdir, workdir=workdir) as host:
-            return await shown.supervise(
-                host,
-                self.spec,
-                session=shown.session,
-                title=self.title,
-                name=self.name,
-                on_deliverable_file=self.review,
-                rules=self.rules,
-            )
+    async with open_terminal(options) as terminal:
+        code = await terminal.show({new_session_id(): run}, where=ssh.name if ssh else "")
+    return exits.DONE if options.detach and code == exits.DETACHED else code
 
 
 _TITLE = 200  # characters
@@ -105,69 +90,6 @@ class RunVerb(click.Command):
             if not ctx.meta[_COMMAND]:
                 raise click.UsageError("no command stands behind --", ctx)
         return super().parse_args(ctx, args)
-
-
-def rule_options(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Give *verb* what holds for a session whoever supervises it later."""
-    options = (
-        click.option(
-            "--verify",
-            metavar="CMD",
-            help="At DONE run CMD where the agent works: it is done when that exits 0, and is told "
-            "what to mend when not.",
-        ),
-        click.option(
-            "--verify-tries",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="End the session at the Nth DONE that CMD refuses.  [default: 3]",
-        ),
-        click.option(
-            "--verify-timeout",
-            type=click.FloatRange(min=0, min_open=True),
-            metavar="S",
-            help="End CMD after S seconds; it has refused DONE then.  [default: 900]",
-        ),
-        click.option(
-            "--restart",
-            type=click.IntRange(min=0),
-            metavar="N",
-            help="Start an agent that died again, at most N times.",
-        ),
-        click.option(
-            "--max-usd",
-            type=click.FloatRange(min=0, min_open=True),
-            metavar="N",
-            help="End it when its turns have cost $N.",
-        ),
-        click.option(
-            "--max-turns",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="End it when N turns have ended without DONE.",
-        ),
-        click.option(
-            "--max-time",
-            type=click.FloatRange(min=0, min_open=True),
-            metavar="S",
-            help="End it when it is not done S seconds after it began.",
-        ),
-        click.option(
-            "--at-limit",
-            type=click.Choice(["wait", "stop"]),
-            help="At a usage limit of the agent's account, wait and go on, or end it.  "
-            "[default: wait]",
-        ),
-        click.option(
-            "--journal-limit",
-            type=click.IntRange(min=1),
-            metavar="BYTES",
-            help="End it when its output has grown beyond BYTES.",
-        ),
-    )
-    for option in reversed(options):
-        verb = option(verb)
-    return verb
 
 
 @click.command(
@@ -237,7 +159,59 @@ def rule_options(verb: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--title", help="What the session is about.")
 @click.option("--name", help="What to call it, wherever an ID is asked for.")
 @click.option("--detach", is_flag=True, help="Start it, and come back with `attach`.")
-@rule_options
+@click.option(
+    "--verify",
+    metavar="CMD",
+    help="At DONE run CMD where the agent works: it is done when that exits 0, and is told "
+    "what to mend when not.",
+)
+@click.option(
+    "--verify-tries",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="End the session at the Nth DONE that CMD refuses.  [default: 3]",
+)
+@click.option(
+    "--verify-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="End CMD after S seconds; it has refused DONE then.  [default: 900]",
+)
+@click.option(
+    "--restart",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Start an agent that died again, at most N times.",
+)
+@click.option(
+    "--max-usd",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="End it when its turns have cost $N.",
+)
+@click.option(
+    "--max-turns",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="End it when N turns have ended without DONE.",
+)
+@click.option(
+    "--max-time",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="End it when it is not done S seconds after it began.",
+)
+@click.option(
+    "--at-limit",
+    type=click.Choice(["wait", "stop"]),
+    help="At a usage limit of the agent's account, wait and go on, or end it.  [default: wait]",
+)
+@click.option(
+    "--journal-limit",
+    type=click.IntRange(min=1),
+    metavar="BYTES",
+    help="End it when its output has grown beyond BYTES.",
+)
 @supervision_options
 @click.argument("prompt", nargs=-1)
 @click.pass_context
@@ -316,15 +290,10 @@ def run(
         for name in (*RULES, "journal_limit", "worktree")
         if (value := rest.pop(name, None))  # `--verify ''` and `--restart 0` unset a setting
     }
-    new = NewSession(
-        spec=spec,
-        rules=rules,
-        ssh=ssh,
-        cwd=cwd,
-        title=secrets.hide(title or text or " ".join(command)).strip().partition("\n")[0][:_TITLE],
-        name=name,
-    )
-    return anyio.run(new.show, CommandOptions(permission=permission, **rest))
+    title = secrets.hide(title or text or " ".join(command)).strip().partition("\n")[0][:_TITLE]
+    options = CommandOptions(permission=permission, **rest)
+    more = {"ssh": ssh, "cwd": cwd, "title": title, "name": name, **rules}
+    return anyio.run(partial(start_session, options, spec, **more))
 
 
 def _branch(
@@ -405,10 +374,7 @@ def demo(host: str | None, host_key: str, save: Path | None, **rest: Any) -> int
     from optio_agents.supervision import Command
     from optio_agents.testing.scripted import scripted_agent
 
-    new = NewSession(
-        spec=Command(scripted_agent(*_STEPS)),
-        ssh=ssh_of(host, policy=host_key) if host else None,
-        title="demo",
-        review=_review,
-    )
-    return anyio.run(new.show, CommandOptions(save=save or Path("optio-demo"), **rest))
+    options = CommandOptions(save=save or Path("optio-demo"), **rest)
+    ssh = ssh_of(host, policy=host_key) if host else None
+    show = partial(start_session, ssh=ssh, title="demo", on_deliverable_file=_review)
+    return anyio.run(show, options, Command(scripted_agent(*_STEPS)))
