@@ -7,8 +7,7 @@ import click
 import pytest
 
 import optio_agents
-from optio_agents.cli import config
-from optio_agents.cli.app import VERBS, app, run_command
+from optio_agents.cli.app import CONFIGURED, VERBS, app, run_command
 from optio_agents.cli.options import named_environment, split_remote, ssh_of
 from optio_agents.cli.settings import RunSettings, Settings
 from tests.support.terminal import Desk
@@ -129,7 +128,7 @@ def test_what_holds_for_every_session_is_set_once_and_a_flag_takes_it_back(desk:
 def test_every_setting_is_a_flag_with_a_variable_of_its_name() -> None:
     run = app.get_command(click.Context(app), "run")
     assert run is not None
-    assert set(config.CONFIGURED) <= set(VERBS)
+    assert set(CONFIGURED) <= set(VERBS)
     flags = {option.name: option for option in run.params}
     for table, prefix in (Settings, "OPTIO_AGENTS_"), (RunSettings, "OPTIO_AGENTS_RUN_"):
         for name in set(table.model_fields) - {"run", "page", "targets"}:

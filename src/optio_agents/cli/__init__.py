@@ -4,7 +4,7 @@ What it does, it does with the library: a session is the live one of `supervisio
 shown in one order and two ways. Exit codes, flags and the lines for programs are a contract.
 
 Read `app` (the verbs, and where an error becomes words), `exits` (the codes), `options` and
-`config` with `settings` (what is asked for), `output`; then `verbs/` and `screen/`.
+`settings` (what is asked for), `output`; then `verbs/` and `screen/`.
 """
 
 from __future__ import annotations

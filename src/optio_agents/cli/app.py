@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from importlib import import_module
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from optio_agents.cli import exits
 from optio_agents.errors import OptioAgentsError
 
-from .config import CONFIGURED, defaults
 from .exits import sentence
 from .output import mute, warnings
 
@@ -50,6 +51,10 @@ VERBS = {
 }
 
 
+# the verbs that have settings
+CONFIGURED = ("run", "demo", "attach", "watch", "ls", "doctor", "serve")
+
+
 class Verbs(click.Group):
     """The overview, and the way to each verb."""
 
@@ -81,7 +86,23 @@ class Verbs(click.Group):
 def app(ctx: click.Context) -> None:
     """Supervise coding agents, here and behind SSH, and know the truth about them."""
     if ctx.invoked_subcommand in CONFIGURED:
-        ctx.default_map = defaults()
+        ctx.default_map = _defaults()
+
+
+def _defaults() -> dict[str, dict[str, Any]]:
+    """What the user's `config.toml` says, verb by verb. Raises ValueError with file and line."""
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    path = Path(base) / "optio-agents" / "config.toml"
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    from .settings import read_settings  # only where there is something to read
+
+    settings = read_settings(text, path)
+    return {verb: settings.of(verb) for verb in CONFIGURED}
 
 
 def run_command(argv: Sequence[str]) -> int:

@@ -1,12 +1,22 @@
-"""What may stand in `config.toml`; apart from `config`, for pydantic takes a while to load."""
+"""What may stand in `config.toml`, and what is wrong with what does.
+
+Loaded where there is such a file: pydantic takes a while.
+"""
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic_core import ErrorDetails
 
 
 class _Table(BaseModel):
@@ -84,3 +94,67 @@ class Settings(_Table):
 
 
 TABLES: Mapping[str, type[BaseModel]] = {"run": RunSettings, "page": PageSettings}
+
+
+def read_settings(text: str, path: Path) -> Settings:
+    """What *text*, of the file *path*, says. Raises ValueError with file and line."""
+    try:
+        return Settings.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        what, _, where = str(error).partition(" (at ")
+        line = re.search(r"line (\d+)", where)
+        at = line[1] if line else len(text.splitlines())  # or "end of document"
+        raise ValueError(f"{path}:{at}: this is no TOML: {what}") from error
+    except ValidationError as error:
+        places = ((_line_of(text, one["loc"]), one) for one in error.errors())
+        faults = sorted(places, key=lambda place: place[0])
+        lines = [
+            f"{path}:{line}: {'.'.join(map(str, one['loc']))}: {_words(one)}"
+            for line, one in faults
+        ]
+        raise ValueError("\n".join(lines)) from None
+
+
+_KINDS = {
+    "string_type": "is a text, in quotes",
+    "bool_type": "is true or false",
+    "list_type": 'is a list, as in ["a", "b"]',
+    "int_type": "is a whole number",
+    "float_type": "is a number",
+    "dict_type": "is a table",
+    "model_type": "is a table",
+}
+
+
+def _words(fault: ErrorDetails) -> str:
+    """What is wrong there, and what it should be. What stands there may be a secret."""
+    from difflib import get_close_matches  # only where something is wrong
+
+    kind, about = fault["type"], fault.get("ctx", {})
+    if kind == "extra_forbidden":
+        name, top = str(fault["loc"][-1]), Settings.model_fields
+        below = {name: table for table, of in TABLES.items() for name in of.model_fields}
+        if below.get(name, fault["loc"][0]) != fault["loc"][0]:
+            return f"this belongs below [{below[name]}]"
+        if name in top:
+            return "this belongs at the top, in front of every table"
+        close = get_close_matches(name, [*top, *below], 1)
+        return f"there is no such setting{f'; maybe {close[0]}' if close else ''}"
+    if kind == "literal_error":
+        return f"this is one of {about.get('expected')}"
+    if kind == "greater_than":
+        return f"this is more than {about.get('gt'):g}"
+    return f"this {_KINDS.get(kind, fault['msg'])}"
+
+
+def _line_of(text: str, where: tuple[int | str, ...]) -> int:
+    """The line where that key stands, behind the header of its table; 1 if it is not found."""
+    wanted = [str(part) for part in where if isinstance(part, str)]
+    lines, start = text.splitlines(), 0
+    for number, line in enumerate(lines, 1):
+        if len(wanted) > 1 and re.match(rf"\s*\[\s*{re.escape(wanted[0])}\s*\]", line):
+            start = number
+    for number, line in enumerate(lines[start:], start + 1):
+        if re.match(rf"\s*\[?\s*{re.escape(wanted[-1])}\s*[\]=]", line):
+            return number
+    return max(start, 1)
