@@ -7,7 +7,6 @@ import posixpath
 import re
 import time
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -160,15 +159,14 @@ async def _facts(ssh: SSHConfig | None) -> dict[str, list[str]]:
     """What the host says of itself, by name."""
     from optio_agents.agents.launch import widened
     from optio_agents.hosts.host import make_host
-    from optio_agents.hosts.scripting import collect
+    from optio_agents.hosts.scripting import collect, script
 
-    script = files("optio_agents.cli").joinpath("doctor.sh").read_text("utf-8")
     facts: dict[str, list[str]] = {}
     async with make_host(ssh, taskdir="~") as host:
         login = await host.machine.login_environment()
         # agents are looked for as a start does it
         where = {"OPTIO_SEARCHED": await widened(host.machine, login.get("PATH", ""))}
-        async with host.machine.shell(script, env={**login, **where}) as process:
+        async with host.machine.shell(script("cli/doctor"), env={**login, **where}) as process:
             said = (await collect(process)).stdout
     for line in said.decode("utf-8", "replace").splitlines():
         name, _, value = line.partition(" ")

@@ -1,20 +1,19 @@
-# What a host has for us, one "NAME VALUE" a line. Reads, changes nothing.
+# doctor.sh: what a host has for us, one "NAME VALUE" a line. Reads, changes nothing.
+# shellcheck shell=sh
 say() { printf '%s %s\n' "$1" "$2"; }
 say system "$(uname -sr)"
 say shell "${SHELL:-unknown}"
 for tool in awk cat cksum dd grep ln mkdir mkfifo mv rm setsid sort stat tail tar tr wc; do
   command -v "$tool" >/dev/null 2>&1 || say missing "$tool"
 done
-if printf abc | dd bs=3 count=1 iflag=fullblock >/dev/null 2>&1; then say fullblock yes; else say fullblock no; fi
 say python3 "$(python3 -c 'import sys; print(".".join(map(str, sys.version_info[:3])))' 2>/dev/null)"
 say perl "$(perl -e 'print $]' 2>/dev/null)"
 say proc "$([ -r /proc/self/stat ] && echo yes || echo no)"
 for download in curl wget python3; do
   command -v "$download" >/dev/null 2>&1 && { say download "$download"; break; }
 done
-for limit in instances watches; do
-  [ -r /proc/sys/fs/inotify/max_user_$limit ] && say inotify_$limit "$(cat /proc/sys/fs/inotify/max_user_$limit)"
-done
+[ -r /proc/sys/fs/inotify/max_user_instances ] &&
+  say inotify_instances "$(cat /proc/sys/fs/inotify/max_user_instances)"
 # shellcheck disable=SC3045 # dash, bash, busybox and zsh all have it
 say descriptors "$(ulimit -n)"
 kill_user=$(cat /etc/systemd/logind.conf /etc/systemd/logind.conf.d/*.conf 2>/dev/null |
@@ -23,7 +22,7 @@ case $kill_user in *[yY]es* | *[tT]rue* | *=*1*) say kill_user_processes yes ;; 
 state=${XDG_STATE_HOME:-$HOME/.local/state}
 while [ ! -d "$state" ]; do state=${state%/*}; [ -n "$state" ] || state=/; done
 say free_kib "$(df -Pk "$state" 2>/dev/null | awk 'NR == 2 { print $4 }')"
-if [ -w "$state" ]; then say state "$state"; else say state_unwritable "$state"; fi
+[ -w "$state" ] || say state_unwritable "$state"
 PATH=$OPTIO_SEARCHED # nothing but agents is looked for from here on
 for agent in codex gemini opencode qwen kimi copilot aider amp crush cursor-agent droid goose; do
   command -v $agent >/dev/null 2>&1 || continue
