@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ import anyio
 import click
 
 from optio_agents.cli.options import page_option, refuse_inside_a_session
+from optio_agents.cli.screen.keys import ended_by_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,20 +77,8 @@ async def _serve(host: str, port: int, token_file: Path | None, url: str | None)
             click.echo(
                 "it is not encrypted: `optio-agents help page` tells how to reach it", err=True
             )
-        with _ended_by_signals(ended.set), _links(page.new_link):
+        with ended_by_signals(ended.set), _links(page.new_link):
             await ended.wait()
-
-
-@contextmanager
-def _ended_by_signals(end: Callable[[], None]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
-        loop.add_signal_handler(number, end)
-    try:
-        yield
-    finally:
-        for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
-            loop.remove_signal_handler(number)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Single keys from the terminal, while something else is drawn on it."""
+"""What a terminal sends us: single keys, while something else is drawn on it, and signals."""
 
 from __future__ import annotations
 
@@ -39,6 +39,19 @@ def operator_name() -> str:
     with suppress(OSError, ValueError, AttributeError):
         who += f" ({os.ttyname(sys.stdin.fileno()).removeprefix('/dev/')})"
     return who
+
+
+@contextmanager
+def ended_by_signals(leave: Callable[[], None]) -> Iterator[None]:
+    """Call *leave* while the block lasts when this process is asked to end."""
+    loop, numbers = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in numbers:
+        loop.add_signal_handler(number, leave)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def attach(session: str | None, host_key: str, everything: bool, keep: bool, **r
     try:
         return anyio.run(_attach, session, host_key, keep, CommandOptions(**rest))
     except NoSuchSession:
-        from .teams.stored import attach_turn
+        from .turns import attach_turn
 
         code = anyio.run(partial(attach_turn, session or "", as_lines=rest["as_lines"]))
         if code is None:
@@ -149,7 +149,7 @@ async def _own_or_watch(shown: ShownSession) -> SessionResult | int:
 
 async def _left_to_its_team(shown: ShownSession) -> str | None:
     """What there is to say of a session that is a team's, and so not ours; None: it is nobody's."""
-    from .teams.stored import team_of
+    from .turns import team_of
 
     team = await team_of(shown.session)
     if team is None or shown.terminal.store.owner(shown.session) is not None:

@@ -94,7 +94,7 @@ async def _known() -> list[Record]:
         last = await store.last_words()
         found = [of_session(one, last.get(one.id)) for one in await store.sessions()]
         if await store.has_turns():
-            from .teams.stored import listed_turns
+            from .turns import listed_turns
 
             found = sorted([*found, *await listed_turns()], key=lambda row: row["at"])
         return found

@@ -1,12 +1,14 @@
-"""`optio-agents watch`: follow any optio.log and show it."""
+"""`watch` and `check`: any optio.log, without a session; followed, or what is wrong in it."""
 
 from __future__ import annotations
 
 import posixpath
+import re
 import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 import anyio
@@ -20,13 +22,17 @@ from optio_agents.cli.screen.notify import Program, Service, target
 from optio_agents.cli.screen.records import of_event, plain, record
 from optio_agents.display import visible
 from optio_agents.errors import OptioAgentsError
+from optio_agents.framing.lines import LineSplitter
 from optio_agents.protocol.events import DeliverableEvent, DoneEvent, ErrorEvent, UnknownLine
 from optio_agents.protocol.features import EVERYTHING
-from optio_agents.protocol.parser import parse_log_line
-
-from .check import explain_near_miss
+from optio_agents.protocol.keywords import KEYWORDS
+from optio_agents.protocol.parser import near_miss, parse_log_line
+from optio_agents.protocol.paths import relativize_deliverable_path, validate_deliverable_path
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
     from optio_agents.cli.screen.records import Record
     from optio_agents.framing.batches import Batch
     from optio_agents.hosts.host import Host
@@ -36,6 +42,11 @@ if TYPE_CHECKING:
 
 _IS_DIRECTORY = 8
 _NEEDED = ("attention", "done", "error")  # what a person is notified of
+_WORD = re.compile(r"[A-Z_]+(?=[:\s]|$)")
+_GRAMMAR = {row.name: row.grammar for row in KEYWORDS}
+_CHUNK = 262_144
+_WORDS = 2000  # characters of what is wrong
+_LINE = 1 << 20  # bytes: what a follower reads of a line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,3 +187,107 @@ def _tell_link(name: str, state: str, reason: str) -> None:
 
 def _say(text: str) -> None:
     click.echo(f"optio-agents: {text}", err=True)
+
+
+# `optio-agents check`: what an agent did wrong, line by line.
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong; *line* counts from 1."""
+
+    line: int
+    text: str
+    words: str
+
+
+def find_faults(log: BinaryIO, root: Path) -> Iterator[Fault]:
+    """Everything that is wrong with *log*, in order; *root* is the agent's work directory."""
+    splitter, number, ended = LineSplitter(_LINE), 0, 0
+    if log.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+        yield Fault(1, "", "the file is UTF-16, which nobody reads: write UTF-8")
+        return
+    log.seek(0)
+    while chunk := log.read(_CHUNK):
+        lines = splitter.feed(chunk)
+        cut = splitter.cut
+        for index, line in enumerate(lines):
+            number += 1
+            if index in cut:
+                yield Fault(number, "", f"{cut[index]} bytes long: only {_LINE} of them are read")
+            yield from _faults_of_line(number, line, root, ended)
+            ended = ended or (number if _ends(_parse(line)) else 0)
+    if rest := splitter.close():
+        yield from _faults_of_line(number + 1, rest, root, ended)
+        yield Fault(number + 1, _shown(rest), "no newline at its end: nobody reads it until then")
+
+
+def _faults_of_line(number: int, line: bytes, root: Path, ended: int) -> Iterator[Fault]:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        yield Fault(number, _shown(line), "not UTF-8: the bad bytes are shown as \ufffd")
+    event = _parse(line)
+    if isinstance(event, UnknownLine):
+        words = explain_near_miss(event.text)
+    elif ended:
+        words = f"stands behind the DONE or ERROR of line {ended}, which ended the session"
+    elif isinstance(event, DeliverableEvent):
+        words = _deliverable(event.path, root)
+    else:
+        words = None
+    if words:
+        yield Fault(number, _shown(line), words)
+
+
+def explain_near_miss(text: str) -> str | None:
+    """What is wrong with a line that is narration, and was most likely meant as an entry."""
+    word = _WORD.match(text)
+    if word and word[0] in _GRAMMAR:
+        return f"not as the grammar has it: {_GRAMMAR[word[0]]}"
+    if meant := near_miss(text):
+        return f"nearly an entry: begin the line with {_GRAMMAR[meant]}"
+    return None
+
+
+def _deliverable(path: str, root: Path) -> str | None:
+    try:
+        absolute = Path(validate_deliverable_path(path, str(root)))
+        relativize_deliverable_path(str(absolute), str(root))
+        inside = absolute.resolve().is_relative_to(root.resolve() / "deliverables")
+        regular = S_ISREG(absolute.stat().st_mode)
+    except FileNotFoundError:
+        return f"there is no such file below {root}"
+    except (OSError, RuntimeError) as error:  # too long; links that lead in a circle
+        return f"nobody can open it: {getattr(error, 'strerror', None) or error}"
+    except ValueError as error:
+        return str(error)
+    if not inside:
+        return "leads out of deliverables/"
+    return None if regular else "not a regular file"
+
+
+def _shown(line: bytes) -> str:
+    return visible(line.decode("utf-8", "replace"), limit=100)
+
+
+@click.command(epilog="Example:  optio-agents check ./optio.log")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where the agent was started; without it, the directory of FILE.",
+)
+def check(file: Path, root: Path | None) -> int:
+    """Report, line by line, what an agent did wrong in its log; exit 1 if anything."""
+    found = 0
+    with file.open("rb") as log:
+        for fault in find_faults(log, root or file.parent):
+            found += 1
+            click.echo(visible(f"{file}:{fault.line}: {fault.words}", limit=_WORDS))
+            if fault.text:
+                click.echo(f"    {fault.text}")
+    if not found:
+        click.echo(f"{visible(str(file))}: nothing wrong")
+    return exits.AGENT_ERROR if found else exits.DONE

@@ -1,4 +1,4 @@
-"""`team run` and `team serve`: the team of a Python file at work in this process."""
+"""`team`: that of a Python file at work in this process; `turns` has what is kept of any."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import asyncio
 import importlib.util
 import os
 import secrets
-import signal
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,21 +15,32 @@ import click
 from optio_agents.cli import exits
 from optio_agents.cli.options import refuse_inside_a_session
 from optio_agents.cli.output import noticing_silence
-from optio_agents.cli.screen.keys import can_be_read
+from optio_agents.cli.screen.keys import can_be_read, ended_by_signals
+from optio_agents.cli.screen.team import TeamLines
 from optio_agents.display import visible_block
 from optio_agents.team import CallFailed, Team
 from optio_agents.team.observing.telemetry import export_spans
 
-from .views import TeamLines, TeamView
+from .turns import cancel, tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable
 
+    from optio_agents.cli.screen.team_live import TeamLive
     from optio_agents.team import Turn
 
 
 _ENDINGS = {"cancelled": exits.CANCELLED, "limit": exits.NOT_DONE, "timeout": exits.NOT_DONE}
 _file = click.argument("file", metavar="FILE.py[:TEAM]")
+
+
+@click.group(epilog="Example:  optio-agents team run crew.py writer 'A haiku'")
+def team() -> None:
+    """Work with the team of a Python file: agents, models, people and functions."""
+
+
+team.add_command(tree)
+team.add_command(cancel)
 
 
 def load_team(words: str) -> Team:
@@ -59,13 +68,13 @@ def load_team(words: str) -> Team:
         known = f": say {name}:NAME, of {', '.join(found)}" if found else f" {wanted}".rstrip()
         raise click.UsageError(f"{name} has {'several teams' if found else 'no team'}{known}")
     export_spans()
-    team: Team = next(iter(found.values()))
-    if not team.store.durable:
-        team.keep_in_journal(path.stem)
-    return team
+    only: Team = next(iter(found.values()))
+    if not only.store.durable:
+        only.keep_in_journal(path.stem)
+    return only
 
 
-@click.command(epilog="Example:  optio-agents team run crew.py writer 'A haiku about files'")
+@team.command(epilog="Example:  optio-agents team run crew.py writer 'A haiku about files'")
 @_file
 @click.argument("name")
 @click.argument("text", nargs=-1)
@@ -85,13 +94,14 @@ def run(file: str, name: str, text: tuple[str, ...], ident: str | None, as_lines
 async def _run(team: Team, name: str, text: str, ident: str | None, as_lines: bool) -> int:
     ident = ident or f"{name}-{secrets.token_hex(4)}"
     talks = can_be_read() and any(one.asks for one in team.people.values())
-    view = _view(as_lines=as_lines, people=team.people, talks=talks)
+    view = _view(ident, as_lines=as_lines, people=team.people, talks=talks)
     for one in team.people.values():
         one.console = talks and not as_lines
     left = asyncio.Event()
     async with team:
         turn = team.call(name, text, id=ident)
-        with view.showing(turn.id, left.set), _leaving(left.set), noticing_silence(left.set):
+        leave = left.set
+        with view.shown([turn.id], leave), ended_by_signals(leave), noticing_silence(leave):
             seeing = asyncio.create_task(_see(turn, view))
             leaving = asyncio.create_task(left.wait())
             await asyncio.wait({seeing, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -110,50 +120,37 @@ async def _run(team: Team, name: str, text: str, ident: str | None, as_lines: bo
     return exits.DONE
 
 
-def _view(*, as_lines: bool, people: Iterable[str], talks: bool) -> TeamView:
+def _view(turn: str, *, as_lines: bool, people: Iterable[str], talks: bool) -> TeamLines | TeamLive:
     """Live where a person watches who is not asked here as well, else lines."""
     watched = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     if watched and not as_lines and not talks:
-        from .live import TeamLive  # rich takes a while
+        from optio_agents.cli.screen.team_live import TeamLive
 
-        return TeamLive(people)
+        return TeamLive(people, turn)
     return TeamLines(as_lines=as_lines)
 
 
-async def _see(turn: Turn, view: TeamView) -> None:
+async def _see(turn: Turn, view: TeamLines | TeamLive) -> None:
     async for event in turn.events():
         view.see(event)
 
 
-@click.command(epilog="Example:  optio-agents team serve crew.py")
+@team.command(epilog="Example:  optio-agents team serve crew.py")
 @_file
 def serve(file: str) -> int:
     """Work on whatever anybody gives to the team in FILE, until Ctrl-C."""
     refuse_inside_a_session()
-    team = load_team(file)
-    for one in team.people.values():
+    served = load_team(file)
+    for one in served.people.values():
         one.console = False  # whoever serves is not asked: they may sit anywhere
-    return asyncio.run(_serve(team))
+    return asyncio.run(_serve(served))
 
 
 async def _serve(team: Team) -> int:
     left = asyncio.Event()
-    with _leaving(left.set):
+    with ended_by_signals(left.set):
         async with team:
             click.echo(f"serving {', '.join(team.participants)}; Ctrl-C ends that", err=True)
             await left.wait()
     click.echo("\nleft; what is open is kept", err=True)
     return exits.DONE
-
-
-@contextmanager
-def _leaving(leave: Callable[[], None]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    for number in numbers:
-        loop.add_signal_handler(number, leave)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)

@@ -1,21 +1,29 @@
-"""`team tree`: who called whom, how each ended; `team cancel`; turns in `ls` and `attach`."""
+"""The turns of teams, as the journal has them: `team tree` and `cancel`, `sit`, `ls`, `attach`."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 import click
 
 from optio_agents.cli import exits
 from optio_agents.cli.options import refuse_inside_a_session
 from optio_agents.cli.output import as_json
+from optio_agents.cli.screen.keys import discard_typed, operator_name
 from optio_agents.cli.screen.records import Record, record
 from optio_agents.display import visible, visible_block
+from optio_agents.team.errors import NoParticipant
+from optio_agents.team.participants.human import console
+from optio_agents.team.stores.journal import TurnJournal
 
 if TYPE_CHECKING:
-    from optio_agents.team.stores.journal import StoredTurn
+    from optio_agents.team.stores.journal import Question, StoredTurn
+
+
+_LONG = 1 << 20  # characters of a question, or an answer
 
 
 @click.command(epilog="Example:  optio-agents team tree -f report-7")
@@ -28,8 +36,6 @@ def tree(turn: str, follow: bool, as_lines: bool) -> None:
 
 
 async def _tree(beginning: str, follow: bool, as_lines: bool) -> None:
-    from optio_agents.team.stores.journal import TurnJournal
-
     async with TurnJournal() as journal:
         turn = await journal.find(beginning)
         if follow:
@@ -38,10 +44,10 @@ async def _tree(beginning: str, follow: bool, as_lines: bool) -> None:
         for depth, one in await journal.tree(turn):
             click.echo(as_json(of_turn(one)) if as_lines else "  " * depth + visible(one.line()))
         if not as_lines and (result := turn.status.text or turn.status.error):
-            click.echo(f"\n{visible_block(result, limit=1 << 20)}")
+            click.echo(f"\n{visible_block(result, limit=_LONG)}")
 
 
-async def _follow(journal: Any, turn: StoredTurn, as_lines: bool) -> None:
+async def _follow(journal: TurnJournal, turn: StoredTurn, as_lines: bool) -> None:
     """A line for each turn that is new, or stands otherwise than before."""
     states: dict[str, str] = {}
     async for found in journal.watch(turn):
@@ -61,8 +67,6 @@ def cancel(turn: str) -> None:
 
 
 async def _cancel(beginning: str) -> str:
-    from optio_agents.team.stores.journal import TurnJournal
-
     async with TurnJournal() as journal:
         turn = await journal.find(beginning)
         ended = await journal.cancel(turn)
@@ -70,6 +74,71 @@ async def _cancel(beginning: str) -> str:
         return f"{turn.id} is over: {turn.row.state}"
     below = len(ended) - 1
     return f"cancelled {turn.id}" + (f", and {below} below it" if below else "")
+
+
+@click.command(epilog="Example:  optio-agents sit ana")
+@click.argument("names", nargs=-1, metavar="[NAME]…")
+@click.option("--once", is_flag=True, help="Answer what waits now, and leave.")
+def sit(names: tuple[str, ...], once: bool) -> None:
+    """Read what waits for the person NAME, or for anybody, and answer it; Ctrl-C leaves.
+
+    An answer may have several lines: it ends with an empty one. Teams need not be at work: they
+    find it when they are.
+    """
+    refuse_inside_a_session()
+    wanted = {form for name in names for form in (name, f"[{name}]")}
+    try:
+        asyncio.run(_sit(wanted, once))
+    except KeyboardInterrupt:
+        click.echo("left", err=True)
+
+
+async def _sit(names: set[str], once: bool) -> None:
+    waited = False
+    async with TurnJournal() as journal, aclosing(journal.changes()) as changes:
+        async for _ in changes:
+            while found := await journal.questions(names):
+                await _ask(journal, found[0], len(found) - 1)
+            if once:
+                return
+            if not waited:
+                click.echo("nothing waits now; Ctrl-C leaves", err=True)
+                waited = True
+
+
+async def _ask(journal: TurnJournal, question: Question, more: int) -> None:
+    turn, rest = question.turn, f" ({more} more wait)" if more else ""
+    who = turn.row.name.strip("[]")
+    asks = f"{turn.row.message['sender']} asks {who}, turn {turn.id}{rest}:"
+    lines = visible_block(turn.text, limit=_LONG).split("\n")
+    discard_typed()  # what was typed before this was on the screen did not mean it
+    click.echo("\n".join([visible(asks), *(f"  {line}" for line in lines)]))  # it forges no line
+    if question.refused:
+        click.echo(f"the last answer does not fit: {visible(question.refused[-1])}")
+    reading = asyncio.create_task(console.read())
+    gone = asyncio.create_task(_until_gone(journal, question))
+    try:
+        await asyncio.wait({reading, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+        reading.cancel()
+    if not reading.done():
+        click.echo("it was answered elsewhere, or is over", err=True)
+        return
+    if (text := reading.result()) is None:
+        raise KeyboardInterrupt
+    won = await journal.answer(question, text, by=operator_name())
+    click.echo("answered" if won else "it was answered before, by somebody else", err=True)
+
+
+async def _until_gone(journal: TurnJournal, question: Question) -> None:
+    async with aclosing(journal.changes()) as changes:
+        async for _ in changes:
+            if question.key not in {one.key for one in await journal.questions({question.name})}:
+                return
+
+
+# What other verbs tell of turns.
 
 
 def of_turn(turn: StoredTurn, *, waits: bool = False) -> Record:
@@ -101,8 +170,6 @@ def of_turn(turn: StoredTurn, *, waits: bool = False) -> Record:
 
 async def listed_turns() -> list[Record]:
     """The turns that nobody in a team called."""
-    from optio_agents.team.stores.journal import TurnJournal
-
     async with TurnJournal() as journal:
         asked = {(one.turn.team, one.turn.row.root) for one in await journal.questions()}
         roots = await journal.turns(roots=True)
@@ -111,17 +178,12 @@ async def listed_turns() -> list[Record]:
 
 async def team_of(session: str) -> str | None:
     """The team that the agent of *session* works for."""
-    from optio_agents.team.stores.journal import TurnJournal
-
     async with TurnJournal() as journal:
         return await journal.team_of(session)
 
 
 async def attach_turn(beginning: str, *, as_lines: bool) -> int | None:
     """Show a turn to its end; None if there is no such turn."""
-    from optio_agents.team.errors import NoParticipant
-    from optio_agents.team.stores.journal import TurnJournal
-
     async with TurnJournal() as journal:
         try:
             turn = await journal.find(beginning)
@@ -130,5 +192,5 @@ async def attach_turn(beginning: str, *, as_lines: bool) -> int | None:
         await _follow(journal, turn, as_lines)
         status = (await journal.find(turn.id)).status
         if not as_lines:
-            click.echo(visible_block(status.text or status.error, limit=1 << 20))
+            click.echo(visible_block(status.text or status.error, limit=_LONG))
     return exits.DONE if status.status == "completed" else exits.NOT_DONE

@@ -1,4 +1,4 @@
-"""The live view of a team: a line for each turn, those that it called below it."""
+"""The live view of a team; apart from its lines, for rich takes a while to load."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from optio_agents.cli.screen.live import LiveRow, LiveView
 from optio_agents.team.observing.events import Called, Concluded, Consulted, Slept, Stepped, Woke
 
-from .views import kind_of, words
+from .live import LiveRow, LiveView
+from .team import kind_of, words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterable
 
     from optio_agents.team.observing.events import TeamEvent
 
@@ -25,15 +24,11 @@ _STYLES = {"concluded": "green", "consulted": "yellow", "sent": "cyan"}
 class TeamLive(LiveView):
     """A line for each turn, those that it called below it."""
 
-    def __init__(self, people: Iterable[str]) -> None:
-        self._people, self._top = frozenset(people), ""
+    def __init__(self, people: Iterable[str], top: str) -> None:
+        self._people, self._top = frozenset(people), top
         self._below: dict[str, list[str]] = {}
         self._depth: dict[str, int] = {}
         super().__init__()  # which draws once
-
-    def showing(self, turn: str, leave: Callable[[], None]) -> AbstractContextManager[None]:
-        self._top = turn
-        return self.shown([turn], leave)
 
     def see(self, event: TeamEvent) -> None:
         row = self._rows.setdefault(event.turn, LiveRow(event.name))

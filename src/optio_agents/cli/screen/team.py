@@ -1,4 +1,4 @@
-"""A team in this terminal: what its turns do, in the view that sessions have.
+"""A team in this terminal: what its turns do, as lines.
 
 A record has the kind of its event (`called`, `tool_called`, `concluded`, …) and all that it holds.
 """
@@ -8,14 +8,10 @@ from __future__ import annotations
 import json
 import re
 import time
-from contextlib import nullcontext
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Protocol
-
-import click
+from typing import TYPE_CHECKING
 
 from optio_agents.cli.output import as_json
-from optio_agents.cli.screen.records import Record, record
 from optio_agents.conversation.contract import gist
 from optio_agents.display import visible
 from optio_agents.team.messages import plain
@@ -30,19 +26,10 @@ from optio_agents.team.observing.events import (
     Woke,
 )
 
+from .records import LinesView, Record, record
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-
     from optio_agents.team.observing.events import TeamEvent
-
-
-class TeamView(Protocol):
-    """Where the turns of a team are shown."""
-
-    def showing(self, turn: str, leave: Callable[[], None]) -> Any: ...
-    def see(self, event: TeamEvent) -> None: ...
-    def say(self, text: str) -> None: ...
 
 
 def of_team(event: TeamEvent) -> Record:
@@ -83,20 +70,11 @@ def words(event: TeamEvent) -> str:
     return ""
 
 
-class TeamLines:
-    """Plain lines, or JSON ones."""
-
-    def __init__(self, *, as_lines: bool) -> None:
-        self._json = as_lines
-
-    def showing(self, turn: str, leave: Callable[[], None]) -> AbstractContextManager[None]:
-        return nullcontext()
+class TeamLines(LinesView):
+    """Plain lines, or JSON ones, of the turns of a team."""
 
     def see(self, event: TeamEvent) -> None:
         if self._json:
-            click.echo(as_json(of_team(event)))
+            self._write(as_json(of_team(event)))
         elif line := words(event):
-            click.echo(f"{time.strftime('%H:%M:%S')} {line}")
-
-    def say(self, text: str) -> None:
-        click.echo(f"optio-agents: {visible(text)}", err=True)
+            self._write(f"{time.strftime('%H:%M:%S')} {line}")
