@@ -187,8 +187,18 @@ def test_a_full_disk_behind_standard_output_is_told_and_no_success(desk: Desk) -
     assert "done" in desk.run("ls").stdout
     for verb in "ls", "ls --json", "prompt":
         ran = shell(desk, f"optio-agents {verb} >/dev/full")
-        assert (ran.returncode, ran.stderr.count("\n")) == (exits.OUR_FAULT, 1)
-        assert "No space left on device" in ran.stderr
+        assert ran.returncode == exits.OUR_FAULT
+        assert ran.stderr == (
+            "optio-agents: there is no room for what is to be written: No space left on device\n"
+        )
+
+
+def test_an_empty_home_is_no_place_to_keep_anything(desk: Desk) -> None:
+    ran = desk.run("ls", env={"HOME": ""})
+    assert (ran.returncode, ran.stderr) == (
+        2,
+        "optio-agents: HOME is empty: set it to your home directory\n",
+    )
 
 
 WARNS = """

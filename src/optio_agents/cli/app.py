@@ -85,6 +85,8 @@ class Verbs(click.Group):
 @click.pass_context
 def app(ctx: click.Context) -> None:
     """Supervise coding agents, here and behind SSH, and know the truth about them."""
+    if os.environ.get("HOME") == "":  # what is kept would be kept below /
+        raise ValueError("HOME is empty: set it to your home directory")
     if ctx.invoked_subcommand in CONFIGURED:
         ctx.default_map = _defaults()
 

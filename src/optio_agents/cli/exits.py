@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import ENOSPC
 from typing import TYPE_CHECKING
 
 from optio_agents import errors
@@ -82,6 +83,8 @@ def sentence(error: BaseException) -> str:
     """One sentence, safe to print."""
     words = str(error) or "it took too long"  # a TimeoutError has no words of its own
     match error:
+        case OSError(strerror=str(why), filename=None) if error.errno == ENOSPC:
+            words = f"there is no room for what is to be written: {why}"
         case HostKeyRefused(reason="unknown"):
             words += "; to accept this key once and for all, add --host-key accept-new"
         case OSError(strerror=str(why), filename=str(path)):

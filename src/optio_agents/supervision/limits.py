@@ -90,7 +90,8 @@ class SessionMeter:
         if self._max_usd is not None and self.usd >= self._max_usd:
             self._reach(f"it has cost ${self.usd:.2f}, and may cost ${self._max_usd:.2f}")
         elif self._max_turns is not None and self.turns >= self._max_turns:
-            self._reach(f"it has ended {self.turns} turns without DONE, as many as it may")
+            turns = "1 turn" if self.turns == 1 else f"{self.turns} turns"
+            self._reach(f"it has ended {turns} without DONE, as many as it may")
         elif self._max_time is not None and self._elapsed >= self._max_time:
             self._reach(f"it has not been done within {self._max_time:g} s")
 

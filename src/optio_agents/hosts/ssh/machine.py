@@ -226,7 +226,7 @@ class SshRemote:
                     if not process.silent():
                         tasks.start_soon(self._stop_tree, run, process)
             if self._orphans:
-                _log.warning("%s: %d scripts may still run", self.name, len(self._orphans))
+                _log.warning("%s: scripts that may still run: %d", self.name, len(self._orphans))
             self.pool.links.remove(self.link)
             await self.pool.leave()  # which somebody may have joined again meanwhile
 
