@@ -27,6 +27,7 @@ from optio_agents.conversation import PermissionDecision, json_lines
 from optio_agents.conversation.acp.dialect import AcpDialect, AcpSetup
 from optio_agents.conversation.claude import stream_json
 from optio_agents.conversation.claude.dialect import ClaudeDialect
+from optio_agents.conversation.claude.permissions import answer_questions
 from optio_agents.conversation.codex.dialect import CodexDialect, CodexSetup
 from optio_agents.conversation.dialect import Dialect, PermissionAsked, TurnOver
 from optio_agents.conversation.wire import OutputLines
@@ -252,7 +253,7 @@ def whatever_it_says_is_read_kept_and_shown(data: bytes, place: Path) -> None:
             case PermissionAsked(request):
                 asked = OpenRequest.of(request)
                 happened.append(RequestOpened(request, asked.digest))
-                for decision in (*DECISIONS, questions.reply(request, {"q": "a"})):
+                for decision in (*DECISIONS, answer_questions(request, {"q": "a"})):
                     with suppress(ValueError):  # it cannot be told that
                         assert dialect.permission_answer(request, decision).count(b"\n") == 1
                 shown = asked.hiding(SECRETS).request

@@ -18,7 +18,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 
 from optio_agents.cli.screen import questions
-from optio_agents.conversation.claude.permissions import grants, questions as questions_whole
+from optio_agents.conversation.claude.permissions import (
+    answer_questions,
+    grants,
+    questions as questions_whole,
+)
 from optio_agents.display import visible
 from optio_agents.errors import AgentError
 from optio_agents.supervision import OpenRequest, find_session
@@ -201,7 +205,7 @@ def _decision(opened: OpenRequest, given: Mapping[str, Any]) -> PermissionDecisi
         raise RequestRefused(
             422, "answers has one text for each question, by the question's own text"
         )
-    return questions.reply(request, {text: str(answers[text]) for text in wanted})
+    return answer_questions(request, {text: str(answers[text]) for text in wanted})
 
 
 def text_of(given: Mapping[str, Any], name: str) -> str:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from optio_agents.cli.screen import questions
+from optio_agents.conversation.claude.permissions import answer_questions, grants
 from optio_agents.display import visible
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class _Question:
             return ("a number answers · n does not" if self.whole else "n does not answer") + rest
         if not self.readable:
             return f"too long to be approved · n deny{rest}"
-        always = " · a always (until this session ends)" if questions.grants(self.request) else ""
+        always = " · a always (until this session ends)" if grants(self.request) else ""
         return f"y allow{always} · n deny" if self.whole else f"n deny{rest}, and then y allows"
 
     def decision(self, key: str) -> PermissionDecision | None:
@@ -89,8 +90,8 @@ class _Question:
             if key.isdecimal() and 1 <= int(key) <= len(labels):
                 self.answers[text] = labels[int(key) - 1]
                 self.read, self.text = False, self._text()
-            return questions.reply(self.request, self.answers) if self.choice is None else None
-        if self.readable and (key == "y" or (key == "a" and questions.grants(self.request))):
+            return answer_questions(self.request, self.answers) if self.choice is None else None
+        if self.readable and (key == "y" or (key == "a" and grants(self.request))):
             return questions.allow(self.request, always=key == "a")
         return None
 

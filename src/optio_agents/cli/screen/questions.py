@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from optio_agents.conversation.claude.permissions import (
     allow_for_session,
-    answer_questions as reply,
     grants,
-    questions as _questions,
+    questions as whole_questions,
 )
 from optio_agents.conversation.contract import PermissionDecision
 from optio_agents.display import visible, visible_block
@@ -24,19 +23,6 @@ if TYPE_CHECKING:
 
     from optio_agents.conversation import PermissionRequest
 
-
-__all__ = [
-    "INDENT",
-    "allow",
-    "block",
-    "body",
-    "deny",
-    "grants",
-    "heading",
-    "questions",
-    "readable",
-    "reply",
-]
 
 _LONG = 10_000  # characters of a question, or of a choice
 INDENT = 2  # what is asked stands behind so many blanks
@@ -90,7 +76,7 @@ def _whole(request: PermissionRequest) -> str:
 
 def _choices(request: PermissionRequest) -> Iterator[str]:
     """Each question with its choices, numbered, and what they mean."""
-    for one in _questions(request):
+    for one in whole_questions(request):
         yield visible(one["question"], limit=_LONG)
         for number, option in enumerate(one["options"], 1):
             label, about = option["label"], option.get("description")
@@ -111,7 +97,7 @@ def questions(request: PermissionRequest) -> list[tuple[str, list[str]]]:
     """What the agent asks its user, with the labels to choose from; empty for a permission."""
     return [
         (one["question"], [option["label"] for option in one["options"]])
-        for one in _questions(request)
+        for one in whole_questions(request)
     ]
 
 

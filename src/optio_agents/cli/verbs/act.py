@@ -15,6 +15,7 @@ from optio_agents.cli.options import refuse_inside_a_session, session_argument
 from optio_agents.cli.output import telling_if_slow
 from optio_agents.cli.screen import questions
 from optio_agents.cli.screen.keys import discard_typed, operator_name
+from optio_agents.conversation.claude.permissions import answer_questions
 from optio_agents.display import visible
 from optio_agents.errors import AgentError
 from optio_agents.supervision import find_session
@@ -176,7 +177,7 @@ def answer(session: str, request: str | None, choose: tuple[str, ...]) -> None:
             text: _label(word, labels)
             for (text, labels), word in zip(open_questions, given, strict=True)
         }
-        return questions.reply(asked.request, answers)
+        return answer_questions(asked.request, answers)
 
     anyio.run(_decide, session, request, decide)
 
