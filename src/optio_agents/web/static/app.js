@@ -1,9 +1,9 @@
 // The page: what its address names is shown. Nothing of an agent's decides what that is.
 
-import { onLeft, post } from './api.js';
+import { get, onLeft, post } from './api.js';
 import { clear, el } from './dom.js';
-import { guide } from './guide.js';
-import { introduce } from './me.js';
+import { introduce } from './dialog.js';
+import { markdown } from './markdown.js';
 import { begin, end, overview } from './overview.js';
 import { session } from './session.js';
 import { teams, tree } from './teams.js';
@@ -63,6 +63,29 @@ async function route() {
     guide: () => guide(main, first),
   };
   close = (pages[where] || (() => overview(main)))();
+  return null;
+}
+
+// The guide, as `optio-agents help` has it.
+
+const pageOf = (address) => {
+  const found = /^([\w-]+)\.md(#.*)?$/.exec(address);
+  return found && `#/guide/${found[1]}`;
+};
+
+function guide(main, page) {
+  const body = el('article', { class: 'guide' });
+  const index = el('nav', { class: 'index', 'aria-label': 'Pages of the guide' });
+  clear(main, el('div', { class: 'reading' }, index, body));
+  const load = async () => {
+    const { pages } = await get('/api/guide');
+    const chosen = page || pages[0].page;
+    clear(index, pages.map((one) => el('a', { href: `#/guide/${one.page}`, 'aria-current': one.page === chosen ? 'page' : null }, one.title)));
+    const { text } = await get(`/api/guide/${encodeURIComponent(chosen)}`);
+    clear(body, markdown(text, pageOf));
+    document.title = `${text.split('\n')[0].replace(/^# /, '')} · optio-agents`;
+  };
+  load().catch((trouble) => clear(body, el('p', { class: 'none' }, trouble.message)));
   return null;
 }
 

@@ -1,5 +1,6 @@
-// One question to the person, in front of everything else.
+// One question to the person, in front of everything else; and who they are.
 
+import { get } from './api.js';
 import { clear, el } from './dom.js';
 
 const dialog = () => document.getElementById('dialog');
@@ -19,7 +20,7 @@ export const ask = (title, text, yes, kind = 'main') => show(title, el('p', { cl
   ['Cancel', () => false], [yes, () => true, kind],
 ]);
 
-export async function prompt(title, value, note) {
+async function prompt(title, value, note) {
   const input = el('input', { type: 'text', value, 'aria-label': title, maxlength: 40 });
   input.addEventListener('keydown', (event) => {
     if (event.key !== 'Enter') return;
@@ -27,4 +28,23 @@ export async function prompt(title, value, note) {
     dialog().querySelector('.main').click();
   });
   return show(title, el('div', {}, el('p', {}, note), input), [['Cancel', () => null], ['Keep', () => input.value, 'main']]);
+}
+
+// Who acts here, as others read it beside what was decided.
+
+let fallback = '';
+
+export const me = () => localStorage.getItem('me') || fallback;
+
+export async function introduce() {
+  const button = document.getElementById('me');
+  const { name } = await get('/api/about');
+  fallback = name;
+  const show = () => { button.textContent = `You: ${me()}`; button.setAttribute('aria-label', `You are ${me()}; change it`); };
+  button.onclick = async () => {
+    const said = await prompt('Who are you?', me(), 'Others read this beside what you decide.');
+    if (said !== null) localStorage.setItem('me', said.trim());
+    show();
+  };
+  show();
 }

@@ -1,8 +1,8 @@
 // What an agent asks. It is allowed by somebody who has seen all of it, and for a moment.
 
 import { get, post, key } from './api.js';
+import { me } from './dialog.js';
 import { el } from './dom.js';
-import { me } from './me.js';
 
 const DECIDED = 3; // that stay, so that whoever was late reads by whom
 const MOMENT = 1000; // ms: who clicked on what stood there before did not mean this

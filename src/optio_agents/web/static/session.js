@@ -1,12 +1,11 @@
 // One session: how it stands, what happened, what was said, what it made; and acting on it.
 
 import { Stream, get, key, post, put } from './api.js';
-import { ask } from './dialog.js';
+import { ask, me } from './dialog.js';
 import { amount, clear, clock, day, el, money, size as bytes, span } from './dom.js';
 import { Feed } from './feed.js';
 import { changes, made } from './made.js';
 import { markdown } from './markdown.js';
-import { me } from './me.js';
 import { kind, progress, stateWords } from './overview.js';
 import { Requests } from './requests.js';
 import { talk } from './talk.js';

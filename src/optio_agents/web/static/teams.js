@@ -1,9 +1,9 @@
 // Teams: who called whom, how long each took and what it used, while it happens.
 
 import { Stream, get, post } from './api.js';
+import { me } from './dialog.js';
 import { amount, clear, clock, day, el, money, span } from './dom.js';
 import { markdown } from './markdown.js';
-import { me } from './me.js';
 
 // What waits for people, each answered here or anywhere; one that is being answered stays.
 class Questions {
