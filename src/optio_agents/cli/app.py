@@ -109,9 +109,9 @@ def _defaults() -> dict[str, dict[str, Any]]:
 
 def run_command(argv: Sequence[str]) -> int:
     """Run the command line *argv*; the exit code is the answer."""
-    ours, behind = _split(list(argv))
-    debug = "--debug" in ours  # wherever a person adds it
-    words = [word for word in ours if word != "--debug"] + behind
+    at = argv.index("--") if "--" in argv else len(argv)  # what stands behind is somebody else's
+    debug = "--debug" in argv[:at]  # wherever a person adds it
+    words = [*(word for word in argv[:at] if word != "--debug"), *argv[at:]]
     with warnings.telling(whole=debug):
         return _run(words, debug=debug)
 
@@ -134,12 +134,6 @@ def _run(words: list[str], *, debug: bool) -> int:
     except Exception as error:
         return _report(error, debug=debug, ours=True)
     return code if isinstance(code, int) else exits.DONE
-
-
-def _split(argv: list[str]) -> tuple[list[str], list[str]]:
-    """What is ours, and what stands behind `--` and is somebody else's."""
-    at = argv.index("--") if "--" in argv else len(argv)
-    return argv[:at], argv[at:]
 
 
 def _report(error: BaseException, *, debug: bool, ours: bool = False) -> int:

@@ -26,6 +26,11 @@ def can_be_read() -> bool:
         return False
 
 
+def can_be_drawn_on() -> bool:
+    """Whether a person watches standard output, and sees more there than lines."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
 def discard_typed() -> None:
     """Forget what was typed before now."""
     if can_be_read():

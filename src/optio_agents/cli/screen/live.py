@@ -199,7 +199,7 @@ class LiveView:
         else:
             self._opened = self._chosen
             for line in self._rows[self._opened].recent:
-                self._print(line)
+                self._console.print(line)
 
     def _ordered(self) -> list[str]:
         """The sessions, those that wait for a person first."""
@@ -214,7 +214,7 @@ class LiveView:
         return asked or own or record["kind"] in _QUIET
 
     def say(self, text: str) -> None:
-        self._print(self._hanging(Text(visible_block(text), "italic")))
+        self._console.print(self._hanging(Text(visible_block(text), "italic")))
 
     async def _ask(self, session: str, request: PermissionRequest) -> PermissionDecision:
         return await self._asking.ask(self._rows[session].title, request)
@@ -226,7 +226,7 @@ class LiveView:
         line = self._hanging(Text(text, style), front)
         self._rows[session].recent.append(line)
         if len(self._rows) == 1 or session == self._opened or kind in _URGENT:
-            self._print(line)
+            self._console.print(line)
 
     def _hanging(self, text: Text, front: str = "") -> Text:
         """*text* behind *front*; where it goes on below it is indented, so it forges no line."""
@@ -236,9 +236,6 @@ class LiveView:
         lines = text.wrap(self._console, max(10, width - len(indent)))
         head = Text(front if beside or not front else f"{front}\n{indent}", "dim")
         return head.append_text(Text(f"\n{indent}").join(lines))
-
-    def _print(self, text: RenderableType) -> None:
-        self._console.print(text)
 
     def _redraw(self) -> None:
         loop = asyncio.get_running_loop()

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     Ask: TypeAlias = Callable[[str, PermissionRequest], Awaitable[PermissionDecision]]
 
 
-VERSION = 1
 _LONG = 10_000  # characters of a request on a plain line
 _GIST = 200  # characters of what a decision was about
 _TOO_MUCH = {"agent", "phase"}  # kinds that only a program wants to see each of
@@ -56,7 +55,7 @@ def record(
 ) -> Record:
     """A record of *kind*, with what belongs to every one of them."""
     whose = {} if session is None else {"session": session}
-    return {"v": VERSION, "kind": kind, "at": time.time() if at is None else at, **whose, **more}
+    return {"v": 1, "kind": kind, "at": time.time() if at is None else at, **whose, **more}
 
 
 def of_event(event: LogEvent) -> Mapping[str, Any]:

@@ -6,7 +6,6 @@ A `Terminal` shows sessions to their ends; each is a `ShownSession`, which super
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -33,7 +32,7 @@ from optio_agents.store.records import SessionResult
 from optio_agents.supervision.events import OpenRequest, RequestDecided, RequestOpened, StateChanged
 from optio_agents.supervision.supervise import supervise
 
-from .keys import operator_name
+from .keys import can_be_drawn_on, operator_name
 from .notify import notifier, target
 from .records import LinesView, records_of
 
@@ -364,8 +363,7 @@ async def open_terminal(options: CommandOptions) -> AsyncIterator[Terminal]:
 
     async with Store() as store:
         view: View = LinesView(as_lines=options.as_lines)
-        watched = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-        if watched and not options.as_lines:
+        if can_be_drawn_on() and not options.as_lines:
             from .live import LiveView  # rich takes a while
 
             view = LiveView()

@@ -60,7 +60,7 @@ class TeamLive(LiveView):
             style = "bold red" if failed else _STYLES.get(kind_of(event), "dim")
             shown = self._hanging(Text(line, style), f"{time.strftime('%H:%M:%S')} ")
             row.recent.append(shown)
-            self._print(shown)
+            self._console.print(shown)
         self._redraw()
 
     def _ordered(self) -> list[str]:

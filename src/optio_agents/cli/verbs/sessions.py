@@ -36,7 +36,7 @@ from optio_agents.protocol.features import EVERYTHING
 from optio_agents.protocol.parser import parse_log_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from optio_agents.agents import Found
     from optio_agents.hosts.host import Host
@@ -218,23 +218,19 @@ async def _story(beginning: str) -> list[Record]:
 async def _happened(store: Store, session: str) -> list[Record]:
     """What was asked and decided, the turns that failed, and what they cost."""
     from optio_agents.supervision import RequestDecided, RequestOpened, TurnEnded
-    from optio_agents.supervision.events import event_of
 
     asked: dict[str, Record] = {}
     turns = list[TurnEnded]()
-    after = 0
-    while rows := await store.events(session, after=after):
-        after = rows[-1].number
-        for row in rows:
-            match event_of(row):
-                case RequestOpened(request, at=at):
-                    about: Record = {"request": request.id, "tool": request.tool_name}
-                    about |= {"input": request.input, "behavior": None, "by": None}
-                    asked[request.id] = record("permission", session=session, at=at, **about)
-                case RequestDecided(name, behavior, by, at=at) if name in asked:
-                    asked[name] |= {"behavior": behavior, "by": by, "at": at}
-                case TurnEnded() as turn:
-                    turns.append(turn)
+    async for event in _recorded(store, session):
+        match event:
+            case RequestOpened(request, at=at):
+                about: Record = {"request": request.id, "tool": request.tool_name}
+                about |= {"input": request.input, "behavior": None, "by": None}
+                asked[request.id] = record("permission", session=session, at=at, **about)
+            case RequestDecided(name, behavior, by, at=at) if name in asked:
+                asked[name] |= {"behavior": behavior, "by": by, "at": at}
+            case TurnEnded() as turn:
+                turns.append(turn)
     found = list(asked.values())
     found += [of for turn in turns if not turn.turn.ok for of in records_of(turn, session)]
     if turns:
@@ -243,6 +239,16 @@ async def _happened(store: Store, session: str) -> list[Record]:
         cost = total if isinstance(total, int | float) else sum(known) if known else None
         found.append(record("cost", session=session, at=turns[-1].at, turns=len(turns), usd=cost))
     return found
+
+
+async def _recorded(store: Store, session: str) -> AsyncIterator[SessionEvent]:
+    from optio_agents.supervision.events import event_of
+
+    after = 0
+    while rows := await store.events(session, after=after, most=_PAGE):
+        for row in rows:
+            yield event_of(row)
+        after = rows[-1].number
 
 
 def _in_words(row: Record) -> str:
@@ -294,14 +300,12 @@ def logs(session: str, follow: bool, as_lines: bool) -> None:
 async def _logs(beginning: str, follow: bool, as_lines: bool) -> None:
     from optio_agents.store import Store
     from optio_agents.supervision import find_session
-    from optio_agents.supervision.events import event_of
 
     async with Store() as store:
         session, after = (await store.session(beginning)).id, 0
-        while rows := await store.events(session, after=after, most=_PAGE):
-            for row in rows:
-                _show_line(event_of(row), session, as_lines)
-            after = rows[-1].number
+        async for event in _recorded(store, session):
+            _show_line(event, session, as_lines)
+            after = event.number or after
         if follow:
             async with find_session(session, store=store) as live:
                 async for event in live.events(after):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import os
 import secrets
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import click
 from optio_agents.cli import exits
 from optio_agents.cli.options import refuse_inside_a_session
 from optio_agents.cli.output import noticing_silence
-from optio_agents.cli.screen.keys import can_be_read, ended_by_signals
+from optio_agents.cli.screen.keys import can_be_drawn_on, can_be_read, ended_by_signals
 from optio_agents.cli.screen.team import TeamLines
 from optio_agents.display import visible_block
 from optio_agents.team import CallFailed, Team
@@ -122,8 +121,7 @@ async def _run(team: Team, name: str, text: str, ident: str | None, as_lines: bo
 
 def _view(turn: str, *, as_lines: bool, people: Iterable[str], talks: bool) -> TeamLines | TeamLive:
     """Live where a person watches who is not asked here as well, else lines."""
-    watched = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-    if watched and not as_lines and not talks:
+    if can_be_drawn_on() and not as_lines and not talks:
         from optio_agents.cli.screen.team_live import TeamLive
 
         return TeamLive(people, turn)
