@@ -199,46 +199,34 @@ def test_what_only_a_terminal_finds_is_found(desk: Desk, place: str) -> None:
 
 def test_a_polite_end_leaves_the_agent_running(desk: Desk) -> None:
     steps = ("STATUS: on it", desk.hold("go"), "DONE: after all")
-    argv = ["optio-agents", "run", "--", "agent", *steps]
-    with subprocess.Popen(
-        argv, env=desk.env, cwd=desk.home, text=True, stdout=subprocess.PIPE
-    ) as running:
-        assert running.stdout
-        assert any("on it" in line for line in running.stdout)
+    with desk.running("run", "--", "agent", *steps) as (running, lines):
+        assert any("on it" in line for line in lines)
         running.send_signal(signal.SIGTERM)
         assert running.wait(BOUND) == 6
     desk.release("go")
-    ran = desk.run("attach", "--json", records(desk.run("ls", "--json").stdout)[0]["session"])
+    ran = desk.run("attach", "--json", desk.listed()[0]["session"])
     assert ran.returncode == 0
     assert records(ran.stdout)[-1]["text"] == "after all"
 
 
 def test_a_signal_is_heard_beside_a_line_without_an_end(desk: Desk) -> None:
     text = 'echo begun >>"$OPTIO_LOG"; truncate -s 2T "$OPTIO_LOG"; exec sleep 1000'
-    argv = ["optio-agents", "run", "--", "sh", "-c", text]
-    with subprocess.Popen(
-        argv, env=desk.env, cwd=desk.home, text=True, stdout=subprocess.PIPE
-    ) as running:
-        assert running.stdout
-        assert any("begun" in line for line in running.stdout)
+    with desk.running("run", "--", "sh", "-c", text) as (running, lines):
+        assert any("begun" in line for line in lines)
         running.send_signal(signal.SIGTERM)
         assert running.wait(BOUND) == 6
-    session = records(desk.run("ls", "--json").stdout)[0]["session"]
+    session = desk.listed()[0]["session"]
     assert desk.run("stop", session).returncode == 0
 
 
 def test_nothing_is_lost_when_the_command_is_killed(desk: Desk) -> None:
     steps = ("STATUS: on it", desk.hold("go"), "write a.txt hello")
     more = ("DELIVERABLE: deliverables/a.txt", "hear", "DONE: after all")
-    argv = ["optio-agents", "run", "--save", "kept", "--", "agent", *steps, *more]
-    with subprocess.Popen(
-        argv, env=desk.env, cwd=desk.home, text=True, stdout=subprocess.PIPE
-    ) as running:
-        assert running.stdout
-        assert any("on it" in line for line in running.stdout)
+    with desk.running("run", "--save", "kept", "--", "agent", *steps, *more) as (running, lines):
+        assert any("on it" in line for line in lines)
         running.kill()
     desk.release("go")
-    session = records(desk.run("ls", "--json").stdout)[0]["session"]
+    session = desk.listed()[0]["session"]
     ran = desk.run("attach", session[:5], "--save", "kept")
     assert ran.returncode == 0, ran.stderr
     assert (desk.home / "kept" / "a.txt").read_text() == "hello\n"
@@ -375,15 +363,11 @@ def test_a_directory_of_ones_own_is_as_it_was_but_for_what_was_handed_over(
     before = digest(project)
     steps = ("STATUS: on it", desk.hold("go"), "write a.txt hello")
     more = ("DELIVERABLE: deliverables/a.txt", "hear", "DONE")
-    argv = ["optio-agents", "run", "--cwd", "project", "--", "agent", *steps, *more]
-    with subprocess.Popen(
-        argv, env=desk.env, cwd=desk.home, text=True, stdout=subprocess.PIPE
-    ) as running:
-        assert running.stdout
-        assert any("on it" in line for line in running.stdout)
+    with desk.running("run", "--cwd", "project", "--", "agent", *steps, *more) as (running, lines):
+        assert any("on it" in line for line in lines)
         running.kill()  # a crash
     desk.release("go")
-    session = records(desk.run("ls", "--json").stdout)[0]["session"]
+    session = desk.listed()[0]["session"]
     assert desk.run("attach", session).returncode == 0
     status = subprocess.run(
         [needs("git"), "status", "--porcelain"],

@@ -12,7 +12,6 @@ import time
 import tracemalloc
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import anyio
 import click
@@ -28,11 +27,7 @@ from tests.support.timeouts import BOUND
 def run(desk: Desk, title: str, *steps: str, flags: tuple[str, ...] = ()) -> str:
     """One session, to its end; its id."""
     desk.run("run", "--title", title, *flags, "--", "agent", *steps)
-    return str(listed(desk)[-1]["session"])
-
-
-def listed(desk: Desk) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in desk.run("ls", "--json").stdout.splitlines()]
+    return str(desk.listed()[-1]["session"])
 
 
 def test_an_empty_journal_says_how_to_fill_it(desk: Desk) -> None:
@@ -66,11 +61,11 @@ def test_a_session_is_listed_told_and_cleared_away(desk: Desk) -> None:
     )
     pruned = desk.run("prune", "--older-than", "0s", given="n\n")
     assert pruned.returncode == 130
-    assert len(listed(desk)) == 2
+    assert len(desk.listed()) == 2
     assert desk.run("prune", "--older-than", "1h", "--yes").stdout == "nothing to remove\n"
     pruned = desk.run("prune", "--older-than", "0s", given="y\n")
     assert f"{first} removed\n{second} removed\n" in pruned.stdout
-    assert listed(desk) == []
+    assert desk.listed() == []
 
 
 def test_a_running_session_is_followed_and_not_cleared_away(desk: Desk) -> None:
@@ -79,14 +74,10 @@ def test_a_running_session_is_followed_and_not_cleared_away(desk: Desk) -> None:
         flags=("--detach",),
     )
     assert desk.run("prune", "--older-than", "0s", "--yes").stdout == "nothing to remove\n"
-    argv = ["optio-agents", "logs", "-f", session, "--json"]
-    with subprocess.Popen(
-        argv, env=desk.env, cwd=desk.home, text=True, stdout=subprocess.PIPE
-    ) as following:
-        assert following.stdout
+    with desk.running("logs", "-f", session, "--json") as (following, lines):
         desk.release("go")
         assert desk.run("attach", session).returncode == 0
-        told = [json.loads(line) for line in following.stdout]
+        told = [json.loads(line) for line in lines]
         assert following.wait(BOUND) == 0
     kinds = [one["kind"] for one in told]
     assert [one for one in kinds if one in ("status", "done")] == ["status", "status", "done"]
@@ -118,14 +109,10 @@ def test_a_plain_command_is_spoken_to_and_interrupted_from_elsewhere(desk: Desk)
     )
     sent = desk.run("send", session, "-", given="hello")
     assert sent.stdout.startswith("said, as ")
-    argv = ["optio-agents", "attach", session]
-    with subprocess.Popen(
-        argv, env=desk.env, cwd=desk.home, text=True, stdout=subprocess.PIPE
-    ) as attached:
-        assert attached.stdout
-        assert any("listening" in line for line in attached.stdout)
+    with desk.running("attach", session) as (attached, lines):
+        assert any("listening" in line for line in lines)
         assert desk.run("interrupt", session).stdout == "interrupted\n"
-        assert any("done interrupted" in line for line in attached.stdout)
+        assert any("done interrupted" in line for line in lines)
         assert attached.wait(BOUND) == 0
     asked = desk.run("approve", session)
     assert (asked.returncode, "nothing is asked now" in asked.stderr) == (2, True)
@@ -134,7 +121,7 @@ def test_a_plain_command_is_spoken_to_and_interrupted_from_elsewhere(desk: Desk)
 def test_a_name_works_wherever_an_id_does_and_is_free_again_at_the_end(desk: Desk) -> None:
     first = run(desk, "one", "DONE: one", flags=("--name", "nightly"))
     second = run(desk, "two", desk.hold("go"), "DONE", flags=("--name", "nightly", "--detach"))
-    assert [one["name"] for one in listed(desk)] == ["nightly", "nightly"]
+    assert [one["name"] for one in desk.listed()] == ["nightly", "nightly"]
     assert desk.run("show", "nightly").stdout.startswith(second)
     assert desk.run("show", first).stdout.startswith(first)
     ran = desk.run("run", "--name", "nightly", "--", "agent", "DONE")
@@ -188,12 +175,12 @@ def test_files_are_fetched_when_all_is_over_and_then_removed_alone(desk: Desk) -
         assert (ran.returncode, told in ran.stderr) == (2, True), ran.stderr
     ran = desk.run("fetch", other)
     assert (ran.returncode, "no deliverable" in ran.stderr) == (2, True)
-    taskdir = Path(listed(desk)[0]["taskdir"].replace("~", str(desk.home)))
+    taskdir = Path(desk.listed()[0]["taskdir"].replace("~", str(desk.home)))
     assert desk.run("prune", "made", "--files", "--yes").stdout == f"{session} removed\n"
     assert not taskdir.exists()
     assert desk.run("show", "made").stdout.startswith(session)
     assert desk.run("prune", "made", "--yes").stdout == f"{session} removed\n"
-    assert [one["session"] for one in listed(desk)] == [other]
+    assert [one["session"] for one in desk.listed()] == [other]
 
 
 def test_what_changed_since_the_start_is_shown_and_no_program_of_the_tree_runs(
@@ -231,20 +218,13 @@ def test_what_changed_since_the_start_is_shown_and_no_program_of_the_tree_runs(
 
 
 def test_a_supervisor_that_stays_owns_what_begins_later(desk: Desk) -> None:
-    argv = ["optio-agents", "attach", "--all", "--keep", "--save", "kept", "--json"]
-    with subprocess.Popen(
-        argv, env=desk.env, cwd=desk.home, text=True, stdout=subprocess.PIPE
-    ) as keeping:
-        assert keeping.stdout
+    with desk.running("attach", "--all", "--keep", "--save", "kept", "--json") as (keeping, lines):
         for name in "one", "two":
             steps = (f"write {name}.txt hello", f"DELIVERABLE: deliverables/{name}.txt", "hear")
             run(desk, name, *steps, desk.hold(name), "DONE", flags=("--detach",))
-            assert any(
-                one["kind"] == "delivery" and one["saved"]
-                for one in map(json.loads, keeping.stdout)
-            )
+            assert any(one["kind"] == "delivery" and one["saved"] for one in map(json.loads, lines))
             desk.release(name)
-            assert any(one["kind"] == "finished" for one in map(json.loads, keeping.stdout))
+            assert any(one["kind"] == "finished" for one in map(json.loads, lines))
         keeping.send_signal(signal.SIGTERM)
         assert keeping.wait(BOUND) == 0
     assert {path.name for path in (desk.home / "kept").iterdir()} == {"one.txt", "two.txt"}

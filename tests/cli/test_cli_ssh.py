@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from optio_agents.hosts.files.atomic import safe_name
 from optio_agents.hosts.ssh.config import SSHConfig
 from optio_agents.testing.proxy import FaultProxy
 from tests.support.hosts.sshd import SshLogin, SshServer
-from tests.support.terminal import Desk
+from tests.support.terminal import Desk, Terminal
 from tests.support.timeouts import BOUND
 
 
@@ -33,6 +34,14 @@ def box(desk: Desk, ssh_login: Callable[..., SshLogin]) -> Desk:
 def agent(desk: Desk, *steps: str) -> list[str]:
     """A command line that runs the scripted agent of this desk, from anywhere."""
     return [str(desk.home / "bin" / "agent"), *steps]
+
+
+@asynccontextmanager
+async def linked(desk: Desk, login: SshLogin) -> AsyncIterator[tuple[FaultProxy, Terminal]]:
+    """A terminal from which `box` is reached over a link that can break."""
+    async with FaultProxy(login.host, login.port) as proxy, desk.terminal(100) as terminal:
+        desk.knows("box", login.at(proxy.port))
+        yield proxy, terminal
 
 
 async def sessions(desk: Desk, *flags: str) -> dict[str, dict[str, Any]]:
@@ -179,9 +188,7 @@ def test_a_deliverable_of_any_name_is_handed_over(box: Desk, where: tuple[str, .
 async def test_a_cut_link_loses_nothing_and_is_shown(
     desk: Desk, ssh_login: Callable[..., SshLogin]
 ) -> None:
-    login = ssh_login()
-    async with FaultProxy(login.host, login.port) as proxy, desk.terminal(100) as terminal:
-        desk.knows("box", login.at(proxy.port))
+    async with linked(desk, ssh_login()) as (proxy, terminal):
         steps = agent(desk, "STATUS: 10% first", desk.hold("go"), "STATUS: 90% last", "DONE: all")
         script = desk.program("start", 'optio-agents run --host box --title t -- "$@"\n')
         await terminal.type(f'clear; {script.name} {_quoted(steps)}; echo "exit $?"')
@@ -199,9 +206,7 @@ async def test_a_cut_link_loses_nothing_and_is_shown(
 async def test_leaving_over_a_link_that_hangs_says_that_it_takes_a_moment(
     desk: Desk, ssh_login: Callable[..., SshLogin]
 ) -> None:
-    login = ssh_login()
-    async with FaultProxy(login.host, login.port) as proxy, desk.terminal(100) as terminal:
-        desk.knows("box", login.at(proxy.port))
+    async with linked(desk, ssh_login()) as (proxy, terminal):
         steps = agent(desk, "STATUS: 10% first", desk.hold("go"), "DONE: all")
         await terminal.type(
             f'clear; optio-agents run --name t --host box -- {_quoted(steps)}; echo "exit $?"'
@@ -219,9 +224,7 @@ async def test_leaving_over_a_link_that_hangs_says_that_it_takes_a_moment(
 async def test_a_host_that_lets_one_wait_is_named_and_a_copy_says_how_far_it_is(
     desk: Desk, ssh_login: Callable[..., SshLogin]
 ) -> None:
-    login = ssh_login()
-    async with FaultProxy(login.host, login.port) as proxy, desk.terminal(100) as terminal:
-        desk.knows("box", login.at(proxy.port))
+    async with linked(desk, ssh_login()) as (proxy, terminal):
         steps = agent(desk, "STATUS: 10% first", desk.hold("go"), "DONE: all")
         ran = await desk.runs("run", "--detach", "--name", "t", "--host", "box", "--", *steps)
         assert ran.returncode == 0, ran.stderr
@@ -246,8 +249,7 @@ async def test_a_lost_host_can_be_left_and_is_found_again_without_the_journal(
     desk: Desk, ssh_login: Callable[..., SshLogin]
 ) -> None:
     login = ssh_login()
-    async with FaultProxy(login.host, login.port) as proxy, desk.terminal(100) as terminal:
-        desk.knows("box", login.at(proxy.port))
+    async with linked(desk, login) as (proxy, terminal):
         steps = agent(desk, "STATUS: 10% first", desk.hold("go"), "write a.txt hello")
         more = ["DELIVERABLE: deliverables/a.txt", "hear", "DONE: all"]
         await terminal.type(

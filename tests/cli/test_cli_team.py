@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-from typing import Any
 
 import pytest
 
@@ -41,17 +40,12 @@ def crew(desk: Desk) -> Desk:
     return desk
 
 
-def listed(desk: Desk, *words: str) -> list[dict[str, Any]]:
-    lines = desk.run("ls", "--json", *words).stdout.splitlines()
-    return [json.loads(line) for line in lines]
-
-
 def test_a_turn_is_run_listed_and_looked_at(crew: Desk) -> None:
     ran = crew.run("team", "run", "crew.py", "many", "tea", "--id", "m-1")
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.endswith("haiku of 0\n\nhaiku of 1\n\nhaiku of 2\n")
     assert "many calls writer" in ran.stdout
-    [row] = listed(crew)
+    [row] = crew.listed()
     assert (row["kind"], row["turn"], row["outcome"]) == ("team_turn", "m-1", "done")
     assert "m-1" in crew.run("ls").stdout
     tree = crew.run("team", "tree", "m-1").stdout.splitlines()
@@ -92,17 +86,8 @@ def test_what_cannot_be_is_said_in_a_sentence(crew: Desk) -> None:
     assert "no session 'nobody'" in crew.run("attach", "nobody").stderr
 
 
-def release(desk: Desk) -> subprocess.Popen[str]:
-    """Somebody's program gives work, where no person sits."""
-    words = ["optio-agents", "team", "run", "crew.py", "release", "tea", "--id", "r-1"]
-    return subprocess.Popen(
-        words,
-        env=desk.env,
-        cwd=desk.home,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+# Somebody's program gives work, where no person sits.
+RELEASE = ("team", "run", "crew.py", "release", "tea", "--id", "r-1")
 
 
 CODERS = """
@@ -130,7 +115,7 @@ def killed(desk: Desk) -> Desk:
     (desk.home / "crew.py").write_text(CODERS.replace("HOLD", repr(desk.hold("ask"))))
     words = ["optio-agents", "team", "run", "crew.py", "coder", "x", "--id", "c-1"]
     with subprocess.Popen(words, env=desk.env, cwd=desk.home, stdout=subprocess.DEVNULL) as team:
-        while not any(row.get("last") == "5% begun" for row in listed(desk)):
+        while not any(row.get("last") == "5% begun" for row in desk.listed()):
             pass
         team.kill()
     return desk
@@ -139,13 +124,13 @@ def killed(desk: Desk) -> Desk:
 def test_the_agent_of_a_team_that_was_killed_is_cancelled(killed: Desk) -> None:
     ran = killed.run("team", "cancel", "c-1")
     assert (ran.stdout, ran.stderr) == ("cancelled c-1\n", "")
-    assert {row["outcome"] for row in listed(killed)} == {"cancelled"}
+    assert {row["outcome"] for row in killed.listed()} == {"cancelled"}
     assert killed.run("team", "cancel", "c-1").stdout == "c-1 is over: cancelled\n"
 
 
 def test_a_turn_is_cancelled_from_another_process(crew: Desk) -> None:
-    with release(crew) as process:
-        while not any(row["waits"] for row in listed(crew)):
+    with crew.running(*RELEASE) as (process, _):
+        while not any(row["waits"] for row in crew.listed()):
             pass
         ran = crew.run("team", "cancel", "r-1")
         assert ran.stdout == "cancelled r-1, and 1 below it\n"
@@ -175,11 +160,9 @@ def test_who_attaches_leaves_the_calls_of_an_agent_to_its_team(killed: Desk) -> 
 
 
 async def test_a_person_answers_while_no_team_is_at_work(crew: Desk) -> None:
-    with release(crew) as process:
-        assert process.stdout is not None
-        while "calls ana" not in process.stdout.readline():
-            pass
-        while not any(row["waits"] for row in listed(crew)):
+    with crew.running(*RELEASE) as (process, lines):
+        assert any("calls ana" in line for line in lines)
+        while not any(row["waits"] for row in crew.listed()):
             pass
         process.kill()
     async with crew.terminal() as terminal:
@@ -191,7 +174,7 @@ async def test_a_person_answers_while_no_team_is_at_work(crew: Desk) -> None:
         await terminal.until("answered\nnothing waits now")
         await terminal.key("C-c")
         await terminal.until(r"left\n\$")
-    assert not any(row["waits"] for row in listed(crew))
+    assert not any(row["waits"] for row in crew.listed())
     ran = await crew.runs("team", "run", "crew.py", "release", "tea", "--id", "r-1")
     assert ran.stdout.endswith("haiku of tea: yes,\non Monday\n")
 
@@ -202,11 +185,11 @@ async def test_a_team_that_is_served_goes_on_when_a_person_has_answered(crew: De
         await serving.until("serving writer, release")
         await sitting.type("clear; optio-agents sit")
         await sitting.until("nothing waits now")
-        process = release(crew)
-        await sitting.until(r"ship it\?")
-        await sitting.type("yes")
-        await sitting.key("Enter")
-        out, _ = await asyncio.to_thread(process.communicate, timeout=BOUND)
+        with crew.running(*RELEASE) as (process, _):
+            await sitting.until(r"ship it\?")
+            await sitting.type("yes")
+            await sitting.key("Enter")
+            out, _ = await asyncio.to_thread(process.communicate, timeout=BOUND)
         assert out.endswith("haiku of tea: yes\n")
         await serving.key("C-c")
         await serving.ends(0)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import anyio
 import coverage
@@ -89,6 +91,12 @@ class Terminal:
     async def tmux(self, *words: str) -> str:
         ran = await anyio.run_process([self.program, "-S", str(self.socket), *words])
         return ran.stdout.decode()
+
+
+def agent(*steps: str, flags: str = "") -> str:
+    """A command line that runs the scripted agent and tells its exit code."""
+    words = " ".join(map(shlex.quote, steps))
+    return f'clear; optio-agents run --title t {flags} -- agent {words}; echo "exit $?"'
 
 
 @dataclass(slots=True)
@@ -172,6 +180,24 @@ class Desk:
             timeout=within,
             check=False,
         )
+
+    def listed(self, *words: str) -> list[dict[str, Any]]:
+        """What `ls` says, as a program reads it."""
+        return [json.loads(line) for line in self.run("ls", "--json", *words).stdout.splitlines()]
+
+    @contextmanager
+    def running(self, *words: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+        """The command, and the lines that it prints while the block lasts."""
+        with subprocess.Popen(
+            ["optio-agents", *words],
+            env=self.env,
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout
+            yield process, process.stdout
 
     async def runs(
         self, *words: str, env: Mapping[str, str] | None = None, within: float = BOUND

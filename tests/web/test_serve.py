@@ -23,19 +23,10 @@ from tests.support.timeouts import BOUND
 
 @contextmanager
 def serving(desk: Desk, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    argv = ["optio-agents", "serve", "--listen", "127.0.0.1:0", *words]
-    with subprocess.Popen(
-        argv,
-        env=desk.env,
-        cwd=desk.home,
-        text=True,
-        stdout=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-    ) as child:
-        assert child.stdout
-        assert "lets in one browser" in child.stdout.readline()
+    with desk.running("serve", "--listen", "127.0.0.1:0", *words) as (child, lines):
+        assert "lets in one browser" in lines.readline()
         try:
-            yield child, child.stdout.readline().strip()
+            yield child, lines.readline().strip()
         finally:
             child.terminate()
             child.wait(BOUND)

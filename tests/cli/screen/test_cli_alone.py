@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from contextlib import AsyncExitStack
 
 from optio_agents.testing.model_server import ModelServer, scripted
-from tests.support.terminal import Desk
-
-
-def agent(*steps: str, flags: str = "") -> str:
-    """A command line that runs the scripted agent and tells its exit code."""
-    words = " ".join(map(shlex.quote, steps))
-    return f'clear; optio-agents run --title t {flags} -- agent {words}; echo "exit $?"'
+from tests.support.terminal import Desk, agent
 
 
 async def test_one_that_dies_is_started_again_before_ones_eyes(desk: Desk) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -12,16 +11,10 @@ import pytest
 
 from optio_agents.testing.model_server import ModelServer, scripted
 from tests.support.proc import running, unique
-from tests.support.terminal import Desk, Terminal
+from tests.support.terminal import Desk, Terminal, agent
 
 OWNED = "(?!.*unattended).*"  # in a line: we have taken it up
 ASKS = r"y allow · (a always \(until this session ends\) · )?n deny"
-
-
-def agent(*steps: str, flags: str = "") -> str:
-    """A command line that runs the scripted agent and tells its exit code."""
-    words = " ".join(map(shlex.quote, steps))
-    return f'clear; optio-agents run --title t {flags} -- agent {words}; echo "exit $?"'
 
 
 async def session_id(desk: Desk) -> str:
