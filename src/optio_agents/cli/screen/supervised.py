@@ -110,20 +110,6 @@ async def signals(terminal: Terminal) -> AsyncIterator[None]:
             tasks.cancel_scope.cancel()
 
 
-def leaving(terminal: Terminal) -> Callable[[], None]:
-    """What `q` does: it leaves at once, but where that stops agents, it is asked twice."""
-    pressed = float("-inf")
-
-    def leave() -> None:
-        nonlocal pressed
-        before, pressed = pressed, asyncio.get_running_loop().time()
-        if terminal.options.stop_on_exit and pressed - before > _AGAIN:
-            return terminal.view.say("q again stops the agent")
-        return terminal.leave()
-
-    return leave
-
-
 # A session to its end: how it ended, or, where another process had it, its exit code.
 Run: TypeAlias = Callable[["ShownSession"], Awaitable[SessionResult | int]]
 
@@ -166,7 +152,7 @@ class ShownSession:
             mute()
             self.terminal.leave()
         match event:
-            case StateChanged() if _is_idle(event):
+            case StateChanged(state) if state.phase == "idle":
                 hint = f"optio-agents send {self.called} TEXT"
                 self.terminal.view.say(f"it has ended its turn without DONE, and waits: {hint}")
             case RequestOpened(request, digest):
@@ -181,11 +167,13 @@ class ShownSession:
         if (notifier := self.terminal.notifier) is None:
             return
         may_ask = self.terminal.options.permission == "ask"
+        # it waits, and nothing but a person's word will make it go on
+        idle = isinstance(event, StateChanged) and event.state.phase == "idle"
         for record in records_of(event, self.session):
             asked = record["kind"] in ("permission", "question") and may_ask
             lost = record["kind"] == "link" and record["state"] not in ("new", "up", "closed")
             kinds = ("attention", "finished", "turn")
-            if asked or lost or _is_idle(event) or record["kind"] in kinds:
+            if asked or lost or idle or record["kind"] in kinds:
                 notifier.queue(record)
 
     def _put(self, opened: OpenRequest) -> None:
@@ -277,11 +265,6 @@ def _deny(_: PermissionRequest) -> PermissionDecision:
     return deny("This was not allowed beforehand, and nobody may be asked.")
 
 
-def _is_idle(event: SessionEvent) -> bool:
-    """The agent waits, and nothing but a person's word will make it go on."""
-    return isinstance(event, StateChanged) and event.state.phase == "idle"
-
-
 @dataclass(slots=True, kw_only=True)
 class Terminal:
     """Where sessions are shown, and how; the same for all of them."""
@@ -292,12 +275,21 @@ class Terminal:
     sessions: list[ShownSession] = field(default_factory=list)
     notifier: Notifier | None = None
     left: anyio.Event = field(default_factory=anyio.Event)  # our part is about to end
+    _pressed: float = float("-inf")  # when `q` was
 
     def leave(self) -> None:
         """End our part in all sessions."""
         self.left.set()
         for shown in self.sessions:
             shown.leave()
+
+    def press_q(self) -> None:
+        """Leave at once, but where that stops agents, when it is asked twice."""
+        before, self._pressed = self._pressed, asyncio.get_running_loop().time()
+        if self.options.stop_on_exit and self._pressed - before > _AGAIN:
+            self.view.say("q again stops the agent")
+        else:
+            self.leave()
 
     async def show(
         self, sessions: Mapping[str, Run], *, more: FindRuns | None = None, where: str = ""
@@ -308,7 +300,7 @@ class Terminal:
         the host of a single one that may have to be waited for.
         """
         codes: list[int] = []
-        runs = dict(sessions)
+        runs, alone = dict(sessions), len(sessions) == 1 and more is None
         self.sessions = every = [ShownSession(session, self) for session in sessions]
         async with AsyncExitStack() as stack:
             if self.options.notify:
@@ -317,7 +309,7 @@ class Terminal:
                 program = target(self.options.notify, self.view.say, output)
                 notifying = notifier(program, self.options.page)
                 self.notifier = await stack.enter_async_context(notifying)
-            stack.enter_context(self.view.shown(sessions, leaving(self)))
+            stack.enter_context(self.view.shown(sessions, self.press_q))
             await stack.enter_async_context(signals(self))
 
             async def run(shown: ShownSession) -> None:
@@ -332,7 +324,6 @@ class Terminal:
                 )
                 async with task_group() as shown.tasks:
                     with waiting, shown.trying:
-                        alone = len(every) == 1 and more is None
                         code = await _to_its_end(shown, runs[shown.session], alone=alone)
                     shown.tasks.cancel_scope.cancel()
                 codes.append(code)
@@ -348,7 +339,6 @@ class Terminal:
                             tasks.start_soon(run, every[-1])
                     with anyio.move_on_after(_SOON):
                         await self.left.wait()
-        alone = len(every) == 1 and more is None
         if not alone and (left := codes.count(exits.DETACHED)):
             they = f"{left} agents go" if left > 1 else "one agent goes"
             self.view.say(f"{they} on; come back with: optio-agents attach")

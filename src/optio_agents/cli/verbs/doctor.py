@@ -78,12 +78,6 @@ def doctor(box: str | None, host: str | None, host_key: str) -> int:
 
 
 def _looked_at(ssh: SSHConfig | None) -> Iterator[Finding]:
-    yield from _here(ssh)
-    yield from anyio.run(_there, ssh)
-    yield from anyio.run(_used, ssh)
-
-
-def _here(ssh: SSHConfig | None) -> Iterator[Finding]:
     yield Finding("ok", f"Python {platform.python_version()} on {platform.system()} supervises")
     if ssh is None and platform.system() != "Linux":
         yield Finding(
@@ -93,6 +87,8 @@ def _here(ssh: SSHConfig | None) -> Iterator[Finding]:
         )
     if ssh is not None:
         yield from ignored_options(Path.home() / ".ssh" / "config")
+    yield from anyio.run(_there, ssh)
+    yield from anyio.run(_used, ssh)
 
 
 def ignored_options(config: Path) -> Iterator[Finding]:
@@ -117,7 +113,13 @@ async def _there(ssh: SSHConfig | None) -> list[Finding]:
         return [Finding("bad", late, "try again when it has less to do", unreachable=True)]
     except ConnectError as error:
         return [Finding("bad", sentence(error), unreachable=True)]
-    return [_reached(name, ssh), *judge(facts)]
+    if ssh is None:
+        reached = Finding("ok", f"{name} answers")
+    elif ssh.host_key_policy == "insecure":
+        reached = Finding("note", f"{name} answers, and nobody checked its host key")
+    else:
+        reached = Finding("ok", f"{name} answers, and its host key is known")
+    return [reached, *judge(facts)]
 
 
 async def _used(ssh: SSHConfig | None) -> list[Finding]:
@@ -135,24 +137,12 @@ async def _used(ssh: SSHConfig | None) -> list[Finding]:
             if (words := fullest(known.usage)) and known.usage_at is not None:
                 program = posixpath.basename(session.facts.get("program") or "the agent")
                 told[program] = max(told.get(program, (0.0, "")), (known.usage_at, words))
-    return [
-        Finding("ok", f"{program} has used {words} of its allowance, as it said {_when(at)}")
-        for program, (at, words) in told.items()
-    ]
-
-
-def _when(at: float) -> str:
-    return time.strftime("on %Y-%m-%d at %H:%M", time.localtime(at))
-
-
-def _reached(name: str, ssh: SSHConfig | None) -> Finding:
-    match ssh:
-        case None:
-            return Finding("ok", f"{name} answers")
-        case SSHConfig(host_key_policy="insecure"):
-            return Finding("note", f"{name} answers, and nobody checked its host key")
-        case _:
-            return Finding("ok", f"{name} answers, and its host key is known")
+    found = []
+    for program, (at, words) in told.items():
+        when = time.strftime("on %Y-%m-%d at %H:%M", time.localtime(at))
+        said = f"{program} has used {words} of its allowance, as it said {when}"
+        found.append(Finding("ok", said))
+    return found
 
 
 async def _facts(ssh: SSHConfig | None) -> dict[str, list[str]]:
