@@ -268,16 +268,12 @@ def refuse_inside_a_session() -> None:
 
 def _ancestors(pid: int) -> Iterator[int]:
     while pid > 1:
-        pid = _parent(pid)
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_bytes()
+        except OSError:  # no /proc here, or it has ended
+            return
+        pid = int(stat.rpartition(b")")[2].split()[1])  # a name may hold spaces and parentheses
         yield pid
-
-
-def _parent(pid: int) -> int:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:  # no /proc here, or it has ended
-        return 0
-    return int(stat.rpartition(b")")[2].split()[1])  # a name may hold spaces and parentheses
 
 
 def _tagged(pid: int) -> bool:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import platform
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 
 Receipt: TypeAlias = dict[str, Any]
+Work: TypeAlias = Callable[[], Coroutine[Any, Any, Receipt]]
 
 WITHIN = 60.0  # seconds for a host to do what is asked
 _WRITING = 2.0  # seconds until a decision that the agent has is written down
@@ -53,13 +54,13 @@ class Once:
     def __init__(self) -> None:
         self._known: OrderedDict[str, tuple[str, asyncio.Task[Receipt]]] = OrderedDict()
 
-    async def do(self, key: str, what: str, work: Callable[[], Awaitable[Receipt]]) -> Receipt:
+    async def do(self, key: str, what: str, work: Work) -> Receipt:
         """Await *work*, which goes on when its caller leaves. Raises RequestRefused."""
         if not key:
             return await work()
         known = self._known.get(key)
         if known is None:
-            task = asyncio.ensure_future(_awaited(work))
+            task = asyncio.ensure_future(work())
             known = self._known[key] = what, task
             task.add_done_callback(lambda done: self._done(key, done))
         if known[0] != what:
@@ -71,10 +72,6 @@ class Once:
             self._known.pop(key, None)  # it may be tried again
         while len(self._known) > _KNOWN:
             self._known.popitem(last=False)
-
-
-async def _awaited(work: Callable[[], Awaitable[Receipt]]) -> Receipt:
-    return await work()
 
 
 class Acting:

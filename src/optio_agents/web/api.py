@@ -191,10 +191,11 @@ class Api:
         return _answer(await turns.answer(self._reader, team, turn, await _given(request)))
 
     async def guide(self, request: Request) -> Response:
-        heads = [
-            (name, text.partition("\n")[0].removeprefix("# ")) for name, text in pages().items()
+        found = [
+            {"page": name, "title": text.partition("\n")[0].removeprefix("# ")}
+            for name, text in pages().items()
         ]
-        return _answer({"pages": [{"page": name, "title": title} for name, title in heads]})
+        return _answer({"pages": found})
 
     async def guide_page(self, request: Request) -> Response:
         text = pages().get(request.path_params["page"])
