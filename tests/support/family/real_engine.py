@@ -162,9 +162,10 @@ async def prove(engine: str, program: Path, root: Path) -> dict[str, Any]:
         await conversation.send(scripted(own.shell(REPORT), {"text": "announced"}))
         await until(lambda: deliverables and answers)
         await conversation.send(scripted(own.shell(f"echo 'DONE: all good' {LOG}"), {"text": "."}))
-        # codex is told of its deliverable in the turn, if that lasts so long, and has more to say
-        first = answers[0][: len("announced")]
-        facts["done"] = [await end("one"), deliverables, first, left(root)]
+        # codex is told of its deliverable in the turn, if that lasts so long: then it has more to
+        # say, and what it was saying begins anew
+        outcome, said = await end("one"), "announced" in "".join(answers)
+        facts["done"] = [outcome, deliverables, said, left(root)]
 
         conversation, answers = await launch("two")
         await conversation.send(scripted({"text": "the word is heron"}))
