@@ -187,6 +187,14 @@ async def test_a_call_does_not_wait_for_ever_for_its_session(tmp_path: Path) -> 
     coder, store = program("sleep 3600"), tmp_path / "journal.sqlite3"
     coder.grace = 0.1
     spec = Command(scripted_agent("sleep 3600"), env=PLAIN, env_base="empty")
+
+    async def leaves_it(ctx: TurnContext) -> None:
+        ctx.suspend_for_mail()
+
+    async with Team({"coder": leaves_it}, store=store) as team:
+        turn = team.call("coder", "x", id="kept", timeout=5)
+        while turn.status != "sleeping":
+            await turn.pieces.more()
     async with (
         asyncio.timeout(BOUND),
         coder.make_host("kept") as host,
@@ -194,7 +202,7 @@ async def test_a_call_does_not_wait_for_ever_for_its_session(tmp_path: Path) -> 
         Team({"coder": coder}, store=store) as team,
     ):
         with pytest.raises(CallFailed, match="no answer within"):
-            await team.call("coder", "x", id="kept", timeout=0.2)
+            await team.call("coder", "x", id="kept", timeout=5)
 
 
 def claude(root: Path, api: ModelServer, *steps: dict[str, Any]) -> Claude:
@@ -366,3 +374,37 @@ async def test_agents_of_two_teams_in_one_store_are_two(tmp_path: Path) -> None:
     async with one, two:
         turns = [team.call("coder", "x", id="same-one") for team in (one, two)]
         assert [str(await turn) for turn in turns] == ["one", "two"]
+
+
+async def test_turns_whose_sessions_read_the_same_have_two(tmp_path: Path) -> None:
+    """Also for whoever looks for the team of a session, and for who cancels one from outside."""
+    store = tmp_path / "journal.sqlite3"
+    crew = Team({"coder": program("STATUS: 1%", "sleep 3600")}, store=store, name="crew")
+    async with asyncio.timeout(BOUND), AsyncExitStack() as stack:
+        one = await stack.enter_async_context(crew)
+        one.call("coder", "x", id="t")
+        await until_at_work("crew.t")
+        async with Team({"coder": program("DONE: mine")}, store=store) as team:
+            assert str(await team.call("coder", "x", id="crew.t")) == "mine"
+        assert at_work("crew.t")
+        again = program("STATUS: 1%", "sleep 3600")
+        other = await stack.enter_async_context(Team({"coder": again}, store=store))
+        other.call("coder", "x", id="crew.t.1")
+        await until_at_work("crew.t.1")
+        one.call("coder", "x", id="t.1")
+        async with Store(store) as journal, TurnJournal(store) as turns:
+            while True:
+                names = [known.id for known in await journal.sessions()]
+                if apart := [name for name in names if name.startswith("crew_t_1-")]:
+                    break
+                await asyncio.sleep(0.05)
+            assert await turns.team_of("crew_t_1") == "team"
+            assert await turns.team_of(apart[0]) == "crew"
+        await stack.aclose()
+        async with TurnJournal(store) as turns:
+            [twin] = [turn for turn in await turns.turns(running=True) if turn.id == "t.1"]
+            assert await turns.cancel(twin) == ["t.1"]
+        assert at_work("crew.t.1")
+        for name in "crew_t", "crew_t_1":
+            async with find_session(name, store=store) as live:
+                await live.stop()

@@ -1,7 +1,8 @@
 """Which session the agent of a turn works in.
 
-A turn names a session of its own. The turns of a shared agent go on in one, each behind the last
-event of those before it; which one, and behind what, is written when a turn begins.
+A turn names a session of its own; where a turn of another team reads the same, the later one gets a
+name that is written. The turns of a shared agent go on in one session, each behind the last event
+of those before it; which one, and behind what, is written when a turn begins.
 """
 
 from __future__ import annotations
@@ -25,12 +26,26 @@ def session_of(turn: str, team: str = "team") -> str:
     return plain if len(plain) <= 64 else hashlib.sha256(f"{team}.{turn}".encode()).hexdigest()[:40]
 
 
+def is_own(session: str, turn: str, team: str) -> bool:
+    """Whether it is the session of this turn alone, and of no shared agent."""
+    name = session_of(turn, team)
+    return session == name or session.startswith(f"{name[:57]}-")
+
+
 def shared_of(name: str, team: str) -> str:
     """What the ids of the sessions of a shared agent begin with; their numbers follow."""
     return f"{session_of(f'shared.{name}', team)}_"
 
 
-async def join_shared(context: TurnContext, store: Store) -> tuple[str, int]:
+async def own_session(context: TurnContext, store: Store | None) -> str:
+    """The session of this turn alone."""
+    name, kept = session_of(context.id, context.kernel.team), context.claim.records.get("session")
+    if kept is None and context.claim.epoch == 1 and store and await store.find(name):
+        kept = await context.record("session", [f"{name[:57]}-{secrets.token_hex(3)}"])
+    return name if kept is None else str(kept[0])
+
+
+async def shared_session(context: TurnContext, store: Store) -> tuple[str, int]:
     """The session of this turn, and the number of the event behind which the turn begins."""
     if "session" not in context.claim.records:
         prefix = shared_of(context.name, context.kernel.team)

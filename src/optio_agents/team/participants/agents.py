@@ -29,7 +29,7 @@ from optio_agents.team.stores import OVER
 from optio_agents.team.work import end_of
 
 from . import Participant
-from .agent_sessions import join_shared, leave_shared, session_of
+from .agent_sessions import leave_shared, own_session, session_of, shared_session
 from .agent_verbs import SERVER, AgentVerbs, how_to_call
 from .budget import Budget
 
@@ -229,9 +229,10 @@ class AgentTurn:
         from optio_agents.supervision import find_session, supervise
 
         store, context, participant = self._store, self._context, self._participant
-        name = session_of(context.id, context.kernel.team)
         if participant.shared and store:
-            name, self._after = await join_shared(context, store)
+            name, self._after = await shared_session(context, store)
+        else:
+            name = await own_session(context, store)
         known = await store.find(name) if store else None
         options: dict[str, Any] = {
             "store": store,

@@ -39,6 +39,10 @@ SELECT t.id, count(*), sum(coalesce(json_extract(r.value, '$[0].usage.input_toke
 FROM turns t JOIN turn_records r ON r.turn=t.number
 WHERE t.team=? AND t.root=? AND t.ended IS NULL AND r.key >= 'step:' AND r.key < 'step;'
 GROUP BY t.id"""
+# The session of an agent for each turn, where its name says another one.
+_SESSIONS = """
+SELECT t.team, t.id, json_extract(r.value, '$[0]')
+FROM turns t LEFT JOIN turn_records r ON r.turn=t.number AND r.key='session'"""
 _SOON = 2.0  # seconds until a change is seen that no bell has told of
 
 
@@ -150,9 +154,9 @@ class TurnJournal:
         """The team for which the agent of *session* works; it answers what the agent asks."""
         from optio_agents.team.participants.agent_sessions import session_of, shared_of
 
-        for turn in await self.turns(running=True):
-            if session_of(turn.id, turn.team) == session:
-                return turn.team
+        for team, turn, kept in await self._read(f"{_SESSIONS} WHERE t.ended IS NULL"):
+            if (kept or session_of(turn, team)) == session:
+                return str(team)
         for team, name in await self._read("SELECT DISTINCT team, name FROM turns"):
             if session.startswith(shared_of(name, team)):
                 return str(team)
@@ -235,7 +239,7 @@ class TurnJournal:
         """
         from optio_agents.store import Store
         from optio_agents.supervision import find_session, supervise
-        from optio_agents.team.participants.agent_sessions import leave_shared, session_of
+        from optio_agents.team.participants.agent_sessions import is_own, leave_shared
 
         from .sqlite import SqliteTurns
 
@@ -245,12 +249,13 @@ class TurnJournal:
             ended = await turns.cancel(turn.id)
         finally:
             await turns.close()
-        shared = await self._shared(turn.team, ended)
+        sessions = await self._sessions(turn.team, ended)
         async with Store(self.path) as store:
             for one in ended:
-                known = await store.find(shared.get(one) or session_of(one, turn.team))
+                known = await store.find(sessions[one])
                 if known is not None and not known.over and store.owner(known.id) is None:
-                    if one in shared:  # others will go on with it: it is to be told when
+                    if not is_own(known.id, one, turn.team):
+                        # others will go on with it: it is to be told when
                         async with supervise(None, resume=known.id, store=store) as session:
                             await leave_shared(session, store)
                         continue
@@ -258,16 +263,12 @@ class TurnJournal:
                         await session.stop()
         return ended
 
-    async def _shared(self, team: str, turns: Sequence[str]) -> dict[str, str]:
-        """The session of each of *turns* that a shared agent works on."""
-        found = await self._read(
-            "SELECT t.id, json_extract(r.value, '$[0]') FROM turns t"
-            " JOIN turn_records r ON r.turn=t.number AND r.key='session'"
-            " WHERE t.team=? AND t.id IN (SELECT value FROM json_each(?))",
-            team,
-            json.dumps(turns),
-        )
-        return dict(found)
+    async def _sessions(self, team: str, turns: Sequence[str]) -> dict[str, str]:
+        from optio_agents.team.participants.agent_sessions import session_of
+
+        those = "WHERE t.team=? AND t.id IN (SELECT value FROM json_each(?))"
+        found = await self._read(f"{_SESSIONS} {those}", team, json.dumps(turns))
+        return {turn: kept or session_of(turn, team) for _, turn, kept in found}
 
     async def _select(self, terms: str, *values: Any, order: str = "number") -> list[StoredTurn]:
         from .table import FIELDS, row_of
