@@ -138,7 +138,7 @@ class Agent:
 
     async def names_said(self) -> frozenset[str]:
         """The names of all messages that were ever put into its input."""
-        return frozenset((await self.query("names")).decode().split())
+        return frozenset((await self.query("names", "in", "said")).decode().split())
 
     async def answer(self, request: str, data: bytes, *, by: str, reason: str = "") -> FirstAnswer:
         """Say *data* as the one answer to *request*, unless somebody did before.
@@ -173,7 +173,7 @@ class Agent:
 
     async def names_answered(self) -> Callable[[str], bool]:
         """Whether a request is among those that were answered, by its name."""
-        names = frozenset((await self.query("answers")).decode().split())
+        names = frozenset((await self.query("names", "answers")).decode().split())
         return lambda request: request_name(request) in names
 
     async def query(self, names: str, *args: str) -> bytes:

@@ -1,5 +1,5 @@
-# DIR TAG: the name of every message that was ever said, one a line.
+# DIR TAG DIRECTORY…: the names of all that stands in these, one a line.
 # shellcheck shell=sh
 enter "$1" "$2"
-ls in
-ls said
+shift 2
+for directory; do ls "$directory"; done
