@@ -27,6 +27,7 @@ from optio_agents.hosts.host import LocalHost, make_host
 from optio_agents.testing.model_server import ModelServer, scripted
 from optio_agents.testing.proxy import FaultProxy
 from tests.support import proc
+from tests.support.agents.pipe_handle import Ponder
 from tests.support.claude.behaviours import BEHAVIOURS, TOUCH
 from tests.support.claude.claude_cli import Talk, executable, journaled, surroundings
 from tests.support.hosts.agent_ground import until
@@ -185,14 +186,7 @@ async def test_what_a_handler_has_not_had_comes_again_behind_the_cursor(world):
 
 
 async def test_another_terminal_may_answer_and_the_handler_hears_of_it(world):
-    cancelled = anyio.Event()
-
-    async def ponder(_):
-        try:
-            await anyio.sleep_forever()
-        finally:
-            cancelled.set()
-
+    ponder = Ponder()
     async with world() as (host, root, api), journaled(host, root, api) as talk:
         talk.conversation.on_permission_request(ponder)
         await talk.conversation.send(scripted(TOUCH, {"text": "touched", "hold": "x"}))
@@ -205,7 +199,7 @@ async def test_another_terminal_may_answer_and_the_handler_hears_of_it(world):
             late = await other.answer(request.id, denied, by="too late")
             assert (late.won, late.by) == (False, "the other")
             other.detach()
-        await cancelled.wait()  # while the turn goes on
+        await ponder.cancelled.wait()  # while the turn goes on
         api.release("x")
         await talk.heard(lambda event: event["type"] == "result")
         assert talk.conversation.open_requests == ()

@@ -22,7 +22,7 @@ from optio_agents.conversation.claude.dialect import ClaudeDialect
 from optio_agents.conversation.contract import NOBODY_ANSWERED
 from optio_agents.conversation.subscribers import BACKLOG
 from optio_agents.errors import HostLost
-from tests.support.agents.pipe_handle import Handle, until
+from tests.support.agents.pipe_handle import Handle, Ponder, until
 from tests.support.timeouts import BOUND
 
 
@@ -356,41 +356,26 @@ async def test_parallel_requests_are_decided_side_by_side():
     ],
 )
 async def test_a_request_that_is_settled_cancels_its_handler_and_is_not_answered(event):
-    cancelled = anyio.Event()
-
-    async def ponder(_):
-        try:
-            await anyio.sleep_forever()
-        finally:
-            cancelled.set()
-
+    ponder = Ponder()
     async with talking() as (conversation, handle):
         conversation.on_permission_request(ponder)
         handle.hear(asks("r1", tool_use_id="t1"))
         await until(lambda: conversation.open_requests)
         await anyio.wait_all_tasks_blocked()
         handle.hear(event)
-        await cancelled.wait()
+        await ponder.cancelled.wait()
         assert not said_of(handle, "control_response")
 
 
 async def test_a_hook_whose_answer_is_wanted_no_more_is_cancelled():
-    asked, cancelled = anyio.Event(), anyio.Event()
-
-    async def ponder(_):
-        asked.set()
-        try:
-            await anyio.sleep_forever()
-        finally:
-            cancelled.set()
-
+    ponder = Ponder()
     hook = Hook("PreToolUse", ponder)
     inner = {"subtype": "hook_callback", "callback_id": hook.name, "input": {}}
     async with talking(hooks=[hook]) as (_, handle):
         handle.hear({"type": "control_request", "request_id": "h1", "request": inner})
-        await asked.wait()
+        await ponder.asked.wait()
         handle.hear({"type": "control_cancel_request", "request_id": "h1"})
-        await cancelled.wait()
+        await ponder.cancelled.wait()
         assert not said_of(handle, "control_response")
 
 

@@ -30,7 +30,7 @@ from optio_agents.conversation.dialect import (
 from optio_agents.conversation.json_lines import encode, read_events
 from optio_agents.conversation.machinery import AgentConversation
 from optio_agents.conversation.wire_handle import HandleWire
-from tests.support.agents.pipe_handle import Handle, until
+from tests.support.agents.pipe_handle import Handle, Ponder, until
 from tests.support.timeouts import BOUND
 
 
@@ -318,14 +318,7 @@ async def test_an_answer_is_found_under_the_name_that_older_versions_gave_it():
 
 async def test_an_interrupt_answers_what_is_open_first():
     async with talking() as (conversation, handle), anyio.create_task_group() as tasks:
-        cancelled = anyio.Event()
-
-        async def ponder(_):
-            try:
-                await anyio.sleep_forever()
-            finally:
-                cancelled.set()
-
+        ponder = Ponder()
         conversation.on_permission_request(ponder)
         uuid = await conversation.send("hi")
         handle.hear({"read": uuid}, {"asks": 0, "tool": "Bash"})
@@ -335,26 +328,19 @@ async def test_an_interrupt_answers_what_is_open_first():
         await until(lambda: said(handle, "cancel"))
         assert [*handle.said[-2:]] == [{"to": 0, "behavior": "withdrawn"}, {"cancel": True}]
         handle.hear({"ends": "cancelled"})
-        await cancelled.wait()
+        await ponder.cancelled.wait()
 
 
 async def test_deciding_in_the_handlers_place_cancels_the_handler():
     async with talking() as (conversation, handle):
-        cancelled = anyio.Event()
-
-        async def ponder(_):
-            try:
-                await anyio.sleep_forever()
-            finally:
-                cancelled.set()
-
+        ponder = Ponder()
         conversation.on_permission_request(ponder)
         handle.hear({"asks": 0, "tool": "Bash"})
         await until(lambda: conversation.open_requests)
         await anyio.wait_all_tasks_blocked()
         (request,) = conversation.open_requests
         assert await conversation.answer(request, PermissionDecision("allow"), by="me") == "me"
-        await cancelled.wait()
+        await ponder.cancelled.wait()
 
 
 async def test_what_the_wire_cannot_carry_is_denied_and_never_allowed_otherwise(caplog):

@@ -25,7 +25,7 @@ from optio_agents.conversation import (
     TurnResult,
 )
 from optio_agents.testing.model_server import scripted
-from tests.support.agents.pipe_handle import until
+from tests.support.agents.pipe_handle import Ponder, until
 from tests.support.claude.claude_cli import Talk
 from tests.support.components import CI_AGENTS
 
@@ -346,22 +346,14 @@ async def interrupted_while_it_speaks(talk: Talk, agent: str) -> str:
 @case
 async def interrupted_with_an_open_request(talk: Talk, agent: str) -> str:
     """One of them never ends its turn unless its question is answered first."""
-    turns, cancelled = Turns(talk), anyio.Event()
-
-    async def ponder(_: PermissionRequest) -> PermissionDecision:
-        try:
-            await anyio.sleep_forever()
-        finally:
-            cancelled.set()
-        raise AssertionError
-
+    turns, ponder = Turns(talk), Ponder()
     talk.conversation.on_permission_request(ponder)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(talk.conversation.ask, scripted(TOUCH, {"text": "touched"}))
         await until(lambda: talk.conversation.open_requests)
         await anyio.wait_all_tasks_blocked()
         assert await talk.conversation.interrupt() == "interrupted"
-    await cancelled.wait()
+    await ponder.cancelled.wait()
     assert talk.conversation.open_requests == ()
     assert [turn.outcome for turn in turns.all] == ["cancelled"]
     assert not talk.real or not (talk.work / "made").exists()

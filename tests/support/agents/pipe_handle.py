@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import anyio
 
@@ -54,6 +55,20 @@ class Handle:
             self.stderr.feed_eof()
             self.stdout.feed_eof()
             self.returncode.set_result(code)
+
+
+class Ponder:
+    """A handler that never answers, and tells when it is asked and when it is cancelled."""
+
+    def __init__(self) -> None:
+        self.asked, self.cancelled = anyio.Event(), anyio.Event()
+
+    async def __call__(self, _: object) -> Any:
+        self.asked.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self.cancelled.set()
 
 
 async def until(condition):

@@ -15,6 +15,7 @@ from optio_agents.conversation.claude.permissions import (
     questions,
 )
 from optio_agents.testing.model_server import scripted
+from tests.support.agents.pipe_handle import Ponder
 from tests.support.claude.claude_cli import Event, Talk
 
 Play = Callable[[Talk], Awaitable[None]]
@@ -177,21 +178,12 @@ async def plan_approved(talk: Talk) -> None:
 @behaviour()
 async def request_withdrawn(talk: Talk) -> None:
     """An interrupt takes the question back: its handler is cancelled, nothing is answered."""
-    asked, cancelled = anyio.Event(), anyio.Event()
-
-    async def ponder(_: PermissionRequest) -> PermissionDecision:
-        asked.set()
-        try:
-            await anyio.sleep_forever()
-        finally:
-            cancelled.set()
-        raise AssertionError
-
+    ponder = Ponder()
     talk.conversation.on_permission_request(ponder)
     await talk.conversation.send(scripted(TOUCH, {"text": "touched"}))
-    await asked.wait()
+    await ponder.asked.wait()
     assert await talk.conversation.interrupt() == "interrupted"
-    await cancelled.wait()
+    await ponder.cancelled.wait()
     assert talk.conversation.open_requests == ()
     assert (await talk.conversation.ask(scripted({"text": "on"}))).text == "on"
 
