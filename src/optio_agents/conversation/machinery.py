@@ -246,7 +246,7 @@ class AgentConversation:
 
     def on_message(self, handler: MessageHandler) -> Unsubscribe:
         """Call *handler* with the final text of each completed turn; others have none."""
-        return self._subscriptions.messages.add(handler, skip=False)
+        return self._subscriptions.messages.add(handler)
 
     def on_text(self, handler: MessageHandler) -> Unsubscribe:
         """Call *handler* with each piece of what the agent says, as it says it.
@@ -262,7 +262,7 @@ class AgentConversation:
 
     def on_turn(self, handler: TurnHandler) -> Unsubscribe:
         """Call *handler* with the end of each turn, however it ended; also of lost ones."""
-        return self._subscriptions.turns.add(handler, skip=False)
+        return self._subscriptions.turns.add(handler)
 
     def on_permission_request(self, handler: PermissionHandler) -> Unsubscribe:
         """Let *handler* decide, also about requests that wait already. A later one replaces it.

@@ -34,7 +34,9 @@ class Subscribers(Generic[T]):
         self._skipped = skipped  # tells a handler that skips how many items it missed
         self.all: tuple[_Subscriber[T], ...] = ()
 
-    def add(self, handler: Callable[[T], Awaitable[None] | None], *, skip: bool) -> Unsubscribe:
+    def add(
+        self, handler: Callable[[T], Awaitable[None] | None], *, skip: bool = False
+    ) -> Unsubscribe:
         """With *skip* the handler misses items rather than making the reader wait."""
         subscriber = _Subscriber(handler, self._what, self._skipped if skip else None)
         self.all += (subscriber,)
@@ -172,18 +174,17 @@ class Subscriptions:
         self.events = Subscribers[Event]("on_event", _skipped)
         self.messages = Subscribers[str]("on_message")
         self.turns = Subscribers[TurnResult]("on_turn")
+        self._kinds: tuple[Subscribers[Any], ...] = self.events, self.messages, self.turns
         self._read: Cursor | None = None
         self._had: Cursor | None = None
-
-    def _everybody(self) -> tuple[_Subscriber[Any], ...]:
-        return *self.events.all, *self.messages.all, *self.turns.all
 
     @property
     def cursor(self) -> Cursor | None:
         """Behind the last line that every handler has had; while they are busy, before it."""
-        for subscriber in self._everybody():
-            if subscriber.task is not None:
-                return self._had
+        for kind in self._kinds:
+            for subscriber in kind.all:
+                if subscriber.task is not None:
+                    return self._had
         return self._read
 
     async def hand_over(
@@ -205,12 +206,14 @@ class Subscriptions:
 
     async def drain(self) -> None:
         """Wait until every handler has had everything; not for the one that calls this."""
-        for subscriber in self._everybody():
-            await subscriber.drained()
+        for kind in self._kinds:
+            for subscriber in kind.all:
+                await subscriber.drained()
 
     async def end(self, grace: float) -> None:
         """Drop what waits, cancel what runs, leave behind what ignores that for *grace* s."""
-        running = {task: one.what for one in self._everybody() if (task := one.drop()) is not None}
+        everybody = [one for kind in self._kinds for one in kind.all]
+        running = {task: one.what for one in everybody if (task := one.drop()) is not None}
         for task in running:
             task.cancel()
         if running:
