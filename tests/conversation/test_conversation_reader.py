@@ -402,16 +402,6 @@ async def test_answering_before_the_handler_is_asked_leaves_nothing_behind():
         assert (await answer_of(handle, "r1"))["behavior"] == "allow"
 
 
-async def test_requests_of_unknown_kind_get_an_error_answer():
-    async with talking() as (_, handle):
-        handle.hear(
-            {"type": "control_request", "request_id": "h", "request": {"subtype": "hook_callback"}}
-        )
-        await until(lambda: said_of(handle, "control_response"))
-        response = said_of(handle, "control_response")[0]["response"]
-        assert (response["subtype"], response["request_id"]) == ("error", "h")
-
-
 # -- interrupts, changes, ends
 
 

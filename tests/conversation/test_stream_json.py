@@ -34,7 +34,7 @@ from optio_agents.conversation.dialect import (
     PermissionSettled,
     ReplyOwed,
 )
-from optio_agents.conversation.exchange import reason_ended
+from optio_agents.conversation.exchange import how_closed
 from optio_agents.conversation.json_lines import decode, encode, read_events, shortened
 from optio_agents.conversation.wire import ProcessEnd
 
@@ -545,7 +545,7 @@ def test_what_was_read_and_is_not_answered_when_nothing_waits_was_dropped():
 )
 def test_an_end_is_told_in_one_sentence(end, words):
     last = TurnResult(outcome="failed", failure="API Error", raw={})
-    assert str(reason_ended("claude", end, last, asked=False)) == words
+    assert str(how_closed("claude", end, None, last, asked=False)) == words
 
 
 @pytest.mark.parametrize(

@@ -154,13 +154,22 @@ def lost_turn(*, asked: bool) -> TurnResult:
     return TurnResult(outcome="lost", failure=evidence, evidence=evidence)
 
 
-# Why a conversation came to its end, in one sentence.
-
-
-def reason_ended(
-    label: str, end: ProcessEnd, last_turn: TurnResult | None, *, asked: bool
+def how_closed(
+    label: str,
+    end: ProcessEnd | None,
+    failed: object,
+    last_turn: TurnResult | None,
+    *,
+    asked: bool,
 ) -> CloseReason:
-    """The agent's process has ended."""
+    """Why a conversation came to its end, in one sentence.
+
+    Without *end* the agent is not read any further, as *failed* says, and may go on.
+    """
+    last = last_turn.raw if last_turn is not None else None
+    if end is None:
+        how = f"{label} was closed" if asked else f"{label} is not listened to any more"
+        return CloseReason(f"{how}: {failed}" if failed else how, asked, last_result=last)
     match end.how:
         case "exited" if end.signal:
             how = f"{label} was ended by SIG{end.signal}"
@@ -175,14 +184,4 @@ def reason_ended(
     unexplained = end.exit_code and not (asked or end.signal)
     if unexplained and last_turn is not None and last_turn.failure:
         how = f"{how}; its last turn failed: {last_turn.failure}"
-    last = last_turn.raw if last_turn is not None else None
     return CloseReason(how, asked, end.exit_code, end.signal, end.stderr, last)
-
-
-def reason_unread(
-    label: str, why: object, last_turn: TurnResult | None, *, asked: bool
-) -> CloseReason:
-    """It is not read any further, and may go on."""
-    how = f"{label} was closed" if asked else f"{label} is not listened to any more"
-    last = last_turn.raw if last_turn is not None else None
-    return CloseReason(f"{how}: {why}" if why else how, asked, last_result=last)

@@ -70,9 +70,8 @@ from .exchange import (
     ControlRefused,
     Exchange,
     has_failed,
+    how_closed,
     lost_turn,
-    reason_ended,
-    reason_unread,
 )
 from .subscribers import Subscriptions
 from .wire import OutputLines, ProcessEnd, Wire
@@ -617,12 +616,8 @@ class AgentConversation:
     def _end(self, end: ProcessEnd | None) -> None:
         """Nothing more will come: whoever waits for something hears why."""
         if self._reason is None:
-            last, asked = self._exchange.last_turn, self._closing
-            self._reason = (
-                reason_unread(self._label, self._failed, last, asked=asked)
-                if end is None
-                else reason_ended(self._label, end, last, asked=asked)
-            )
+            last = self._exchange.last_turn
+            self._reason = how_closed(self._label, end, self._failed, last, asked=self._closing)
             self._exchange.end(ConversationClosed(self._reason))
         self._ended.set()
         self._notify()
