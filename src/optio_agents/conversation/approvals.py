@@ -25,7 +25,6 @@ from .contract import (
     AgentTool,
     Hook,
     PermissionDecision,
-    PermissionHandler,
     PermissionRequest,
     ToolCall,
     Unsubscribe,
@@ -74,17 +73,17 @@ class Served:
 
 
 CallHandler: TypeAlias = Callable[[ToolCall], Awaitable[Any]]
-Handler = TypeVar("Handler")
+Asked = TypeVar("Asked")
 
 
-class HandlerPlace(Generic[Handler]):
-    """Where one handler stands; who needs it waits until there is one."""
+class HandlerPlace(Generic[Asked]):
+    """Where one handler stands; who asks it waits until there is one."""
 
     def __init__(self) -> None:
-        self._handler: Handler | None = None
+        self._handler: Callable[[Asked], object] | None = None
         self._taken = asyncio.Event()
 
-    def put(self, handler: Handler) -> Unsubscribe:
+    def put(self, handler: Callable[[Asked], object]) -> Unsubscribe:
         """A later one replaces it."""
         self._handler = handler
         self._taken.set()
@@ -96,10 +95,12 @@ class HandlerPlace(Generic[Handler]):
 
         return unsubscribe
 
-    async def get(self) -> Handler:
+    async def ask(self, what: Asked) -> object:
+        """What the handler gives, or raises."""
         await self._taken.wait()
         assert self._handler is not None
-        return self._handler
+        result = self._handler(what)
+        return await result if isawaitable(result) else result
 
 
 class Approvals:
@@ -126,7 +127,7 @@ class Approvals:
         self._deciding = dict[str, asyncio.Task[object]]()  # the handler's own tasks
         self._waiting = list[PermissionAsked | CallAsked | ReplyOwed]()
         self._calls = dict[str, ToolCall]()  # that are open
-        self.decides, self.serves = HandlerPlace[PermissionHandler](), HandlerPlace[CallHandler]()
+        self.decides, self.serves = HandlerPlace[PermissionRequest](), HandlerPlace[ToolCall]()
         # what was answered before this conversation began, by name
         self.answered: Callable[[str], bool] = frozenset[str]().__contains__
 
@@ -240,9 +241,8 @@ class Approvals:
     ) -> None:
         name = self._name_given(call.place, call.request_id)
         if name is None:
-            handler = await self.serves.get()
             try:
-                result: object = await handler(call)
+                result = await self.serves.ask(call)
             except Exception as error:  # the agent is told
                 _log.info("%s failed, which the agent is told", call.name, exc_info=True)
                 result = error
@@ -296,7 +296,7 @@ class Approvals:
         return await asyncio.shield(task)
 
     async def _decide(self, wire: Wire, request: PermissionRequest) -> None:
-        asking = asyncio.get_running_loop().create_task(self._ask(request))
+        asking = asyncio.get_running_loop().create_task(self.decides.ask(request))
         self._deciding[request.id] = asking
         try:
             done, _ = await asyncio.wait([asking], timeout=self._timeout)
@@ -312,11 +312,6 @@ class Approvals:
             _log.warning("request %s is denied: the agent cannot be told %s", request.id, error)
             denial = PermissionDecision("deny", message=f"The decision cannot be told: {error}")
             await self._insist(self._answer, wire, request, denial)
-
-    async def _ask(self, request: PermissionRequest) -> object:
-        handler = await self.decides.get()
-        result: object = handler(request)
-        return await result if isawaitable(result) else result
 
 
 def reason_of(request: PermissionRequest, decision: object) -> str:

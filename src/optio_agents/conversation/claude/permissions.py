@@ -48,7 +48,7 @@ class PermissionLedger:
 
     def _asked(self, request_id: str, event: Event, place: int) -> Question:
         request = event.get("request")
-        if (ours := asked(request_id, as_dict(request), event, place, self._tools)) is not None:
+        if (ours := asked(request_id, request, event, place, self._tools)) is not None:
             if isinstance(ours, CallAsked):  # a hook may be asked behind the use of its tool
                 self._open[request_id] = ours.call.id if ours.call.event is None else None
             return ours

@@ -36,9 +36,12 @@ class TaskReader:
 
     def feed(self, event: Event) -> Iterator[TodoUpdate]:
         """What *event* changes."""
-        if event.get("parent_tool_use_id"):
-            return
-        for block in as_list(as_dict(event.get("message")).get("content")):
+        match event:
+            case {"message": {"content": list(content)}} if not event.get("parent_tool_use_id"):
+                pass
+            case _:
+                return
+        for block in content:
             match block:
                 case {"type": "tool_use", "name": "TodoWrite", "input": dict(given)}:
                     if (update := todo_update_from_payload(given)) is not None:

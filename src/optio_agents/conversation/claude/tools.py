@@ -73,7 +73,7 @@ def listed(served: Served) -> list[dict[str, Any]]:
 
 
 def asked(
-    request_id: str, request: Mapping[str, Any], event: Event, place: int, tools: Sequence[object]
+    request_id: str, request: object, event: Event, place: int, tools: Sequence[object]
 ) -> CallAsked | ReplyOwed | None:
     """What a control request wants of our tools and hooks; None if it is about neither."""
     match request:
