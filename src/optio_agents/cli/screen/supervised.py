@@ -333,7 +333,7 @@ class Terminal:
                     tasks.start_soon(run, shown)
                 while more is not None and not self.left.is_set():
                     for session, new in (await more(self)).items():
-                        if session not in runs:
+                        if session not in runs and not self.left.is_set():
                             runs[session] = new
                             every.append(ShownSession(session, self))
                             tasks.start_soon(run, every[-1])
