@@ -55,8 +55,8 @@ class Workers:
         os.close(self._lock)
         self._loop = None
 
-    def scan(self) -> list[str]:
-        """Watch those that are new; the ids of all others that live."""
+    def scan(self) -> None:
+        """Watch those that are new, and no more those that have left."""
         found = {path.stem for path in self._folder.glob("*.lock")} - {self._own}
         for other in found - self._watched.keys():
             self._watch(other)
@@ -64,7 +64,6 @@ class Workers:
             self._forget(other)
         for other in [one for one, fd in self._watched.items() if fd < 0]:
             self.check(other)
-        return list(self._watched)
 
     @property
     def others(self) -> Iterable[str]:
