@@ -16,9 +16,12 @@ from pathlib import Path
 import anyio
 import click
 import coverage
+import pytest
 
 from optio_agents.cli.screen.table import table
+from optio_agents.cli.verbs.files import hand_over
 from optio_agents.conversation.claude.stream_json import ClaudePassages
+from optio_agents.hosts import make_host
 from optio_agents.supervision.kinds.passages import read_output
 from tests.support.terminal import Desk
 from tests.support.timeouts import BOUND
@@ -306,6 +309,16 @@ async def test_a_file_is_put_where_the_agent_works_and_nowhere_else(desk: Desk) 
     (workdir / "end").touch()
     assert (await desk.runs("attach", "n")).returncode == 0
     assert "is over" in (await desk.runs("put", "n", "n.md")).stderr
+
+
+async def test_what_is_handed_over_follows_no_link_in_front_of_the_log_either(tmp_path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / ".optio").symlink_to(tmp_path / "elsewhere")
+    async with make_host(None, taskdir=f"{tmp_path}/task", workdir=f"{tmp_path}/project") as host:
+        with pytest.raises(ValueError, match="leaves the work directory over a link"):
+            await hand_over(host, b"note", "uploads/n.md")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_a_transcript_shows_no_credential_while_anybody_knows_it(desk: Desk) -> None:
