@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,8 @@ from optio_agents.errors import (
     UnknownHostName,
 )
 from optio_agents.hosts.ssh import SSHConfig, SshMachine
+from optio_agents.hosts.ssh.login import dial
+from optio_agents.hosts.ssh.route import route
 from optio_agents.testing.proxy import FaultProxy
 from tests.support.hosts.hosts import ssh_config
 from tests.support.hosts.sshd import SshLogin, SshServer, make_key
@@ -52,6 +56,21 @@ def silent() -> Iterator[int]:
     """A port that takes connections and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
+
+
+async def test_a_server_is_not_silent_because_we_were_busy(login: SshLogin, monkeypatch) -> None:
+    loop = asyncio.get_running_loop()
+    connect = loop.sock_connect
+
+    async def connect_late(sock: socket.socket, address: object) -> None:
+        time.sleep(2.2)  # noqa: ASYNC251 - a turn of ours that takes longer than it may …
+        await asyncio.sleep(0)  # … and another, which sees that
+        await connect(sock, address)
+
+    monkeypatch.setattr(loop, "sock_connect", connect_late)
+    way = await route(ssh_config(login))
+    with await dial(way, 2.0) as sock:
+        assert sock.getpeername() == (login.host, login.port)
 
 
 async def test_a_refused_key(login: SshLogin, tmp_path: Path) -> None:

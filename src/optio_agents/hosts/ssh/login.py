@@ -13,6 +13,7 @@ import anyio.to_thread
 import asyncssh
 from asyncssh.public_key import get_default_certificate_algs, get_default_public_key_algs
 
+from optio_agents.concurrency import task_group
 from optio_agents.errors import HostKeyRefused, LoginRefused
 
 from .errors import translate
@@ -122,6 +123,8 @@ def _unknown(name: str, files: str) -> str:
     )
 
 
+_TURNS = 10  # of our loop at least, until nobody answers
+
 # asyncssh would take chacha20 first, which costs half as much again.
 _CIPHERS = [
     "aes128-gcm@openssh.com",
@@ -170,12 +173,37 @@ async def _transport(
         return {"tunnel": tunnel}
     if way.options.proxy_command:
         return {"tunnel": None}
-    with anyio.fail_after(dial_timeout):
-        return {"tunnel": None, "sock": await _dial(way)}
+    return {"tunnel": None, "sock": await dial(way, dial_timeout)}
 
 
-async def _dial(way: Route) -> socket.socket:
-    """A TCP connection: dialled here, so that its time-out is not the login's."""
+async def dial(way: Route, timeout: float) -> socket.socket:  # noqa: ASYNC109 - see below
+    """A TCP connection: dialled here, so that its time-out is not the login's.
+
+    The time goes by in turns of our loop: one that was too busy to look does not find a server
+    silent whose answer is there.
+    """
+    made: list[socket.socket] = []
+    try:
+        async with task_group() as tasks:
+
+            async def connect() -> None:
+                made.append(await _connect(way))
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(connect)
+            for _ in range(_TURNS):
+                await anyio.sleep(timeout / _TURNS)
+            tasks.cancel_scope.cancel()
+    except BaseException:
+        for sock in made:
+            sock.close()
+        raise
+    if not made:
+        raise TimeoutError
+    return made[0]
+
+
+async def _connect(way: Route) -> socket.socket:
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(
         way.host, way.port, family=way.options.family, type=socket.SOCK_STREAM
