@@ -370,7 +370,9 @@ async def again(context: TurnContext) -> None:
     """Call somebody at once and then at even distances; what was missed is not made up for."""
     to, seconds, times = context.options["again"]
     began = context.turn.row.created
-    number = int((time.time() - began) / seconds + 0.001)
+    number = 0
+    if context.claim.epoch > 1:  # it has slept, or somebody died with it
+        number = int((time.time() - began) / seconds + 0.001)
     while times is None or number < times:
         left = began + number * seconds - time.time()
         if left > LINGER:
