@@ -146,7 +146,9 @@ async def test_killed_at_any_step_the_answer_is_said_once(
     said = {path.name for place in ("in", "said") for path in case.file(place).glob("reply-*")}
     assert len(said) == 1
     checks = Path(case.taskdir, "checks").read_text().count("x")
-    assert checks == (3 if step.startswith("checked") else 2)
+    least = 3 if step.startswith("checked") else 2
+    raced = occurrence == 1 and step.endswith("marked")  # the agent has its answer, and goes on
+    assert least <= checks <= least + raced
 
 
 @pytest.mark.parametrize("step", ["decided before said", "before the end is written"])
