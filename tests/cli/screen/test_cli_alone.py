@@ -34,7 +34,7 @@ async def test_the_owner_is_told_who_interrupts(desk: Desk) -> None:
     steps = (trap, "STATUS: 30% on", desk.hold("never"))
     async with desk.terminal(100) as owner, desk.terminal() as other:
         await owner.type(agent(*steps, flags="--name it"))
-        await owner.until("30% on")
+        await owner.until(r"status +30% on")  # not the command as typed
         await other.type("clear; optio-agents interrupt it")
         seen = await owner.ends(0)
     assert re.search(r"notice +\S+@\S+ .*interrupts the turn\n.* done +interrupted", seen)
